@@ -1,0 +1,93 @@
+"""The command line: parse, call one object of the library, map errors to exit codes.
+
+Exit status: 0 all well, 1 something failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from latent_ingest.connector.errors import LatentIngestError
+
+# Command → module of this package that defines it under the same name. Loaded on use, so that
+# `--help` does not import torch.
+COMMANDS = {
+    "ingest": "Encode a corpus file into latent terms and index it (the default command).",
+    "search": "Search an index in plain words.",
+    "rewrite": "Print the request body that a query becomes.",
+    "evaluate": "Measure nDCG@10 of a BEIR-format collection through the engine.",
+    "train": "Train an autoencoder for a backbone.",
+    "engine": "Start, inspect and stop a local OpenSearch.",
+    "docstrings": "Collect the docstrings of the Python standard library as a corpus.",
+}
+
+EXAMPLES = """\b
+Examples:
+  latent-ingest engine up                        a local OpenSearch
+  latent-ingest corpus.jsonl --index papers      the main job
+  latent-ingest search "does vitamin D prevent falls" --index papers
+
+Run 'latent-ingest COMMAND --help' for the options of a command.
+"""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when called; FILE alone means `ingest FILE`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"latent_ingest.cli.{name}")
+        command: click.Command = getattr(module, name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {"--help", "--version", "-h"}
+        if args and args[0] not in COMMANDS and args[0] not in own:
+            args = ["ingest", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    cls=LazyGroup,
+    epilog=EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+)
+@click.version_option(package_name="latent-ingest")
+def cli() -> None:
+    """Semantic retrieval in the OpenSearch or Elasticsearch you already run.
+
+    'latent-ingest FILE' is short for 'latent-ingest ingest FILE'.
+    """
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "")
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except LatentIngestError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,210 @@
+"""A corpus file: lines → documents.
+
+JSONL, plain, gzipped or from standard input, read line by line and never as a whole.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from latent_ingest.connector.errors import InputError
+
+DEFAULT_ID_FIELDS = ("_id", "id")
+DEFAULT_TEXT_FIELDS = ("title", "text")
+
+# Key that a line of a failures file has beside the document's own; see `BadLine.to_json`.
+FAILURE_KEY = "_failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a file, without its end."""
+
+    number: int
+    """Counted from 1."""
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document of a corpus."""
+
+    line: int
+    """Where it stands in the file, counted from 1."""
+    id: str
+    generated: bool
+    """Whether the id was made here, from the content, since the line has none."""
+    text: str
+    """What is encoded: the text fields, joined by a space."""
+    fields: dict[str, Any]
+    """The line's object, without `_id`, which the engine does not take inside a document."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that is no document, or a document that the engine rejected."""
+
+    line: int
+    reason: str
+    """What is wrong, with the value, and what to do."""
+    content: bytes | Document
+    """The line as it was, or the document it held."""
+
+    def to_json(self, source: str) -> str:
+        """A line for the failures file, which can be corrected and fed back in."""
+        failure: dict[str, Any] = {"file": source, "line": self.line, "reason": self.reason}
+        if isinstance(self.content, Document):
+            fields = {"_id": self.content.id, **self.content.fields}
+        else:
+            fields = {}
+            # surrogateescape and ASCII output carry bytes that are not UTF-8 unharmed.
+            failure["original"] = self.content.decode("utf-8", "surrogateescape")
+        return json.dumps({FAILURE_KEY: failure, **fields})
+
+
+class CorpusFile:
+    """A file of lines, opened for reading; iterate it once.
+
+    Raises InputError when opened on a path that is missing, a folder or unreadable, and while
+    iterating when a compressed file is cut off or broken; the lines before are good.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.name = "standard input" if str(path) == "-" else str(path)
+        self.size: int | None = None
+        """Bytes in the file, compressed as it is; none for standard input."""
+        self.lines_read = 0
+        try:
+            if str(path) == "-":
+                self._raw: BinaryIO = sys.stdin.buffer
+            else:
+                self._raw = Path(path).open("rb")
+                self.size = Path(path).stat().st_size
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; check the path") from None
+        except IsADirectoryError:
+            raise InputError(f"{path}: a folder; name a JSONL file") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        zipped = str(path).endswith(".gz")
+        self._lines: BinaryIO = gzip.GzipFile(fileobj=self._raw) if zipped else self._raw  # type: ignore[assignment]
+
+    @property
+    def position(self) -> int:
+        """Bytes of the file consumed so far, of `size`; 0 for standard input."""
+        return self._raw.tell() if self.size is not None else 0
+
+    def __iter__(self) -> Iterator[Line]:
+        try:
+            for content in self._lines:
+                self.lines_read += 1
+                yield Line(self.lines_read, content.rstrip(b"\r\n"))
+        except (EOFError, zlib.error, OSError) as error:
+            raise InputError(
+                f"{self.name}: broken after line {self.lines_read}: {error}; the lines before it "
+                f"were read, fetch the file again for the rest"
+            ) from error
+
+    def __enter__(self) -> CorpusFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._raw is not sys.stdin.buffer:
+            self._raw.close()
+
+
+def parse_line(
+    line: Line,
+    *,
+    id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
+    text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS,
+) -> Document | BadLine:
+    """The document on a line, or what is wrong with it.
+
+    Args:
+        line: a line that is not blank.
+        id_fields: where the id is; the first that is there counts.
+        text_fields: what is encoded, joined by a space; at least one must be there.
+    """
+    try:
+        fields = json.loads(line.content)
+    except UnicodeDecodeError as error:
+        bad = line.content[error.start : error.start + 1].hex()
+        reason = f"not UTF-8: byte 0x{bad} at position {error.start}; convert the file to UTF-8"
+        return BadLine(line.number, reason, line.content)
+    except (ValueError, RecursionError) as error:
+        return BadLine(line.number, f"not JSON: {error}: {excerpt(line)}", line.content)
+    if not isinstance(fields, dict):
+        kind = json_kind(fields)
+        reason = f"{kind}, not an object: {excerpt(line)}; write one object a line"
+        return BadLine(line.number, reason, line.content)
+    failure = fields.pop(FAILURE_KEY, None)
+    if isinstance(failure, dict) and isinstance(failure.get("original"), str):
+        original = failure["original"].encode("utf-8", "surrogateescape")
+        again = Line(line.number, original)
+        return parse_line(again, id_fields=id_fields, text_fields=text_fields)
+    text = text_of(fields, text_fields)
+    if isinstance(text, BadLine):
+        return BadLine(line.number, text.reason, line.content)
+    stated = next((fields[name] for name in id_fields if fields.get(name) not in (None, "")), None)
+    if isinstance(stated, bool) or not isinstance(stated, str | int | None):
+        reason = f"the id is {json_kind(stated)}: {stated!r:.60}; write a string or a whole number"
+        return BadLine(line.number, reason, line.content)
+    identifier = generated_id(fields) if stated is None else str(stated)
+    fields.pop("_id", None)
+    return Document(line.number, identifier, stated is None, text, fields)
+
+
+def text_of(fields: dict[str, Any], text_fields: Sequence[str]) -> str | BadLine:
+    """The text fields joined by a space; lists of strings are joined too."""
+    parts: list[str] = []
+    found = False
+    for name in text_fields:
+        if name not in fields:
+            continue
+        found = True
+        value = fields[name]
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        for part in values:
+            if not isinstance(part, str):
+                return BadLine(
+                    0, f"field {name!r} is {json_kind(part)}: {part!r:.60}; write a string", b""
+                )
+            parts.append(part)
+    if not found:
+        has = ", ".join(map(repr, fields)) or "none"
+        wanted = " or ".join(map(repr, text_fields))
+        return BadLine(0, f"no text field: no {wanted} (fields: {has:.120}); use --text-fields", b"")
+    return " ".join(part for part in parts if part)
+
+
+def generated_id(fields: dict[str, Any]) -> str:
+    """An id that depends on the content alone: the same document gets the same id again."""
+    canonical = json.dumps(fields, sort_keys=True, ensure_ascii=True).encode()
+    return hashlib.sha256(canonical).hexdigest()[:20]
+
+
+def json_kind(value: object) -> str:
+    """What JSON calls a value, with its article."""
+    names = {type(None): "null", bool: "a boolean", str: "a string", list: "an array"}
+    return names.get(type(value), "an object" if isinstance(value, dict) else "a number")
+
+
+def excerpt(line: Line, length: int = 60) -> str:
+    """The beginning of a line, for a message."""
+    text = line.content.decode("utf-8", "replace")
+    return repr(text if len(text) <= length else text[:length] + "...")

@@ -1,0 +1,264 @@
+"""The token-level sparse autoencoder: hidden states → the k strongest latents of each token.
+
+Method: arXiv 2605.29384. Names of weights: sentence-transformers pull request 3796.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from latent_ingest.connector.errors import ModelError
+
+VARIANTS = ("topk", "jumprelu")
+
+# Tokens whose pre-activations are held at once: 4,096 x 16,384 in fp32 are 268 MB.
+TOKENS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class AutoencoderConfig:
+    """What config.json of a model folder holds."""
+
+    d_in: int
+    """Width of a hidden state."""
+    n_latents: int
+    k: int
+    """Latents kept for each token; may be lowered when encoding."""
+    variant: str = "topk"
+    """"topk", or "jumprelu": pre-activations at or below `theta` do not count."""
+    rms_scale: float | None = None
+    """Factor on the hidden state before it is normalised, where there is no `data_mean`."""
+    pooling: str = "sum"
+    backbone: str = ""
+    """Name or folder of the backbone it was trained on."""
+    backbone_fingerprint: str = ""
+    """Fingerprint of that backbone's weights; empty when not known."""
+    n_documents: int = 0
+    """Texts that `document_frequency` was counted on."""
+
+    def __post_init__(self) -> None:
+        if self.d_in < 1 or self.n_latents < 1:
+            raise ModelError(f"d_in {self.d_in} and n_latents {self.n_latents} must be above 0")
+        if not 1 <= self.k <= self.n_latents:
+            raise ModelError(f"k {self.k}: must be 1 to n_latents, {self.n_latents}")
+        if self.variant not in VARIANTS:
+            raise ModelError(f"variant {self.variant!r}: use one of {', '.join(VARIANTS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLatents:
+    """The strongest latents of some tokens, packed one text after the other."""
+
+    top_acts: torch.Tensor
+    """Activations, fp32 `[n_tokens, k]`, not negative."""
+    top_indices: torch.Tensor
+    """Latent numbers, int64 `[n_tokens, k]`."""
+    cu_seq_lens: torch.Tensor
+    """Text boundaries, int64 `[n_texts + 1]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """What the autoencoder returns in training."""
+
+    latents: TokenLatents
+    normalized: torch.Tensor
+    """Input after `normalize`, `[n_tokens, d_in]`."""
+    decoded: torch.Tensor
+    """Its reconstruction, `[n_tokens, d_in]`."""
+
+
+class TokenAutoencoder(nn.Module):
+    """Top-k sparse autoencoder over single tokens."""
+
+    W_enc: nn.Parameter
+    """`[d_in, n_latents]`"""
+    b_enc: nn.Parameter
+    """`[n_latents]`"""
+    b_pre: nn.Parameter
+    """`[d_in]`"""
+    W_dec: nn.Parameter | None
+    """`[n_latents, d_in]`; none in a model saved without its decoder."""
+    theta: nn.Parameter | None
+    """`[n_latents]`, of the jumprelu variant."""
+    data_mean: torch.Tensor | None
+    """`[d_in]`"""
+    document_frequency: torch.Tensor | None
+    """Texts of `config.n_documents` that have the latent, fp32 `[n_latents]`."""
+
+    def __init__(self, config: AutoencoderConfig, *, decoder: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.W_enc = nn.Parameter(torch.empty(config.d_in, config.n_latents))
+        self.b_enc = nn.Parameter(torch.zeros(config.n_latents))
+        self.b_pre = nn.Parameter(torch.zeros(config.d_in))
+        self.W_dec = nn.Parameter(torch.empty(config.n_latents, config.d_in)) if decoder else None
+        jump = config.variant == "jumprelu"
+        self.theta = nn.Parameter(torch.zeros(config.n_latents)) if jump else None
+        self.register_buffer("data_mean", None)
+        self.register_buffer("document_frequency", None)
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """Kaiming decoder with rows of unit norm, the encoder its transpose."""
+        assert self.W_dec is not None
+        nn.init.kaiming_uniform_(self.W_dec, generator=generator)
+        self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True))
+        self.W_enc.copy_(self.W_dec.T)
+
+    def normalize(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Centre, then bring each token to norm sqrt(d_in); fp32, the shape of `hidden`."""
+        x = hidden.float()
+        if self.data_mean is not None:
+            x = x - self.data_mean
+        elif self.config.rms_scale is not None:
+            x = x * self.config.rms_scale
+        return x * (self.config.d_in**0.5 / x.norm(dim=-1, keepdim=True).clamp(min=1e-8))
+
+    def pre_activations(self, normalized: torch.Tensor) -> torch.Tensor:
+        """`(x - b_pre) @ W_enc + b_enc`, thresholded in the jumprelu variant.
+
+        `[n_tokens, d_in]` → `[n_tokens, n_latents]`, in the dtype of `W_enc`.
+        """
+        x = (normalized - self.b_pre).to(self.W_enc.dtype)
+        pre = torch.addmm(self.b_enc.to(self.W_enc.dtype), x, self.W_enc)
+        return pre if self.theta is None else pre * (pre > self.theta)
+
+    def encode(
+        self,
+        hidden: torch.Tensor,
+        *,
+        attention_mask: torch.Tensor | None = None,
+        cu_seq_lens: torch.Tensor | None = None,
+        k: int | None = None,
+    ) -> TokenLatents:
+        """The k strongest latents of each token.
+
+        Args:
+            hidden: padded `[n_texts, seq, d_in]`, with `attention_mask` where rows differ in
+                length; or flattened `[n_tokens, d_in]`, one text; or packed `[n_tokens, d_in]`
+                or `[1, n_tokens, d_in]` with `cu_seq_lens`.
+            attention_mask: `[n_texts, seq]`, zero where there is no token.
+            cu_seq_lens: text boundaries, `[n_texts + 1]`.
+            k: latents to keep, at most the model's own k when not trained for more.
+
+        Raises:
+            ModelError: `hidden` is not `d_in` wide, or k is out of range.
+        """
+        k = self.config.k if k is None else k
+        if not 1 <= k <= self.config.n_latents:
+            raise ModelError(f"k {k}: must be 1 to n_latents, {self.config.n_latents}")
+        packed, bounds = self._pack(hidden, attention_mask, cu_seq_lens)
+        acts, indices = [], []
+        for chunk in packed.split(TOKENS_AT_ONCE) if len(packed) else [packed]:
+            top = self.pre_activations(self.normalize(chunk)).topk(k, dim=-1)
+            acts.append(top.values.float().relu())
+            indices.append(top.indices)
+        return TokenLatents(torch.cat(acts), torch.cat(indices), bounds)
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        *,
+        attention_mask: torch.Tensor | None = None,
+        cu_seq_lens: torch.Tensor | None = None,
+    ) -> TokenLatents | Reconstruction:
+        """As `encode`; in training mode, with a decoder, input and reconstruction beside it."""
+        latents = self.encode(hidden, attention_mask=attention_mask, cu_seq_lens=cu_seq_lens)
+        if not self.training or self.W_dec is None:
+            return latents
+        packed, _ = self._pack(hidden, attention_mask, cu_seq_lens)
+        return Reconstruction(
+            latents,
+            self.normalize(packed),
+            decode(latents.top_acts, latents.top_indices, self.W_dec) + self.b_pre,
+        )
+
+    def _pack(
+        self,
+        hidden: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        cu_seq_lens: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if hidden.shape[-1] != self.config.d_in:
+            raise ModelError(
+                f"hidden states are {hidden.shape[-1]} wide, "
+                f"the autoencoder was trained on {self.config.d_in}"
+            )
+        if cu_seq_lens is not None:
+            return hidden.reshape(-1, self.config.d_in), cu_seq_lens.long()
+        if hidden.ndim == 2:
+            return hidden, torch.tensor([0, len(hidden)])
+        if attention_mask is None:
+            attention_mask = torch.ones(hidden.shape[:2], device=hidden.device)
+        mask = attention_mask.bool()
+        lengths = mask.sum(dim=1).cpu()
+        return hidden[mask], torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+
+    def save(self, folder: Path, *, decoder: bool = False, dtype: torch.dtype = torch.float16) -> None:
+        """Write config.json and model.safetensors; `W_dec` only with `decoder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        stored = {
+            # Frequencies are counts, which fp16 cannot hold.
+            name: tensor.detach().cpu().to(torch.float32 if name == "document_frequency" else dtype)
+            for name, tensor in self.state_dict().items()
+            if decoder or name != "W_dec"
+        }
+        save_file({name: t.contiguous() for name, t in stored.items()}, folder / "model.safetensors")
+        text = json.dumps(asdict(self.config), indent=2) + "\n"
+        (folder / "config.json").write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> TokenAutoencoder:
+        """Read a folder written by `save`, in fp32, on the CPU.
+
+        Raises:
+            ModelError: a file is missing or broken, or weights and config disagree.
+        """
+        config = read_config(folder)
+        path = folder / "model.safetensors"
+        try:
+            weights = load_file(path)
+        except FileNotFoundError:
+            raise ModelError(f"{path}: no such file; a model folder holds one") from None
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path}: cannot be read: {error}") from error
+        model = cls(config, decoder="W_dec" in weights)
+        for name in ("data_mean", "document_frequency"):
+            if name in weights:
+                model.register_buffer(name, torch.empty_like(weights[name], dtype=torch.float32))
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ModelError(f"{path}: does not fit config.json: {error}") from error
+        return model.eval()
+
+
+def read_config(folder: Path) -> AutoencoderConfig:
+    """config.json of a model folder, checked."""
+    path = folder / "config.json"
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; a model folder holds one") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from error
+    known = {field.name for field in fields(AutoencoderConfig)}
+    if not isinstance(content, dict) or not {"d_in", "n_latents", "k"} <= content.keys():
+        raise ModelError(f"{path}: not an autoencoder's: d_in, n_latents or k is missing")
+    if unknown := content.keys() - known:
+        raise ModelError(f"{path}: unknown {', '.join(sorted(unknown))}; made by a newer version?")
+    return AutoencoderConfig(**content)
+
+
+def decode(acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor) -> torch.Tensor:
+    """`z @ W_dec` for z with only `acts` at `indices`: `[n_tokens, k]` → `[n_tokens, d_in]`."""
+    return nn.functional.embedding_bag(indices, W_dec, per_sample_weights=acts, mode="sum")

@@ -1,0 +1,45 @@
+"""Pooled latents of a batch of texts, as compressed sparse rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class LatentVectors:
+    """Sparse vectors of `n_texts` texts over `n_latents` latents, on the CPU.
+
+    Row i is `indices[offsets[i]:offsets[i + 1]]` with the `values` at the same places;
+    indices ascend within a row and every value is above zero.
+    """
+
+    indices: NDArray[np.int32]
+    """Latent numbers, `[nnz]`, each in `0 .. n_latents - 1`."""
+    values: NDArray[np.float32]
+    """Pooled activations, `[nnz]`, unit-less. Not yet square-rooted: see `terms.weights`."""
+    offsets: NDArray[np.int64]
+    """Row boundaries, `[n_texts + 1]`."""
+    n_latents: int
+    n_tokens: NDArray[np.int64]
+    """Tokens pooled for each text, `[n_texts]`; prompt and special tokens not counted."""
+    truncated: NDArray[np.bool_]
+    """Whether the text was longer than the backbone's window, `[n_texts]`."""
+    finite: NDArray[np.bool_]
+    """False where the backbone gave NaN or infinity; such a row is empty. `[n_texts]`"""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """`(indices, values)` of one text; raises IndexError out of range."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        span = slice(self.offsets[row], self.offsets[row + 1])
+        return self.indices[span], self.values[span]
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+        return (self[row] for row in range(len(self)))
