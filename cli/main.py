@@ -37,10 +37,10 @@ Run 'latent-ingest COMMAND --help' for the options of a command.
 class LazyGroup(click.Group):
     """A group whose commands are imported when called; FILE alone means `ingest FILE`."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"latent_ingest.cli.{name}")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import os
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import click
 from tqdm import tqdm
+
+from latent_ingest.connector.client import Connection, default_url
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -31,10 +37,32 @@ class TokenCount(click.ParamType):
         return int(number)
 
 
+class JsonObject(click.ParamType):
+    """A JSON object, as a query clause is."""
+
+    name = "json"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, Any]:
+        try:
+            content = json.loads(str(value))
+        except ValueError as error:
+            self.fail(f"not JSON: {error}: {value}", param, ctx)
+        if not isinstance(content, dict):
+            self.fail(f"{value}: write an object like {{\"term\": {{\"year\": 2024}}}}", param, ctx)
+        return content
+
+
 def compute_options(command: Command) -> Command:
     """--device and --dtype."""
     for option in (
-        click.option("--dtype", default="auto", show_default=True, help="auto (bfloat16 where the device computes in it), float32, bfloat16."),
+        click.option(
+            "--dtype",
+            default="auto",
+            show_default=True,
+            help="auto (bfloat16 where the device computes in it), float32, bfloat16.",
+        ),
         click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu."),
     ):
         command = option(command)
@@ -50,3 +78,83 @@ def progress_bar(**settings: Any) -> tqdm[Any]:
         dynamic_ncols=terminal,
         **settings,
     )
+
+
+def comma_list(text: str) -> list[str]:
+    """The names in `a,b , c`; usage error when there is none."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise click.BadParameter(f"{text!r}: name at least one field")
+    return names
+
+
+index_option = click.option("--index", default="latent", show_default=True, help="Index name.")
+
+form_option = click.option(
+    "--form",
+    type=click.Choice(["hybrid", "latent", "two_phase"]),
+    default="hybrid",
+    show_default=True,
+    help="What scores: words and latents, latents alone, or those in two phases.",
+)
+
+model_option = click.option(
+    "--model",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Model folder.  [default: the one that ships]",
+)
+
+
+def connection_options(command: Command) -> Command:
+    """--url, --user, --password-env, --ca and --insecure, given to the command as `connection`."""
+
+    @functools.wraps(command)
+    def with_connection(
+        *args: Any,
+        url: str | None,
+        user: str | None,
+        password_env: str | None,
+        ca: str | None,
+        insecure: bool,
+        **others: Any,
+    ) -> Any:
+        password = read_password(user, password_env)
+        if insecure:
+            click.echo("warning: --insecure: the server's certificate is not checked", err=True)
+        connection = Connection(
+            url or default_url(), user, password, ca_file=ca, verify=not insecure
+        )
+        return command(*args, connection=connection, **others)
+
+    decorated: Any = with_connection
+    for option in (
+        click.option("--insecure", is_flag=True, help="Do not check the server's certificate."),
+        click.option(
+            "--ca", type=click.Path(exists=True, dir_okay=False), help="Certificates to trust, PEM."
+        ),
+        click.option(
+            "--password-env", metavar="NAME", help="Environment variable that holds the password."
+        ),
+        click.option("--user", help="User name."),
+        click.option(
+            "--url",
+            help="Of the engine.  [default: OPENSEARCH_URL, else the local engine, else http://localhost:9200]",
+        ),
+    ):
+        decorated = option(decorated)
+    return cast(Command, decorated)
+
+
+def read_password(user: str | None, variable: str | None) -> str | None:
+    """The password in an environment variable, or asked for on a terminal."""
+    if user is None:
+        if variable:
+            raise click.UsageError("--password-env needs --user")
+        return None
+    if variable:
+        if variable not in os.environ:
+            raise click.UsageError(f"--password-env {variable}: no such environment variable")
+        return os.environ[variable]
+    if not sys.stdin.isatty():
+        raise click.UsageError("--user needs --password-env")
+    return str(click.prompt("Password", hide_input=True, err=True))

@@ -22,13 +22,25 @@ Examples:
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
-@click.option("--backbone", default=None, help="Hub name or folder of the retriever.  [default: all-MiniLM-L6-v2]")
+@click.option(
+    "--backbone",
+    default=None,
+    help="Hub name or folder of the retriever.  [default: all-MiniLM-L6-v2]",
+)
 @click.option("--latents", default=16384, show_default=True, help="Size of the vocabulary.")
 @click.option("--k", default=16, show_default=True, help="Latents kept for each token.")
-@click.option("--tokens", type=TokenCount(), default="3M", show_default=True, help="Tokens to train on; K and M are understood.")
+@click.option(
+    "--tokens",
+    type=TokenCount(),
+    default="3M",
+    show_default=True,
+    help="Tokens to train on; K and M are understood.",
+)
 @click.option("--learning-rate", default=1e-3, show_default=True, help="Peak learning rate.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--text-fields", default="title,text", show_default=True, help="Fields that are read, by comma.")
+@click.option(
+    "--text-fields", default="title,text", show_default=True, help="Fields that are read, by comma."
+)
 @click.option("--keep-decoder", is_flag=True, help="Write the decoder too (twice the size).")
 @compute_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one object.")

@@ -188,7 +188,9 @@ def text_of(fields: dict[str, Any], text_fields: Sequence[str]) -> str | BadLine
     if not found:
         has = ", ".join(map(repr, fields)) or "none"
         wanted = " or ".join(map(repr, text_fields))
-        return BadLine(0, f"no text field: no {wanted} (fields: {has:.120}); use --text-fields", b"")
+        return BadLine(
+            0, f"no text field: no {wanted} (fields: {has:.120}); use --text-fields", b""
+        )
     return " ".join(part for part in parts if part)
 
 

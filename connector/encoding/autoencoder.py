@@ -203,7 +203,9 @@ class TokenAutoencoder(nn.Module):
         lengths = mask.sum(dim=1).cpu()
         return hidden[mask], torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
 
-    def save(self, folder: Path, *, decoder: bool = False, dtype: torch.dtype = torch.float16) -> None:
+    def save(
+        self, folder: Path, *, decoder: bool = False, dtype: torch.dtype = torch.float16
+    ) -> None:
         """Write config.json and model.safetensors; `W_dec` only with `decoder`."""
         folder.mkdir(parents=True, exist_ok=True)
         stored = {
@@ -212,7 +214,9 @@ class TokenAutoencoder(nn.Module):
             for name, tensor in self.state_dict().items()
             if decoder or name != "W_dec"
         }
-        save_file({name: t.contiguous() for name, t in stored.items()}, folder / "model.safetensors")
+        save_file(
+            {name: t.contiguous() for name, t in stored.items()}, folder / "model.safetensors"
+        )
         text = json.dumps(asdict(self.config), indent=2) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")
 

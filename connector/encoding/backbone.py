@@ -139,6 +139,11 @@ class Backbone:
         """Dtype the backbone computes in."""
         return torch.empty(0, dtype=self._model.dtype).dtype
 
+    @property
+    def token_budget(self) -> int:
+        """Padded tokens a forward pass."""
+        return TOKEN_BUDGET[self.device.type]
+
     def embed(self, texts: Sequence[str], *, kind: str = "document") -> Iterator[TokenEmbeddings]:
         """Hidden states of `texts`, in batches of like length; see `TokenEmbeddings.positions`.
 
@@ -173,9 +178,8 @@ class Backbone:
     def _forward(
         self, texts: Sequence[str], prompt: str
     ) -> Iterator[tuple[_TokenBatch, torch.Tensor]]:
-        budget = TOKEN_BUDGET[self.device.type]
         for start in range(0, len(texts), SORT_WINDOW):
-            for batch in self._tokenize(texts[start : start + SORT_WINDOW], start, prompt, budget):
+            for batch in self._tokenize(texts[start : start + SORT_WINDOW], start, prompt):
                 with torch.inference_mode():
                     hidden = self._model(
                         input_ids=batch.input_ids.to(self.device),
@@ -183,14 +187,12 @@ class Backbone:
                     ).last_hidden_state
                 yield batch, hidden
 
-    def _tokenize(
-        self, texts: Sequence[str], start: int, prompt: str, budget: int
-    ) -> Iterator[_TokenBatch]:
+    def _tokenize(self, texts: Sequence[str], start: int, prompt: str) -> Iterator[_TokenBatch]:
         encodings = self._tokenizer(
             [prompt + text for text in texts], truncation=True, max_length=self.max_tokens
         ).encodings
         by_length = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
-        for rows in within_budget(by_length, [len(e.ids) for e in encodings], budget):
+        for rows in within_budget(by_length, [len(e.ids) for e in encodings], self.token_budget):
             chosen = [encodings[row] for row in rows]
             longest = max(len(e.ids) for e in chosen)
             shape = (len(rows), longest)

@@ -1,0 +1,205 @@
+"""latent-ingest ingest: the main job."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latent_ingest.cli.options import (
+    comma_list,
+    compute_options,
+    connection_options,
+    index_option,
+    model_option,
+    progress_bar,
+)
+from latent_ingest.connector.client import Connection, EngineInfo
+from latent_ingest.connector.indexing.index import open_index
+from latent_ingest.connector.indexing.ingest import Ingest
+from latent_ingest.connector.indexing.report import IngestReport
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  latent-ingest corpus.jsonl
+  latent-ingest corpus.jsonl.gz --index papers --text-fields title,abstract
+  zcat corpus.jsonl.gz | latent-ingest - --index papers
+  latent-ingest corpus.jsonl --url https://host:9200 --user u --password-env PW
+
+Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage, 130 interrupted.
+"""
+)
+@click.argument("file")
+@index_option
+@connection_options
+@model_option
+@compute_options
+@click.option(
+    "--id-field",
+    default="_id,id",
+    show_default=True,
+    help="Where the id is; the first that is there counts.",
+)
+@click.option(
+    "--text-fields", default=None, help="Fields that are encoded, by comma.  [default: title,text]"
+)
+@click.option(
+    "--spelling",
+    type=click.Choice(["repeat", "delimited"]),
+    default=None,
+    help="How counts are written; delimited needs OpenSearch 2.10.  [default: repeat]",
+)
+@click.option("--scale", type=float, default=None, help="Factor on the counts.  [default: 1]")
+@click.option("--analyzer", default=None, help="Of the words.  [default: english]")
+@click.option("--latent-field", default=None, help="Where latent terms go.  [default: latent]")
+@click.option(
+    "--lean",
+    is_flag=True,
+    default=None,
+    help="Leave latents out of _source: smaller on disk with --merge, but any later partial update of a document silently deletes its latents. Only for documents that are never updated.",
+)
+@click.option(
+    "--merge",
+    is_flag=True,
+    help="Merge to one segment a shard at the end (slow, for indices that rest).",
+)
+@click.option(
+    "--failures",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File for lines that fail.  [default: FILE.failed.jsonl]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one object.")
+def ingest(
+    file: str,
+    index: str,
+    connection: Connection,
+    model: Path | None,
+    device: str,
+    dtype: str,
+    id_field: str,
+    text_fields: str | None,
+    merge: bool,
+    failures: Path | None,
+    as_json: bool,
+    **mapping: Any,
+) -> None:
+    """Encode FILE (JSONL, plain or .gz; - is standard input) into latent terms and index it.
+
+    The index is made when it is not there. Documents keep their fields and are searchable by
+    words too. A document whose id is in the index already replaces it.
+    """
+    wanted = {name: value for name, value in mapping.items() if value is not None}
+    if text_fields is not None:
+        wanted["text_fields"] = tuple(comma_list(text_fields))
+    client = connection.open()
+    EngineInfo.read(client)
+
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+    with warnings_above_the_bar() as say:
+        encoder = LatentEncoder.load(model, device=device, dtype=dtype)
+        job = Ingest(
+            client,
+            index,
+            encoder,
+            open_index(client, index, encoder, wanted),
+            file,
+            id_fields=comma_list(id_field),
+            failures=failures,
+            merge_after=merge,
+            warn=say,
+        )
+        report = run_with_bar(job)
+    if as_json:
+        click.echo(json.dumps(report.to_json()))
+    else:
+        click.echo(summary(report, index))
+    if report.stopped == "interrupted":
+        raise click.exceptions.Exit(130)
+    if report.stopped:
+        click.echo(f"Error: {report.stopped}", err=True)
+    if not report.ok:
+        raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def warnings_above_the_bar() -> Iterator[Any]:
+    """A function that prints a line on stderr without breaking the progress bar."""
+    from tqdm import tqdm
+
+    yield lambda line: tqdm.write(line, file=click.get_text_stream("stderr"))
+
+
+def run_with_bar(job: Ingest) -> IngestReport:
+    """Run with a progress bar; Ctrl-C once ends in good order, twice at once."""
+    with progress_bar(
+        total=job.file_bytes,
+        unit="B",
+        unit_scale=True,
+        bar_format="{percentage:3.0f}% |{bar}| {desc} [{elapsed}, {remaining} left]"
+        if job.file_bytes
+        else "{desc} [{elapsed}]",
+    ) as bar:
+
+        def show(report: IngestReport, position: int) -> None:
+            rate = report.tokens / max(report.seconds, 1e-9)
+            bar.set_description_str(
+                f"{report.indexed + report.replaced:,} documents, {rate:,.0f} tokens/s, "
+                f"{report.failed:,} failed",
+                refresh=False,
+            )
+            bar.update(position - bar.n)
+
+        def interrupt(_number: int, _frame: object) -> None:
+            bar.write("finishing what is in flight; Ctrl-C again stops at once", file=bar.fp)
+            job.stop()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            return job.run(show)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def summary(report: IngestReport, index: str) -> str:
+    """The counts in lines for a person; they add up to the lines read."""
+    seconds = max(report.seconds, 1e-9)
+    lines = [
+        f"index {index}: {report.indexed:,} documents indexed in {report.seconds:,.1f} s "
+        f"({report.tokens:,} tokens, {report.tokens / seconds:,.0f} tokens/s)"
+    ]
+    parts = {
+        "indexed": report.indexed,
+        "replaced by a later line with the same id": report.replaced,
+        "failed": report.failed,
+        "not sent": report.not_sent,
+        "blank": report.blank,
+    }
+    shown = [f"{number:,} {name}" for name, number in parts.items() if number]
+    lines.append(f"{report.lines:,} lines = {' + '.join(shown) or 'none'}")
+    if report.truncated:
+        lines.append(f"{report.truncated:,} texts longer than the backbone's window were cut there")
+    if report.empty:
+        lines.append(f"{report.empty:,} documents have no text, so no latents")
+    if report.generated_ids:
+        lines.append(f"{report.generated_ids:,} documents got an id made of their content")
+    if report.bytes_a_document is not None and report.documents_in_index:
+        lines.append(
+            f"index size {report.bytes_a_document / 1000:,.1f} kB a document, "
+            f"{report.documents_in_index:,} documents"
+        )
+    if report.failures_file:
+        lines.append(f"failures: {report.failures_file} (correct it and ingest it)")
+    if report.stopped:
+        lines.append(
+            f"stopped after line {report.lines:,}; the same command starts over and doubles nothing"
+        )
+    return "\n".join(lines)

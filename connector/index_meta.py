@@ -1,0 +1,117 @@
+"""What an index says of the model it was made with: `_meta.latent_ingest` of its mapping."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import NotFoundError
+
+from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.errors import MismatchError
+from latent_ingest.mappings import MappingConfig
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class IndexMeta:
+    """The model and the mapping of an index."""
+
+    model: str
+    """What people call the model."""
+    fingerprint: str
+    """`ModelFingerprint.digest`: what must agree between index and query."""
+    n_latents: int
+    k: int
+    pooling: str
+    prompts: dict[str, str]
+    scale: float
+    spelling: str
+    k1: float
+    b: float
+    latent_field: str
+    text_fields: list[str]
+    analyzer: str
+    lean: bool
+    version: str
+    """Of this package, when the index was made."""
+
+    @classmethod
+    def of(cls, encoder: LatentEncoder, mapping: MappingConfig) -> IndexMeta:
+        """The meta of an index about to be made."""
+        return cls(
+            model=encoder.name,
+            fingerprint=encoder.fingerprint.digest,
+            n_latents=encoder.n_latents,
+            k=encoder.k,
+            pooling=encoder.pooling,
+            prompts=encoder.backbone.prompts,
+            scale=mapping.scale,
+            spelling=mapping.spelling,
+            k1=mapping.k1,
+            b=mapping.b,
+            latent_field=mapping.latent_field,
+            text_fields=list(mapping.text_fields),
+            analyzer=mapping.analyzer,
+            lean=mapping.lean,
+            version=version("latent-ingest"),
+        )
+
+    @classmethod
+    def read(cls, client: OpenSearch, index: str) -> IndexMeta | None:
+        """The meta of an index, or none where there is no such index.
+
+        Raises:
+            MismatchError: the index is not one of ours, or `index` names several.
+            EngineError: the engine cannot be asked.
+        """
+        with engine_errors(client):
+            try:
+                answer = client.indices.get_mapping(index=index)
+            except NotFoundError:
+                return None
+        if len(answer) != 1:
+            raise MismatchError(f"{index}: {len(answer)} indices ({', '.join(answer)}); name one")
+        ((name, mapping),) = answer.items()
+        stored: Any = mapping["mappings"].get("_meta", {}).get("latent_ingest")
+        if not isinstance(stored, dict):
+            raise MismatchError(
+                f"index {name} has no latent terms (no _meta.latent_ingest in its mapping); "
+                f"ingest into another with --index"
+            )
+        known = {field.name for field in fields(cls)}
+        if missing := known - stored.keys():
+            raise MismatchError(
+                f"index {name}: its _meta.latent_ingest lacks {', '.join(sorted(missing))}; "
+                f"ingest into a new index"
+            )
+        return cls(**{name: stored[name] for name in known})
+
+    @property
+    def mapping(self) -> MappingConfig:
+        """The mapping the index was made with."""
+        return MappingConfig(
+            spelling=self.spelling,
+            scale=self.scale,
+            latent_field=self.latent_field,
+            text_fields=tuple(self.text_fields),
+            analyzer=self.analyzer,
+            lean=self.lean,
+        )
+
+    def check(self, encoder: LatentEncoder, index: str) -> None:
+        """Raise MismatchError unless the index was made with this encoder's model."""
+        if self.fingerprint != encoder.fingerprint.digest:
+            raise MismatchError(
+                f"index {index} was made by model {self.model} ({self.fingerprint}), this is "
+                f"{encoder.name} ({encoder.fingerprint.digest}); use --model with that one, "
+                f"or ingest into another index"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """What is stored."""
+        return asdict(self)

@@ -1,0 +1,168 @@
+"""An index of latent terms: made or checked, loaded with refresh off, merged, measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import OpenSearchException, RequestError
+
+from latent_ingest.connector.client import engine_errors, in_words, reason_of, url_of
+from latent_ingest.connector.errors import EngineError, InputError, MismatchError
+from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.mappings import MappingConfig, index_body
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+# The engine syncs retention leases every 30 seconds.
+LEASE_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSize:
+    """How large an index is."""
+
+    documents: int
+    bytes: int
+    """Of all its primary shards, on disk."""
+
+    @property
+    def bytes_a_document(self) -> float:
+        return self.bytes / max(self.documents, 1)
+
+
+def open_index(
+    client: OpenSearch, index: str, encoder: LatentEncoder, wanted: dict[str, Any]
+) -> IndexMeta:
+    """Make the index, or check that the one there fits.
+
+    Args:
+        client: of the engine.
+        index: its name.
+        encoder: the model.
+        wanted: fields of `MappingConfig` that were asked for; others are the index's own, or the
+            defaults when it is made.
+
+    Raises:
+        MismatchError: the index was made by another model or with another mapping.
+        InputError: the engine does not take the name, the analyzer or the spelling.
+        EngineError: the engine cannot be asked.
+    """
+    meta = IndexMeta.read(client, index)
+    if meta is None:
+        return make_index(client, index, encoder, checked_mapping(MappingConfig(), wanted))
+    meta.check(encoder, index)
+    asked = checked_mapping(meta.mapping, wanted)
+    for name in wanted:
+        ours, theirs = getattr(asked, name), getattr(meta.mapping, name)
+        if ours != theirs:
+            raise MismatchError(
+                f"index {index} was made with {name} {theirs!r}, not {ours!r}; leave the option "
+                f"out, or ingest into another index"
+            )
+    return meta
+
+
+def checked_mapping(base: MappingConfig, wanted: dict[str, Any]) -> MappingConfig:
+    """`base` with what was asked for; raises InputError for values that cannot be."""
+    try:
+        return replace(base, **wanted)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def make_index(
+    client: OpenSearch, index: str, encoder: LatentEncoder, mapping: MappingConfig
+) -> IndexMeta:
+    """Create the index from mappings/."""
+    meta = IndexMeta.of(encoder, mapping)
+    with engine_errors(client):
+        try:
+            client.indices.create(index=index, body=index_body(mapping, meta.to_json()))
+        except RequestError as error:
+            reason = reason_of(error)
+            hint = (
+                "; this engine needs --spelling repeat" if "delimited_term_freq" in reason else ""
+            )
+            raise InputError(f"index {index} cannot be made: {reason}{hint}") from error
+    return meta
+
+
+@contextmanager
+def refresh_off(
+    client: OpenSearch, index: str, warn: Callable[[str], None] = lambda line: None
+) -> Iterator[None]:
+    """Turn refreshing off while loading, and back to what it was, then refresh.
+
+    An interval of -1 that is found there was left by a load that was killed: it goes back to the
+    engine's default.
+    """
+    with engine_errors(client):
+        (settings,) = client.indices.get_settings(index=index).values()
+        before = settings["settings"]["index"].get("refresh_interval")
+        set_refresh(client, index, "-1")
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        try:
+            set_refresh(client, index, None if before == "-1" else before)
+            client.indices.refresh(index=index)
+        except OpenSearchException as error:
+            message = (
+                f"{in_words(error, url_of(client))}; the index {index} is left with "
+                f"refresh_interval -1: the next ingest puts it back"
+            )
+            if not failed:
+                raise EngineError(message) from error
+            warn(message)
+
+
+def set_refresh(client: OpenSearch, index: str, interval: str | None) -> None:
+    """Set `refresh_interval`; none is the engine's default."""
+    client.indices.put_settings(index=index, body={"index": {"refresh_interval": interval}})
+
+
+def index_size(client: OpenSearch, index: str) -> IndexSize:
+    """Documents and bytes of the primary shards."""
+    with engine_errors(client):
+        stats = client.indices.stats(index=index, metric="docs,store")["_all"]["primaries"]
+    return IndexSize(stats["docs"]["count"], stats["store"]["size_in_bytes"])
+
+
+def merge(client: OpenSearch, index: str, *, lean: bool) -> None:
+    """Merge to one segment a shard.
+
+    A field that `_source` excludes (`lean`) is kept whole in a hidden copy until a merge that
+    happens after the shard's retention lease has passed the document: so flush and wait first.
+
+    Raises:
+        EngineError: the engine cannot be asked, or leases do not catch up.
+    """
+    with engine_errors(client):
+        client.indices.flush(index=index, request_timeout=600)
+        deadline = time.monotonic() + LEASE_SECONDS
+        while lean and not leases_caught_up(client, index):
+            if time.monotonic() > deadline:
+                raise EngineError(f"index {index}: retention leases lag after {LEASE_SECONDS} s")
+            time.sleep(1)
+        client.indices.forcemerge(index=index, max_num_segments=1, request_timeout=3600)
+        client.indices.refresh(index=index)
+
+
+def leases_caught_up(client: OpenSearch, index: str) -> bool:
+    """Whether no retention lease holds back a document of any shard."""
+    stats = client.indices.stats(index=index, level="shards")
+    (shards,) = (content["shards"].values() for content in stats["indices"].values())
+    copies = [copy for copies in shards for copy in copies]
+    return all(
+        lease["retaining_seq_no"] > copy["seq_no"]["max_seq_no"]
+        for copy in copies
+        for lease in copy["retention_leases"]["leases"]
+    )

@@ -1,0 +1,299 @@
+"""The main job.
+
+corpus file → batches of documents → latent vectors → bulk actions → requests → outcomes
+
+Reading, encoding and indexing run at the same time, a few batches apart, so memory does not grow
+with the file.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opensearchpy import OpenSearch
+
+from latent_ingest.connector import terms
+from latent_ingest.connector.corpus import (
+    DEFAULT_ID_FIELDS,
+    BadLine,
+    CorpusFile,
+    Document,
+    parse_line,
+)
+from latent_ingest.connector.errors import EngineError, InputError
+from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.indexing.bulk import (
+    Action,
+    Outcome,
+    Unsent,
+    make_action,
+    requests,
+    send,
+)
+from latent_ingest.connector.indexing.failures import FailuresFile, default_path
+from latent_ingest.connector.indexing.index import index_size, merge, refresh_off
+from latent_ingest.connector.indexing.pipeline import prefetch
+from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.indexing.seen_ids import SeenIds
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+# Batches that wait between two stages.
+AHEAD = 2
+
+# Characters encoded together, for each token of the backbone's budget: 16 forward passes or so
+# of English, so that sorting by length leaves little padding. 262,144 characters on a CPU.
+CHARACTERS_A_BUDGET_TOKEN = 64
+MAX_BATCH_DOCUMENTS = 4096
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some lines of the file, and what they hold."""
+
+    documents: list[Document] = field(default_factory=list)
+    bad: list[BadLine] = field(default_factory=list)
+    blank: int = 0
+    position: int = 0
+    """Bytes of the file consumed at its end."""
+    actions: list[Action] = field(default_factory=list)
+    """Filled in by the encoding stage."""
+    empty: int = 0
+    truncated: int = 0
+    tokens: int = 0
+
+    @property
+    def lines(self) -> int:
+        return len(self.documents) + len(self.bad) + self.blank
+
+
+class Ingest:
+    """One run over one corpus file."""
+
+    def __init__(
+        self,
+        client: OpenSearch,
+        index: str,
+        encoder: LatentEncoder,
+        meta: IndexMeta,
+        corpus: str | Path,
+        *,
+        id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
+        failures: Path | None = None,
+        merge_after: bool = False,
+        warn: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Prepare a run into an index that `open_index` made or checked.
+
+        Args:
+            client: of the engine.
+            index: its name.
+            encoder: the model.
+            meta: what `open_index` returned.
+            corpus: path of a JSONL file, plain or .gz, or "-" for standard input.
+            id_fields: where a document's id is; the first that is there counts.
+            failures: file for lines that fail; by default beside the current folder's files.
+            merge_after: merge to one segment a shard at the end.
+            warn: called with lines the user should see at once.
+
+        Raises:
+            InputError: the file cannot be opened.
+        """
+        self._client = client
+        self._index = index
+        self._encoder = encoder
+        self._meta = meta
+        self._file = CorpusFile(corpus)
+        self._id_fields = id_fields
+        self._failures = FailuresFile(failures or default_path(str(corpus), index), self._file.name)
+        self._merge_after = merge_after
+        self._warn = warn
+        self._stop = threading.Event()
+        self.report = IngestReport()
+
+    @property
+    def file_bytes(self) -> int | None:
+        """Size of the corpus file; none for standard input."""
+        return self._file.size
+
+    def stop(self) -> None:
+        """End after the request in flight; what was indexed stays. Safe from a signal handler."""
+        self._stop.set()
+
+    def run(
+        self, on_progress: Callable[[IngestReport, int], None] = lambda report, position: None
+    ) -> IngestReport:
+        """Index the file.
+
+        Args:
+            on_progress: called after each request with the counts so far and the bytes of the
+                file that are done.
+
+        Returns:
+            The counts. A file that breaks off, an engine that goes away and `stop` end the run
+            early, with the reason in `stopped`; nothing that was indexed is lost.
+
+        Raises:
+            EngineError: the engine cannot be asked at the start or at the end.
+            InputError: the failures file cannot be written.
+        """
+        started = time.monotonic()
+        report, seen = self.report, SeenIds()
+        encoded = prefetch(self._encode(prefetch(self._read(), AHEAD)), AHEAD)
+        try:
+            with self._file, refresh_off(self._client, self._index, self._warn):
+                for batch in self._until_broken(encoded):
+                    self._count(batch)
+                    for request in requests(batch.actions):
+                        self._send(request, seen)
+                        report.seconds = time.monotonic() - started
+                        on_progress(report, batch.position)
+                    if self._stop.is_set() or report.stopped:
+                        break
+                if self._stop.is_set():
+                    report.stopped = report.stopped or "interrupted"
+                encoded.close()
+        finally:
+            encoded.close()
+            self._failures.close()
+            seen.close()
+        self._finish(started)
+        return report
+
+    def _read(self) -> Generator[Batch]:
+        characters = CHARACTERS_A_BUDGET_TOKEN * self._encoder.backbone.token_budget
+        batch, size = Batch(), 0
+        try:
+            for line in self._file:
+                if not line.content.strip():
+                    batch.blank += 1
+                    continue
+                document = parse_line(
+                    line, id_fields=self._id_fields, text_fields=self._meta.text_fields
+                )
+                if isinstance(document, Document) and self._meta.latent_field in document.fields:
+                    reason = (
+                        f"field {self._meta.latent_field!r} is where latent terms go; rename it "
+                        f"in the document, or ingest into a new index with --latent-field"
+                    )
+                    document = BadLine(line.number, reason, document)
+                if isinstance(document, BadLine):
+                    batch.bad.append(document)
+                else:
+                    batch.documents.append(document)
+                    size += len(document.text)
+                if size >= characters or batch.lines >= MAX_BATCH_DOCUMENTS:
+                    batch.position = self._file.position
+                    yield batch
+                    batch, size = Batch(), 0
+        except InputError:
+            yield batch
+            raise
+        batch.position = self._file.position
+        yield batch
+
+    def _encode(self, batches: Generator[Batch]) -> Generator[Batch]:
+        try:
+            for batch in batches:
+                vectors = self._encoder.encode([d.text for d in batch.documents], allow_nan=True)
+                tf = terms.counts(vectors.values, self._meta.scale)
+                for row, document in enumerate(batch.documents):
+                    if not vectors.finite[row]:
+                        reason = f"the backbone gives NaN for {document.text[:60]!r}; try --dtype float32"
+                        batch.bad.append(BadLine(document.line, reason, document))
+                        continue
+                    span = slice(vectors.offsets[row], vectors.offsets[row + 1])
+                    string = terms.write(vectors.indices[span], tf[span], self._meta.spelling)
+                    batch.empty += not string
+                    batch.truncated += bool(vectors.truncated[row])
+                    batch.actions.append(make_action(document, self._meta.latent_field, string))
+                kept = {action.document.line for action in batch.actions}
+                batch.documents = [d for d in batch.documents if d.line in kept]
+                batch.tokens = int(vectors.n_tokens.sum())
+                yield batch
+        finally:
+            batches.close()
+
+    def _until_broken(self, encoded: Generator[Batch]) -> Generator[Batch]:
+        try:
+            yield from encoded
+        except InputError as error:  # the file breaks off; what came before it is good
+            self.report.stopped = str(error)
+
+    def _count(self, batch: Batch) -> None:
+        report = self.report
+        report.blank += batch.blank
+        report.empty += batch.empty
+        report.truncated += batch.truncated
+        report.tokens += batch.tokens
+        for failure in batch.bad:
+            self._fail(failure)
+        generated = sum(document.generated for document in batch.documents)
+        if generated and not report.generated_ids:
+            fields = " or ".join(map(repr, self._id_fields))
+            self._warn(
+                f"some documents have no id (field {fields}): each gets one made of its content, "
+                f"the same every time"
+            )
+        report.generated_ids += generated
+        report.lines += batch.lines - len(batch.documents)
+
+    def _send(self, request: list[Action], seen: SeenIds) -> None:
+        report = self.report
+        if report.stopped or self._stop.is_set():
+            return
+        try:
+            outcomes = send(self._client, self._index, request)
+        except Unsent as error:
+            outcomes = error.outcomes
+            report.stopped = error.reason
+            ended = {outcome.document.line for outcome in outcomes}
+            for action in request:
+                if action.document.line not in ended:
+                    report.not_sent += 1
+                    self._failures.write(
+                        BadLine(action.document.line, error.reason, action.document)
+                    )
+        report.lines += len(request)
+        indexed = [outcome.document.id for outcome in outcomes if outcome.reason is None]
+        new = seen.add(indexed)
+        report.indexed += new
+        report.replaced += len(indexed) - new
+        for outcome in outcomes:
+            if outcome.reason is not None:
+                self._fail(rejection(outcome))
+
+    def _fail(self, failure: BadLine) -> None:
+        if not self.report.failed:
+            self._warn(f"{self._file.name}: line {failure.line}: {failure.reason}")
+        self.report.failed += 1
+        self._failures.write(failure)
+
+    def _finish(self, started: float) -> None:
+        report = self.report
+        if self._failures.path is not None:
+            report.failures_file = str(self._failures.path)
+        try:
+            if self._merge_after and report.stopped is None:
+                merge(self._client, self._index, lean=self._meta.lean)
+            size = index_size(self._client, self._index)
+            report.documents_in_index = size.documents
+            report.bytes_a_document = size.bytes_a_document
+        except EngineError as error:
+            if report.stopped is None:
+                raise
+            self._warn(str(error))
+        report.seconds = time.monotonic() - started
+
+
+def rejection(outcome: Outcome) -> BadLine:
+    """A document the engine rejected, with its id and the engine's words."""
+    document = outcome.document
+    reason = f"document {document.id!r} rejected: {outcome.reason}"
+    return BadLine(document.line, reason, document)
