@@ -8,6 +8,7 @@ import json
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -24,8 +25,14 @@ Example:
   latent-ingest docstrings --out stdlib.jsonl
 """
 )
-@click.option("--out", type=click.File("w", encoding="utf-8", lazy=True), default="-", show_default=True, help="File to write; - is standard output.")
-def docstrings(out: click.utils.LazyFile) -> None:
+@click.option(
+    "--out",
+    type=click.File("w", encoding="utf-8", lazy=True),
+    default="-",
+    show_default=True,
+    help="File to write; - is standard output.",
+)
+def docstrings(out: IO[str]) -> None:
     """Collect the docstrings of this Python's standard library as JSONL.
 
     One document for each public module, class and function that has one: `_id` is its dotted

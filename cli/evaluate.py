@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from latent_ingest.cli.ingest import run_with_bar, warnings_above_the_bar
+from latent_ingest.cli.ingest import run_with_bar, warn
 from latent_ingest.cli.options import (
     comma_list,
     compute_options,
@@ -70,10 +70,7 @@ def evaluate(
     if not evaluation.is_complete(client, name, collection):
         click.echo(f"indexing {collection.corpus} into {name}", err=True)
         meta = open_index(client, name, encoder, {})
-        with warnings_above_the_bar() as say:
-            report = run_with_bar(
-                Ingest(client, name, encoder, meta, collection.corpus, warn=say)
-            )
+        report = run_with_bar(Ingest(client, name, encoder, meta, collection.corpus, warn=warn))
         if report.stopped == "interrupted":
             raise click.Abort
         if not report.ok:
@@ -87,7 +84,11 @@ def evaluate(
     if "dense" in chosen:
         work += sum(1 for _ in collection.documents())
     with progress_bar(total=work, desc="evaluating", unit="") as bar:
-        results = evaluation.evaluate(client, name, encoder, collection, chosen, bar.update)
+
+        def tick(done: int) -> None:
+            bar.update(done)
+
+        results = evaluation.evaluate(client, name, encoder, collection, chosen, tick)
     if as_json:
         named = {system: {"nDCG@10": value} for system, value in results.items()}
         click.echo(json.dumps({"collection": collection.name, "systems": named}))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
 from latent_ingest.cli.options import (
     comma_list,
@@ -63,7 +63,8 @@ Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage, 130 inte
     "--lean",
     is_flag=True,
     default=None,
-    help="Leave latents out of _source: smaller on disk with --merge, but any later partial update of a document silently deletes its latents. Only for documents that are never updated.",
+    help="Leave latents out of _source: smaller on disk with --merge, but any later partial update "
+    "of a document silently deletes its latents. Only for documents that are never updated.",
 )
 @click.option(
     "--merge",
@@ -103,20 +104,19 @@ def ingest(
 
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
-    with warnings_above_the_bar() as say:
-        encoder = LatentEncoder.load(model, device=device, dtype=dtype)
-        job = Ingest(
-            client,
-            index,
-            encoder,
-            open_index(client, index, encoder, wanted),
-            file,
-            id_fields=comma_list(id_field),
-            failures=failures,
-            merge_after=merge,
-            warn=say,
-        )
-        report = run_with_bar(job)
+    encoder = LatentEncoder.load(model, device=device, dtype=dtype)
+    job = Ingest(
+        client,
+        index,
+        encoder,
+        open_index(client, index, encoder, wanted),
+        file,
+        id_fields=comma_list(id_field),
+        failures=failures,
+        merge_after=merge,
+        warn=warn,
+    )
+    report = run_with_bar(job)
     if as_json:
         click.echo(json.dumps(report.to_json()))
     else:
@@ -129,12 +129,9 @@ def ingest(
         raise click.exceptions.Exit(1)
 
 
-@contextmanager
-def warnings_above_the_bar() -> Iterator[Any]:
-    """A function that prints a line on stderr without breaking the progress bar."""
-    from tqdm import tqdm
-
-    yield lambda line: tqdm.write(line, file=click.get_text_stream("stderr"))
+def warn(line: str) -> None:
+    """Print a line on stderr without breaking the progress bar."""
+    tqdm.write(line, file=sys.stderr)
 
 
 def run_with_bar(job: Ingest) -> IngestReport:

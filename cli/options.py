@@ -18,7 +18,7 @@ from latent_ingest.connector.client import Connection, default_url
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class TokenCount(click.ParamType):
+class TokenCount(click.ParamType):  # type: ignore[type-arg]
     """A whole number, with K, M or G for thousands, millions and milliards."""
 
     name = "number"
@@ -37,7 +37,7 @@ class TokenCount(click.ParamType):
         return int(number)
 
 
-class JsonObject(click.ParamType):
+class JsonObject(click.ParamType):  # type: ignore[type-arg]
     """A JSON object, as a query clause is."""
 
     name = "json"
@@ -50,7 +50,7 @@ class JsonObject(click.ParamType):
         except ValueError as error:
             self.fail(f"not JSON: {error}: {value}", param, ctx)
         if not isinstance(content, dict):
-            self.fail(f"{value}: write an object like {{\"term\": {{\"year\": 2024}}}}", param, ctx)
+            self.fail(f'{value}: write an object like {{"term": {{"year": 2024}}}}', param, ctx)
         return content
 
 

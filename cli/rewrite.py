@@ -33,8 +33,16 @@ Examples:
 @index_option
 @form_option
 @click.option("--size", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Hits.")
-@click.option("--filter", "filter_clause", type=JsonObject(), help="A query clause that hits must match.")
-@click.option("--max-query-terms", type=click.IntRange(1, 1024), default=512, show_default=True, help="Latent terms at most, the heaviest.")
+@click.option(
+    "--filter", "filter_clause", type=JsonObject(), help="A query clause that hits must match."
+)
+@click.option(
+    "--max-query-terms",
+    type=click.IntRange(1, 1024),
+    default=512,
+    show_default=True,
+    help="Latent terms at most, the heaviest.",
+)
 @connection_options
 @model_option
 @compute_options

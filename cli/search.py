@@ -33,8 +33,12 @@ Examples:
 @index_option
 @form_option
 @click.option("--size", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Hits.")
-@click.option("--filter", "filter_clause", type=JsonObject(), help="A query clause that hits must match.")
-@click.option("--compare", is_flag=True, help="Word hits, latent hits and hybrid hits beside each other.")
+@click.option(
+    "--filter", "filter_clause", type=JsonObject(), help="A query clause that hits must match."
+)
+@click.option(
+    "--compare", is_flag=True, help="Word hits, latent hits and hybrid hits beside each other."
+)
 @connection_options
 @model_option
 @compute_options
@@ -70,9 +74,7 @@ def search(
         words = rewriter.words_only(query, size=size, filter=filter_clause)
         bodies = {"words": words, **bodies}
     with engine_errors(client):
-        answers = {
-            name: client.search(index=index, body=body) for name, body in bodies.items()
-        }
+        answers = {name: client.search(index=index, body=body) for name, body in bodies.items()}
     if as_json:
         click.echo(json.dumps(answers if compare else answers[form]))
         return
@@ -87,8 +89,8 @@ def search(
 
 
 def headline(hit: dict[str, Any], length: int = 72) -> str:
-    """The beginning of a hit's first text field."""
-    source = hit["_source"]
-    texts = (source.get(name) for name in ("title", "text", *source))
-    text = " ".join(next((t for t in texts if isinstance(t, str) and t.strip()), "").split())
+    """The beginning of a hit's strings, `title` and `text` first, without what repeats its id."""
+    source = {"title": None, "text": None, **hit["_source"]}
+    texts = [value for value in source.values() if isinstance(value, str) and value.strip()]
+    text = " ".join(" ".join(t for t in texts if t != hit["_id"]).split())
     return text if len(text) <= length else text[: length - 3] + "..."

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from latent_ingest.cli.options import TokenCount, compute_options, progress_bar
+from latent_ingest.cli.options import TokenCount, comma_list, compute_options, progress_bar
 from latent_ingest.connector.corpus import CorpusFile
 
 
@@ -86,7 +86,7 @@ def train(
 
         report = run(
             retriever,
-            TrainingTexts(files, text_fields=text_fields.split(",")),
+            TrainingTexts(files, text_fields=comma_list(text_fields)),
             out,
             config,
             command=" ".join(["latent-ingest", *map(shorten, sys.argv[1:])]),
@@ -98,7 +98,8 @@ def train(
         return
     click.echo(
         f"{out}: {report.tokens:,} tokens in {report.seconds:,.0f} s, normalised MSE "
-        f"{report.normalized_mse:.3f} on held-out tokens, {report.dead:,} of {latents:,} latents dead"
+        f"{report.normalized_mse:.3f} on held-out tokens, "
+        f"{report.dead:,} of {latents:,} latents dead"
     )
     if report.skipped_lines:
         click.echo(f"{report.skipped_lines:,} lines had no text and were skipped", err=True)
@@ -106,4 +107,5 @@ def train(
 
 def shorten(argument: str) -> str:
     """A path as its name alone, so that a card shows no folder of the machine."""
-    return Path(argument).name if "/" in argument and Path(argument).exists() else argument
+    path = Path(argument)
+    return path.name if "/" in argument and path.parent.is_dir() else argument

@@ -1,0 +1,65 @@
+"""Latent terms in OpenSearch and Elasticsearch: the public names.
+
+encode text           LatentEncoder → LatentVectors, terms
+index a corpus        Connection, open_index, Ingest → IngestReport
+rewrite queries       QueryRewriter, hybrid_boost
+run a local engine    LocalEngine
+errors                LatentIngestError and its four kinds
+
+Names are imported when they are first used: `import latent_ingest.connector` loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from latent_ingest.connector import terms as terms
+    from latent_ingest.connector.client import Connection as Connection
+    from latent_ingest.connector.encoding.encoder import LatentEncoder as LatentEncoder
+    from latent_ingest.connector.encoding.vectors import LatentVectors as LatentVectors
+    from latent_ingest.connector.engine.local import LocalEngine as LocalEngine
+    from latent_ingest.connector.errors import EngineError as EngineError
+    from latent_ingest.connector.errors import InputError as InputError
+    from latent_ingest.connector.errors import LatentIngestError as LatentIngestError
+    from latent_ingest.connector.errors import MismatchError as MismatchError
+    from latent_ingest.connector.errors import ModelError as ModelError
+    from latent_ingest.connector.index_meta import IndexMeta as IndexMeta
+    from latent_ingest.connector.indexing.index import open_index as open_index
+    from latent_ingest.connector.indexing.ingest import Ingest as Ingest
+    from latent_ingest.connector.indexing.report import IngestReport as IngestReport
+    from latent_ingest.connector.querying.rewriter import QueryRewriter as QueryRewriter
+    from latent_ingest.connector.querying.rewriter import hybrid_boost as hybrid_boost
+
+_HOMES = {
+    "Connection": "client",
+    "EngineError": "errors",
+    "IndexMeta": "index_meta",
+    "Ingest": "indexing.ingest",
+    "IngestReport": "indexing.report",
+    "InputError": "errors",
+    "LatentEncoder": "encoding.encoder",
+    "LatentIngestError": "errors",
+    "LatentVectors": "encoding.vectors",
+    "LocalEngine": "engine.local",
+    "MismatchError": "errors",
+    "ModelError": "errors",
+    "QueryRewriter": "querying.rewriter",
+    "hybrid_boost": "querying.rewriter",
+    "open_index": "indexing.index",
+    "terms": "terms",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    return module if name == "terms" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

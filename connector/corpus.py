@@ -87,7 +87,7 @@ class CorpusFile:
             if str(path) == "-":
                 self._raw: BinaryIO = sys.stdin.buffer
             else:
-                self._raw = Path(path).open("rb")
+                self._raw = Path(path).open("rb")  # noqa: SIM115 - closed by __exit__
                 self.size = Path(path).stat().st_size
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; check the path") from None

@@ -42,7 +42,8 @@ def counts(values: NDArray[np.float32], scale: float = 1.0) -> NDArray[np.int64]
     Scale 1 is enough: on training judgements nDCG@10 at 1, 2 and 4 was .688, .690, .688 on
     SciFact and .319, .317, .316 on NFCorpus; 0.5 costs .001 and .007.
     """
-    return np.rint(scale * weights(values)).astype(np.int64)
+    tf: NDArray[np.int64] = np.rint(scale * weights(values)).astype(np.int64)
+    return tf
 
 
 def write(indices: NDArray[np.int32], tf: NDArray[np.int64], spelling: str = "repeat") -> str:

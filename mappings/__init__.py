@@ -1,6 +1,12 @@
 """Index mappings: JSON that a person can PUT by hand, and the lines that fill it in."""
 
-from latent_ingest.mappings.template import DEFAULT_B, DEFAULT_K1, LATENT_FIELD, WORDS_FIELD
-from latent_ingest.mappings.template import MappingConfig, index_body
+from latent_ingest.mappings.template import (
+    DEFAULT_B,
+    DEFAULT_K1,
+    LATENT_FIELD,
+    WORDS_FIELD,
+    MappingConfig,
+    index_body,
+)
 
 __all__ = ["DEFAULT_B", "DEFAULT_K1", "LATENT_FIELD", "WORDS_FIELD", "MappingConfig", "index_body"]

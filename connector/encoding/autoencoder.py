@@ -6,6 +6,7 @@ Method: arXiv 2605.29384. Names of weights: sentence-transformers pull request 3
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ class TokenAutoencoder(nn.Module):
             x = x - self.data_mean
         elif self.config.rms_scale is not None:
             x = x * self.config.rms_scale
-        return x * (self.config.d_in**0.5 / x.norm(dim=-1, keepdim=True).clamp(min=1e-8))
+        return nn.functional.normalize(x, dim=-1, eps=1e-8) * math.sqrt(self.config.d_in)
 
     def pre_activations(self, normalized: torch.Tensor) -> torch.Tensor:
         """`(x - b_pre) @ W_enc + b_enc`, thresholded in the jumprelu variant.
@@ -158,7 +159,7 @@ class TokenAutoencoder(nn.Module):
             raise ModelError(f"k {k}: must be 1 to n_latents, {self.config.n_latents}")
         packed, bounds = self._pack(hidden, attention_mask, cu_seq_lens)
         acts, indices = [], []
-        for chunk in packed.split(TOKENS_AT_ONCE) if len(packed) else [packed]:
+        for chunk in torch.split(packed, TOKENS_AT_ONCE) if len(packed) else [packed]:
             top = self.pre_activations(self.normalize(chunk)).topk(k, dim=-1)
             acts.append(top.values.float().relu())
             indices.append(top.indices)

@@ -98,7 +98,7 @@ class Backbone:
         chosen_device = pick_device(device)
         chosen_dtype = pick_dtype(dtype, chosen_device)
         folder = find_folder(name)
-        transformers_logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             if config.is_encoder_decoder or getattr(config, "is_decoder", False):

@@ -205,7 +205,10 @@ class Ingest:
                 tf = terms.counts(vectors.values, self._meta.scale)
                 for row, document in enumerate(batch.documents):
                     if not vectors.finite[row]:
-                        reason = f"the backbone gives NaN for {document.text[:60]!r}; try --dtype float32"
+                        reason = (
+                            f"the backbone gives NaN for {document.text[:60]!r}; "
+                            f"try --dtype float32"
+                        )
                         batch.bad.append(BadLine(document.line, reason, document))
                         continue
                     span = slice(vectors.offsets[row], vectors.offsets[row + 1])

@@ -23,7 +23,7 @@ from latent_ingest.connector import terms
 from latent_ingest.connector.client import EngineInfo
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.mappings import DEFAULT_K1, LATENT_FIELD, WORDS_FIELD
+from latent_ingest.mappings import LATENT_FIELD, WORDS_FIELD
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -108,7 +108,9 @@ class QueryRewriter:
         """
         meta = IndexMeta.read(client, index)
         if meta is None:
-            raise MismatchError(f"no index {index}; make it with 'latent-ingest FILE --index {index}'")
+            raise MismatchError(
+                f"no index {index}; make it with 'latent-ingest FILE --index {index}'"
+            )
         meta.check(encoder, index)
         settings.setdefault("latent_boost", hybrid_boost(EngineInfo.read(client), meta.k1))
         return cls(encoder, field=meta.latent_field, **settings)

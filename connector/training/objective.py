@@ -27,7 +27,7 @@ class TopActivations(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: torch.Tensor,
         b_pre: torch.Tensor,
@@ -45,7 +45,7 @@ class TopActivations(torch.autograd.Function):
         return acts, top.indices
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, grad_acts: torch.Tensor, _: torch.Tensor
     ) -> tuple[None, torch.Tensor, torch.Tensor, torch.Tensor, None, None]:
         centred, W_enc, acts, indices = ctx.saved_tensors

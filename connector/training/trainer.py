@@ -196,7 +196,8 @@ def learning_rate(step: int, steps: int, warmup: float) -> float:
 def remove_parallel_gradient(autoencoder: TokenAutoencoder) -> None:
     """Leave of each decoder row's gradient what does not change its length."""
     W_dec = autoencoder.W_dec
-    assert W_dec is not None and W_dec.grad is not None
+    assert W_dec is not None
+    assert W_dec.grad is not None
     W_dec.grad -= (W_dec.grad * W_dec).sum(dim=1, keepdim=True) * W_dec
 
 
@@ -204,7 +205,7 @@ def remove_parallel_gradient(autoencoder: TokenAutoencoder) -> None:
 def normalize_decoder(autoencoder: TokenAutoencoder) -> None:
     """Bring the decoder's rows back to unit norm."""
     assert autoencoder.W_dec is not None
-    autoencoder.W_dec /= autoencoder.W_dec.norm(dim=1, keepdim=True)
+    autoencoder.W_dec.div_(autoencoder.W_dec.norm(dim=1, keepdim=True))
 
 
 @torch.no_grad()
