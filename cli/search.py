@@ -89,8 +89,9 @@ def search(
 
 
 def headline(hit: dict[str, Any], length: int = 72) -> str:
-    """The beginning of a hit's strings, `title` and `text` first, without what repeats its id."""
-    source = {"title": None, "text": None, **hit["_source"]}
-    texts = [value for value in source.values() if isinstance(value, str) and value.strip()]
+    """The beginning of a hit's title and text, or of its other strings where it has neither."""
+    source: dict[str, Any] = hit["_source"]
+    named = {name: source[name] for name in ("title", "text") if source.get(name)}
+    texts = [value for value in (named or source).values() if isinstance(value, str)]
     text = " ".join(" ".join(t for t in texts if t != hit["_id"]).split())
     return text if len(text) <= length else text[: length - 3] + "..."
