@@ -38,8 +38,16 @@ def docstrings(out: IO[str]) -> None:
     One document for each public module, class and function that has one: `_id` is its dotted
     name, `kind` what it is.
     """
-    folder = Path(sysconfig.get_paths()["stdlib"])
     number = 0
+    for document in standard_library():
+        number += 1
+        out.write(json.dumps(document) + "\n")
+    click.echo(f"{number:,} docstrings", err=True)
+
+
+def standard_library() -> Iterator[dict[str, str]]:
+    """Documents of all public modules, each text once."""
+    folder = Path(sysconfig.get_paths()["stdlib"])
     seen: set[str] = set()
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder).with_suffix("").parts
@@ -51,9 +59,7 @@ def docstrings(out: IO[str]) -> None:
         for document in documents(path, module):
             if document["text"] not in seen:  # methods that repeat their base's docstring
                 seen.add(document["text"])
-                number += 1
-                out.write(json.dumps(document) + "\n")
-    click.echo(f"{number:,} docstrings", err=True)
+                yield document
 
 
 def documents(path: Path, module: str) -> Iterator[dict[str, str]]:

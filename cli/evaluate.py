@@ -9,6 +9,7 @@ import click
 
 from latent_ingest.cli.ingest import run_with_bar, warn
 from latent_ingest.cli.options import (
+    INTERRUPTED,
     comma_list,
     compute_options,
     connection_options,
@@ -72,7 +73,7 @@ def evaluate(
         meta = open_index(client, name, encoder, {})
         report = run_with_bar(Ingest(client, name, encoder, meta, collection.corpus, warn=warn))
         if report.stopped == "interrupted":
-            raise click.Abort
+            raise click.exceptions.Exit(INTERRUPTED)
         if not report.ok:
             raise EngineError(f"{report.failed + report.not_sent} documents are not in {name}")
         if not evaluation.is_complete(client, name, collection):

@@ -12,6 +12,7 @@ import click
 from tqdm import tqdm
 
 from latent_ingest.cli.options import (
+    INTERRUPTED,
     comma_list,
     compute_options,
     connection_options,
@@ -20,6 +21,7 @@ from latent_ingest.cli.options import (
     progress_bar,
 )
 from latent_ingest.connector.client import Connection, EngineInfo
+from latent_ingest.connector.corpus import CorpusFile
 from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.report import IngestReport
@@ -33,7 +35,7 @@ Examples:
   zcat corpus.jsonl.gz | latent-ingest - --index papers
   latent-ingest corpus.jsonl --url https://host:9200 --user u --password-env PW
 
-Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage, 130 interrupted.
+Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage or input, 130 interrupted.
 """
 )
 @click.argument("file")
@@ -99,6 +101,8 @@ def ingest(
     wanted = {name: value for name, value in mapping.items() if value is not None}
     if text_fields is not None:
         wanted["text_fields"] = tuple(comma_list(text_fields))
+    with CorpusFile(file):  # a wrong path is noticed before anything is loaded or made
+        pass
     client = connection.open()
     EngineInfo.read(client)
 
@@ -122,7 +126,7 @@ def ingest(
     else:
         click.echo(summary(report, index))
     if report.stopped == "interrupted":
-        raise click.exceptions.Exit(130)
+        raise click.exceptions.Exit(INTERRUPTED)
     if report.stopped:
         click.echo(f"Error: {report.stopped}", err=True)
     if not report.ok:

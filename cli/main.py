@@ -1,16 +1,16 @@
 """The command line: parse, call one object of the library, map errors to exit codes.
 
-Exit status: 0 all well, 1 something failed, 2 wrong usage, 130 interrupted.
+Exit status: 0 all well, 1 something failed, 2 wrong usage or input, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
 
 import click
 
-from latent_ingest.connector.errors import LatentIngestError
+from latent_ingest.cli.options import INTERRUPTED
+from latent_ingest.connector.errors import InputError, LatentIngestError
 
 # Command → module of this package that defines it under the same name. Loaded on use, so that
 # `--help` does not import torch.
@@ -57,6 +57,17 @@ class LazyGroup(click.Group):
             args = ["ingest", *args]
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except LatentIngestError as error:
+            failure = click.ClickException(str(error))
+            failure.exit_code = 2 if isinstance(error, InputError) else 1
+            raise failure from error
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
+
 
 @click.command(
     cls=LazyGroup,
@@ -70,24 +81,3 @@ def cli() -> None:
 
     'latent-ingest FILE' is short for 'latent-ingest ingest FILE'.
     """
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    try:
-        status = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo("Interrupted.", err=True)
-        sys.exit(130)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else "")
-        sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except LatentIngestError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
-    except BrokenPipeError:
-        sys.exit(1)
-    sys.exit(status if isinstance(status, int) else 0)

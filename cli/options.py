@@ -15,6 +15,9 @@ from tqdm import tqdm
 
 from latent_ingest.connector.client import Connection, default_url
 
+# Exit status after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 

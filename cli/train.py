@@ -70,7 +70,8 @@ def train(
     from latent_ingest.connector.training.trainer import train as run
 
     for file in files:
-        CorpusFile(file).__exit__(None, None, None)
+        with CorpusFile(file):
+            pass
     config = TrainingConfig(
         n_latents=latents, k=k, tokens=tokens, learning_rate=learning_rate, seed=seed
     )

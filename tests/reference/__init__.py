@@ -1,0 +1,1 @@
+"""Plain implementations that the fast ones are compared with."""
