@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from latent_ingest.connector.engine.local import DISTRIBUTIONS, LocalEngine, answer
+from latent_ingest.connector.engine.local import DISTRIBUTIONS, PORTS, LocalEngine, answer
 
 kind_option = click.option(
     "--engine",
@@ -37,7 +37,13 @@ def engine() -> None:
 
 @engine.command()
 @kind_option
-@click.option("--port", default=9200, show_default=True, help="Port for HTTP.")
+@click.option(
+    "--port",
+    type=click.IntRange(PORTS.start, PORTS.stop - 1),
+    default=9200,
+    show_default=True,
+    help="Port for HTTP.",
+)
 @click.option("--heap", default="2g", show_default=True, help="Java heap.")
 def up(kind: str, port: int, heap: str) -> None:
     """Start it and wait until it answers; prints its URL."""

@@ -174,7 +174,7 @@ def summary(report: IngestReport, index: str) -> str:
     """The counts in lines for a person; they add up to the lines read."""
     seconds = max(report.seconds, 1e-9)
     lines = [
-        f"index {index}: {report.indexed:,} documents indexed in {report.seconds:,.1f} s "
+        f"index {index}: {documents(report.indexed)} indexed in {report.seconds:,.1f} s "
         f"({report.tokens:,} tokens, {report.tokens / seconds:,.0f} tokens/s)"
     ]
     parts = {
@@ -185,17 +185,18 @@ def summary(report: IngestReport, index: str) -> str:
         "blank": report.blank,
     }
     shown = [f"{number:,} {name}" for name, number in parts.items() if number]
-    lines.append(f"{report.lines:,} lines = {' + '.join(shown) or 'none'}")
+    lines.append(f"{number_of(report.lines, 'line')} = {' + '.join(shown) or 'none'}")
     if report.truncated:
-        lines.append(f"{report.truncated:,} texts longer than the backbone's window were cut there")
+        texts = number_of(report.truncated, "text")
+        lines.append(f"{texts} longer than the backbone's window, cut there")
     if report.empty:
-        lines.append(f"{report.empty:,} documents have no text, so no latents")
+        lines.append(f"{documents(report.empty)} without text, so without latents")
     if report.generated_ids:
-        lines.append(f"{report.generated_ids:,} documents got an id made of their content")
+        lines.append(f"{documents(report.generated_ids)} with an id made of the content")
     if report.bytes_a_document is not None and report.documents_in_index:
         lines.append(
             f"index size {report.bytes_a_document / 1000:,.1f} kB a document, "
-            f"{report.documents_in_index:,} documents"
+            f"{documents(report.documents_in_index)}"
         )
     if report.failures_file:
         lines.append(f"failures: {report.failures_file} (correct it and ingest it)")
@@ -204,3 +205,12 @@ def summary(report: IngestReport, index: str) -> str:
             f"stopped after line {report.lines:,}; the same command starts over and doubles nothing"
         )
     return "\n".join(lines)
+
+
+def documents(number: int) -> str:
+    return number_of(number, "document")
+
+
+def number_of(number: int, noun: str) -> str:
+    """ "1 line", "2 lines"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -55,6 +55,7 @@ class LazyGroup(click.Group):
         own = {"--help", "--version", "-h"}
         if args and args[0] not in COMMANDS and args[0] not in own:
             args = ["ingest", *args]
+        ctx.meta["arguments"] = args
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,7 +43,9 @@ Examples:
 @click.option("--keep-decoder", is_flag=True, help="Write the decoder too (twice the size).")
 @compute_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one object.")
+@click.pass_context
 def train(
+    ctx: click.Context,
     files: tuple[Path, ...],
     out: Path,
     backbone: str | None,
@@ -90,7 +91,7 @@ def train(
             TrainingTexts(files, text_fields=comma_list(text_fields)),
             out,
             config,
-            command=" ".join(["latent-ingest", *map(shorten, sys.argv[1:])]),
+            command=" ".join(["latent-ingest", *map(shorten, ctx.meta["arguments"])]),
             keep_decoder=keep_decoder,
             on_step=show,
         )

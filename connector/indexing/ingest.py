@@ -11,11 +11,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import OpenSearchException
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.corpus import (
@@ -264,6 +266,10 @@ class Ingest:
                         BadLine(action.document.line, error.reason, action.document)
                     )
         report.lines += len(request)
+        if self._merge_after and self._meta.lean and not report.indexed:
+            # The hidden copies of one segment stay: a merge needs two.
+            with suppress(OpenSearchException):
+                self._client.indices.flush(index=self._index)
         indexed = [outcome.document.id for outcome in outcomes if outcome.reason is None]
         new = seen.add(indexed)
         report.indexed += new

@@ -1,0 +1,113 @@
+"""A real engine: OPENSEARCH_URL, or a node of our own that ends with the tests."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opensearchpy import OpenSearch
+
+from latent_ingest.connector.client import Connection, EngineInfo
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine.local import LocalEngine, free_port
+from latent_ingest.connector.indexing.index import open_index
+from latent_ingest.connector.indexing.ingest import Ingest
+from latent_ingest.connector.indexing.report import IngestReport
+
+PREFIX = "latent-ingest-test-"
+
+
+def node(kind: str, home: Path) -> Iterator[str]:
+    engine = LocalEngine(kind, home)
+    yield engine.up(port=free_port(), heap="1g", bound_to_us=True).url
+    assert engine.down() is not None, f"{kind} ended before the tests did"
+
+
+@pytest.fixture(scope="session")
+def opensearch_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if url := os.environ.get("OPENSEARCH_URL"):
+        yield url
+    else:
+        yield from node("opensearch", tmp_path_factory.mktemp("opensearch"))
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from node("elasticsearch", tmp_path_factory.mktemp("elasticsearch"))
+
+
+def connected(url: str) -> Iterator[OpenSearch]:
+    client = Connection(url).open()
+    yield client
+    left = [name for name in client.indices.get(index="*") if name.startswith(PREFIX)]
+    assert left == []
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def client(opensearch_url: str) -> Iterator[OpenSearch]:
+    """OpenSearch."""
+    yield from connected(opensearch_url)
+
+
+@pytest.fixture(scope="session")
+def elasticsearch(elasticsearch_url: str) -> Iterator[OpenSearch]:
+    """Elasticsearch 7.10."""
+    yield from connected(elasticsearch_url)
+
+
+@pytest.fixture(params=["opensearch", "elasticsearch"])
+def either(request: pytest.FixtureRequest) -> OpenSearch:
+    """Each of the two, in turn."""
+    name = "client" if request.param == "opensearch" else request.param
+    client: OpenSearch = request.getfixturevalue(name)
+    assert EngineInfo.read(client).distribution == request.param
+    return client
+
+
+NewIndex = Callable[..., str]
+
+
+@pytest.fixture
+def new_index(request: pytest.FixtureRequest) -> Iterator[NewIndex]:
+    """Names of indices that are gone after the test."""
+    made: list[tuple[OpenSearch, str]] = []
+
+    def name(on: OpenSearch | None = None) -> str:
+        on = on or request.getfixturevalue("client")
+        made.append((on, f"{PREFIX}{uuid.uuid4().hex[:12]}"))
+        return made[-1][1]
+
+    yield name
+    for on, index in made:
+        on.indices.delete(index=index, ignore_unavailable=True)
+
+
+Load = Callable[..., IngestReport]
+
+
+@pytest.fixture
+def load(encoder: LatentEncoder) -> Load:
+    """Ingest a file, or lines, into an index."""
+
+    def run(
+        client: OpenSearch,
+        index: str,
+        corpus: Path | Sequence[str | bytes],
+        *,
+        encoder: LatentEncoder = encoder,
+        wanted: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> IngestReport:
+        if not isinstance(corpus, Path):
+            lines = [line.encode() if isinstance(line, str) else line for line in corpus]
+            Path("corpus.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+            corpus = Path("corpus.jsonl")
+        meta = open_index(client, index, encoder, wanted or {})
+        return Ingest(client, index, encoder, meta, corpus, **options).run()
+
+    return run

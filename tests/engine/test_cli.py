@@ -1,0 +1,274 @@
+"""The commands against a real engine, as a user or a program calls them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+from click.testing import CliRunner, Result
+from opensearchpy import OpenSearch
+
+from latent_ingest.cli.main import cli
+
+START = "from latent_ingest.cli.main import cli; cli()"
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(opensearch_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("OPENSEARCH_URL", opensearch_url)
+
+    def invoke(*arguments: object, **options: Any) -> Result:
+        result = CliRunner().invoke(cli, [str(a) for a in arguments], **options)
+        unexpected = result.exception and not isinstance(result.exception, SystemExit)
+        assert not unexpected, result.exception
+        assert "Traceback" not in result.stderr
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def index(new_index: Any) -> str:
+    name: str = new_index()
+    return name
+
+
+def write(*rows: str) -> Path:
+    path = Path("corpus.jsonl")
+    path.write_text("".join(row + "\n" for row in rows))
+    return path
+
+
+GOOD = '{"_id": "bees", "title": "Honey", "text": "Insects dance to tell where nectar is."}'
+OTHER = '{"_id": "bank", "text": "The bank raised its interest rate on mortgages."}'
+
+
+def test_the_way_through(run: Run, index: str, client: OpenSearch) -> None:
+    """FILE alone is ingest; then search and rewrite, for people and for programs."""
+    done = run(write(GOOD, OTHER), "--index", index)
+    assert done.exit_code == 0, done.stderr
+    assert f"index {index}: 2 documents indexed in" in done.stdout
+    assert "2 lines = 2 indexed" in done.stdout
+    assert "kB a document, 2 documents" in done.stdout
+
+    found = run("search", "flowers and bees", "--index", index)
+    assert found.exit_code == 0
+    first, *_ = found.stdout.splitlines()
+    assert first.split()[2] == "bees"
+    assert first.endswith("Honey Insects dance to tell where nectar is.")
+
+    answer = json.loads(run("search", "flowers and bees", "--index", index, "--json").stdout)
+    assert answer["hits"]["hits"][0]["_id"] == "bees"
+    assert "latent" not in answer["hits"]["hits"][0]["_source"]
+
+    body = json.loads(run("rewrite", "flowers and bees", "--index", index).stdout)
+    assert client.search(index=index, body=body)["hits"]["hits"] == answer["hits"]["hits"]
+
+
+def test_compare_shows_words_latents_and_hybrid(run: Run, index: str) -> None:
+    run(write(GOOD, OTHER), "--index", index)
+    shown = run("search", "flowers and bees", "--index", index, "--compare").stdout
+    words, latent = shown.index("words:"), shown.index("latent:")
+    assert words < latent < shown.index("hybrid:")
+    assert "no hits" in shown[words:latent]
+
+
+def test_json_is_one_object_on_stdout(run: Run, index: str) -> None:
+    done = run("ingest", write(GOOD, "broken", OTHER), "--index", index, "--json")
+    assert done.exit_code == 1
+    report = json.loads(done.stdout)
+    assert (report["lines"], report["indexed"], report["failed"]) == (3, 2, 1)
+    assert report["tokens_per_second"] > 0
+    assert report["failures_file"] == "corpus.failed.jsonl"
+    assert "corpus.jsonl: line 2: not JSON" in done.stderr
+
+
+def test_standard_input(run: Run, index: str, client: OpenSearch) -> None:
+    done = run("-", "--index", index, input=f"{GOOD}\n{OTHER}\n")
+    assert done.exit_code == 0, done.stderr
+    assert client.count(index=index)["count"] == 2
+
+
+def test_other_fields_and_filters(run: Run, index: str) -> None:
+    rows = [
+        '{"pmid": 1, "abstract": "Insects dance to tell where nectar is.", "year": 2020}',
+        '{"pmid": 2, "abstract": "Insects dance to tell where nectar is.", "year": 2024}',
+    ]
+    options = ("--index", index, "--text-fields", "abstract", "--id-field", "pmid")
+    assert run(write(*rows), *options).exit_code == 0
+    clause = '{"term": {"year": 2024}}'
+    found = run("search", "bees", "--index", index, "--filter", clause, "--json").stdout
+    assert [hit["_id"] for hit in json.loads(found)["hits"]["hits"]] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["none.jsonl"], 2, "none.jsonl: no such file; check the path"),
+        (["."], 2, "a folder; name a JSONL file"),
+        (["corpus.jsonl", "--url", "localhost:9200"], 2, "not a URL; write http://host:9200"),
+        (["corpus.jsonl", "--url", "http://127.0.0.1:1"], 1, "latent-ingest engine up"),
+        (["corpus.jsonl", "--url", "HTTPS"], 1, "TLS failure at https://"),
+        (["corpus.jsonl", "--user", "me"], 2, "--user needs --password-env"),
+        (["corpus.jsonl", "--user", "me", "--password-env", "NO_SUCH"], 2, "no such environment"),
+        (["corpus.jsonl", "--model", "no-model"], 1, "no-model: no such model folder"),
+        (["corpus.jsonl", "--scale", "0"], 2, "scale 0.0: must be above 0"),
+        (["corpus.jsonl", "--text-fields", ","], 2, "name at least one field"),
+        (["corpus.jsonl", "--colour", "red"], 2, "No such option '--colour'"),
+        (
+            ["search", "bees", "--index", "latent-ingest-test-none"],
+            1,
+            "make it with 'latent-ingest",
+        ),
+        (["search", " "], 2, "the query is empty"),
+        (["search", "bees", "--filter", "{"], 2, "not JSON"),
+        (["search", "bees", "--filter", "[]"], 2, "write an object"),
+        (["rewrite", "bees", "--form", "magic"], 2, "'magic' is not one of"),
+        (["evaluate", "."], 2, "no queries.jsonl or queries.jsonl.gz; a BEIR folder holds one"),
+        (["evaluate", ".", "--systems", "words,magic"], 2, "'magic': use some of"),
+        (["train", "none.jsonl", "--out", "m"], 2, "none.jsonl: no such file"),
+        (["train", "corpus.jsonl", "--out", "m", "--tokens", "many"], 2, "500K or 3M"),
+        (["train", "corpus.jsonl", "--out", "m", "--tokens", "9"], 2, "fewer than one batch"),
+        (["train", "corpus.jsonl", "--out", "m", "--backbone", "no/such/one"], 1, "no such folder"),
+        (["train", "corpus.jsonl", "--out", "m", "--device", "abacus"], 1, "use auto, cuda, mps"),
+    ],
+)
+def test_wrong_input_is_one_clear_line(
+    run: Run, opensearch_url: str, arguments: list[str], status: int, message: str
+) -> None:
+    write(GOOD)
+    tls = opensearch_url.replace("http://", "https://")
+    done = run(*[tls if argument == "HTTPS" else argument for argument in arguments])
+    assert done.exit_code == status, done.stderr
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("Error: ")
+    assert message in error
+
+
+class AskingForPassword(BaseHTTPRequestHandler):
+    """Passes requests with the right credentials on to the engine, as a proxy before it does."""
+
+    engine = ""
+    right = "Basic " + b64encode(b"ann:secret").decode()
+
+    def answer(self) -> None:
+        if self.headers.get("authorization") != self.right:
+            self.send_error(401)
+            return
+        length = int(self.headers.get("content-length") or 0)
+        kept = {"content-type": self.headers.get("content-type", "application/json")}
+        reply = urllib3.request(
+            self.command, self.engine + self.path, body=self.rfile.read(length), headers=kept
+        )
+        self.send_response(reply.status)
+        self.send_header("content-type", reply.headers["content-type"])
+        self.send_header("content-length", str(len(reply.data)))
+        self.end_headers()
+        self.wfile.write(reply.data)
+
+    do_GET = do_PUT = do_POST = do_HEAD = answer
+
+
+@pytest.fixture
+def guarded_url(opensearch_url: str) -> Iterator[str]:
+    """The engine behind a password."""
+    handler = type("Handler", (AskingForPassword,), {"engine": opensearch_url})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_credentials(
+    run: Run, index: str, guarded_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PW", "secret")
+    monkeypatch.setenv("WRONG", "open sesame")
+    write(GOOD)
+    call = ("corpus.jsonl", "--index", index, "--url", guarded_url)
+    for options in ((), ("--user", "ann", "--password-env", "WRONG")):
+        refused = run(*call, *options)
+        assert refused.exit_code == 1
+        error = f"Error: {guarded_url} refuses the credentials; check --user and --password-env"
+        assert refused.stderr.splitlines()[-1] == error
+    done = run(*call, "--user", "ann", "--password-env", "PW")
+    assert done.exit_code == 0, done.stderr
+    assert "1 document indexed" in done.stdout
+
+
+def test_an_unknown_backbone_of_a_model_without_a_network_is_said(run: Run) -> None:
+    from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
+
+    config = AutoencoderConfig(d_in=8, n_latents=16, k=2, backbone="nobody/nothing")
+    TokenAutoencoder(config).save(Path("m"))
+    done = run(write(GOOD), "--model", "m")
+    assert done.exit_code == 1
+    assert "nobody/nothing: not a folder, not in the Hugging Face cache" in done.stderr
+
+
+def test_train_makes_a_model_that_works_everywhere(run: Run, index: str, corpus: Path) -> None:
+    options = ("--latents", 256, "--k", 8, "--tokens", "5K", "--learning-rate", 0.01)
+    done = run("train", corpus, "--out", "my-model", *options, "--json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["tokens"] == 4096
+    assert 0 < report["normalized_mse"] < 1.2
+    card = Path("my-model/README.md").read_text()
+    assert f"`latent-ingest train {corpus.name} --out my-model --latents 256" in card
+    assert run(write(GOOD, OTHER), "--index", index, "--model", "my-model").exit_code == 0
+    found = run("search", "bees", "--index", index, "--model", "my-model", "--form", "latent")
+    assert found.exit_code == 0
+    refused = run("search", "bees", "--index", index)
+    assert refused.exit_code == 1
+    assert "was made by model my-model" in refused.stderr
+
+
+def test_an_interrupted_ingest_ends_in_good_order(
+    index: str, client: OpenSearch, opensearch_url: str, documents: list[dict[str, str]]
+) -> None:
+    """Ctrl-C: what is indexed stays, the counts add up, refresh is put back, status 130."""
+    with Path("corpus.jsonl").open("w") as file:
+        for number in range(100_000):
+            text = documents[number % len(documents)]["text"]
+            file.write(json.dumps({"_id": number, "text": text}) + "\n")
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, "corpus.jsonl", "--index", index, "--json"],
+        env={**os.environ, "OPENSEARCH_URL": opensearch_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not holds_documents(client, index):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    report = json.loads(out)
+    assert report["stopped"] == "interrupted"
+    assert 0 < report["indexed"] == report["lines"] < 100_000
+    assert client.count(index=index)["count"] == report["indexed"]
+    assert b"Traceback" not in err
+    settings = client.indices.get_settings(index=index)[index]["settings"]["index"]
+    assert "refresh_interval" not in settings
+
+
+def holds_documents(client: OpenSearch, index: str) -> bool:
+    if not client.indices.exists(index=index):
+        return False
+    stats = client.indices.stats(index=index, metric="indexing")["_all"]["primaries"]
+    return bool(stats["indexing"]["index_total"])

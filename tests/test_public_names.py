@@ -1,0 +1,104 @@
+"""The surface of the package: names, start-up, the wheel."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import latent_ingest.connector
+import latent_ingest.mappings
+
+PUBLIC = {
+    "Connection",
+    "EngineError",
+    "IndexMeta",
+    "Ingest",
+    "IngestReport",
+    "InputError",
+    "LatentEncoder",
+    "LatentIngestError",
+    "LatentVectors",
+    "LocalEngine",
+    "MismatchError",
+    "ModelError",
+    "QueryRewriter",
+    "hybrid_boost",
+    "open_index",
+    "terms",
+}
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(latent_ingest.connector.__all__) == PUBLIC
+    for name in PUBLIC:
+        assert getattr(latent_ingest.connector, name).__doc__, name
+    assert set(latent_ingest.mappings.__all__) == {
+        "DEFAULT_B", "DEFAULT_K1", "LATENT_FIELD", "WORDS_FIELD", "MappingConfig", "index_body",
+    }  # fmt: skip
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = latent_ingest.connector.Nothing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import latent_ingest.connector.indexing.ingest, latent_ingest.connector.querying.rewriter",
+        "import latent_ingest.connector.evaluation.evaluate",
+        "from latent_ingest.cli.main import cli; cli(['--help'], standalone_mode=False)",
+        "from latent_ingest.cli.main import cli; cli(['search', '--help'], standalone_mode=False)",
+        "from latent_ingest.cli.main import cli; cli(['train', '--help'], standalone_mode=False)",
+    ],
+)
+def test_help_and_the_rooms_beside_the_encoder_load_no_torch(code: str) -> None:
+    script = f"{code}\nimport sys; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_encoding_never_imports_the_client() -> None:
+    script = (
+        "import latent_ingest.connector.encoding.encoder, sys;"
+        "assert 'torch' in sys.modules; assert 'opensearchpy' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy of what is tracked or would be."""
+    import shutil
+
+    copy = tmp_path_factory.mktemp("source") / "project"
+    left_out = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "demo", "tests")
+    shutil.copytree(root, copy, ignore=left_out)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(copy / "out")]
+    done = subprocess.run([*command, str(copy)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = (copy / "out").glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_our_package_and_nothing_generic(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"latent_ingest", f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
+    seconds = {name.split("/")[1] for name in names if name.startswith("latent_ingest/")}
+    assert seconds == {"cli", "connector", "mappings"}
+
+
+def test_the_wheel_holds_every_module_the_mappings_and_the_model(wheel: Path, root: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for room in ("cli", "connector", "mappings"):
+        files = [
+            p for p in (root / room).rglob("*") if p.suffix in (".py", ".json", ".safetensors")
+        ]
+        assert len(files) > 2
+        for file in files:
+            assert f"latent_ingest/{file.relative_to(root)}" in names
+        assert f"latent_ingest/{room}/py.typed" in names
+    assert "latent_ingest/connector/models/minilm-16k/README.md" in names
