@@ -61,10 +61,10 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except InputError as error:
+            raise click.UsageError(str(error)) from error
         except LatentIngestError as error:
-            failure = click.ClickException(str(error))
-            failure.exit_code = 2 if isinstance(error, InputError) else 1
-            raise failure from error
+            raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             raise click.exceptions.Exit(INTERRUPTED) from None

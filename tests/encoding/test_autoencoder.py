@@ -28,13 +28,12 @@ def small(config: AutoencoderConfig = CONFIG) -> TokenAutoencoder:
     with torch.no_grad():
         model.b_enc.copy_(torch.linspace(-0.2, 0.2, config.n_latents))
         model.b_pre.copy_(torch.linspace(0.1, -0.1, config.d_in))
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
 def reference(model: TokenAutoencoder, token: torch.Tensor, k: int) -> dict[int, float]:
     """The formula of arXiv 2605.29384 for one token, as written."""
     assert model.data_mean is not None
-    model.requires_grad_(False)
     centred = token - model.data_mean
     x = centred * model.config.d_in**0.5 / centred.norm()
     pre = (x - model.b_pre) @ model.W_enc + model.b_enc

@@ -1,0 +1,58 @@
+"""Peak memory of `latent-ingest` for a corpus and for one ten times as long: ratio.
+
+Docstrings of the standard library, about 4,600 documents, and ten copies of them under other
+ids. Needs an engine: OPENSEARCH_URL, the local one, or http://localhost:9200.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from latent_ingest.cli.docstrings import standard_library
+from latent_ingest.connector.client import Connection, default_url
+
+INDEX = "benchmark-ingest-memory"
+COPIES = 10
+
+
+def write(path: Path, copies: int) -> int:
+    documents = list(standard_library())
+    with path.open("w") as file:
+        for copy in range(copies):
+            for document in documents:
+                named = {**document, "_id": f"{document['_id']}-{copy}"}
+                file.write(json.dumps(named) + "\n")
+    return copies * len(documents)
+
+
+def peak_megabytes(corpus: Path) -> float:
+    """Largest resident set of a run, as the kernel counts it."""
+    client = Connection(default_url()).open()
+    client.indices.delete(index=INDEX, ignore_unavailable=True)
+    start = "from latent_ingest.cli.main import cli; cli()"
+    process = subprocess.Popen([sys.executable, "-c", start, str(corpus), "--index", INDEX])
+    _, status, usage = os.wait4(process.pid, 0)
+    client.indices.delete(index=INDEX, ignore_unavailable=True)
+    if status:
+        sys.exit(f"latent-ingest ended with status {os.waitstatus_to_exitcode(status)}")
+    return usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+
+
+def main() -> None:
+    peaks = []
+    with tempfile.TemporaryDirectory() as folder:
+        for copies in (1, COPIES):
+            corpus = Path(folder) / f"stdlib-{copies}.jsonl"
+            documents = write(corpus, copies)
+            peaks.append(peak_megabytes(corpus))
+            print(f"{documents:,} documents: peak {peaks[-1]:,.0f} MB", flush=True)
+    print(f"{COPIES} times the corpus, {peaks[1] / peaks[0]:.2f} times the memory")
+
+
+if __name__ == "__main__":
+    main()
