@@ -13,6 +13,7 @@ from latent_ingest.cli.options import (
     comma_list,
     compute_options,
     connection_options,
+    load_encoder,
     model_option,
     progress_bar,
 )
@@ -59,7 +60,6 @@ def evaluate(
     client = connection.open()
     EngineInfo.read(client)
 
-    from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.evaluation import evaluate as evaluation
     from latent_ingest.connector.evaluation.collection import Collection
     from latent_ingest.connector.indexing.index import open_index
@@ -67,7 +67,7 @@ def evaluate(
 
     collection = Collection.load(folder, split)
     name = index or f"evaluate-{collection.name.lower()}"
-    encoder = LatentEncoder.load(model, device=device, dtype=dtype)
+    encoder = load_encoder(model, device, dtype)
     if not evaluation.is_complete(client, name, collection):
         click.echo(f"indexing {collection.corpus} into {name}", err=True)
         meta = open_index(client, name, encoder, {})

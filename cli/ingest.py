@@ -17,6 +17,7 @@ from latent_ingest.cli.options import (
     compute_options,
     connection_options,
     index_option,
+    load_encoder,
     model_option,
     progress_bar,
 )
@@ -106,9 +107,7 @@ def ingest(
     client = connection.open()
     EngineInfo.read(client)
 
-    from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-    encoder = LatentEncoder.load(model, device=device, dtype=dtype)
+    encoder = load_encoder(model, device, dtype)
     job = Ingest(
         client,
         index,

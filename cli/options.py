@@ -8,12 +8,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from tqdm import tqdm
 
 from latent_ingest.connector.client import Connection, default_url
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 # Exit status after Ctrl-C, as shells have it.
 INTERRUPTED = 130
@@ -70,6 +73,18 @@ def compute_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def load_encoder(model: Path | None, device: str, dtype: str) -> LatentEncoder:
+    """The model that was asked for; says on a terminal that it loads, for it takes seconds."""
+    if sys.stderr.isatty():
+        click.echo("loading the model\r", nl=False, err=True)
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+    encoder = LatentEncoder.load(model, device=device, dtype=dtype)
+    if sys.stderr.isatty():
+        click.echo("\033[K", nl=False, err=True)
+    return encoder
 
 
 def progress_bar(**settings: Any) -> tqdm[Any]:

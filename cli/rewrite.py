@@ -14,6 +14,7 @@ from latent_ingest.cli.options import (
     connection_options,
     form_option,
     index_option,
+    load_encoder,
     model_option,
 )
 from latent_ingest.connector.client import Connection, EngineInfo
@@ -67,9 +68,7 @@ def rewrite(
     client = connection.open()
     EngineInfo.read(client)
 
-    from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-    encoder = LatentEncoder.load(model, device=device, dtype=dtype)
+    encoder = load_encoder(model, device, dtype)
     rewriter = QueryRewriter.from_index(client, index, encoder, max_query_terms=max_query_terms)
     body = rewriter.rewrite(query, form=form, size=size, filter=filter_clause)
     click.echo(json.dumps(body, indent=2))

@@ -14,6 +14,7 @@ from latent_ingest.cli.options import (
     connection_options,
     form_option,
     index_option,
+    load_encoder,
     model_option,
 )
 from latent_ingest.connector.client import Connection, EngineInfo, engine_errors
@@ -62,9 +63,7 @@ def search(
     client = connection.open()
     EngineInfo.read(client)
 
-    from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-    encoder = LatentEncoder.load(model, device=device, dtype=dtype)
+    encoder = load_encoder(model, device, dtype)
     rewriter = QueryRewriter.from_index(client, index, encoder)
     bodies = {
         name: rewriter.rewrite(query, form=name, size=size, filter=filter_clause)

@@ -290,6 +290,8 @@ class Ingest:
             report.failures_file = str(self._failures.path)
         try:
             if self._merge_after and report.stopped is None:
+                wait = " (it may wait a minute for the engine)" if self._meta.lean else ""
+                self._warn(f"merging {self._index} to one segment a shard{wait}")
                 merge(self._client, self._index, lean=self._meta.lean)
             size = index_size(self._client, self._index)
             report.documents_in_index = size.documents
