@@ -36,6 +36,10 @@ class Action:
     document: Document
     body: bytes
     """Its two lines of a bulk request."""
+    empty: bool
+    """Whether its text gives no latents."""
+    truncated: bool
+    """Whether its text is longer than the backbone's window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,15 @@ class Unsent(Exception):
         self.outcomes = outcomes
 
 
-def make_action(document: Document, latent_field: str, latent_string: str) -> Action:
+def make_action(
+    document: Document, latent_field: str, latent_string: str, *, truncated: bool = False
+) -> Action:
     """The bulk lines that index a document with its latent terms."""
     header = {"index": {"_id": document.id}}
     source = {**document.fields, latent_field: latent_string}
     lines = f"{json.dumps(header)}\n{json.dumps(source, ensure_ascii=False)}\n"
     # A lone surrogate is valid JSON as an escape but no UTF-8.
-    return Action(document, lines.encode("utf-8", "replace"))
+    return Action(document, lines.encode("utf-8", "replace"), not latent_string, truncated)
 
 
 def requests(actions: Sequence[Action]) -> Iterator[list[Action]]:

@@ -66,8 +66,6 @@ class Batch:
     """Bytes of the file consumed at its end."""
     actions: list[Action] = field(default_factory=list)
     """Filled in by the encoding stage."""
-    empty: int = 0
-    truncated: int = 0
     tokens: int = 0
 
     @property
@@ -215,9 +213,14 @@ class Ingest:
                         continue
                     span = slice(vectors.offsets[row], vectors.offsets[row + 1])
                     string = terms.write(vectors.indices[span], tf[span], self._meta.spelling)
-                    batch.empty += not string
-                    batch.truncated += bool(vectors.truncated[row])
-                    batch.actions.append(make_action(document, self._meta.latent_field, string))
+                    batch.actions.append(
+                        make_action(
+                            document,
+                            self._meta.latent_field,
+                            string,
+                            truncated=bool(vectors.truncated[row]),
+                        )
+                    )
                 kept = {action.document.line for action in batch.actions}
                 batch.documents = [d for d in batch.documents if d.line in kept]
                 batch.tokens = int(vectors.n_tokens.sum())
@@ -234,8 +237,6 @@ class Ingest:
     def _count(self, batch: Batch) -> None:
         report = self.report
         report.blank += batch.blank
-        report.empty += batch.empty
-        report.truncated += batch.truncated
         report.tokens += batch.tokens
         for failure in batch.bad:
             self._fail(failure)
@@ -270,10 +271,15 @@ class Ingest:
             # The hidden copies of one segment stay: a merge needs two.
             with suppress(OpenSearchException):
                 self._client.indices.flush(index=self._index)
-        indexed = [outcome.document.id for outcome in outcomes if outcome.reason is None]
-        new = seen.add(indexed)
+        indexed = [outcome.document for outcome in outcomes if outcome.reason is None]
+        new = seen.add([document.id for document in indexed])
         report.indexed += new
         report.replaced += len(indexed) - new
+        lines = {document.line for document in indexed}
+        for action in request:
+            if action.document.line in lines:
+                report.empty += action.empty
+                report.truncated += action.truncated
         for outcome in outcomes:
             if outcome.reason is not None:
                 self._fail(rejection(outcome))

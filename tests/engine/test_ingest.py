@@ -79,9 +79,9 @@ def test_bad_lines_are_named_and_the_good_ones_indexed(
 def test_a_document_the_engine_rejects_is_named_and_can_be_mended(
     client: OpenSearch, index: str, load: Any
 ) -> None:
-    rows = [line("a", year=2020), line("b", year="soon"), line("c", year=2021)]
+    rows = [line("a", year=2020), line("b", "", year="soon"), line("c", year=2021)]
     report = load(client, index, rows)
-    assert (report.indexed, report.failed) == (2, 1)
+    assert (report.indexed, report.failed, report.empty) == (2, 1, 0)
     (failure,) = failures(report)
     assert failure["_failure"]["line"] == 2
     assert "document 'b' rejected: failed to parse field [year]" in failure["_failure"]["reason"]

@@ -22,7 +22,7 @@ from latent_ingest.connector.indexing.seen_ids import SeenIds
 
 def action(identifier: str, size: int = 10, line: int = 1) -> bulk.Action:
     document = Document(line, identifier, False, "", {})
-    return bulk.Action(document, b"x" * size)
+    return bulk.Action(document, b"x" * size, empty=False, truncated=False)
 
 
 @given(
