@@ -23,6 +23,10 @@ VARIANTS = ("topk", "jumprelu")
 # Tokens whose pre-activations are held at once: 4,096 x 16,384 in fp32 are 268 MB.
 TOKENS_AT_ONCE = 4096
 
+# Tokens are padded to a multiple of this: on a CPU a kernel is kept for each shape it has seen,
+# and memory grows with every new one.
+TOKENS_A_SHAPE = 256
+
 
 @dataclass(frozen=True, slots=True)
 class AutoencoderConfig:
@@ -160,9 +164,10 @@ class TokenAutoencoder(nn.Module):
         packed, bounds = self._pack(hidden, attention_mask, cu_seq_lens)
         acts, indices = [], []
         for chunk in torch.split(packed, TOKENS_AT_ONCE) if len(packed) else [packed]:
-            top = self.pre_activations(self.normalize(chunk)).topk(k, dim=-1)
-            acts.append(top.values.float().relu())
-            indices.append(top.indices)
+            padded = nn.functional.pad(chunk, (0, 0, 0, -len(chunk) % TOKENS_A_SHAPE))
+            top = self.pre_activations(self.normalize(padded)).topk(k, dim=-1)
+            acts.append(top.values[: len(chunk)].float().relu())
+            indices.append(top.indices[: len(chunk)])
         return TokenLatents(torch.cat(acts), torch.cat(indices), bounds)
 
     def forward(

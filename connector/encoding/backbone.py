@@ -194,7 +194,7 @@ class Backbone:
         by_length = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
         for rows in within_budget(by_length, [len(e.ids) for e in encodings], self.token_budget):
             chosen = [encodings[row] for row in rows]
-            longest = max(len(e.ids) for e in chosen)
+            longest = padded_length(max(len(e.ids) for e in chosen), self.max_tokens)
             shape = (len(rows), longest)
             batch = _TokenBatch(
                 input_ids=torch.full(shape, self._tokenizer.pad_token_id or 0),
@@ -239,6 +239,11 @@ def within_budget(
             first = place
     if first < len(order):
         yield order[first:]
+
+
+def padded_length(tokens: int, most: int) -> int:
+    """The next multiple of 16, at most `most`: kernels are kept for each shape they have seen."""
+    return min(-(-tokens // 16) * 16, most)
 
 
 def pick_device(device: str) -> torch.device:

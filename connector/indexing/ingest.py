@@ -39,7 +39,7 @@ from latent_ingest.connector.indexing.bulk import (
 )
 from latent_ingest.connector.indexing.failures import FailuresFile, default_path
 from latent_ingest.connector.indexing.index import index_size, merge, refresh_off
-from latent_ingest.connector.indexing.pipeline import prefetch
+from latent_ingest.connector.indexing.pipeline import give_back_memory, prefetch
 from latent_ingest.connector.indexing.report import IngestReport
 from latent_ingest.connector.indexing.seen_ids import SeenIds
 
@@ -224,6 +224,7 @@ class Ingest:
                 kept = {action.document.line for action in batch.actions}
                 batch.documents = [d for d in batch.documents if d.line in kept]
                 batch.tokens = int(vectors.n_tokens.sum())
+                give_back_memory()
                 yield batch
         finally:
             batches.close()

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import queue
+import sys
 import threading
 from collections.abc import Generator
 from typing import TypeVar
 
 Item = TypeVar("Item")
+
+
+def give_back_memory() -> None:
+    """Return to the system what was freed, where the C library (glibc) would keep it.
+
+    Tensors of ever other sizes leave gaps between them; without this a run over 46,000 documents
+    peaked at 2.4 GB, one over 4,600 at 1.6 GB.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def prefetch(source: Generator[Item], depth: int) -> Generator[Item]:
