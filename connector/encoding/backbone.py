@@ -191,11 +191,11 @@ class Backbone:
         encodings = self._tokenizer(
             [prompt + text for text in texts], truncation=True, max_length=self.max_tokens
         ).encodings
+        lengths = [padded_length(len(e.ids), self.max_tokens) for e in encodings]
         by_length = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
-        for rows in within_budget(by_length, [len(e.ids) for e in encodings], self.token_budget):
+        for rows in within_budget(by_length, lengths, self.token_budget):
             chosen = [encodings[row] for row in rows]
-            longest = padded_length(max(len(e.ids) for e in chosen), self.max_tokens)
-            shape = (len(rows), longest)
+            shape = (len(rows), lengths[rows[-1]])
             batch = _TokenBatch(
                 input_ids=torch.full(shape, self._tokenizer.pad_token_id or 0),
                 attention=torch.zeros(shape, dtype=torch.int64),
