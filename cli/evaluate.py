@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from latent_ingest.cli.ingest import run_with_bar, warn
+from latent_ingest.cli.ingest import run_with_bar
 from latent_ingest.cli.options import (
     INTERRUPTED,
     comma_list,
@@ -16,6 +16,7 @@ from latent_ingest.cli.options import (
     load_encoder,
     model_option,
     progress_bar,
+    warn,
 )
 from latent_ingest.connector.client import Connection, EngineInfo
 from latent_ingest.connector.errors import EngineError, InputError

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from latent_ingest.cli.options import (
     INTERRUPTED,
@@ -20,6 +17,8 @@ from latent_ingest.cli.options import (
     load_encoder,
     model_option,
     progress_bar,
+    stopping,
+    warn,
 )
 from latent_ingest.connector.client import Connection, EngineInfo
 from latent_ingest.connector.corpus import CorpusFile
@@ -132,11 +131,6 @@ def ingest(
         raise click.exceptions.Exit(1)
 
 
-def warn(line: str) -> None:
-    """Print a line on stderr without breaking the progress bar."""
-    tqdm.write(line, file=sys.stderr)
-
-
 def run_with_bar(job: Ingest) -> IngestReport:
     """Run with a progress bar; Ctrl-C once ends in good order, twice at once."""
     with progress_bar(
@@ -157,16 +151,8 @@ def run_with_bar(job: Ingest) -> IngestReport:
             )
             bar.update(position - bar.n)
 
-        def interrupt(_number: int, _frame: object) -> None:
-            bar.write("finishing what is in flight; Ctrl-C again stops at once", file=bar.fp)
-            job.stop()
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
+        with stopping(job.stop):
             return job.run(show)
-        finally:
-            signal.signal(signal.SIGINT, before)
 
 
 def summary(report: IngestReport, index: str) -> str:

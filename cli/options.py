@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -96,6 +98,27 @@ def progress_bar(**settings: Any) -> tqdm[Any]:
         dynamic_ncols=terminal,
         **settings,
     )
+
+
+def warn(line: str) -> None:
+    """Print a line on stderr without breaking the progress bar."""
+    tqdm.write(line, file=sys.stderr)
+
+
+@contextmanager
+def stopping(stop: Callable[[], None]) -> Iterator[None]:
+    """Within it, Ctrl-C once calls `stop`, which ends the work in good order; twice ends it."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        warn("finishing what is in flight; Ctrl-C again stops at once")
+        stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def comma_list(text: str) -> list[str]:

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from latent_ingest.cli.options import TokenCount, comma_list, compute_options, progress_bar
-from latent_ingest.connector.corpus import CorpusFile
+from latent_ingest.cli.options import (
+    TokenCount,
+    comma_list,
+    compute_options,
+    progress_bar,
+    stopping,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.backbone import Backbone
+    from latent_ingest.connector.training.probe import Probe
 
 
 @click.command(
     epilog="""\b
 Examples:
   latent-ingest train texts.jsonl.gz --out my-model/
-  latent-ingest train a.jsonl b.jsonl --tokens 8M --latents 16384 --out my-model/
+  latent-ingest train wiki/ support.jsonl=3 --tokens 20M --probe nfcorpus/ --out my-model/
+  latent-ingest train wiki/ --cache cache/ --latents 32768 --out larger/
+  latent-ingest train wiki/ --out my-model/ --resume
 """
 )
-@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("sources", nargs=-1, required=True)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
 @click.option(
     "--backbone",
@@ -35,66 +49,133 @@ Examples:
     show_default=True,
     help="Tokens to train on; K and M are understood.",
 )
+@click.option(
+    "--activation",
+    type=click.Choice(["topk", "batchtopk", "jumprelu"]),
+    default="topk",
+    show_default=True,
+    help="What fires: k a token, k a token on average, or what passes a learned threshold.",
+)
+@click.option("--multi-k", is_flag=True, help="Reconstruct from 4k latents too.")
+@click.option("--batch", default=4096, show_default=True, type=TokenCount(), help="Tokens a step.")
 @click.option("--learning-rate", default=1e-3, show_default=True, help="Peak learning rate.")
 @click.option("--seed", default=0, show_default=True)
 @click.option(
     "--text-fields", default="title,text", show_default=True, help="Fields that are read, by comma."
 )
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the token embeddings in this folder (2 bytes a dimension and token), for several "
+    "rounds or several runs.",
+)
+@click.option(
+    "--probe",
+    "probe_folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Ask a small BEIR-format collection for nDCG@10 eight times in the run.",
+)
+@click.option("--split", default="test", show_default=True, help="Which of the probe's qrels.")
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run of --out.")
 @click.option("--keep-decoder", is_flag=True, help="Write the decoder too (twice the size).")
+@click.option("--licence", default="", help="Of the texts, for the card.")
 @compute_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one object.")
 @click.pass_context
 def train(
     ctx: click.Context,
-    files: tuple[Path, ...],
+    sources: tuple[str, ...],
     out: Path,
     backbone: str | None,
     latents: int,
     k: int,
     tokens: int,
+    activation: str,
+    multi_k: bool,
+    batch: int,
     learning_rate: float,
     seed: int,
     text_fields: str,
+    cache: Path | None,
+    probe_folder: Path | None,
+    split: str,
+    resume: bool,
     keep_decoder: bool,
+    licence: str,
     device: str,
     dtype: str,
     as_json: bool,
 ) -> None:
-    """Train a sparse autoencoder on the texts of FILES (JSONL, plain or .gz).
+    """Train a sparse autoencoder on the texts of SOURCES.
 
-    Texts are drawn from the files in turn; the backbone stays frozen. OUT then works as --model
+    A source is a file (JSONL, a text a line in .txt, Parquet; .gz and .zst are read), a folder of
+    such files, or - for standard input; FILE=3 draws from it three times as often. Texts are
+    shuffled, each is used once a round, and the backbone stays frozen. OUT then works as --model
     of every command.
+
+    Ctrl-C writes a checkpoint, as the run does every three minutes; --resume goes on from there.
     """
     from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE, Backbone
-    from latent_ingest.connector.training.texts import TrainingTexts
-    from latent_ingest.connector.training.trainer import TrainingConfig, TrainingProgress
-    from latent_ingest.connector.training.trainer import train as run
+    from latent_ingest.connector.training.config import TrainingConfig
+    from latent_ingest.connector.training.report import TrainingProgress
+    from latent_ingest.connector.training.texts import TrainingTexts, find_sources
+    from latent_ingest.connector.training.trainer import Trainer
 
-    for file in files:
-        with CorpusFile(file):
-            pass
     config = TrainingConfig(
-        n_latents=latents, k=k, tokens=tokens, learning_rate=learning_rate, seed=seed
+        n_latents=latents,
+        k=k,
+        tokens=tokens,
+        activation=activation,
+        multi_k=multi_k,
+        batch_tokens=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    spool = ctx.with_resource(tempfile.TemporaryDirectory(prefix="latent-ingest-train-"))
+    texts = TrainingTexts(
+        find_sources(sources, Path(spool)),
+        text_fields=comma_list(text_fields),
+        seed=seed,
+        warn=warn,
     )
     retriever = Backbone.load(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype)
+    probe = load_probe(probe_folder, split, retriever) if probe_folder else None
     with progress_bar(total=tokens, unit="tok", unit_scale=True, desc="training") as bar:
 
         def show(progress: TrainingProgress) -> None:
+            probed = f", nDCG@10 {progress.probe:.4f}" if progress.probe is not None else ""
+            bar.set_description_str("training", refresh=False)
             bar.set_postfix_str(
-                f"step {progress.step}, nmse {progress.normalized_mse:.3f}, dead {progress.dead}",
+                f"step {progress.step}, nmse {progress.normalized_mse:.3f}, "
+                f"dead {progress.dead}{probed}",
                 refresh=False,
             )
             bar.update(progress.tokens - bar.n)
+            if probed:
+                warn(f"{progress.tokens:,} tokens{probed}")
 
-        report = run(
+        def show_cache(held: int) -> None:
+            bar.set_description_str("embedding", refresh=False)
+            bar.update(min(held, tokens) - bar.n)
+            if held >= tokens:
+                bar.reset()
+
+        trainer = Trainer(
             retriever,
-            TrainingTexts(files, text_fields=comma_list(text_fields)),
+            texts,
             out,
             config,
-            command=" ".join(["latent-ingest", *map(shorten, ctx.meta["arguments"])]),
-            keep_decoder=keep_decoder,
+            cache=cache,
+            probe=probe,
+            resume=resume,
             on_step=show,
+            on_cache=show_cache,
+            warn=warn,
         )
+        with stopping(trainer.stop):
+            report = trainer.run()
+    command = " ".join(["latent-ingest", *map(shorten, ctx.meta["arguments"])])
+    trainer.write(report, command=command, licence=licence, keep_decoder=keep_decoder)
     if as_json:
         click.echo(json.dumps({"out": str(out), **asdict(report)}))
         return
@@ -103,8 +184,27 @@ def train(
         f"{report.normalized_mse:.3f} on held-out tokens, "
         f"{report.dead:,} of {latents:,} latents dead"
     )
-    if report.skipped_lines:
-        click.echo(f"{report.skipped_lines:,} lines had no text and were skipped", err=True)
+    if report.skipped_lines or report.duplicate_texts:
+        click.echo(
+            f"left out: {report.skipped_lines:,} lines without text, "
+            f"{report.duplicate_texts:,} texts that were there before",
+            err=True,
+        )
+
+
+def load_probe(folder: Path, split: str, backbone: Backbone) -> Probe:
+    """The probe, with progress while its documents are embedded."""
+    from latent_ingest.connector.evaluation.collection import Collection
+    from latent_ingest.connector.training.probe import Probe
+
+    collection = Collection.load(folder, split)
+    total = len(collection.queries) + sum(1 for _ in collection.documents())
+    with progress_bar(total=total, unit="text", desc=f"embedding {collection.name}") as bar:
+
+        def show(done: int) -> None:
+            bar.update(done)
+
+        return Probe(collection, backbone, show)
 
 
 def shorten(argument: str) -> str:

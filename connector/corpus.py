@@ -12,11 +12,22 @@ import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from latent_ingest.connector.errors import InputError
+
+# In the standard library from Python 3.14, before that in the `train` extra.
+_ZSTD_MODULE = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+try:
+    zstd: Any = import_module(_ZSTD_MODULE)
+except ImportError:
+    zstd = None
+CODEC_ERRORS: tuple[type[Exception], ...] = (EOFError, zlib.error, OSError)
+if zstd is not None:
+    CODEC_ERRORS += (zstd.ZstdError,)
 
 DEFAULT_ID_FIELDS = ("_id", "id")
 DEFAULT_TEXT_FIELDS = ("title", "text")
@@ -95,8 +106,7 @@ class CorpusFile:
             raise InputError(f"{path}: a folder; name a JSONL file") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-        zipped = str(path).endswith(".gz")
-        self._lines: BinaryIO = gzip.GzipFile(fileobj=self._raw) if zipped else self._raw  # type: ignore[assignment]
+        self._lines = decompressed(self._raw, str(path))
 
     @property
     def position(self) -> int:
@@ -108,7 +118,7 @@ class CorpusFile:
             for content in self._lines:
                 self.lines_read += 1
                 yield Line(self.lines_read, content.rstrip(b"\r\n"))
-        except (EOFError, zlib.error, OSError) as error:
+        except CODEC_ERRORS as error:
             raise InputError(
                 f"{self.name}: broken after line {self.lines_read}: {error}; the lines before it "
                 f"were read, fetch the file again for the rest"
@@ -125,6 +135,17 @@ class CorpusFile:
     ) -> None:
         if self._raw is not sys.stdin.buffer:
             self._raw.close()
+
+
+def decompressed(raw: BinaryIO, path: str) -> Any:
+    """The lines of a file, decompressed by its name's ending."""
+    if path.endswith(".gz"):
+        return gzip.GzipFile(fileobj=raw)
+    if path.endswith(".zst"):
+        if zstd is None:
+            raise InputError(f"{path}: .zst needs the 'train' extra: pip install backports.zstd")
+        return zstd.ZstdFile(raw)
+    return raw
 
 
 def parse_line(

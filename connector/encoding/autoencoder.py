@@ -220,9 +220,9 @@ class TokenAutoencoder(nn.Module):
             for name, tensor in self.state_dict().items()
             if decoder or name != "W_dec"
         }
-        save_file(
-            {name: t.contiguous() for name, t in stored.items()}, folder / "model.safetensors"
-        )
+        path = folder / "model.safetensors"
+        save_file({name: t.contiguous() for name, t in stored.items()}, path)
+        path.chmod(0o644)  # the library makes it readable for its owner alone
         text = json.dumps(asdict(self.config), indent=2) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from latent_ingest.connector.encoding.projection import load_projection
 from latent_ingest.connector.errors import ModelError
 
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -55,6 +56,7 @@ class Backbone:
         self,
         model: Any,
         tokenizer: Any,
+        projection: torch.nn.Sequential,
         *,
         name: str,
         max_tokens: int,
@@ -63,6 +65,7 @@ class Backbone:
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
+        self._projection = projection
         self.name = name
         self.max_tokens = max_tokens
         """Window in tokens, special tokens included."""
@@ -114,11 +117,14 @@ class Backbone:
             raise ModelError(f"{name}: cannot be loaded as a backbone: {reason}") from error
         if not tokenizer.is_fast:
             raise ModelError(f"{name}: has no fast tokenizer, so no character offsets")
-        fingerprint = weights_fingerprint(model)
-        model.requires_grad_(False).eval().to(device=chosen_device, dtype=chosen_dtype)
+        projection = load_projection(folder)
+        fingerprint = weights_fingerprint(model, projection)
+        for part in (model, projection):
+            part.requires_grad_(False).eval().to(device=chosen_device, dtype=chosen_dtype)
         return cls(
             model,
             tokenizer,
+            projection,
             name=name,
             max_tokens=window(folder, tokenizer, config),
             prompts=read_prompts(folder),
@@ -127,8 +133,11 @@ class Backbone:
 
     @property
     def d_in(self) -> int:
-        """Width of a hidden state."""
-        return int(self._model.config.hidden_size)
+        """Width of a token's embedding, after projections where there are any."""
+        widths = [
+            layer.out_features for layer in self._projection if hasattr(layer, "out_features")
+        ]
+        return int([self._model.config.hidden_size, *widths][-1])
 
     @property
     def device(self) -> torch.device:
@@ -181,10 +190,11 @@ class Backbone:
         for start in range(0, len(texts), SORT_WINDOW):
             for batch in self._tokenize(texts[start : start + SORT_WINDOW], start, prompt):
                 with torch.inference_mode():
-                    hidden = self._model(
+                    states = self._model(
                         input_ids=batch.input_ids.to(self.device),
                         attention_mask=batch.attention.to(self.device),
                     ).last_hidden_state
+                    hidden = self._projection(states)
                 yield batch, hidden
 
     def _tokenize(self, texts: Sequence[str], start: int, prompt: str) -> Iterator[_TokenBatch]:
@@ -342,14 +352,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def weights_fingerprint(model: torch.nn.Module) -> str:
+def weights_fingerprint(model: torch.nn.Module, projection: torch.nn.Module) -> str:
     """SHA-256 over names and values of all parameters but the pooler's, 16 hexadecimal digits.
 
     Over tensors and not files, so that the same weights in another container agree. The pooler
     is left out: no hidden state depends on it.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    projected = {f"projection.{name}": t for name, t in projection.state_dict().items()}
+    for name, tensor in [*sorted(model.state_dict().items()), *sorted(projected.items())]:
         if not name.startswith("pooler.") and tensor.is_floating_point():
             digest.update(name.encode())
             digest.update(tensor.detach().float().cpu().contiguous().numpy().data)

@@ -41,7 +41,7 @@ from latent_ingest.connector.indexing.failures import FailuresFile, default_path
 from latent_ingest.connector.indexing.index import index_size, merge, refresh_off
 from latent_ingest.connector.indexing.pipeline import give_back_memory, prefetch
 from latent_ingest.connector.indexing.report import IngestReport
-from latent_ingest.connector.indexing.seen_ids import SeenIds
+from latent_ingest.connector.seen_keys import SeenKeys
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -144,7 +144,7 @@ class Ingest:
             InputError: the failures file cannot be written.
         """
         started = time.monotonic()
-        report, seen = self.report, SeenIds()
+        report, seen = self.report, SeenKeys()
         encoded = prefetch(self._encode(prefetch(self._read(), AHEAD)), AHEAD)
         try:
             with self._file, refresh_off(self._client, self._index, self._warn):
@@ -251,7 +251,7 @@ class Ingest:
         report.generated_ids += generated
         report.lines += batch.lines - len(batch.documents)
 
-    def _send(self, request: list[Action], seen: SeenIds) -> None:
+    def _send(self, request: list[Action], seen: SeenKeys) -> None:
         report = self.report
         if report.stopped or self._stop.is_set():
             return

@@ -1,26 +1,31 @@
 """The objective: reconstruct a token from its strongest latents; revive the dead ones.
 
-TopK and AuxK as in Gao et al. 2024 (arXiv 2406.04093).
+TopK, AuxK and the multi-k term as in Gao et al. 2024 (arXiv 2406.04093).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder, decode
+from latent_ingest.connector.training.activation import MOST_TIMES_K, TopK
 
 # Weight of the dead latents' reconstruction of the residual (Gao et al. 2024, section 2.4).
 AUX_WEIGHT = 1 / 32
+
+# Weight of the reconstruction from 4k latents, so that k can be changed later (appendix B.2).
+MULTI_K_WEIGHT = 1 / 8
 
 # Tokens of a batch that AuxK looks at; a shuffled batch needs no more, and its top-k is long.
 AUX_TOKENS = 1024
 
 
 class TopActivations(torch.autograd.Function):
-    """The k largest of `(x - b_pre) @ W_enc + b_enc`, with gradients that only touch those k.
+    """The k largest of `(x - b_pre) @ W_enc + b_enc`, strongest first, sparse in the gradient.
 
     The plain gradient of `W_enc` costs as much as the forward product, for a matrix of which
     all but k of `n_latents` columns a token are zero; this one is a sparse product.
@@ -38,18 +43,16 @@ class TopActivations(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         centred = x - b_pre
         pre = torch.addmm(b_enc.to(dtype), centred.to(dtype), W_enc.to(dtype))
-        top = pre.topk(k, dim=-1, sorted=False)
-        acts = top.values.float().relu()
-        ctx.save_for_backward(centred, W_enc, acts, top.indices)
+        top = pre.topk(k, dim=-1)
+        ctx.save_for_backward(centred, W_enc, top.indices)
         ctx.mark_non_differentiable(top.indices)
-        return acts, top.indices
+        return top.values.float(), top.indices
 
     @staticmethod
     def backward(
-        ctx: Any, grad_acts: torch.Tensor, _: torch.Tensor
+        ctx: Any, grad: torch.Tensor, _: torch.Tensor
     ) -> tuple[None, torch.Tensor, torch.Tensor, torch.Tensor, None, None]:
-        centred, W_enc, acts, indices = ctx.saved_tensors
-        grad = grad_acts * (acts > 0)
+        centred, W_enc, indices = ctx.saved_tensors
         grad_W = transposed_product(grad, indices, W_enc.shape[1], centred).T
         grad_b = torch.zeros_like(W_enc[0]).index_add_(0, indices.flatten(), grad.flatten())
         return None, -(W_enc @ grad_b), grad_W, grad_b, None, None
@@ -74,8 +77,21 @@ def transposed_product(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What one batch gives."""
+
+    total: torch.Tensor
+    """To be minimised, `[]`."""
+    normalized_mse: torch.Tensor
+    """`sum |x - x_hat|^2 / sum |x - mean(x)|^2` over the batch, x the normalised input, `[]`:
+    0 is perfect, 1 is no better than the mean."""
+    latents_a_token: torch.Tensor
+    """Latents that fired, mean over tokens, `[]`."""
+
+
 class Objective(nn.Module):
-    """Normalised MSE at k, plus AuxK over latents that have not fired lately."""
+    """Normalised MSE, AuxK over latents that have not fired lately, and the multi-k term."""
 
     tokens_since_fired: torch.Tensor
     """int64 `[n_latents]`"""
@@ -83,20 +99,26 @@ class Objective(nn.Module):
     def __init__(
         self,
         autoencoder: TokenAutoencoder,
+        activation: TopK | None = None,
         *,
         dead_after: int,
+        multi_k: bool = False,
         matmul_dtype: torch.dtype = torch.float32,
     ) -> None:
         """Watch an autoencoder that has a decoder.
 
         Args:
             autoencoder: in training mode.
+            activation: chooses what fires; the autoencoder's top k by default.
             dead_after: tokens without firing after which a latent counts as dead.
+            multi_k: reconstruct from 4k latents too.
             matmul_dtype: dtype of the pre-activations; weights and gradients stay in fp32.
         """
         super().__init__()
         self.autoencoder = autoencoder
+        self.activation = activation or TopK(autoencoder.config.k)
         self.dead_after = dead_after
+        self.multi_k = multi_k
         self.matmul_dtype = matmul_dtype
         fired = torch.zeros(autoencoder.config.n_latents, dtype=torch.int64)
         self.register_buffer("tokens_since_fired", fired)
@@ -106,24 +128,37 @@ class Objective(nn.Module):
         """Numbers of the dead latents, int64 `[n_dead]`."""
         return (self.tokens_since_fired > self.dead_after).nonzero().flatten()
 
-    def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss and normalised MSE of tokens `[n_tokens, d_in]`.
-
-        The normalised MSE is `sum |x - x_hat|^2 / sum |x - mean(x)|^2` over the batch, with x the
-        normalised input: 0 is perfect, 1 is no better than the mean.
-        """
+    def forward(self, hidden: torch.Tensor) -> Loss:
+        """The loss of tokens `[n_tokens, d_in]`; notes which latents fired, in training."""
         model = self.autoencoder
-        assert model.W_dec is not None
         x = model.normalize(hidden)
-        acts, indices = TopActivations.apply(
-            x, model.b_pre, model.W_enc, model.b_enc, model.config.k, self.matmul_dtype
+        candidates = self.activation.candidates
+        if self.multi_k:
+            candidates = max(candidates, MOST_TIMES_K * self.activation.k)
+        pre, indices = TopActivations.apply(
+            x,
+            model.b_pre,
+            model.W_enc,
+            model.b_enc,
+            min(candidates, model.config.n_latents),
+            self.matmul_dtype,
         )
-        decoded = decode(acts, indices, model.W_dec) + model.b_pre
-        residual = x - decoded
-        normalized_mse = residual.square().sum() / (x - x.mean(dim=0)).square().sum()
-        self._note_fired(indices[acts > 0], len(x))
-        loss = normalized_mse + AUX_WEIGHT * self._auxiliary(x, residual.detach())
-        return loss, normalized_mse.detach()
+        acts, penalty = self.activation(pre, indices)
+        chosen = indices[:, : acts.shape[1]]
+        variance = (x - x.mean(dim=0)).square().sum()
+        residual = x - self._decode(acts, chosen)
+        normalized_mse = residual.square().sum() / variance
+        if self.training:
+            self._note_fired(chosen[acts > 0], len(x))
+        total = normalized_mse + penalty + AUX_WEIGHT * self._auxiliary(x, residual.detach())
+        if self.multi_k:
+            more = x - self._decode(pre.relu(), indices)
+            total = total + MULTI_K_WEIGHT * more.square().sum() / variance
+        return Loss(total, normalized_mse.detach(), (acts > 0).sum() / max(len(x), 1))
+
+    def _decode(self, acts: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        assert self.autoencoder.W_dec is not None
+        return decode(acts, indices, self.autoencoder.W_dec) + self.autoencoder.b_pre
 
     def _auxiliary(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """How badly the dead latents reconstruct what the living ones left."""
@@ -132,7 +167,7 @@ class Objective(nn.Module):
             return x.new_zeros(())
         assert model.W_dec is not None
         k = min(model.config.d_in // 2, len(dead))
-        acts, indices = TopActivations.apply(
+        pre, indices = TopActivations.apply(
             x[:AUX_TOKENS],
             model.b_pre.detach(),
             model.W_enc[:, dead],
@@ -141,7 +176,7 @@ class Objective(nn.Module):
             self.matmul_dtype,
         )
         target = residual[:AUX_TOKENS]
-        error = decode(acts, indices, model.W_dec[dead]) - target
+        error = decode(pre.relu(), indices, model.W_dec[dead]) - target
         return (error.square().sum() / target.square().sum()).nan_to_num(0.0)
 
     @torch.no_grad()

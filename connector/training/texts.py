@@ -1,57 +1,233 @@
-"""Training texts: several files, drawn from in turn."""
+"""Training texts: files, folders and standard input, mixed by weight, shuffled, each text once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+import random
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from latent_ingest.connector.corpus import (
     DEFAULT_TEXT_FIELDS,
     BadLine,
     CorpusFile,
     parse_line,
+    text_of,
 )
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.seen_keys import SeenKeys
+
+# Endings that are read; `.gz` and `.zst` may follow the first three.
+FORMATS = (".jsonl", ".json", ".txt", ".parquet")
+COMPRESSED = (".gz", ".zst")
+
+# Texts shuffled together, so that a file sorted by subject does not train subject by subject.
+SHUFFLED_TEXTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to train on."""
+
+    path: str
+    weight: float = 1.0
+    """Share of its texts while it lasts, relative to the other sources."""
 
 
 class TrainingTexts:
-    """Texts of JSONL files, one from each in turn, so that a small file is not drowned.
+    """An endless stream of texts, the same for the same files and seed.
 
-    A file that ends drops out; when all have ended they start over.
+    In each round every text of every source is given once, drawn from the sources by their
+    weights; a source that ends drops out, and when all have ended the next round begins.
     """
 
     def __init__(
-        self, paths: Sequence[str | Path], *, text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS
+        self,
+        sources: Sequence[Source],
+        *,
+        text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS,
+        seed: int = 0,
+        warn: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.paths = list(paths)
+        """Name the texts; nothing is read yet.
+
+        Args:
+            sources: files; see `find_sources`.
+            text_fields: fields of a JSONL line or Parquet row that are joined to a text.
+            seed: of the shuffling.
+            warn: called with the first line of each file that cannot be read.
+        """
+        self.sources = list(sources)
         self.text_fields = text_fields
+        self.seed = seed
         self.skipped = 0
-        """Lines without a text, over all rounds."""
+        """Lines that are no text or have none, in the first round."""
+        self.duplicates = 0
+        """Texts that were there before, in the first round."""
         self.rounds = 0
-        """Times that all files were read to their end."""
+        """Times that all sources were read to their end."""
+        self._warn = warn
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the files' names, sizes and weights, the fields and the seed, 16 digits."""
+        files = [(Path(s.path).name, Path(s.path).stat().st_size, s.weight) for s in self.sources]
+        content = json.dumps([files, list(self.text_fields), self.seed])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def __iter__(self) -> Iterator[str]:
+        self.rounds = self.skipped = self.duplicates = 0
         while True:
             given = 0
-            sources = [self._read(path) for path in self.paths]
-            while sources:
-                for source in list(sources):
-                    text = next(source, None)
-                    if text is None:
-                        sources.remove(source)
-                    else:
-                        given += 1
-                        yield text
+            for text in self._shuffled(self._round(), random.Random(f"{self.seed} {self.rounds}")):
+                given += 1
+                yield text
             if not given:
-                names = ", ".join(map(str, self.paths))
+                names = ", ".join(source.path for source in self.sources)
                 raise InputError(f"{names}: no texts; fields read: {', '.join(self.text_fields)}")
             self.rounds += 1
 
-    def _read(self, path: str | Path) -> Iterator[str]:
+    def _round(self) -> Iterator[str]:
+        """Each text of each source once, by smooth weighted round robin."""
+        seen = SeenKeys()
+        lanes = [(source.weight, self._read(source)) for source in self.sources]
+        credit = [0.0] * len(lanes)
+        left = set(range(len(lanes)))
+        while left:
+            for lane in left:
+                credit[lane] += lanes[lane][0]
+            chosen = max(left, key=lambda lane: (credit[lane], -lane))
+            credit[chosen] -= sum(lanes[lane][0] for lane in left)
+            text = next(lanes[chosen][1], None)
+            if text is None:
+                left.remove(chosen)
+            elif seen.add([text]):
+                yield text
+            else:
+                self.duplicates += self.rounds == 0
+        seen.close()
+
+    def _shuffled(self, texts: Iterator[str], chance: random.Random) -> Iterator[str]:
+        held: list[str] = []
+        for text in texts:
+            if len(held) < SHUFFLED_TEXTS:
+                held.append(text)
+            else:
+                place = chance.randrange(SHUFFLED_TEXTS)
+                held[place], text = text, held[place]
+                yield text
+        chance.shuffle(held)
+        yield from held
+
+    def _read(self, source: Source) -> Iterator[str]:
+        named = False
+        for place, text in self._texts(source.path):
+            if isinstance(text, str) and text.strip():
+                yield text
+                continue
+            self.skipped += self.rounds == 0
+            if isinstance(text, BadLine) and not named and self.rounds == 0:
+                named = True
+                self._warn(f"{source.path}: {place}: {text.reason}")
+
+    def _texts(self, path: str) -> Iterator[tuple[str, str | BadLine]]:
+        """Where it stands, and a text or what is wrong."""
+        kind = format_of(path)
+        if kind == ".parquet":
+            yield from parquet_texts(path, self.text_fields)
+            return
         with CorpusFile(path) as file:
             for line in file:
-                document = parse_line(line, text_fields=self.text_fields)
-                if isinstance(document, BadLine) or not document.text.strip():
-                    self.skipped += 1
-                else:
-                    yield document.text
+                if kind == ".txt":
+                    yield f"line {line.number}", line.content.decode("utf-8", "replace")
+                elif line.content.strip():
+                    document = parse_line(line, text_fields=self.text_fields)
+                    text = document if isinstance(document, BadLine) else document.text
+                    yield f"line {line.number}", text
+
+
+def find_sources(arguments: Sequence[str], spool: Path) -> list[Source]:
+    """Sources from the command line: FILE, FOLDER or -, with =WEIGHT after it where wanted.
+
+    Args:
+        arguments: as they were given.
+        spool: folder for a copy of standard input, which is JSONL and can be read only once.
+
+    Raises:
+        InputError: a path is not there, a folder holds no text, a format or weight is unknown.
+    """
+    sources: list[Source] = []
+    for argument in arguments:
+        path, weight = split_weight(argument)
+        if path == "-":
+            path = str(spool / "standard-input.jsonl")
+            with Path(path).open("wb") as copy:
+                shutil.copyfileobj(sys.stdin.buffer, copy)
+        folder = Path(path)
+        if folder.is_dir():
+            files = sorted(str(f) for f in folder.rglob("*") if f.is_file() and format_of(f.name))
+            if not files:
+                raise InputError(f"{path}: no file in it ends in {', '.join(FORMATS)}")
+            sources += [Source(file, weight / len(files)) for file in files]
+            continue
+        with CorpusFile(path):  # raises what is wrong with it
+            pass
+        if not format_of(path):
+            raise InputError(
+                f"{path}: unknown ending; use {', '.join(FORMATS)}, or {' or '.join(COMPRESSED)} "
+                f"after the first three"
+            )
+        sources.append(Source(path, weight))
+    return sources
+
+
+def split_weight(argument: str) -> tuple[str, float]:
+    """ "a.jsonl=2" → ("a.jsonl", 2.0)."""
+    path, equals, number = argument.rpartition("=")
+    if not equals or Path(argument).exists():
+        return argument, 1.0
+    try:
+        weight = float(number)
+    except ValueError:
+        raise InputError(f"{argument}: {number!r} is no weight; write FILE=2") from None
+    if not 0 < weight < float("inf"):
+        raise InputError(f"{argument}: the weight must be above 0")
+    return path, weight
+
+
+def format_of(path: str) -> str:
+    """Which of `FORMATS` a file has by its name, or an empty string."""
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes[-2:]]
+    if suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+        return suffixes[-1] if suffixes and suffixes[-1] in FORMATS[:3] else ""
+    return suffixes[-1] if suffixes and suffixes[-1] in FORMATS else ""
+
+
+def parquet_texts(path: str, text_fields: Sequence[str]) -> Iterator[tuple[str, str | BadLine]]:
+    """Texts of a Parquet file, a batch of rows in memory at a time."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise InputError(
+            f"{path}: Parquet needs pyarrow; pip install 'latent-ingest[train]' brings it"
+        ) from None
+    try:
+        file: Any = pyarrow.parquet.ParquetFile(path)
+        columns = [name for name in text_fields if name in file.schema_arrow.names]
+        if not columns:
+            has = ", ".join(file.schema_arrow.names)
+            raise InputError(f"{path}: no column {' or '.join(text_fields)} (columns: {has:.120})")
+        number = 0
+        for batch in file.iter_batches(columns=columns):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"row {number}", text_of(row, text_fields)
+    except pyarrow.ArrowException as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error

@@ -1,268 +1,355 @@
-"""The plain recipe: texts → token embeddings → shuffled batches → autoencoder → folder.
+"""texts → token embeddings → shuffled batches → autoencoder → model folder.
 
-Source: arXiv 2605.29384 and its reproductions; no labels, no retrieval loss.
+Source of the recipe: arXiv 2605.29384 and its reproductions; no labels, no retrieval loss. A run
+leaves `OUT.run/` (checkpoint, metrics) while it lasts, and OUT, whole, when it ends.
 """
 
 from __future__ import annotations
 
-import math
+import dataclasses
+import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.errors import InputError, ModelError
-from latent_ingest.connector.training.activations import token_batches
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.training.activation import MOST_TIMES_K
+from latent_ingest.connector.training.activations import (
+    ActivationCache,
+    CachedTokens,
+    TextTokens,
+    TokenBatches,
+    first_round,
+)
+from latent_ingest.connector.training.card import write_card
+from latent_ingest.connector.training.checkpoint import CheckpointFile, Identity
+from latent_ingest.connector.training.config import TrainingConfig
+from latent_ingest.connector.training.metrics import Metrics, Speed
 from latent_ingest.connector.training.objective import Objective
+from latent_ingest.connector.training.optimization import Optimization
+from latent_ingest.connector.training.pictures import draw
+from latent_ingest.connector.training.probe import Probe
+from latent_ingest.connector.training.report import TrainingProgress, TrainingReport
+from latent_ingest.connector.training.statistics import Frequencies, word_frequencies
 from latent_ingest.connector.training.texts import TrainingTexts
 
+CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_SECONDS = 180
 
-@dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """Settings of a run; defaults as in the paper where it states them."""
+# Times that the probe is asked in a run, evenly spaced, the end included.
+PROBES = 8
 
-    n_latents: int = 16384
-    k: int = 16
-    tokens: int = 3_000_000
-    """Tokens to train on; an epoch over as much text as that takes."""
-    batch_tokens: int = 4096
-    learning_rate: float = 1e-3
-    warmup: float = 0.05
-    """Share of the steps in which the learning rate climbs; after it a cosine to zero."""
-    dead_after: int = 300_000
-    """Tokens without firing after which a latent is dead."""
-    buffer_tokens: int = 131_072
-    """Tokens shuffled together; 131,072 x 384 in bf16 are 100 MB."""
-    held_out_texts: int = 1000
-    """Texts never trained on: reconstruction and document frequencies are measured on them."""
-    max_gradient: float = 1.0
-    """Norm to which the gradient is clipped."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.tokens < self.batch_tokens:
-            raise InputError(f"{self.tokens} tokens: fewer than one batch, {self.batch_tokens}")
-        if not 1 <= self.k <= self.n_latents:
-            raise InputError(f"k {self.k}: must be 1 to the number of latents, {self.n_latents}")
+# Document frequencies further from a line over logarithms than this are not those of a vocabulary:
+# the model that ships has R2 .78, words .97.
+ZIPF_R2 = 0.6
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingProgress:
-    """Where a run is."""
+class Trainer:
+    """One run; `run` can be interrupted and another object with the same settings goes on."""
 
-    step: int
-    tokens: int
-    normalized_mse: float
-    """Of the last batch; 0 is perfect, 1 no better than the mean."""
-    dead: int
-    """Latents that have not fired for `dead_after` tokens."""
+    def __init__(
+        self,
+        backbone: Backbone,
+        texts: TrainingTexts,
+        out: Path,
+        config: TrainingConfig,
+        *,
+        cache: Path | None = None,
+        probe: Probe | None = None,
+        resume: bool = False,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        on_step: Callable[[TrainingProgress], None] = lambda progress: None,
+        on_cache: Callable[[int], None] = lambda tokens: None,
+        warn: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Prepare a run.
 
+        Args:
+            backbone: the frozen retriever.
+            texts: what to train on; its first texts are held out.
+            out: model folder to make.
+            config: settings.
+            cache: folder that keeps the token embeddings, for several rounds or several runs.
+            probe: asked for nDCG@10 now and then.
+            resume: go on with the run that left `out`.run behind.
+            checkpoint_seconds: between two checkpoints.
+            on_step: called after each step.
+            on_cache: called with the tokens in the cache while it is filled.
+            warn: called with lines the user should see.
 
-@dataclass(frozen=True, slots=True)
-class TrainingReport:
-    """How a run ended."""
-
-    tokens: int
-    steps: int
-    seconds: float
-    normalized_mse: float
-    """On tokens of the held-out texts."""
-    held_out_tokens: int
-    dead: int
-    """Latents that did not fire in the last `dead_after` tokens of training."""
-    rounds: int
-    """Times that all text was read to its end."""
-    skipped_lines: int
-
-
-def train(
-    backbone: Backbone,
-    texts: TrainingTexts,
-    out: Path,
-    config: TrainingConfig,
-    *,
-    command: str = "",
-    keep_decoder: bool = False,
-    on_step: Callable[[TrainingProgress], None] = lambda progress: None,
-) -> TrainingReport:
-    """Train an autoencoder for `backbone` and write it, with its card, to `out`.
-
-    Args:
-        backbone: the frozen retriever.
-        texts: what to train on; its first texts are held out.
-        out: folder to make.
-        config: settings.
-        command: noted in the card.
-        keep_decoder: write `W_dec` too, twice the size.
-        on_step: called after each step.
-
-    Raises:
-        InputError: no text, or `out` exists.
-        ModelError: the loss is not finite.
-    """
-    if out.exists():
-        raise InputError(f"{out}: exists already; name another folder")
-    started = time.monotonic()
-    stream = iter(texts)
-    held_out = take_texts(stream, texts, config.held_out_texts)
-    autoencoder = TokenAutoencoder(
-        AutoencoderConfig(
-            d_in=backbone.d_in,
-            n_latents=config.n_latents,
-            k=config.k,
-            backbone=backbone.name,
-            backbone_fingerprint=backbone.fingerprint,
-        )
-    )
-    autoencoder.initialize(torch.Generator().manual_seed(config.seed))
-    autoencoder.to(backbone.device).train()
-    objective = Objective(
-        autoencoder, dead_after=config.dead_after, matmul_dtype=backbone.dtype
-    ).to(backbone.device)
-    optimizer = torch.optim.AdamW(
-        autoencoder.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True
-    )
-    steps = config.tokens // config.batch_tokens
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate(step, steps, config.warmup)
-    )
-    batches = token_batches(
-        backbone,
-        stream,
-        batch_tokens=config.batch_tokens,
-        buffer_tokens=min(config.buffer_tokens, config.tokens),
-        generator=torch.Generator().manual_seed(config.seed),
-    )
-    for step, hidden in zip(range(1, steps + 1), batches, strict=False):
-        if autoencoder.data_mean is None:
-            autoencoder.data_mean = hidden.float().mean(dim=0)
-        loss, normalized_mse = objective(hidden)
-        if not math.isfinite(loss.item()):
-            raise ModelError(f"step {step}: the loss is {loss.item()}; try --dtype float32")
-        optimizer.zero_grad()
-        loss.backward()
-        remove_parallel_gradient(autoencoder)
-        torch.nn.utils.clip_grad_norm_(autoencoder.parameters(), config.max_gradient)
-        optimizer.step()
-        schedule.step()
-        normalize_decoder(autoencoder)
-        on_step(
-            TrainingProgress(
-                step, step * config.batch_tokens, normalized_mse.item(), len(objective.dead)
+        Raises:
+            InputError: `out` exists, a run was interrupted and `resume` is not set, or memory is
+                too small.
+        """
+        if out.exists():
+            raise InputError(f"{out}: exists already; name another folder")
+        self.config = config
+        self.out = out
+        self.folder = out.with_name(out.name + ".run")
+        """Checkpoint and metrics of the run while it lasts."""
+        self._backbone = backbone
+        self._texts = texts
+        self._cache = cache
+        self._probe = probe
+        self._resume = resume
+        self._checkpoint_seconds = checkpoint_seconds
+        self._on_step = on_step
+        self._on_cache = on_cache
+        self._warn = warn
+        self._stopped = False
+        if (self.folder / CHECKPOINT).exists() and not resume:
+            raise InputError(
+                f"{self.folder}: a run was interrupted here; go on with --resume, or delete it"
             )
+        check_memory(config, backbone)
+
+    def stop(self) -> None:
+        """End after the step in flight, with a checkpoint. Safe from a signal handler."""
+        self._stopped = True
+
+    def run(self) -> TrainingReport:
+        """Train, and measure the result; `write` then makes the model folder.
+
+        Raises:
+            InputError: no text, a broken checkpoint, a full disk.
+            ModelError: the loss is not finite; the last good checkpoint stays.
+            KeyboardInterrupt: `stop` was called.
+        """
+        self._prepare()
+        started = saved = time.monotonic()
+        try:
+            for step in range(self._step + 1, self.config.steps + 1):
+                self._one_step(step)
+                now = time.monotonic()
+                if self._stopped or now - saved > self._checkpoint_seconds:
+                    self._save(now - started)
+                    saved = time.monotonic()
+                if self._stopped:
+                    raise KeyboardInterrupt
+        finally:
+            self._metrics.close()
+        if not self._cache:
+            self._left_out = self._texts.skipped, self._texts.duplicates
+        objective, n = self._optimization.objective, self.config.batch_tokens
+        mse, held_out_tokens = held_out_mse(objective, self._backbone, self._held_out)
+        return TrainingReport(
+            tokens=self.config.steps * n,
+            steps=self.config.steps,
+            seconds=self._seconds + time.monotonic() - started,
+            normalized_mse=mse,
+            held_out_tokens=held_out_tokens,
+            dead=len(objective.dead),
+            skipped_lines=self._left_out[0],
+            duplicate_texts=self._left_out[1],
+            step_tokens_per_second=self._stepping.tokens_per_second(n),
+            backbone_tokens_per_second=self._embedding.tokens_per_second(n),
+            probe=self._probe.name if self._probe else None,
+            probe_words=self._probe.words if self._probe else None,
+            probe_curve=self._curve,
         )
-    mse, held_out_tokens = held_out_mse(autoencoder, backbone, held_out)
-    report = TrainingReport(
-        tokens=steps * config.batch_tokens,
-        steps=steps,
-        seconds=time.monotonic() - started,
-        normalized_mse=mse,
-        held_out_tokens=held_out_tokens,
-        dead=len(objective.dead),
-        rounds=texts.rounds,
-        skipped_lines=texts.skipped,
-    )
-    autoencoder = with_document_frequency(autoencoder, backbone, held_out)
-    autoencoder.save(out, decoder=keep_decoder)
-    (out / "README.md").write_text(card(config, report, texts, backbone, command), encoding="utf-8")
-    return report
+
+    def write(
+        self,
+        report: TrainingReport,
+        *,
+        command: str = "",
+        licence: str = "",
+        keep_decoder: bool = False,
+    ) -> None:
+        """Make the model folder, whole or not at all, after `run`; the run's own folder goes.
+
+        Args:
+            report: what `run` returned.
+            command: that started the run, for the card.
+            licence: of the texts, for the card.
+            keep_decoder: write `W_dec` too, twice the size.
+        """
+        folder = self.folder / "model"
+        shutil.rmtree(folder, ignore_errors=True)
+        df = self._with_document_frequency()
+        latents, words = Frequencies.of(df), word_frequencies(self._held_out)
+        self._optimization.autoencoder.save(folder, decoder=keep_decoder)
+        shutil.copy(self.folder / "metrics.jsonl", folder)
+        pictures = draw(folder, report, latents, words)
+        if not pictures:
+            self._warn("no pictures: pip install 'latent-ingest[train]' brings matplotlib")
+        text = write_card(
+            self.config,
+            report,
+            self._texts,
+            self._backbone,
+            latents,
+            words,
+            command=command,
+            licence=licence,
+            pictures=pictures,
+        )
+        (folder / "README.md").write_text(text, encoding="utf-8")
+        folder.rename(self.out)
+        shutil.rmtree(self.folder)
+        for line in doubts(report, latents):
+            self._warn(line)
+
+    def _with_document_frequency(self) -> NDArray[np.int64]:
+        """Complete the autoencoder for encoding; returns its latents' frequencies in held-out
+        texts, `[n_latents]`."""
+        model = self._optimization.autoencoder
+        thresholds = self._optimization.objective.activation.thresholds(model.config.n_latents)
+        if thresholds is not None:
+            k = min(MOST_TIMES_K * self.config.k, self.config.n_latents)
+            model.config = dataclasses.replace(model.config, variant="jumprelu", k=k)
+            model.theta = torch.nn.Parameter(thresholds.to(model.W_enc.device))
+        W_enc = model.W_enc.detach().clone()
+        vectors = LatentEncoder(self._backbone, model, name=self.out.name).encode(self._held_out)
+        model.W_enc.data = W_enc
+        counts = np.bincount(vectors.indices, minlength=vectors.n_latents)
+        model.document_frequency = torch.from_numpy(counts.astype(np.float32))
+        model.config = dataclasses.replace(model.config, n_documents=len(self._held_out))
+        return counts
+
+    def _prepare(self) -> None:
+        config, backbone = self.config, self._backbone
+        identity = Identity(asdict(config), backbone.fingerprint, self._texts.fingerprint)
+        self._checkpoint = CheckpointFile(self.folder / CHECKPOINT, identity)
+        state = self._checkpoint.load() if self._resume else None
+        self._held_out = take_texts(self._texts, config.held_out_texts)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._batches = self._open_batches()
+        self._optimization = Optimization(backbone, config, self._warn)
+        self._step, self._seconds = 0, 0.0
+        self._curve: list[tuple[int, float]] = []
+        if state:
+            self._optimization.restore(state["optimization"])
+            self._batches.restore(state["batches"])
+            self._step, self._seconds = state["step"], state["seconds"]
+            self._curve = [tuple(point) for point in state["curve"]]
+        self._metrics = Metrics(self.folder, after_step=self._step)
+        self._embedding, self._stepping = Speed(), Speed()
+
+    def _open_batches(self) -> TokenBatches:
+        config, held_out = self.config, frozenset(self._held_out)
+        source: TextTokens | CachedTokens
+        if self._cache:
+            cache = ActivationCache(self._cache, self._backbone, self._texts, held_out)
+            cache.fill(config.tokens, self._show_cache)
+            if not cache.state.tokens:
+                raise InputError("no texts are left to train on; give more")
+            source = CachedTokens(cache, config.seed)
+            self._left_out = cache.state.skipped, cache.state.duplicates
+        else:
+            source = TextTokens(self._backbone, self._texts, held_out)
+        return TokenBatches(
+            source,
+            batch_tokens=config.batch_tokens,
+            buffer_tokens=min(config.buffer_tokens, config.tokens),
+            generator=torch.Generator().manual_seed(config.seed),
+            device=self._backbone.device,
+        )
+
+    def _show_cache(self, tokens: int) -> None:
+        self._on_cache(tokens)
+        if self._stopped:
+            raise KeyboardInterrupt
+
+    def _one_step(self, step: int) -> None:
+        n = self.config.batch_tokens
+        began = time.monotonic()
+        hidden = next(self._batches)
+        embedded = time.monotonic()
+        loss = self._optimization.step(step, hidden)
+        self._step = step
+        self._embedding.add(embedded - began)
+        self._stepping.add(time.monotonic() - embedded)
+        probed = None
+        if self._probe and step in probe_steps(self.config.steps):
+            probed = self._probe.ndcg(self._optimization.autoencoder)
+            self._curve.append((step * n, probed))
+        progress = TrainingProgress(
+            step=step,
+            tokens=step * n,
+            normalized_mse=loss.normalized_mse.item(),
+            latents_a_token=loss.latents_a_token.item(),
+            dead=len(self._optimization.objective.dead),
+            step_tokens_per_second=self._stepping.tokens_per_second(n),
+            backbone_tokens_per_second=self._embedding.tokens_per_second(n),
+            probe=probed,
+        )
+        self._metrics.note(progress, last=step == self.config.steps)
+        self._on_step(progress)
+
+    def _save(self, seconds: float) -> None:
+        self._checkpoint.save(
+            {
+                "step": self._step,
+                "seconds": self._seconds + seconds,
+                "optimization": self._optimization.state(),
+                "batches": self._batches.state(),
+                "curve": self._curve,
+            }
+        )
 
 
-def take_texts(stream: Iterator[str], texts: TrainingTexts, number: int) -> list[str]:
-    """The first texts, at most a tenth of the first round."""
-    taken: list[str] = []
-    for text in stream:
-        taken.append(text)
-        if len(taken) >= number or texts.rounds:
-            break
-    return taken
+def check_memory(config: TrainingConfig, backbone: Backbone) -> None:
+    """Raise InputError, with the figures, when a run cannot fit into memory."""
+    needed = config.memory(backbone.d_in)
+    if backbone.device.type == "cuda":
+        there = torch.cuda.mem_get_info(backbone.device)[0]
+    else:
+        try:
+            import psutil
+        except ImportError:
+            return
+        there = psutil.virtual_memory().available
+    if needed > there:
+        raise InputError(
+            f"{config.n_latents:,} latents take about {needed / 1e9:,.1f} GB of memory, "
+            f"{there / 1e9:,.1f} GB are free; use fewer --latents"
+        )
 
 
-def learning_rate(step: int, steps: int, warmup: float) -> float:
-    """Factor on the peak rate: a linear climb, then a cosine to zero."""
-    climb = max(1, round(steps * warmup))
-    if step < climb:
-        return (step + 1) / climb
-    return 0.5 * (1 + math.cos(math.pi * (step - climb) / max(1, steps - climb)))
+def take_texts(texts: TrainingTexts, number: int) -> list[str]:
+    """The first texts, at most a tenth of all."""
+    taken = list(islice(first_round(texts, frozenset()), 10 * number))
+    return taken[: min(number, max(1, len(taken) // 10))]
+
+
+def probe_steps(steps: int) -> set[int]:
+    """Steps after which the probe is asked."""
+    return {round(steps * part / PROBES) for part in range(1, PROBES + 1)}
+
+
+def doubts(report: TrainingReport, latents: Frequencies) -> list[str]:
+    """What speaks against using the model, a line each."""
+    lines = []
+    if latents.r2 < ZIPF_R2:
+        lines.append(
+            f"warning: document frequencies are far from Zipfian (R2 {latents.r2:.2f}); backbones "
+            f"without retrieval training do that"
+        )
+    if report.probe_curve and report.probe_curve[-1][1] < (report.probe_words or 0):
+        lines.append(
+            f"warning: latents reach nDCG@10 {report.probe_curve[-1][1]:.4f} on {report.probe}, "
+            f"its words alone {report.probe_words:.4f}; train on more tokens or other texts"
+        )
+    return lines
 
 
 @torch.no_grad()
-def remove_parallel_gradient(autoencoder: TokenAutoencoder) -> None:
-    """Leave of each decoder row's gradient what does not change its length."""
-    W_dec = autoencoder.W_dec
-    assert W_dec is not None
-    assert W_dec.grad is not None
-    W_dec.grad -= (W_dec.grad * W_dec).sum(dim=1, keepdim=True) * W_dec
-
-
-@torch.no_grad()
-def normalize_decoder(autoencoder: TokenAutoencoder) -> None:
-    """Bring the decoder's rows back to unit norm."""
-    assert autoencoder.W_dec is not None
-    autoencoder.W_dec.div_(autoencoder.W_dec.norm(dim=1, keepdim=True))
-
-
-@torch.no_grad()
-def held_out_mse(
-    autoencoder: TokenAutoencoder, backbone: Backbone, texts: list[str]
-) -> tuple[float, int]:
+def held_out_mse(objective: Objective, backbone: Backbone, texts: list[str]) -> tuple[float, int]:
     """Normalised MSE over all tokens of `texts`, and their number."""
-    objective = Objective(autoencoder, dead_after=1 << 62, matmul_dtype=backbone.dtype)
-    objective.to(backbone.device)
+    objective.eval()
     total = weight = 0.0
     for batch in backbone.embed(texts):
         if len(batch.hidden) > 1:
-            _, normalized_mse = objective(batch.hidden)
-            total += normalized_mse.item() * len(batch.hidden)
+            total += objective(batch.hidden).normalized_mse.item() * len(batch.hidden)
             weight += len(batch.hidden)
+    objective.train()
     return total / max(weight, 1.0), int(weight)
-
-
-def with_document_frequency(
-    autoencoder: TokenAutoencoder, backbone: Backbone, texts: list[str]
-) -> TokenAutoencoder:
-    """The autoencoder with the document frequencies of its latents in `texts`."""
-    W_enc = autoencoder.W_enc.detach().clone()
-    vectors = LatentEncoder(backbone, autoencoder).encode(texts)
-    autoencoder.W_enc.data = W_enc
-    counts = np.bincount(vectors.indices, minlength=vectors.n_latents)
-    autoencoder.document_frequency = torch.from_numpy(counts.astype(np.float32))
-    autoencoder.config = replace(autoencoder.config, n_documents=len(texts))
-    return autoencoder
-
-
-def card(
-    config: TrainingConfig,
-    report: TrainingReport,
-    texts: TrainingTexts,
-    backbone: Backbone,
-    command: str,
-) -> str:
-    """The model's README.md."""
-    rows = {
-        "backbone": f"{backbone.name}, weights {backbone.fingerprint}, "
-        f"{str(backbone.dtype).removeprefix('torch.')}",
-        "texts": ", ".join(Path(path).name for path in texts.paths),
-        "tokens seen": f"{report.tokens:,} in {report.steps:,} steps",
-        "normalised MSE": f"{report.normalized_mse:.4f} on {report.held_out_tokens:,} held-out "
-        f"tokens of {config.held_out_texts:,} texts",
-        "dead latents": f"{report.dead:,} of {config.n_latents:,} "
-        f"(no firing in the last {config.dead_after:,} tokens)",
-        "time": f"{report.seconds:,.0f} s on {backbone.device.type}",
-        "settings": ", ".join(f"{name} {value}" for name, value in asdict(config).items()),
-        "command": f"`{command}`",
-        "torch": torch.__version__,
-    }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    return (
-        f"# {config.n_latents:,} latents for {backbone.name}\n\n"
-        "A top-k sparse autoencoder over single tokens (arXiv 2605.29384), trained to reconstruct "
-        "the backbone's hidden states; no labels, no retrieval loss.\n\n"
-        f"| | |\n|---|---|\n{table}\n"
-    )

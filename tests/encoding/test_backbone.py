@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from latent_ingest.connector.encoding.backbone import (
     DEFAULT_BACKBONE,
@@ -81,6 +82,49 @@ def test_a_prompt_is_attended_to_and_not_pooled(backbone: Backbone, tmp_path: Pa
     assert query.spans.tolist() == document.spans.tolist() == [[0, 7], [8, 9]]
     assert torch.equal(document.hidden, bare.hidden)
     assert not torch.allclose(query.hidden, bare.hidden, atol=1e-2)
+
+
+def with_dense(folder: Path, activation: str = "torch.nn.modules.linear.Identity") -> torch.Tensor:
+    """MiniLM with a projection to 32 dimensions before its pooling; returns the projection."""
+    shutil.copytree(find_folder(DEFAULT_BACKBONE), folder)
+    modules = [
+        {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "path": "1_Dense", "type": "pylate.models.Dense.Dense"},
+        {"idx": 2, "path": "2_Pooling", "type": "sentence_transformers.models.Pooling"},
+        {"idx": 3, "path": "3_Dense", "type": "sentence_transformers.models.Dense"},
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Dense").mkdir()
+    config = {"in_features": 384, "out_features": 32, "activation_function": activation}
+    (folder / "1_Dense" / "config.json").write_text(json.dumps(config))
+    weight = torch.randn(32, 384, generator=torch.Generator().manual_seed(0))
+    save_file({"linear.weight": weight}, folder / "1_Dense" / "model.safetensors")
+    return weight
+
+
+def test_a_dense_module_before_pooling_is_applied_to_each_token(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    """And one after the pooling is not, so its missing files do not matter."""
+    weight = with_dense(tmp_path / "m", "torch.nn.modules.activation.Tanh")
+    projected = Backbone.load(str(tmp_path / "m"), device="cpu", dtype="float32")
+    assert projected.d_in == 32
+    assert projected.fingerprint != backbone.fingerprint
+    for plain, small in zip(backbone.embed(TEXTS), projected.embed(TEXTS), strict=True):
+        assert torch.allclose(small.hidden, (plain.hidden @ weight.T).tanh(), atol=1e-5)
+
+
+def test_a_dense_module_that_cannot_be_loaded_is_said(tmp_path: Path) -> None:
+    with_dense(tmp_path / "a", "torch.nn.Softplus")
+    with pytest.raises(ModelError, match="activation Softplus is unknown here; known are Identity"):
+        Backbone.load(str(tmp_path / "a"))
+    with_dense(tmp_path / "b")
+    (tmp_path / "b" / "1_Dense" / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="1_Dense: cannot be loaded as a Dense module"):
+        Backbone.load(str(tmp_path / "b"))
+    (tmp_path / "b" / "modules.json").write_text("[{}, 1]")
+    with pytest.raises(ModelError, match=r"modules.json: not of a sentence-transformers model"):
+        Backbone.load(str(tmp_path / "b"))
 
 
 def test_mean_pooling_is_that_of_sentence_transformers(backbone: Backbone) -> None:

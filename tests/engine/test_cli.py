@@ -143,6 +143,12 @@ def test_other_fields_and_filters(run: Run, index: str) -> None:
         (["train", "none.jsonl", "--out", "m"], 2, "none.jsonl: no such file"),
         (["train", "corpus.jsonl", "--out", "m", "--tokens", "many"], 2, "500K or 3M"),
         (["train", "corpus.jsonl", "--out", "m", "--tokens", "9"], 2, "fewer than one batch"),
+        (["train", "corpus.jsonl", "--out", "m", "--k", "99999"], 2, "must be 1 to the number"),
+        (["train", "corpus.jsonl", "--out", "m", "--activation", "relu"], 2, "is not one of"),
+        (["train", "corpus.jsonl=x", "--out", "m"], 2, "'x' is no weight; write FILE=2"),
+        (["train", "corpus.jsonl", "--out", "."], 2, "exists already; name another folder"),
+        (["train", "corpus.jsonl", "--out", "m", "--resume"], 2, "no checkpoint to resume"),
+        (["train", "corpus.jsonl", "--out", "m", "--text-fields", "body"], 2, "no texts; fields"),
         (["train", "corpus.jsonl", "--out", "m", "--backbone", "no/such/one"], 1, "no such folder"),
         (["train", "corpus.jsonl", "--out", "m", "--device", "abacus"], 1, "use auto, cuda, mps"),
     ],
@@ -236,6 +242,17 @@ def test_train_makes_a_model_that_works_everywhere(run: Run, index: str, corpus:
     refused = run("search", "bees", "--index", index)
     assert refused.exit_code == 1
     assert "was made by model my-model" in refused.stderr
+
+
+@pytest.mark.parametrize("form", ["folder", "standard input"])
+def test_train_reads_folders_and_standard_input(run: Run, corpus: Path, form: str) -> None:
+    options = ("--latents", 64, "--k", 4, "--tokens", "1K", "--batch", 256)
+    if form == "folder":
+        done = run("train", f"{corpus.parent}=2", "--out", "m", *options)
+    else:
+        done = run("train", "-", "--out", "m", *options, input=corpus.read_text())
+    assert done.exit_code == 0, done.stderr
+    assert Path("m/config.json").is_file()
 
 
 def test_an_interrupted_ingest_ends_in_good_order(

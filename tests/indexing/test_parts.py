@@ -17,7 +17,7 @@ from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.indexing import bulk
 from latent_ingest.connector.indexing.failures import FailuresFile, default_path
 from latent_ingest.connector.indexing.pipeline import prefetch
-from latent_ingest.connector.indexing.seen_ids import SeenIds
+from latent_ingest.connector.seen_keys import SeenKeys
 
 
 def action(identifier: str, size: int = 10, line: int = 1) -> bulk.Action:
@@ -98,8 +98,8 @@ def test_prefetch_stays_only_so_far_ahead() -> None:
 
 
 @given(st.lists(st.lists(st.text(max_size=3), max_size=8), max_size=8))
-def test_seen_ids_counts_what_is_new(batches: list[list[str]]) -> None:
-    seen, known = SeenIds(), set[str]()
+def test_seen_keys_counts_what_is_new(batches: list[list[str]]) -> None:
+    seen, known = SeenKeys(), set[str]()
     for batch in batches:
         assert seen.add(batch) == len(set(batch) - known)
         known |= set(batch)

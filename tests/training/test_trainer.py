@@ -1,127 +1,252 @@
-"""Training texts, and a small run on real text."""
+"""Small runs on real text: they learn, survive interruption, and end with a model."""
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
-from itertools import islice, pairwise
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError, ModelError
-from latent_ingest.connector.training.activations import token_batches
-from latent_ingest.connector.training.texts import TrainingTexts
-from latent_ingest.connector.training.trainer import (
-    TrainingConfig,
-    TrainingProgress,
-    learning_rate,
-    train,
+from latent_ingest.connector.training import optimization
+from latent_ingest.connector.training.config import TrainingConfig
+from latent_ingest.connector.training.optimization import rate
+from latent_ingest.connector.training.report import TrainingProgress
+from latent_ingest.connector.training.texts import Source, TrainingTexts
+from latent_ingest.connector.training.trainer import Trainer
+
+SMALL = TrainingConfig(
+    n_latents=512,
+    k=8,
+    tokens=8000,
+    batch_tokens=500,
+    buffer_tokens=2000,
+    held_out_texts=8,
+    learning_rate=1e-2,
+    dead_after=2000,
 )
 
-
-def write(path: Path, *texts: str) -> Path:
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return path
+Start = Callable[..., Trainer]
 
 
-def test_files_are_drawn_from_in_turn_and_start_over(tmp_path: Path) -> None:
-    a = write(tmp_path / "a.jsonl", "a1", "a2", "a3")
-    b = write(tmp_path / "b.jsonl", "b1", " ")
-    texts = TrainingTexts([a, b])
-    assert list(islice(texts, 6)) == ["a1", "b1", "a2", "a3", "a1", "b1"]
-    assert (texts.rounds, texts.skipped) == (1, 1)
+@pytest.fixture
+def start(backbone: Backbone, corpus: Path, tmp_path: Path) -> Start:
+    def make(name: str, config: TrainingConfig = SMALL, **options: Any) -> Trainer:
+        texts = TrainingTexts([Source(str(corpus))], seed=config.seed)
+        return Trainer(options.pop("backbone", backbone), texts, tmp_path / name, config, **options)
+
+    return make
 
 
-def test_files_without_text_end_instead_of_turning_for_ever(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no texts; fields read: title, text"):
-        next(iter(TrainingTexts([write(tmp_path / "a.jsonl", "", " ")])))
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(TokenAutoencoder.load(folder).state_dict())
 
 
-def test_batches_hold_every_token_once_and_mix_texts(backbone: Backbone) -> None:
-    texts = [f"text number {number} about something" for number in range(64)]
-    (whole,) = ([b.hidden for b in backbone.embed(texts)],)
-    every = torch.cat(whole)
-    generator = torch.Generator().manual_seed(0)
-    batches = list(
-        token_batches(
-            backbone, iter(texts), batch_tokens=32, buffer_tokens=128, generator=generator
+def same(a: Path, b: Path) -> bool:
+    ours, theirs = weights(a), weights(b)
+    assert ours.keys() == theirs.keys()
+    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_run_learns_and_its_folder_is_a_model(start: Start, tmp_path: Path) -> None:
+    steps: list[TrainingProgress] = []
+    trainer = start("model", on_step=steps.append)
+    report = trainer.run()
+    trainer.write(report, command="the command", licence="CC0", keep_decoder=True)
+    assert (report.tokens, report.steps) == (8000, 16)
+    assert [step.step for step in steps] == list(range(1, 17))
+    assert steps[-1].normalized_mse < 0.7 * steps[0].normalized_mse
+    assert report.normalized_mse < 0.95 * steps[0].normalized_mse
+    assert report.held_out_tokens > 50
+    out = tmp_path / "model"
+    assert not (tmp_path / "model.run").exists()
+    assert {path.name for path in out.iterdir()} == {
+        "config.json", "model.safetensors", "README.md", "metrics.jsonl",
+        "rank-frequency.png", "learning-curve.png", "document-frequency.png",
+    }  # fmt: skip
+    card = (out / "README.md").read_text()
+    for fact in ("8,000 in 16 steps", "`the command`", "CC0", f"{report.normalized_mse:.4f}"):
+        assert fact in card
+    encoder = LatentEncoder.load(out, device="cpu", dtype="float32")
+    assert len(encoder.encode(["Return a list of paths matching a pathname pattern."]).indices) > 8
+    assert encoder.idf().std() > 0
+    assert weights(out)["W_dec"].norm(dim=1).tolist() == pytest.approx([1.0] * 512, abs=1e-2)
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert metrics[0]["step"] == 1
+    assert metrics[-1]["tokens"] == 8000
+    with pytest.raises(InputError, match="exists already"):
+        start("model")
+
+
+def test_the_same_seed_gives_the_same_weights(start: Start, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        trainer = start(name, dataclasses.replace(SMALL, tokens=2000, seed=seed))
+        trainer.write(trainer.run())
+    assert same(tmp_path / "a", tmp_path / "b")
+    assert not same(tmp_path / "a", tmp_path / "c")
+
+
+@pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_run_cut_in_the_middle_ends_with_the_same_weights(
+    start: Start, tmp_path: Path, activation: str, cached: bool
+) -> None:
+    """Bit for bit, on the CPU in fp32; a cut at a checkpoint, and one some steps after it."""
+    config = dataclasses.replace(SMALL, tokens=6000, activation=activation, multi_k=cached)
+    cache = tmp_path / "cache" if cached else None
+    whole = start("whole", config, cache=cache)
+    whole.write(whole.run())
+
+    def interrupt(progress: TrainingProgress) -> None:
+        if progress.step == 5:
+            cut.stop()
+
+    cut = start("cut", config, cache=cache, on_step=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        cut.run()
+    with pytest.raises(InputError, match="a run was interrupted here; go on with --resume"):
+        start("cut", config, cache=cache)
+
+    def die(progress: TrainingProgress) -> None:
+        """As kill -9 does: nothing is saved after the last checkpoint."""
+        if progress.step == 9:
+            raise RuntimeError("killed")
+
+    killed = start("cut", config, cache=cache, resume=True, on_step=die)
+    with pytest.raises(RuntimeError, match="killed"):
+        killed.run()
+    again = start("cut", config, cache=cache, resume=True)
+    report = again.run()
+    again.write(report)
+    assert report.steps == 12
+    assert same(tmp_path / "whole", tmp_path / "cut")
+    steps = [
+        json.loads(line)["step"]
+        for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert steps == sorted(set(steps))
+
+
+def interrupted(start: Start, config: TrainingConfig = SMALL) -> None:
+    def interrupt(progress: TrainingProgress) -> None:
+        if progress.step == 2:
+            trainer.stop()
+
+    trainer = start("m", config, on_step=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+
+
+def test_a_checkpoint_of_another_run_is_refused(start: Start, tmp_path: Path) -> None:
+    interrupted(start)
+    other = start("m", dataclasses.replace(SMALL, k=4), resume=True)
+    with pytest.raises(InputError, match="of a run with k 8, not 4; resume with the same command"):
+        other.run()
+    path = tmp_path / "m.run" / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"checkpoint.pt: broken \(.*\); delete it"):
+        start("m", resume=True).run()
+    with pytest.raises(InputError, match="no checkpoint to resume; leave --resume out"):
+        start("fresh", resume=True).run()
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_whole(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(start)
+    before = (tmp_path / "m.run" / "checkpoint.pt").read_bytes()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    trainer = start("m", resume=True, checkpoint_seconds=0.0)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InputError, match="the disk is full; the checkpoint before is whole"):
+        trainer.run()
+    assert (tmp_path / "m.run" / "checkpoint.pt").read_bytes() == before
+    assert {path.name for path in (tmp_path / "m.run").iterdir()} == {
+        "checkpoint.pt", "metrics.jsonl",
+    }  # fmt: skip
+    monkeypatch.undo()
+    again = start("m", resume=True)
+    assert again.run().steps == 16
+
+
+def test_out_of_memory_halves_the_batch_and_says_so(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradients of the halves are those of the whole, but for the variance they divide by."""
+    real = optimization.Objective.forward
+
+    def small_machine(self: Any, hidden: torch.Tensor) -> Any:
+        if self.training and len(hidden) > 130:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, hidden)
+
+    monkeypatch.setattr(optimization.Objective, "forward", small_machine)
+    said: list[str] = []
+    report = start("m", dataclasses.replace(SMALL, tokens=2000), warn=said.append).run()
+    assert said == [f"out of memory: going on with {n} tokens at a time" for n in (250, 125)]
+    assert report.steps == 4
+
+
+def test_more_latents_than_memory_are_refused_beforehand(start: Start) -> None:
+    config = dataclasses.replace(SMALL, n_latents=2_000_000_000)
+    with pytest.raises(InputError, match=r"2,000,000,000 latents take about [\d,.]+ GB"):
+        start("m", config)
+
+
+def test_a_loss_that_is_not_finite_ends_with_the_step_and_no_model(
+    start: Start, tmp_path: Path
+) -> None:
+    broken = Backbone.load(device="cpu", dtype="float32")
+    broken._model.embeddings.word_embeddings.weight.data.fill_(float("nan"))
+    with pytest.raises(ModelError, match="step 1: the loss is nan; try --dtype float32"):
+        start("m", backbone=broken).run()
+    assert not (tmp_path / "m").exists()
+
+
+def test_batchtopk_and_jumprelu_come_near_k_latents_a_token(start: Start, tmp_path: Path) -> None:
+    """And the saved model, whose thresholds decide alone, keeps to it within a third."""
+    for activation in ("batchtopk", "jumprelu"):
+        steps: list[TrainingProgress] = []
+        trainer = start(
+            activation, dataclasses.replace(SMALL, activation=activation), on_step=steps.append
         )
-    )
-    assert {len(batch) for batch in batches} == {32}
-    got = torch.cat(batches)
-    assert len(every) - 32 < len(got) <= len(every)
-    # Each given token is one of the embedded ones, and none is given twice.
-    distance = torch.cdist(got, every, compute_mode="donot_use_mm_for_euclid_dist")
-    assert distance.min(dim=1).values.max() < 1e-3
+        trainer.write(trainer.run())
+        assert steps[-1].latents_a_token == pytest.approx(8, rel=0.33)
+        encoder = LatentEncoder.load(tmp_path / activation, device="cpu", dtype="float32")
+        assert encoder._autoencoder.config.variant == "jumprelu"
+        (batch,) = encoder.backbone.embed(["Return a list of paths matching a pathname pattern."])
+        latents = encoder._autoencoder.encode(batch.hidden)
+        assert 3 < (latents.top_acts > 0).sum(dim=1).float().mean() < 20
 
 
 def test_the_learning_rate_climbs_and_falls() -> None:
-    rates = [learning_rate(step, 100, 0.05) for step in range(100)]
+    rates = [rate(step, 100, 0.05) for step in range(100)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert all(a >= b for a, b in pairwise(rates[4:]))
     assert rates[-1] < 0.01
 
 
-def test_a_small_run_learns_and_its_folder_is_a_model(
-    backbone: Backbone, corpus: Path, tmp_path: Path
-) -> None:
-    steps: list[TrainingProgress] = []
-    config = TrainingConfig(
-        n_latents=512, k=8, tokens=8000, batch_tokens=500, held_out_texts=10, learning_rate=1e-2
-    )
-    out = tmp_path / "model"
-    report = train(
-        backbone, TrainingTexts([corpus]), out, config, command="the command", on_step=steps.append
-    )
-    assert report.tokens == 8000
-    assert [step.step for step in steps] == list(range(1, 17))
-    assert report.normalized_mse < 0.8 * steps[0].normalized_mse
-    assert report.held_out_tokens > 100
-    encoder = LatentEncoder.load(out, device="cpu", dtype="float32")
-    vectors = encoder.encode(["Return a list of paths matching a pathname pattern."])
-    assert len(vectors.indices) > 8
-    assert encoder.idf().std() > 0
-    card = (out / "README.md").read_text()
-    assert "8,000 in 16 steps" in card
-    assert "`the command`" in card
-    assert f"{report.normalized_mse:.4f}" in card
-    with pytest.raises(InputError, match="exists already"):
-        train(backbone, TrainingTexts([corpus]), out, config)
-
-
-def test_the_same_seed_gives_the_same_weights(
-    backbone: Backbone, corpus: Path, tmp_path: Path
-) -> None:
-    def weights(seed: int, name: str) -> torch.Tensor:
-        config = TrainingConfig(
-            n_latents=64, k=4, tokens=2000, batch_tokens=500, held_out_texts=5, seed=seed
-        )
-        train(backbone, TrainingTexts([corpus]), tmp_path / name, config)
-        return LatentEncoder.load(tmp_path / name, dtype="float32")._autoencoder.W_enc
-
-    first = weights(1, "a")
-    assert torch.equal(first, weights(1, "b"))
-    assert not torch.equal(first, weights(2, "c"))
-
-
-def test_a_loss_that_is_not_finite_ends_with_the_step_and_no_folder(
-    corpus: Path, tmp_path: Path
-) -> None:
-    broken = Backbone.load(device="cpu", dtype="float32")
-    broken._model.embeddings.word_embeddings.weight.data.fill_(float("nan"))
-    config = TrainingConfig(n_latents=64, k=4, tokens=2000, batch_tokens=500, held_out_texts=5)
-    with pytest.raises(ModelError, match="step 1: the loss is nan; try --dtype float32"):
-        train(broken, TrainingTexts([corpus]), tmp_path / "m", config)
-    assert not (tmp_path / "m").exists()
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"tokens": 100}, "fewer than one batch, 4096"), ({"k": 20_000}, "must be 1 to the number")],
+    [
+        ({"tokens": 100}, "fewer than one batch, 4096"),
+        ({"k": 20_000}, "must be 1 to the number"),
+        ({"activation": "softmax"}, "use topk, batchtopk, jumprelu"),
+        ({"learning_rate": 0.0}, "must be above 0"),
+    ],
 )
-def test_settings_that_cannot_be_are_refused(settings: dict[str, int], message: str) -> None:
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        TrainingConfig(**settings)  # type: ignore[arg-type]
+        TrainingConfig(**settings)

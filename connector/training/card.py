@@ -1,0 +1,88 @@
+"""A trained model's README.md."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import transformers
+
+from latent_ingest.connector.encoding.backbone import Backbone
+from latent_ingest.connector.training.config import TrainingConfig
+from latent_ingest.connector.training.report import TrainingReport
+from latent_ingest.connector.training.statistics import Frequencies
+from latent_ingest.connector.training.texts import TrainingTexts
+
+
+def write_card(
+    config: TrainingConfig,
+    report: TrainingReport,
+    texts: TrainingTexts,
+    backbone: Backbone,
+    latents: Frequencies,
+    words: Frequencies,
+    *,
+    licence: str = "",
+    command: str = "",
+    pictures: tuple[str, ...] = (),
+) -> str:
+    """The card's text.
+
+    Args:
+        config: settings of the run.
+        report: how it ended.
+        texts: what was trained on.
+        backbone: the frozen retriever.
+        latents: document frequencies in the held-out texts.
+        words: the same of words.
+        licence: of the texts, as given.
+        command: that made the model.
+        pictures: file names, shown at the end.
+    """
+    sources = ", ".join(
+        Path(source.path).name + (f" (weight {source.weight:g})" if source.weight != 1 else "")
+        for source in texts.sources
+    )
+    rows = {
+        "backbone": f"{backbone.name}, weights {backbone.fingerprint}, {plain(backbone.dtype)}",
+        "texts": sources,
+        "licence of the texts": licence or "not stated",
+        "tokens seen": f"{report.tokens:,} in {report.steps:,} steps",
+        "left out": f"{report.skipped_lines:,} lines without text, "
+        f"{report.duplicate_texts:,} texts that were there before",
+        "normalised MSE": f"{report.normalized_mse:.4f} on {report.held_out_tokens:,} held-out "
+        f"tokens",
+        "dead latents": f"{report.dead:,} of {config.n_latents:,} "
+        f"(no firing in the last {config.dead_after:,} tokens)",
+        "document frequencies": f"slope {latents.slope:.2f} over ranks in logarithms, R2 "
+        f"{latents.r2:.2f}; words of the same texts {words.slope:.2f} and {words.r2:.2f}",
+        "time": f"{report.seconds:,.0f} s on {backbone.device.type} ({os.cpu_count()} cores); "
+        f"{report.step_tokens_per_second:,.0f} tokens/s of the step, "
+        f"{report.backbone_tokens_per_second:,.0f} of the backbone or its cache",
+        "settings": ", ".join(f"{name} {value}" for name, value in asdict(config).items()),
+        "command": f"`{command}`" if command else "not stated",
+        "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    text = (
+        f"# {config.n_latents:,} latents for {backbone.name}\n\n"
+        "A sparse autoencoder over single tokens (arXiv 2605.29384), trained to reconstruct the "
+        "backbone's hidden states; no labels, no retrieval loss.\n\n"
+        f"| | |\n|---|---|\n{table}\n"
+    )
+    if report.probe_curve:
+        points = "\n".join(f"| {tokens:,} | {ndcg:.4f} |" for tokens, ndcg in report.probe_curve)
+        text += (
+            f"\nnDCG@10 on {report.probe} by BM25 in memory; its lower-cased words give "
+            f"{report.probe_words:.4f}.\n\n| tokens | latents |\n|---|---|\n{points}\n"
+        )
+    for name in pictures:
+        text += f"\n![{name.removesuffix('.png').replace('-', ' ')}]({name})\n"
+    return text
+
+
+def plain(dtype: torch.dtype) -> str:
+    """ "bfloat16"."""
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,68 @@
+"""What a run shows of itself: metrics.jsonl, TensorBoard where it is installed, and speeds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from latent_ingest.connector.training.report import TrainingProgress
+
+# Steps between two lines.
+STEPS = 10
+
+SCALARS = ("normalized_mse", "latents_a_token", "dead", "step_tokens_per_second", "probe")
+
+
+class Metrics:
+    """A line of JSON every few steps; `tensorboard/` beside it shows the same."""
+
+    def __init__(self, folder: Path, *, after_step: int) -> None:
+        """Go on after a step; lines beyond it are of a run that was killed, and go."""
+        self.path = folder / "metrics.jsonl"
+        old = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+        kept = [line for line in old if json.loads(line)["step"] <= after_step]
+        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._board = open_board(folder / "tensorboard", after_step)
+
+    def note(self, progress: TrainingProgress, *, last: bool) -> None:
+        """Write a line, every `STEPS` steps, when the probe was asked, and at the end."""
+        if progress.step % STEPS and progress.step != 1 and progress.probe is None and not last:
+            return
+        content = asdict(progress)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(content) + "\n")
+        if self._board is not None:
+            for name in SCALARS:
+                if content[name] is not None:
+                    self._board.add_scalar(name, content[name], progress.tokens)
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def open_board(folder: Path, after_step: int) -> Any:
+    """TensorBoard's writer, or none where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=after_step + 1)
+
+
+class Speed:
+    """Running mean of the seconds that a part of a step takes."""
+
+    def __init__(self) -> None:
+        self._seconds, self._count = 0.0, 0
+
+    def add(self, seconds: float) -> None:
+        self._count += 1
+        # Most batches come from the buffer at once and some fill it, so over a hundred steps.
+        self._seconds += (seconds - self._seconds) / min(self._count, 100)
+
+    def tokens_per_second(self, tokens: int) -> float:
+        """Where each step has `tokens`."""
+        return tokens / max(self._seconds, 1e-9)

@@ -1,0 +1,148 @@
+"""The optimised state of a run: autoencoder, objective and AdamW, one step at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
+from latent_ingest.connector.encoding.backbone import Backbone
+from latent_ingest.connector.errors import ModelError
+from latent_ingest.connector.training.activation import make_activation
+from latent_ingest.connector.training.config import TrainingConfig
+from latent_ingest.connector.training.objective import Loss, Objective
+
+
+class Optimization:
+    """AdamW with warm-up and cosine; decoder rows stay at unit norm."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: TrainingConfig,
+        warn: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Begin with the seed's weights.
+
+        Args:
+            backbone: whose embeddings come; says width, device and the dtype of the products.
+            config: settings.
+            warn: called when memory runs out and the batch is cut.
+        """
+        self._config = config
+        self._warn = warn
+        self._micro_tokens = config.batch_tokens
+        self.autoencoder = TokenAutoencoder(
+            AutoencoderConfig(
+                d_in=backbone.d_in,
+                n_latents=config.n_latents,
+                k=config.k,
+                backbone=backbone.name,
+                backbone_fingerprint=backbone.fingerprint,
+            )
+        )
+        self.autoencoder.initialize(torch.Generator().manual_seed(config.seed))
+        self.objective = Objective(
+            self.autoencoder,
+            make_activation(config.activation, config.k, config.n_latents),
+            dead_after=config.dead_after,
+            multi_k=config.multi_k,
+            matmul_dtype=backbone.dtype,
+        )
+        self.objective.to(backbone.device).train()
+        self._adam = torch.optim.AdamW(
+            self.objective.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True
+        )
+
+    def step(self, number: int, hidden: torch.Tensor) -> Loss:
+        """Take step `number`, from 1, on tokens `[n_tokens, d_in]`.
+
+        Raises:
+            ModelError: the loss is not finite; nothing was changed.
+        """
+        if self.autoencoder.data_mean is None:
+            self.autoencoder.data_mean = hidden.float().mean(dim=0)
+        config = self._config
+        for group in self._adam.param_groups:
+            group["lr"] = config.learning_rate * rate(number - 1, config.steps, config.warmup)
+        loss = self._backward(hidden)
+        if not math.isfinite(loss.total.item()):
+            raise ModelError(
+                f"step {number}: the loss is {loss.total.item()}; try --dtype float32 or a lower "
+                f"--learning-rate"
+            )
+        remove_parallel_gradient(self.autoencoder)
+        torch.nn.utils.clip_grad_norm_(self.objective.parameters(), config.max_gradient)
+        self._adam.step()
+        normalize_decoder(self.autoencoder)
+        return loss
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs."""
+        return {"objective": self.objective.state_dict(), "adam": self._adam.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        mean = state["objective"]["autoencoder.data_mean"]
+        self.autoencoder.data_mean = torch.empty_like(mean, device=self.autoencoder.W_enc.device)
+        self.objective.load_state_dict(state["objective"])
+        self._adam.load_state_dict(state["adam"])
+
+    def _backward(self, hidden: torch.Tensor) -> Loss:
+        """Gradients of a batch; one that does not fit into memory is cut in halves."""
+        while True:
+            self._adam.zero_grad()
+            try:
+                losses = []
+                for part in torch.split(hidden, self._micro_tokens):
+                    loss: Loss = self.objective(part)
+                    share = len(part) / len(hidden)
+                    (loss.total * share).backward()  # type: ignore[no-untyped-call]
+                    losses.append(loss)
+                return losses[0] if len(losses) == 1 else mean_loss(losses)
+            except RuntimeError as error:
+                if not out_of_memory(error) or self._micro_tokens < 2:
+                    raise
+                self._micro_tokens //= 2
+                self._warn(f"out of memory: going on with {self._micro_tokens:,} tokens at a time")
+
+
+def rate(step: int, steps: int, warmup: float) -> float:
+    """Factor on the peak learning rate: a linear climb, then a cosine to zero."""
+    climb = max(1, round(steps * warmup))
+    if step < climb:
+        return (step + 1) / climb
+    return 0.5 * (1 + math.cos(math.pi * (step - climb) / max(1, steps - climb)))
+
+
+def mean_loss(losses: list[Loss]) -> Loss:
+    """Of the parts of a batch."""
+    return Loss(
+        torch.stack([loss.total.detach() for loss in losses]).mean(),
+        torch.stack([loss.normalized_mse for loss in losses]).mean(),
+        torch.stack([loss.latents_a_token for loss in losses]).mean(),
+    )
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device or the CPU's allocator had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@torch.no_grad()
+def remove_parallel_gradient(autoencoder: TokenAutoencoder) -> None:
+    """Leave of each decoder row's gradient what does not change its length."""
+    W_dec = autoencoder.W_dec
+    assert W_dec is not None
+    assert W_dec.grad is not None
+    W_dec.grad -= (W_dec.grad * W_dec).sum(dim=1, keepdim=True) * W_dec
+
+
+@torch.no_grad()
+def normalize_decoder(autoencoder: TokenAutoencoder) -> None:
+    """Bring the decoder's rows back to unit norm."""
+    assert autoencoder.W_dec is not None
+    autoencoder.W_dec.div_(autoencoder.W_dec.norm(dim=1, keepdim=True))

@@ -1,0 +1,163 @@
+"""nDCG@10 of latent BM25 on a small judged collection, in memory, while training."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from latent_ingest.connector import terms
+from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
+from latent_ingest.connector.encoding.backbone import Backbone
+from latent_ingest.connector.encoding.pooling import pool
+from latent_ingest.connector.evaluation.bm25 import MemoryBM25
+from latent_ingest.connector.evaluation.collection import Collection
+from latent_ingest.connector.evaluation.measures import mean_ndcg
+from latent_ingest.connector.evaluation.systems import DEPTH, chunks, without_itself
+
+# Texts whose latents are pooled at once.
+TEXTS_AT_ONCE = 512
+
+# BM25 of words, as engines have it unless set otherwise.
+WORDS_K1, WORDS_B = 1.2, 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class _Embedded:
+    """Token embeddings of some texts in a temporary file."""
+
+    tokens: np.memmap[Any, np.dtype[np.float16]]
+    """fp16 `[n_tokens, d_in]`, ordered by text."""
+    bounds: NDArray[np.int64]
+    """`[n_texts + 1]`"""
+
+
+class Probe:
+    """Embeds a collection once; then each call costs only the autoencoder and BM25."""
+
+    def __init__(
+        self,
+        collection: Collection,
+        backbone: Backbone,
+        on_progress: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        """Embed documents and questions.
+
+        Args:
+            collection: a small one; its documents' embeddings take 2 x d_in bytes a token in the
+                folder for temporary files.
+            backbone: of the autoencoders to be probed.
+            on_progress: called with the number of texts that are done.
+        """
+        self.name = collection.name
+        self._qrels = collection.qrels
+        self._queries = list(collection.queries)
+        documents = list(collection.documents())
+        self._ids = [document.id for document in documents]
+        # Held until this object goes: the file is removed with it.
+        self._folder = tempfile.TemporaryDirectory(prefix="latent-ingest-probe-")
+        folder = Path(self._folder.name)
+        texts = [document.text for document in documents]
+        asked = list(collection.queries.values())
+        self._documents = embed(backbone, texts, "document", folder / "documents", on_progress)
+        self._questions = embed(backbone, asked, "query", folder / "questions", on_progress)
+        self.words = self._rank_words(texts, asked)
+        """nDCG@10 of lower-cased words, not stemmed."""
+
+    @torch.no_grad()
+    def ndcg(self, autoencoder: TokenAutoencoder) -> float:
+        """nDCG@10 of an autoencoder's latents, scale 1, with the engine's k1 and b."""
+        n_latents = autoencoder.config.n_latents
+        indices, values, offsets = latents_of(autoencoder, self._documents)
+        bm25 = MemoryBM25(indices, terms.counts(values), offsets, n_latents)
+        indices, values, offsets = latents_of(autoencoder, self._questions)
+        weights = terms.weights(values)
+        ranking = {}
+        for query, start, end in zip(self._queries, offsets, offsets[1:], strict=False):
+            span = slice(start, end)
+            hits = bm25.ranking(self._ids, indices[span], weights[span], DEPTH)
+            ranking[query] = without_itself(query, hits)
+        return mean_ndcg(self._qrels, ranking)
+
+    def _rank_words(self, texts: list[str], asked: list[str]) -> float:
+        vocabulary: dict[str, int] = {}
+        rows = [
+            np.unique(numbers(text, vocabulary, grow=True), return_counts=True) for text in texts
+        ]
+        offsets = np.concatenate([[0], np.cumsum([len(row[0]) for row in rows])])
+        bm25 = MemoryBM25(
+            np.concatenate([row[0] for row in rows]).astype(np.int32),
+            np.concatenate([row[1] for row in rows]).astype(np.int64),
+            offsets,
+            len(vocabulary),
+            k1=WORDS_K1,
+            b=WORDS_B,
+        )
+        ranking = {}
+        for query, text in zip(self._queries, asked, strict=True):
+            found = numbers(text, vocabulary, grow=False)
+            hits = bm25.ranking(self._ids, found, np.ones(len(found), np.float32), DEPTH)
+            ranking[query] = without_itself(query, hits)
+        return mean_ndcg(self._qrels, ranking)
+
+
+def numbers(text: str, vocabulary: dict[str, int], *, grow: bool) -> NDArray[np.int32]:
+    """Numbers of a text's words; unknown ones get the next number, or are left out."""
+    words = re.findall(r"\w+", text.lower())
+    if grow:
+        found = [vocabulary.setdefault(word, len(vocabulary)) for word in words]
+    else:
+        found = [vocabulary[word] for word in words if word in vocabulary]
+    return np.array(found, dtype=np.int32)
+
+
+def embed(
+    backbone: Backbone,
+    texts: list[str],
+    kind: str,
+    path: Path,
+    on_progress: Callable[[int], None],
+) -> _Embedded:
+    """Token embeddings in the order of the texts, kept in a file."""
+    lengths: list[int] = []
+    with path.open("wb") as file:
+        for chunk in chunks(texts, TEXTS_AT_ONCE):
+            rows: list[torch.Tensor] = [torch.empty(0)] * len(chunk)
+            for batch in backbone.embed(chunk, kind=kind):
+                hidden = batch.hidden.to("cpu", torch.float16)
+                parts = torch.split(hidden, batch.cu_seq_lens.diff().tolist())
+                for position, part in zip(batch.positions, parts, strict=True):
+                    rows[position] = part
+            for row in rows:
+                file.write(row.numpy().tobytes())
+            lengths += [len(row) for row in rows]
+            on_progress(len(chunk))
+    bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    shape = (int(bounds[-1]), backbone.d_in)
+    return _Embedded(np.memmap(path, dtype=np.float16, mode="r", shape=shape), bounds)
+
+
+def latents_of(
+    autoencoder: TokenAutoencoder, embedded: _Embedded
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
+    """Indices, values and offsets of the texts' sum-pooled latents, as in `LatentVectors`."""
+    device = autoencoder.W_enc.device
+    n_texts = len(embedded.bounds) - 1
+    indices, values, sizes = [], [], []
+    for first in range(0, n_texts, TEXTS_AT_ONCE):
+        bounds = embedded.bounds[first : first + TEXTS_AT_ONCE + 1]
+        hidden = torch.from_numpy(embedded.tokens[bounds[0] : bounds[-1]].copy()).to(device)
+        latents = autoencoder.encode(hidden, cu_seq_lens=torch.from_numpy(bounds - bounds[0]))
+        texts, latent, value = pool(latents, autoencoder.config.n_latents)
+        indices.append(latent.cpu().numpy().astype(np.int32))
+        values.append(value.cpu().numpy())
+        sizes.append(np.bincount(texts.cpu().numpy(), minlength=len(bounds) - 1))
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes))]).astype(np.int64)
+    return np.concatenate(indices), np.concatenate(values), offsets

@@ -1,0 +1,46 @@
+"""Whether latents have the statistics of words: frequencies by rank, and how near to Zipf's law."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Frequencies:
+    """Document frequencies of a vocabulary, the most frequent first."""
+
+    counts: NDArray[np.int64]
+    """`[n_terms]`, descending, all above zero."""
+    slope: float
+    """Of log frequency over log rank: -1 is Zipf's law."""
+    r2: float
+    """Share of the variance of log frequency that the line explains."""
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int64]) -> Frequencies:
+        """Sort and fit. The line is fitted to 50 ranks evenly spaced in the logarithm, so that
+        the many rare terms do not outweigh the rest."""
+        ordered = np.sort(counts[counts > 0])[::-1]
+        if len(ordered) < 10:
+            return cls(ordered, 0.0, 0.0)
+        ranks = np.unique(np.geomspace(1, len(ordered), 50).round().astype(int))
+        x, y = np.log(ranks), np.log(ordered[ranks - 1])
+        slope, intercept = np.polyfit(x, y, 1)
+        residual = y - (slope * x + intercept)
+        variance = ((y - y.mean()) ** 2).sum()
+        r2 = 1 - (residual**2).sum() / variance if variance else 0.0
+        return cls(ordered, float(slope), float(r2))
+
+
+def word_frequencies(texts: Iterable[str]) -> Frequencies:
+    """Document frequencies of lower-cased words."""
+    counted: Counter[str] = Counter()
+    for text in texts:
+        counted.update(set(re.findall(r"\w+", text.lower())))
+    return Frequencies.of(np.array(list(counted.values()), dtype=np.int64))

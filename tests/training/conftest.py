@@ -1,0 +1,13 @@
+"""Small blocks, so that a small corpus is not embedded many times over."""
+
+from __future__ import annotations
+
+import pytest
+
+from latent_ingest.connector.training import activations
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activations, "TEXTS_A_BLOCK", 8)
+    monkeypatch.setattr(activations, "TOKENS_A_BLOCK", 64)

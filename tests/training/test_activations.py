@@ -1,0 +1,133 @@
+"""Token embeddings: batches, the cache on disk, and going on where a run was."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from latent_ingest.connector.encoding.backbone import Backbone
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.training.activations import (
+    ActivationCache,
+    CachedTokens,
+    TextTokens,
+    TokenBatches,
+)
+from latent_ingest.connector.training.texts import Source, TrainingTexts
+
+NONE: frozenset[str] = frozenset()
+
+
+@pytest.fixture
+def texts(corpus: Path) -> TrainingTexts:
+    return TrainingTexts([Source(str(corpus))])
+
+
+def batches(source: TextTokens | CachedTokens) -> TokenBatches:
+    generator = torch.Generator().manual_seed(0)
+    return TokenBatches(source, batch_tokens=100, buffer_tokens=1000, generator=generator)
+
+
+def rows(tensor: torch.Tensor) -> set[bytes]:
+    return {row.numpy().tobytes() for row in tensor}
+
+
+def test_batches_hold_the_embedded_tokens_each_once(
+    backbone: Backbone, texts: TrainingTexts
+) -> None:
+    source = TextTokens(backbone, texts)
+    got = torch.cat(list(islice(batches(source), 20)))
+    assert got.shape == (2000, 384)
+    assert len(rows(got)) == 2000
+    embedded = torch.cat(list(islice(source.blocks(0), 40)))
+    assert rows(got) <= rows(embedded)
+
+
+def test_held_out_texts_are_passed_over_in_every_round(
+    backbone: Backbone, texts: TrainingTexts
+) -> None:
+    every = list(islice(texts, 90))
+    held_out = frozenset(every[:80])
+    embed = [torch.cat([b.hidden for b in backbone.embed([text])]) for text in every[80:]]
+    wanted = sum(map(len, embed))
+    source = TextTokens(backbone, texts, held_out)
+    got = torch.cat(list(islice(source.blocks(0), 5)))  # 40 texts: four rounds over ten
+    assert len(got) == 4 * wanted
+
+
+def test_state_goes_on_with_the_very_next_batch(backbone: Backbone, texts: TrainingTexts) -> None:
+    first = batches(TextTokens(backbone, texts))
+    for _ in range(13):
+        next(first)
+    state = first.state()
+    wanted = [next(first) for _ in range(12)]
+    again = batches(TextTokens(backbone, texts))
+    again.restore(state)
+    for batch, other in zip(wanted, again, strict=False):
+        assert torch.equal(batch, other)
+
+
+def test_the_cache_holds_the_tokens_of_the_texts(
+    backbone: Backbone, texts: TrainingTexts, tmp_path: Path
+) -> None:
+    cache = ActivationCache(tmp_path / "c", backbone, texts, NONE)
+    progress: list[int] = []
+    cache.fill(10**7, progress.append)
+    assert cache.state.whole_round
+    assert progress[-1] == cache.state.tokens
+    embedded = torch.cat(list(islice(TextTokens(backbone, texts).blocks(0), 11)))
+    assert np.allclose(cache.tokens()[: len(embedded)], embedded.numpy(), atol=2e-3)
+    source = CachedTokens(cache, seed=0)
+    whole = torch.cat(list(islice(source.blocks(0), source.n_blocks)))
+    again = torch.cat(list(islice(source.blocks(source.n_blocks), source.n_blocks)))
+    assert len(whole) == len(again) == cache.state.tokens
+    assert rows(whole) == rows(again)
+    assert not torch.equal(whole, again)
+    late = next(source.blocks(5))
+    assert torch.equal(late, list(islice(source.blocks(0), 6))[5])
+
+
+def test_filling_goes_on_where_it_was(
+    backbone: Backbone, texts: TrainingTexts, tmp_path: Path
+) -> None:
+    whole = ActivationCache(tmp_path / "whole", backbone, texts, NONE)
+    whole.fill(3000)
+    cut = ActivationCache(tmp_path / "cut", backbone, texts, NONE)
+    cut.fill(1000)
+    held = cut.state.tokens
+    with (tmp_path / "cut" / "tokens.bin").open("ab") as file:
+        file.write(b"half a block that a killed run left behind")
+    again = ActivationCache(tmp_path / "cut", backbone, texts, NONE)
+    assert again.state.tokens == held < 3000
+    again.fill(3000)
+    assert again.state == whole.state
+    assert np.array_equal(again.tokens(), whole.tokens())
+
+
+def test_a_cache_of_something_else_is_refused(
+    backbone: Backbone, texts: TrainingTexts, corpus: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "c"
+    ActivationCache(folder, backbone, texts, NONE).fill(500)
+    other = TrainingTexts([Source(str(corpus), weight=2.0)])
+    with pytest.raises(InputError, match=r"was made with texts .*name another --cache, or delete"):
+        ActivationCache(folder, backbone, other, NONE)
+    (folder / "cache.json").write_text("{")
+    with pytest.raises(InputError, match=r"cache.json: not of a cache"):
+        ActivationCache(folder, backbone, texts, NONE)
+    (folder / "cache.json").unlink()
+    with pytest.raises(InputError, match=r"holds other files and no cache.json"):
+        ActivationCache(folder, backbone, texts, NONE)
+
+
+def test_a_disk_too_small_is_said_beforehand(
+    backbone: Backbone, texts: TrainingTexts, tmp_path: Path
+) -> None:
+    cache = ActivationCache(tmp_path / "c", backbone, texts, NONE)
+    with pytest.raises(InputError, match=r"cache of 1,000,000,000,000,000 tokens takes .* GB more"):
+        cache.fill(10**15)
+    assert not (tmp_path / "c" / "cache.json").exists()

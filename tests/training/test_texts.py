@@ -1,0 +1,157 @@
+"""Training texts: sources, weights, shuffling, each text once."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.training import texts as texts_module
+from latent_ingest.connector.training.activations import first_round
+from latent_ingest.connector.training.texts import Source, TrainingTexts, find_sources, format_of
+
+
+def write(path: Path, *texts: str) -> Source:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return Source(str(path))
+
+
+def once(texts: TrainingTexts) -> list[str]:
+    return list(first_round(texts, frozenset()))
+
+
+def test_every_text_comes_once_a_round_in_another_order(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", *map(str, range(50)))
+    texts = TrainingTexts([source])
+    rounds = list(islice(texts, 150))
+    for start in (0, 50, 100):
+        assert Counter(rounds[start : start + 50]) == Counter(map(str, range(50)))
+    assert rounds[:50] != rounds[50:100] != rounds[100:]
+    assert list(islice(TrainingTexts([source]), 150)) == rounds
+    assert list(islice(TrainingTexts([source], seed=1), 150)) != rounds
+
+
+def test_sources_are_drawn_from_by_weight_while_they_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(texts_module, "SHUFFLED_TEXTS", 1)
+    a = write(tmp_path / "a.jsonl", *(f"a{n}" for n in range(300)))
+    b = write(tmp_path / "b.jsonl", *(f"b{n}" for n in range(300)))
+    every = once(TrainingTexts([Source(a.path, 3.0), b]))
+    assert len(every) == len(set(every)) == 600
+    start = Counter(text[0] for text in every[:200])
+    assert start["a"] == pytest.approx(150, abs=2)
+
+
+def test_a_text_that_was_there_before_is_left_out_and_counted(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.jsonl", "one", "two", "one")
+    b = write(tmp_path / "b.jsonl", "two", "three")
+    texts = TrainingTexts([a, b])
+    assert sorted(once(texts)) == ["one", "three", "two"]
+    assert texts.duplicates == 2
+    assert texts.rounds == 1
+
+
+def test_lines_that_cannot_be_read_are_counted_and_the_first_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "good"}\nbroken\n{"text": ""}\n[1]\n')
+    warned: list[str] = []
+    texts = TrainingTexts([Source(str(path))], warn=warned.append)
+    assert once(texts) == ["good"]
+    assert texts.skipped == 3
+    (line,) = warned
+    assert line.startswith(f"{path}: line 2: not JSON")
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".txt", ".txt.gz"])
+def test_formats(tmp_path: Path, ending: str) -> None:
+    from backports import zstd
+
+    rows = "one\n\ntwo\n" if ".txt" in ending else '{"text": "one"}\n\n{"text": "two"}\n'
+    path = tmp_path / f"a{ending}"
+    pack = {"gz": gzip.compress, "zst": zstd.compress}.get(ending.rsplit(".")[-1], bytes)
+    path.write_bytes(pack(rows.encode()))
+    (source,) = find_sources([str(path)], tmp_path)
+    assert sorted(once(TrainingTexts([source]))) == ["one", "two"]
+
+
+def test_parquet(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"title": ["T", None, ""], "text": ["one", "two", None], "n": [1, 2, 3]})
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(table, path)
+    texts = TrainingTexts(find_sources([str(path)], tmp_path))
+    assert sorted(once(texts)) == ["T one", "two"]
+    assert texts.skipped == 1
+    other = TrainingTexts(find_sources([str(path)], tmp_path), text_fields=["body"])
+    with pytest.raises(InputError, match=r"no column body \(columns: title, text, n\)"):
+        once(other)
+    path.write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        once(TrainingTexts([Source(str(path))]))
+
+
+def test_a_truncated_zst_is_said(tmp_path: Path) -> None:
+    from backports import zstd
+
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(zstd.compress(b'{"text": "one"}\n' * 10_000)[:-20])
+    with pytest.raises(InputError, match=r"a.jsonl.zst: broken after line"):
+        once(TrainingTexts([Source(str(path))]))
+
+
+def test_folders_and_weights(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("b.jsonl", "a.txt", "c.md", "in/d.jsonl.gz"):
+        (tmp_path / name).write_text("")
+    sources = find_sources([f"{tmp_path}=3", f"{tmp_path}/b.jsonl=0.5"], tmp_path)
+    assert [(Path(s.path).name, s.weight) for s in sources] == [
+        ("a.txt", 1.0), ("b.jsonl", 1.0), ("d.jsonl.gz", 1.0), ("b.jsonl", 0.5),
+    ]  # fmt: skip
+    odd = tmp_path / "odd=2.jsonl"
+    odd.write_text("")
+    assert find_sources([str(odd)], tmp_path) == [Source(str(odd))]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("none.jsonl", "no such file"),
+        ("a.jsonl=lots", "'lots' is no weight; write FILE=2"),
+        ("a.jsonl=0", "the weight must be above 0"),
+        ("a.md", "unknown ending; use .jsonl"),
+        ("empty", "no file in it ends in .jsonl"),
+    ],
+)
+def test_what_is_no_source_is_said(argument: str, message: str) -> None:
+    Path("empty").mkdir()
+    for name in ("a.jsonl", "a.md"):
+        Path(name).write_text("")
+    with pytest.raises(InputError, match=message):
+        find_sources([argument], Path())
+
+
+def test_files_without_text_end_instead_of_turning_for_ever(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no texts; fields read: title, text"):
+        next(iter(TrainingTexts([write(tmp_path / "a.jsonl", "", " ")])))
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("a.jsonl", ".jsonl"),
+        ("a.b.JSON.GZ", ".json"),
+        ("a.parquet.gz", ""),
+        ("a.gz", ""),
+        ("a", ""),
+    ],
+)
+def test_format_by_name(name: str, form: str) -> None:
+    assert format_of(name) == form
