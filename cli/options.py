@@ -107,18 +107,22 @@ def warn(line: str) -> None:
 
 @contextmanager
 def stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Within it, Ctrl-C once calls `stop`, which ends the work in good order; twice ends it."""
+    """Within it, Ctrl-C or SIGTERM calls `stop`, for an orderly end; a second ends at once."""
 
     def interrupt(_number: int, _frame: object) -> None:
         warn("finishing what is in flight; Ctrl-C again stops at once")
         stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def comma_list(text: str) -> list[str]:

@@ -31,6 +31,7 @@ Examples:
   latent-ingest train wiki/ support.jsonl=3 --tokens 20M --probe nfcorpus/ --out my-model/
   latent-ingest train wiki/ --cache cache/ --latents 32768 --out larger/
   latent-ingest train wiki/ --out my-model/ --resume
+  torchrun --nproc-per-node 4 --no-python latent-ingest train wiki/ --batch 32K --out my-model/
 """
 )
 @click.argument("sources", nargs=-1, required=True)
@@ -114,9 +115,15 @@ def train(
     of every command.
 
     Ctrl-C writes a checkpoint, as the run does every three minutes; --resume goes on from there.
+    Under torchrun each process takes a device and its share of every batch.
     """
-    from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE, Backbone
+    from latent_ingest.connector.encoding.backbone import (
+        DEFAULT_BACKBONE,
+        Backbone,
+        pick_device,
+    )
     from latent_ingest.connector.training.config import TrainingConfig
+    from latent_ingest.connector.training.processes import Processes
     from latent_ingest.connector.training.report import TrainingProgress
     from latent_ingest.connector.training.texts import TrainingTexts, find_sources
     from latent_ingest.connector.training.trainer import Trainer
@@ -132,15 +139,24 @@ def train(
         seed=seed,
     )
     spool = ctx.with_resource(tempfile.TemporaryDirectory(prefix="latent-ingest-train-"))
+    processes = Processes.join(pick_device(device))
+    ctx.call_on_close(processes.leave)
     texts = TrainingTexts(
         find_sources(sources, Path(spool)),
         text_fields=comma_list(text_fields),
         seed=seed,
-        warn=warn,
+        warn=warn if processes.first else lambda line: None,
     )
     retriever = Backbone.load(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype)
-    probe = load_probe(probe_folder, split, retriever) if probe_folder else None
-    with progress_bar(total=tokens, unit="tok", unit_scale=True, desc="training") as bar:
+    asks = probe_folder if processes.first else None
+    probe = load_probe(asks, split, retriever) if asks else None
+    with progress_bar(
+        total=tokens,
+        unit="tok",
+        unit_scale=True,
+        desc="training",
+        disable=not processes.first,
+    ) as bar:
 
         def show(progress: TrainingProgress) -> None:
             probed = f", nDCG@10 {progress.probe:.4f}" if progress.probe is not None else ""
@@ -168,12 +184,15 @@ def train(
             cache=cache,
             probe=probe,
             resume=resume,
+            processes=processes,
             on_step=show,
             on_cache=show_cache,
             warn=warn,
         )
         with stopping(trainer.stop):
             report = trainer.run()
+    if not processes.first:
+        return
     command = " ".join(["latent-ingest", *map(shorten, ctx.meta["arguments"])])
     trainer.write(report, command=command, licence=licence, keep_decoder=keep_decoder)
     if as_json:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,16 @@ class TokenAutoencoder(nn.Module):
         x = (normalized - self.b_pre).to(self.W_enc.dtype)
         pre = torch.addmm(self.b_enc.to(self.W_enc.dtype), x, self.W_enc)
         return pre if self.theta is None else pre * (pre > self.theta)
+
+    @contextmanager
+    def computing_in(self, dtype: torch.dtype) -> Iterator[None]:
+        """Within it the large product runs in `dtype`; afterwards `W_enc` is what it was."""
+        W_enc = self.W_enc.data
+        self.W_enc.data = W_enc.to(dtype)
+        try:
+            yield
+        finally:
+            self.W_enc.data = W_enc
 
     def encode(
         self,

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -34,8 +35,8 @@ TOKENS_A_BLOCK = 1024
 class TokenSource(Protocol):
     """An endless stream of blocks of token embeddings `[n_tokens, d_in]`."""
 
-    def blocks(self, start: int) -> Iterator[torch.Tensor]:
-        """All blocks from number `start`, counted from 0."""
+    def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
+        """Every `step`-th block from number `start`, counted from 0."""
         ...
 
 
@@ -50,11 +51,12 @@ class TextTokens:
         self._texts = texts
         self._held_out = held_out
 
-    def blocks(self, start: int) -> Iterator[torch.Tensor]:
+    def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
         kept = (text for text in self._texts if text not in self._held_out)
         texts = islice(kept, start * TEXTS_A_BLOCK, None)
         while True:
             yield embedded(self._backbone, list(islice(texts, TEXTS_A_BLOCK)))
+            deque(islice(texts, (step - 1) * TEXTS_A_BLOCK), maxlen=0)
 
 
 class CachedTokens:
@@ -65,14 +67,14 @@ class CachedTokens:
         self._seed = seed
         self.n_blocks = -(-len(self._tokens) // TOKENS_A_BLOCK)
 
-    def blocks(self, start: int) -> Iterator[torch.Tensor]:
+    def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
         number = start
         while True:
-            order = np.random.default_rng([self._seed, number // self.n_blocks])
-            for block in order.permutation(self.n_blocks)[number % self.n_blocks :]:
+            shuffling = np.random.default_rng([self._seed, number // self.n_blocks])
+            for block in shuffling.permutation(self.n_blocks)[number % self.n_blocks :: step]:
                 first = int(block) * TOKENS_A_BLOCK
                 yield torch.from_numpy(self._tokens[first : first + TOKENS_A_BLOCK].copy())
-                number += 1
+                number += step
 
 
 def embedded(backbone: Backbone, texts: list[str]) -> torch.Tensor:
@@ -242,10 +244,14 @@ class TokenBatches:
         buffer_tokens: int,
         generator: torch.Generator,
         device: torch.device | None = None,
+        first: int = 0,
+        step: int = 1,
     ) -> None:
+        """Draw from every `step`-th block of `source`, from number `first`."""
         self._source = source
-        self._blocks = source.blocks(0)
-        self._next = 0
+        self._blocks = source.blocks(first, step)
+        self._next = first
+        self._step = step
         self._batch_tokens = batch_tokens
         self._buffer_tokens = max(buffer_tokens, 2 * batch_tokens)
         self._generator = generator
@@ -272,7 +278,7 @@ class TokenBatches:
         held = sum(map(len, parts))
         while held < self._buffer_tokens:
             parts.append(next(self._blocks).to(self._device))
-            self._next += 1
+            self._next += self._step
             held += len(parts[-1])
         buffer = torch.cat(parts)
         order = torch.randperm(len(buffer), generator=self._generator)
@@ -289,7 +295,7 @@ class TokenBatches:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
         self._next = state["next"]
-        self._blocks = self._source.blocks(self._next)
+        self._blocks = self._source.blocks(self._next, self._step)
         buffer = state["buffer"]
         self._buffer = None if buffer is None else buffer.to(self._device)
         self._generator.set_state(state["generator"])

@@ -58,7 +58,8 @@ def write_card(
         f"(no firing in the last {config.dead_after:,} tokens)",
         "document frequencies": f"slope {latents.slope:.2f} over ranks in logarithms, R2 "
         f"{latents.r2:.2f}; words of the same texts {words.slope:.2f} and {words.r2:.2f}",
-        "time": f"{report.seconds:,.0f} s on {backbone.device.type} ({os.cpu_count()} cores); "
+        "time": f"{report.seconds:,.0f} s on {backbone.device.type} ({os.cpu_count()} cores), "
+        f"{report.processes} process{'es' if report.processes > 1 else ''}; "
         f"{report.step_tokens_per_second:,.0f} tokens/s of the step, "
         f"{report.backbone_tokens_per_second:,.0f} of the backbone or its cache",
         "settings": ", ".join(f"{name} {value}" for name, value in asdict(config).items()),

@@ -14,6 +14,7 @@ from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.training.activation import make_activation
 from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.objective import Loss, Objective
+from latent_ingest.connector.training.processes import Processes
 
 
 class Optimization:
@@ -24,6 +25,7 @@ class Optimization:
         backbone: Backbone,
         config: TrainingConfig,
         warn: Callable[[str], None] = lambda line: None,
+        processes: Processes | None = None,
     ) -> None:
         """Begin with the seed's weights.
 
@@ -31,9 +33,11 @@ class Optimization:
             backbone: whose embeddings come; says width, device and the dtype of the products.
             config: settings.
             warn: called when memory runs out and the batch is cut.
+            processes: that take each step together; this one alone by default.
         """
         self._config = config
         self._warn = warn
+        self._processes = processes or Processes()
         self._micro_tokens = config.batch_tokens
         self.autoencoder = TokenAutoencoder(
             AutoencoderConfig(
@@ -48,7 +52,7 @@ class Optimization:
         self.objective = Objective(
             self.autoencoder,
             make_activation(config.activation, config.k, config.n_latents),
-            dead_after=config.dead_after,
+            dead_after=config.dead_after // self._processes.size,
             multi_k=config.multi_k,
             matmul_dtype=backbone.dtype,
         )
@@ -58,27 +62,42 @@ class Optimization:
         )
 
     def step(self, number: int, hidden: torch.Tensor) -> Loss:
-        """Take step `number`, from 1, on tokens `[n_tokens, d_in]`.
+        """Take step `number`, from 1, on tokens `[n_tokens, d_in]`, this process's of the batch.
+
+        Returns the loss, its mean over the processes.
 
         Raises:
             ModelError: the loss is not finite; nothing was changed.
         """
         if self.autoencoder.data_mean is None:
             self.autoencoder.data_mean = hidden.float().mean(dim=0)
+            self._processes.average([self.autoencoder.data_mean])
         config = self._config
         for group in self._adam.param_groups:
             group["lr"] = config.learning_rate * rate(number - 1, config.steps, config.warmup)
         loss = self._backward(hidden)
+        self._processes.average([loss.total, loss.normalized_mse, loss.latents_a_token])
         if not math.isfinite(loss.total.item()):
             raise ModelError(
                 f"step {number}: the loss is {loss.total.item()}; try --dtype float32 or a lower "
                 f"--learning-rate"
             )
+        self._agree(number)
         remove_parallel_gradient(self.autoencoder)
         torch.nn.utils.clip_grad_norm_(self.objective.parameters(), config.max_gradient)
         self._adam.step()
         normalize_decoder(self.autoencoder)
         return loss
+
+    def _agree(self, number: int) -> None:
+        """Bring to every process the gradients and the notes of all."""
+        objective = self.objective
+        parameters = list(objective.parameters())
+        if number == 1:
+            self._processes.copy_first(parameter.data for parameter in parameters)
+        self._processes.average(p.grad for p in parameters if p.grad is not None)
+        self._processes.average(objective.activation.buffers())
+        self._processes.smallest(objective.tokens_since_fired)
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs."""
@@ -102,7 +121,7 @@ class Optimization:
                     share = len(part) / len(hidden)
                     (loss.total * share).backward()  # type: ignore[no-untyped-call]
                     losses.append(loss)
-                return losses[0] if len(losses) == 1 else mean_loss(losses)
+                return mean_loss(losses)
             except RuntimeError as error:
                 if not out_of_memory(error) or self._micro_tokens < 2:
                     raise

@@ -50,6 +50,8 @@ class Probe:
     ) -> None:
         """Embed documents and questions.
 
+        The autoencoders will compute in the backbone's dtype, as they do in an encoder.
+
         Args:
             collection: a small one; its documents' embeddings take 2 x d_in bytes a token in the
                 folder for temporary files.
@@ -57,6 +59,7 @@ class Probe:
             on_progress: called with the number of texts that are done.
         """
         self.name = collection.name
+        self._dtype = backbone.dtype
         self._qrels = collection.qrels
         self._queries = list(collection.queries)
         documents = list(collection.documents())
@@ -75,9 +78,10 @@ class Probe:
     def ndcg(self, autoencoder: TokenAutoencoder) -> float:
         """nDCG@10 of an autoencoder's latents, scale 1, with the engine's k1 and b."""
         n_latents = autoencoder.config.n_latents
-        indices, values, offsets = latents_of(autoencoder, self._documents)
-        bm25 = MemoryBM25(indices, terms.counts(values), offsets, n_latents)
-        indices, values, offsets = latents_of(autoencoder, self._questions)
+        with autoencoder.computing_in(self._dtype):
+            documents = latents_of(autoencoder, self._documents)
+            indices, values, offsets = latents_of(autoencoder, self._questions)
+        bm25 = MemoryBM25(documents[0], terms.counts(documents[1]), documents[2], n_latents)
         weights = terms.weights(values)
         ranking = {}
         for query, start, end in zip(self._queries, offsets, offsets[1:], strict=False):

@@ -42,6 +42,7 @@ class TrainingReport:
     duplicate_texts: int
     step_tokens_per_second: float
     backbone_tokens_per_second: float
+    processes: int = 1
     probe: str | None = None
     """Name of the collection."""
     probe_words: float | None = None

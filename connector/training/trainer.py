@@ -37,6 +37,7 @@ from latent_ingest.connector.training.objective import Objective
 from latent_ingest.connector.training.optimization import Optimization
 from latent_ingest.connector.training.pictures import draw
 from latent_ingest.connector.training.probe import Probe
+from latent_ingest.connector.training.processes import Processes
 from latent_ingest.connector.training.report import TrainingProgress, TrainingReport
 from latent_ingest.connector.training.statistics import Frequencies, word_frequencies
 from latent_ingest.connector.training.texts import TrainingTexts
@@ -65,6 +66,7 @@ class Trainer:
         cache: Path | None = None,
         probe: Probe | None = None,
         resume: bool = False,
+        processes: Processes | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         on_step: Callable[[TrainingProgress], None] = lambda progress: None,
         on_cache: Callable[[int], None] = lambda tokens: None,
@@ -80,14 +82,16 @@ class Trainer:
             cache: folder that keeps the token embeddings, for several rounds or several runs.
             probe: asked for nDCG@10 now and then.
             resume: go on with the run that left `out`.run behind.
+            processes: that train together; this one alone by default. Only the first of them
+                reports and writes.
             checkpoint_seconds: between two checkpoints.
             on_step: called after each step.
             on_cache: called with the tokens in the cache while it is filled.
             warn: called with lines the user should see.
 
         Raises:
-            InputError: `out` exists, a run was interrupted and `resume` is not set, or memory is
-                too small.
+            InputError: `out` exists, a run was interrupted and `resume` is not set, memory is too
+                small, or the batch cannot be shared out.
         """
         if out.exists():
             raise InputError(f"{out}: exists already; name another folder")
@@ -100,6 +104,7 @@ class Trainer:
         self._cache = cache
         self._probe = probe
         self._resume = resume
+        self._processes = processes or Processes()
         self._checkpoint_seconds = checkpoint_seconds
         self._on_step = on_step
         self._on_cache = on_cache
@@ -110,6 +115,11 @@ class Trainer:
                 f"{self.folder}: a run was interrupted here; go on with --resume, or delete it"
             )
         check_memory(config, backbone)
+        if config.batch_tokens % self._processes.size:
+            raise InputError(
+                f"a batch of {config.batch_tokens:,} tokens cannot be shared out evenly to "
+                f"{self._processes.size} processes; choose another --batch"
+            )
 
     def stop(self) -> None:
         """End after the step in flight, with a checkpoint. Safe from a signal handler."""
@@ -129,13 +139,17 @@ class Trainer:
             for step in range(self._step + 1, self.config.steps + 1):
                 self._one_step(step)
                 now = time.monotonic()
-                if self._stopped or now - saved > self._checkpoint_seconds:
+                stopped, due = self._processes.any(
+                    self._stopped, now - saved > self._checkpoint_seconds
+                )
+                if stopped or due:
                     self._save(now - started)
                     saved = time.monotonic()
-                if self._stopped:
+                if stopped:
                     raise KeyboardInterrupt
         finally:
-            self._metrics.close()
+            if self._metrics:
+                self._metrics.close()
         if not self._cache:
             self._left_out = self._texts.skipped, self._texts.duplicates
         objective, n = self._optimization.objective, self.config.batch_tokens
@@ -151,6 +165,7 @@ class Trainer:
             duplicate_texts=self._left_out[1],
             step_tokens_per_second=self._stepping.tokens_per_second(n),
             backbone_tokens_per_second=self._embedding.tokens_per_second(n),
+            processes=self._processes.size,
             probe=self._probe.name if self._probe else None,
             probe_words=self._probe.words if self._probe else None,
             probe_curve=self._curve,
@@ -207,9 +222,9 @@ class Trainer:
             k = min(MOST_TIMES_K * self.config.k, self.config.n_latents)
             model.config = dataclasses.replace(model.config, variant="jumprelu", k=k)
             model.theta = torch.nn.Parameter(thresholds.to(model.W_enc.device))
-        W_enc = model.W_enc.detach().clone()
-        vectors = LatentEncoder(self._backbone, model, name=self.out.name).encode(self._held_out)
-        model.W_enc.data = W_enc
+        with model.computing_in(self._backbone.dtype):
+            encoder = LatentEncoder(self._backbone, model, name=self.out.name)
+            vectors = encoder.encode(self._held_out)
         counts = np.bincount(vectors.indices, minlength=vectors.n_latents)
         model.document_frequency = torch.from_numpy(counts.astype(np.float32))
         model.config = dataclasses.replace(model.config, n_documents=len(self._held_out))
@@ -217,41 +232,50 @@ class Trainer:
 
     def _prepare(self) -> None:
         config, backbone = self.config, self._backbone
-        identity = Identity(asdict(config), backbone.fingerprint, self._texts.fingerprint)
+        settings = {**asdict(config), "processes": self._processes.size}
+        identity = Identity(settings, backbone.fingerprint, self._texts.fingerprint)
         self._checkpoint = CheckpointFile(self.folder / CHECKPOINT, identity)
         state = self._checkpoint.load() if self._resume else None
         self._held_out = take_texts(self._texts, config.held_out_texts)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._batches = self._open_batches()
-        self._optimization = Optimization(backbone, config, self._warn)
+        self._optimization = Optimization(backbone, config, self._warn, self._processes)
         self._step, self._seconds = 0, 0.0
         self._curve: list[tuple[int, float]] = []
         if state:
             self._optimization.restore(state["optimization"])
-            self._batches.restore(state["batches"])
+            self._batches.restore(state["batches"][self._processes.rank])
             self._step, self._seconds = state["step"], state["seconds"]
             self._curve = [tuple(point) for point in state["curve"]]
-        self._metrics = Metrics(self.folder, after_step=self._step)
+        self._metrics = (
+            Metrics(self.folder, after_step=self._step) if self._processes.first else None
+        )
         self._embedding, self._stepping = Speed(), Speed()
 
     def _open_batches(self) -> TokenBatches:
         config, held_out = self.config, frozenset(self._held_out)
         source: TextTokens | CachedTokens
         if self._cache:
+            if self._processes.first:
+                cache = ActivationCache(self._cache, self._backbone, self._texts, held_out)
+                cache.fill(config.tokens, self._show_cache)
+            self._processes.wait()
             cache = ActivationCache(self._cache, self._backbone, self._texts, held_out)
-            cache.fill(config.tokens, self._show_cache)
             if not cache.state.tokens:
                 raise InputError("no texts are left to train on; give more")
             source = CachedTokens(cache, config.seed)
             self._left_out = cache.state.skipped, cache.state.duplicates
         else:
             source = TextTokens(self._backbone, self._texts, held_out)
+        rank, size = self._processes.rank, self._processes.size
         return TokenBatches(
             source,
-            batch_tokens=config.batch_tokens,
+            batch_tokens=config.batch_tokens // size,
             buffer_tokens=min(config.buffer_tokens, config.tokens),
-            generator=torch.Generator().manual_seed(config.seed),
+            generator=torch.Generator().manual_seed(config.seed + rank),
             device=self._backbone.device,
+            first=rank,
+            step=size,
         )
 
     def _show_cache(self, tokens: int) -> None:
@@ -268,6 +292,8 @@ class Trainer:
         self._step = step
         self._embedding.add(embedded - began)
         self._stepping.add(time.monotonic() - embedded)
+        if not self._metrics:
+            return
         probed = None
         if self._probe and step in probe_steps(self.config.steps):
             probed = self._probe.ndcg(self._optimization.autoencoder)
@@ -286,15 +312,18 @@ class Trainer:
         self._on_step(progress)
 
     def _save(self, seconds: float) -> None:
-        self._checkpoint.save(
-            {
-                "step": self._step,
-                "seconds": self._seconds + seconds,
-                "optimization": self._optimization.state(),
-                "batches": self._batches.state(),
-                "curve": self._curve,
-            }
-        )
+        batches = self._processes.gather(self._batches.state())
+        if batches:
+            self._checkpoint.save(
+                {
+                    "step": self._step,
+                    "seconds": self._seconds + seconds,
+                    "optimization": self._optimization.state(),
+                    "batches": batches,
+                    "curve": self._curve,
+                }
+            )
+        self._processes.wait()
 
 
 def check_memory(config: TrainingConfig, backbone: Backbone) -> None:

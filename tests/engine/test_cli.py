@@ -255,14 +255,19 @@ def test_train_reads_folders_and_standard_input(run: Run, corpus: Path, form: st
     assert Path("m/config.json").is_file()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_ingest_ends_in_good_order(
-    index: str, client: OpenSearch, opensearch_url: str, documents: list[dict[str, str]]
+    index: str,
+    client: OpenSearch,
+    opensearch_url: str,
+    documents: list[dict[str, str]],
+    number: signal.Signals,
 ) -> None:
-    """Ctrl-C: what is indexed stays, the counts add up, refresh is put back, status 130."""
+    """Ctrl-C or SIGTERM: what is indexed stays, the counts add up, refresh is put back, status 130."""
     with Path("corpus.jsonl").open("w") as file:
-        for number in range(100_000):
-            text = documents[number % len(documents)]["text"]
-            file.write(json.dumps({"_id": number, "text": text}) + "\n")
+        for line in range(100_000):
+            text = documents[line % len(documents)]["text"]
+            file.write(json.dumps({"_id": line, "text": text}) + "\n")
     process = subprocess.Popen(
         [sys.executable, "-c", START, "corpus.jsonl", "--index", index, "--json"],
         env={**os.environ, "OPENSEARCH_URL": opensearch_url},
@@ -272,7 +277,7 @@ def test_an_interrupted_ingest_ends_in_good_order(
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not holds_documents(client, index):
         time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     report = json.loads(out)

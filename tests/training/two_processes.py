@@ -1,0 +1,61 @@
+"""What each process of test_processes.py does: a run that is cut and resumed, and one that is not.
+
+torchrun --nproc-per-node 2 two_processes.py CORPUS FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from test_trainer import SMALL
+
+from latent_ingest.connector.encoding.backbone import Backbone
+from latent_ingest.connector.training import activations
+from latent_ingest.connector.training.processes import Processes
+from latent_ingest.connector.training.report import TrainingProgress
+from latent_ingest.connector.training.texts import Source, TrainingTexts
+from latent_ingest.connector.training.trainer import Trainer
+
+
+def main(corpus: str, folder: Path) -> None:
+    activations.TEXTS_A_BLOCK = 8
+    device = torch.device("cpu")
+    processes = Processes.join(device)
+    backbone = Backbone.load(device="cpu", dtype="float32")
+
+    def start(name: str, *, resume: bool = False, stop_after: int = 0) -> Trainer:
+        def stop(progress: TrainingProgress) -> None:
+            if progress.step == stop_after:
+                trainer.stop()
+
+        trainer = Trainer(
+            backbone,
+            TrainingTexts([Source(corpus)]),
+            folder / name,
+            SMALL,
+            resume=resume,
+            processes=processes,
+            on_step=stop,
+        )
+        return trainer
+
+    whole = start("whole")
+    report = whole.run()
+    try:
+        start("cut", stop_after=5).run()
+    except KeyboardInterrupt:
+        resumed = start("cut", resume=True)
+    resumed.run()
+    weights = [trainer._optimization.objective.state_dict() for trainer in (whole, resumed)]
+    data = next(resumed._batches)
+    torch.save(
+        {"weights": weights, "data": data, "mse": report.normalized_mse},
+        folder / f"process-{processes.rank}.pt",
+    )
+    processes.leave()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
