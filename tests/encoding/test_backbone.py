@@ -162,7 +162,7 @@ def test_a_gated_backbone_says_how_to_get_in(monkeypatch: pytest.MonkeyPatch) ->
         raise GatedRepoError.__new__(GatedRepoError)  # whose constructor wants an HTTP response
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    with pytest.raises(ModelError, match="some/gated: its owner .* run 'hf auth login'"):
+    with pytest.raises(ModelError, match=r"some/gated: its owner .* run 'hf auth login'"):
         Backbone.load("some/gated")
 
 
