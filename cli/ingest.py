@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from latent_ingest.cli.options import (
     compute_options,
     connection_options,
     index_option,
+    journal_option,
     load_encoder,
     model_option,
     progress_bar,
@@ -22,8 +25,9 @@ from latent_ingest.cli.options import (
 )
 from latent_ingest.connector.client import Connection, EngineInfo
 from latent_ingest.connector.corpus import CorpusFile
-from latent_ingest.connector.indexing.index import open_index
+from latent_ingest.connector.indexing.index import index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
+from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.indexing.report import IngestReport
 
 
@@ -78,6 +82,8 @@ Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage or input,
     type=click.Path(dir_okay=False, path_type=Path),
     help="File for lines that fail.  [default: FILE.failed.jsonl]",
 )
+@click.option("--restart", is_flag=True, help="From the beginning, not where a run was cut.")
+@journal_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one object.")
 def ingest(
     file: str,
@@ -90,6 +96,8 @@ def ingest(
     text_fields: str | None,
     merge: bool,
     failures: Path | None,
+    restart: bool,
+    journal: Path | None,
     as_json: bool,
     **mapping: Any,
 ) -> None:
@@ -97,6 +105,9 @@ def ingest(
 
     The index is made when it is not there. Documents keep their fields and are searchable by
     words too. A document whose id is in the index already replaces it.
+
+    What the engine has acknowledged is noted in a journal: a run that was cut, at any moment and
+    by anything, is gone on with by the same command.
     """
     wanted = {name: value for name, value in mapping.items() if value is not None}
     if text_fields is not None:
@@ -107,18 +118,29 @@ def ingest(
     EngineInfo.read(client)
 
     encoder = load_encoder(model, device, dtype)
-    job = Ingest(
-        client,
-        index,
-        encoder,
-        open_index(client, index, encoder, wanted),
-        file,
-        id_fields=comma_list(id_field),
-        failures=failures,
-        merge_after=merge,
-        warn=warn,
+    meta = open_index(client, index, encoder, wanted)
+    id_fields = comma_list(id_field)
+    key = RunKey(
+        corpus=file if file == "-" else str(Path(file).resolve()),
+        index=index,
+        index_uuid=index_uuid(client, index),
+        settings={"id_fields": id_fields},
+        command=shlex.join(["latent-ingest", *click.get_current_context().meta["arguments"]]),
     )
-    report = run_with_bar(job)
+    with closing(Journal(journal)) as book, closing(book.open(key, restart=restart)) as run:
+        job = Ingest(
+            client,
+            index,
+            encoder,
+            meta,
+            file,
+            id_fields=id_fields,
+            failures=failures,
+            merge_after=merge,
+            run=run,
+            warn=warn,
+        )
+        report = run_with_bar(job)
     if as_json:
         click.echo(json.dumps(report.to_json()))
     else:
@@ -171,6 +193,8 @@ def summary(report: IngestReport, index: str) -> str:
     }
     shown = [f"{number:,} {name}" for name, number in parts.items() if number]
     lines.append(f"{number_of(report.lines, 'line')} = {' + '.join(shown) or 'none'}")
+    if report.resumed_after:
+        lines.append(f"{number_of(report.resumed_after, 'line')} of these by an earlier run")
     if report.truncated:
         texts = number_of(report.truncated, "text")
         lines.append(f"{texts} longer than the backbone's window, cut there")
@@ -187,7 +211,7 @@ def summary(report: IngestReport, index: str) -> str:
         lines.append(f"failures: {report.failures_file} (correct it and ingest it)")
     if report.stopped:
         lines.append(
-            f"stopped after line {report.lines:,}; the same command starts over and doubles nothing"
+            f"stopped after line {report.lines:,}; the same command goes on and doubles nothing"
         )
     return "\n".join(lines)
 

@@ -16,6 +16,7 @@ from latent_ingest.connector.errors import InputError, LatentIngestError
 # `--help` does not import torch.
 COMMANDS = {
     "ingest": "Encode a corpus file into latent terms and index it (the default command).",
+    "runs": "List the runs of ingest: how far, how they ended, how to go on.",
     "search": "Search an index in plain words.",
     "rewrite": "Print the request body that a query becomes.",
     "evaluate": "Measure nDCG@10 of a BEIR-format collection through the engine.",

@@ -135,6 +135,14 @@ def comma_list(text: str) -> list[str]:
 
 index_option = click.option("--index", default="latent", show_default=True, help="Index name.")
 
+journal_option = click.option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="LATENT_INGEST_JOURNAL",
+    show_envvar=True,
+    help="File that notes what is done.  [default: in the user's state folder]",
+)
+
 form_option = click.option(
     "--form",
     type=click.Choice(["hybrid", "latent", "two_phase"]),

@@ -55,8 +55,9 @@ def corpus(documents: list[dict[str, str]], tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test runs in a folder of its own, so that no failures file lands in the project."""
+    """Each test runs in a folder of its own, so that no file of it lands in the project or home."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LATENT_INGEST_JOURNAL", str(tmp_path / "journal" / "journal.sqlite"))
 
 
 @pytest.fixture

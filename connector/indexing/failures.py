@@ -19,6 +19,25 @@ class FailuresFile:
         self.path: Path | None = None
         """Where it is; none while there is no failure."""
 
+    def resume(self, path: Path, size: int) -> None:
+        """Go on in the file of an interrupted run, after its first `size` bytes.
+
+        What it has beyond them is of lines that will be done again.
+        """
+        try:
+            if path.exists():
+                self.path = path
+                self._file = path.open("a", encoding="utf-8")
+                if self.bytes > size:
+                    self._file.truncate(size)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+    @property
+    def bytes(self) -> int:
+        """Length of the file."""
+        return self.path.stat().st_size if self.path and self.path.exists() else 0
+
     def write(self, failure: BadLine) -> None:
         """Add a line; raises InputError when the file cannot be written."""
         try:

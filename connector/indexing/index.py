@@ -124,6 +124,13 @@ def refresh_off(
             warn(message)
 
 
+def index_uuid(client: OpenSearch, index: str) -> str:
+    """The engine's own name of an index, which changes when it is deleted and made again."""
+    with engine_errors(client):
+        (settings,) = client.indices.get_settings(index=index).values()
+    return str(settings["settings"]["index"]["uuid"])
+
+
 def set_refresh(client: OpenSearch, index: str, interval: str | None) -> None:
     """Set `refresh_interval`; none is the engine's default."""
     client.indices.put_settings(index=index, body={"index": {"refresh_interval": interval}})

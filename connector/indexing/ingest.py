@@ -3,7 +3,7 @@
 corpus file → batches of documents → latent vectors → bulk actions → requests → outcomes
 
 Reading, encoding and indexing run at the same time, a few batches apart, so memory does not grow
-with the file.
+with the file. After each batch the journal notes what the engine has answered for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +25,10 @@ from latent_ingest.connector.corpus import (
     BadLine,
     CorpusFile,
     Document,
-    parse_line,
 )
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.indexing.batches import Batch, Batches
 from latent_ingest.connector.indexing.bulk import (
     Action,
     Outcome,
@@ -39,6 +39,7 @@ from latent_ingest.connector.indexing.bulk import (
 )
 from latent_ingest.connector.indexing.failures import FailuresFile, default_path
 from latent_ingest.connector.indexing.index import index_size, merge, refresh_off
+from latent_ingest.connector.indexing.journal import Progress, Run
 from latent_ingest.connector.indexing.pipeline import give_back_memory, prefetch
 from latent_ingest.connector.indexing.report import IngestReport
 from latent_ingest.connector.seen_keys import SeenKeys
@@ -52,25 +53,6 @@ AHEAD = 2
 # Characters encoded together, for each token of the backbone's budget: 16 forward passes or so
 # of English, so that sorting by length leaves little padding. 262,144 characters on a CPU.
 CHARACTERS_A_BUDGET_TOKEN = 64
-MAX_BATCH_DOCUMENTS = 4096
-
-
-@dataclass(slots=True)
-class Batch:
-    """Some lines of the file, and what they hold."""
-
-    documents: list[Document] = field(default_factory=list)
-    bad: list[BadLine] = field(default_factory=list)
-    blank: int = 0
-    position: int = 0
-    """Bytes of the file consumed at its end."""
-    actions: list[Action] = field(default_factory=list)
-    """Filled in by the encoding stage."""
-    tokens: int = 0
-
-    @property
-    def lines(self) -> int:
-        return len(self.documents) + len(self.bad) + self.blank
 
 
 class Ingest:
@@ -87,6 +69,7 @@ class Ingest:
         id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
         failures: Path | None = None,
         merge_after: bool = False,
+        run: Run | None = None,
         warn: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Prepare a run into an index that `open_index` made or checked.
@@ -100,6 +83,8 @@ class Ingest:
             id_fields: where a document's id is; the first that is there counts.
             failures: file for lines that fail; by default beside the current folder's files.
             merge_after: merge to one segment a shard at the end.
+            run: of a journal, which notes what is done and may have been cut before; without it
+                the file is ingested from its beginning.
             warn: called with lines the user should see at once.
 
         Raises:
@@ -110,9 +95,16 @@ class Ingest:
         self._encoder = encoder
         self._meta = meta
         self._file = CorpusFile(corpus)
-        self._id_fields = id_fields
+        self._batches = Batches(
+            self._file,
+            id_fields,
+            meta,
+            CHARACTERS_A_BUDGET_TOKEN * encoder.backbone.token_budget,
+        )
         self._failures = FailuresFile(failures or default_path(str(corpus), index), self._file.name)
         self._merge_after = merge_after
+        self._run = run
+        self._rejected: list[int] = []
         self._warn = warn
         self._stop = threading.Event()
         self.report = IngestReport()
@@ -141,11 +133,15 @@ class Ingest:
 
         Raises:
             EngineError: the engine cannot be asked at the start or at the end.
-            InputError: the failures file cannot be written.
+            InputError: the failures file or the journal cannot be written, or the lines that an
+                interrupted run had done are not those of the file.
         """
-        started = time.monotonic()
-        report, seen = self.report, SeenKeys()
-        encoded = prefetch(self._encode(prefetch(self._read(), AHEAD)), AHEAD)
+        seen = SeenKeys()
+        if self._run:
+            self._go_on(self._run, seen, on_progress)
+        report = self.report
+        started = time.monotonic() - report.seconds
+        encoded = prefetch(self._encode(prefetch(self._batches.read(), AHEAD)), AHEAD)
         try:
             with self._file, refresh_off(self._client, self._index, self._warn):
                 for batch in self._until_broken(encoded):
@@ -156,6 +152,7 @@ class Ingest:
                         on_progress(report, batch.position)
                     if self._stop.is_set() or report.stopped:
                         break
+                    self._note(batch)
                 if self._stop.is_set():
                     report.stopped = report.stopped or "interrupted"
                 encoded.close()
@@ -164,39 +161,49 @@ class Ingest:
             self._failures.close()
             seen.close()
         self._finish(started)
+        if self._run:
+            self._run.end(report.stopped)
         return report
 
-    def _read(self) -> Generator[Batch]:
-        characters = CHARACTERS_A_BUDGET_TOKEN * self._encoder.backbone.token_budget
-        batch, size = Batch(), 0
-        try:
-            for line in self._file:
-                if not line.content.strip():
-                    batch.blank += 1
-                    continue
-                document = parse_line(
-                    line, id_fields=self._id_fields, text_fields=self._meta.text_fields
-                )
-                if isinstance(document, Document) and self._meta.latent_field in document.fields:
-                    reason = (
-                        f"field {self._meta.latent_field!r} is where latent terms go; rename it "
-                        f"in the document, or ingest into a new index with --latent-field"
-                    )
-                    document = BadLine(line.number, reason, document)
-                if isinstance(document, BadLine):
-                    batch.bad.append(document)
-                else:
-                    batch.documents.append(document)
-                    size += len(document.text)
-                if size >= characters or batch.lines >= MAX_BATCH_DOCUMENTS:
-                    batch.position = self._file.position
-                    yield batch
-                    batch, size = Batch(), 0
-        except InputError:
-            yield batch
-            raise
-        batch.position = self._file.position
-        yield batch
+    def _go_on(
+        self,
+        run: Run,
+        seen: SeenKeys,
+        on_progress: Callable[[IngestReport, int], None],
+    ) -> None:
+        """Check the lines that an interrupted run had done, and take over its counts."""
+        done = run.resumed
+        if done is None:
+            return
+        report = IngestReport(**done.report)
+        self._warn(f"{self._file.name}: going on after line {done.lines:,}, done before")
+        for number, document in enumerate(self._batches.skip(done.lines, done.digest), start=1):
+            if isinstance(document, Document) and document.line not in run.rejected:
+                seen.add([document.id])
+            if not number % 10_000:
+                on_progress(report, self._file.position)
+        if report.failures_file:
+            self._failures.resume(Path(report.failures_file), done.failures_bytes)
+        self.report = report
+        self.report.resumed_after = done.lines
+
+    def _note(self, batch: Batch) -> None:
+        if not self._run:
+            return
+        if self._failures.path is not None:
+            self.report.failures_file = str(self._failures.path.resolve())
+        self._run.note(
+            Progress(
+                lines=self.report.lines,
+                digest=batch.digest,
+                position=batch.position,
+                size=self._file.size,
+                failures_bytes=self._failures.bytes,
+                report=asdict(self.report),
+            ),
+            self._rejected,
+        )
+        self._rejected.clear()
 
     def _encode(self, batches: Generator[Batch]) -> Generator[Batch]:
         try:
@@ -243,7 +250,7 @@ class Ingest:
             self._fail(failure)
         generated = sum(document.generated for document in batch.documents)
         if generated and not report.generated_ids:
-            fields = " or ".join(map(repr, self._id_fields))
+            fields = " or ".join(map(repr, self._batches.id_fields))
             self._warn(
                 f"some documents have no id (field {fields}): each gets one made of its content, "
                 f"the same every time"
@@ -288,6 +295,8 @@ class Ingest:
     def _fail(self, failure: BadLine) -> None:
         if not self.report.failed:
             self._warn(f"{self._file.name}: line {failure.line}: {failure.reason}")
+        if isinstance(failure.content, Document):
+            self._rejected.append(failure.line)
         self.report.failed += 1
         self._failures.write(failure)
 

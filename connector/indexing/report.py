@@ -34,6 +34,8 @@ class IngestReport:
     bytes_a_document: float | None = None
     """Size of the whole index, primaries, over its documents."""
     failures_file: str | None = None
+    resumed_after: int = 0
+    """Lines that an earlier, interrupted run had done; all counts include them."""
     stopped: str | None = None
     """Why the run ended before the file did; none when it did not."""
 
