@@ -82,6 +82,11 @@ Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage or input,
     type=click.Path(dir_okay=False, path_type=Path),
     help="File for lines that fail.  [default: FILE.failed.jsonl]",
 )
+@click.option(
+    "--max-rejected",
+    type=click.IntRange(min=0),
+    help="End early when more lines than this fail.  [default: 1,000, or 1 % of the lines]",
+)
 @click.option("--restart", is_flag=True, help="From the beginning, not where a run was cut.")
 @journal_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one object.")
@@ -96,6 +101,7 @@ def ingest(
     text_fields: str | None,
     merge: bool,
     failures: Path | None,
+    max_rejected: int | None,
     restart: bool,
     journal: Path | None,
     as_json: bool,
@@ -137,6 +143,7 @@ def ingest(
             id_fields=id_fields,
             failures=failures,
             merge_after=merge,
+            max_rejected=max_rejected,
             run=run,
             warn=warn,
         )

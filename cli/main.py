@@ -16,6 +16,7 @@ from latent_ingest.connector.errors import InputError, LatentIngestError
 # `--help` does not import torch.
 COMMANDS = {
     "ingest": "Encode a corpus file into latent terms and index it (the default command).",
+    "verify": "Compare a corpus file with an index, line by line.",
     "runs": "List the runs of ingest: how far, how they ended, how to go on.",
     "search": "Search an index in plain words.",
     "rewrite": "Print the request body that a query becomes.",

@@ -199,7 +199,10 @@ class Backbone:
 
     def _tokenize(self, texts: Sequence[str], start: int, prompt: str) -> Iterator[_TokenBatch]:
         encodings = self._tokenizer(
-            [prompt + text for text in texts], truncation=True, max_length=self.max_tokens
+            # A lone surrogate, which JSON may hold, is no text to a tokenizer.
+            [prompt + text.encode("utf-8", "replace").decode() for text in texts],
+            truncation=True,
+            max_length=self.max_tokens,
         ).encodings
         lengths = [padded_length(len(e.ids), self.max_tokens) for e in encodings]
         by_length = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))

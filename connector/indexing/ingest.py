@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 # Batches that wait between two stages.
 AHEAD = 2
 
+# Lines that may fail before a run ends early, or one in a hundred: a wrong mapping fails them all.
+MAX_REJECTED = 1000
+
 # Characters encoded together, for each token of the backbone's budget: 16 forward passes or so
 # of English, so that sorting by length leaves little padding. 262,144 characters on a CPU.
 CHARACTERS_A_BUDGET_TOKEN = 64
@@ -69,6 +72,7 @@ class Ingest:
         id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
         failures: Path | None = None,
         merge_after: bool = False,
+        max_rejected: int | None = None,
         run: Run | None = None,
         warn: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -83,6 +87,8 @@ class Ingest:
             id_fields: where a document's id is; the first that is there counts.
             failures: file for lines that fail; by default beside the current folder's files.
             merge_after: merge to one segment a shard at the end.
+            max_rejected: lines that may fail before the run ends early; by default 1,000, or one
+                in a hundred where that is more.
             run: of a journal, which notes what is done and may have been cut before; without it
                 the file is ingested from its beginning.
             warn: called with lines the user should see at once.
@@ -103,6 +109,7 @@ class Ingest:
         )
         self._failures = FailuresFile(failures or default_path(str(corpus), index), self._file.name)
         self._merge_after = merge_after
+        self._max_rejected = max_rejected
         self._run = run
         self._rejected: list[int] = []
         self._warn = warn
@@ -146,8 +153,10 @@ class Ingest:
             with self._file, refresh_off(self._client, self._index, self._warn):
                 for batch in self._until_broken(encoded):
                     self._count(batch)
+                    self._stop_when_too_many_fail()
                     for request in requests(batch.actions):
                         self._send(request, seen)
+                        self._stop_when_too_many_fail()
                         report.seconds = time.monotonic() - started
                         on_progress(report, batch.position)
                     if self._stop.is_set() or report.stopped:
@@ -291,6 +300,17 @@ class Ingest:
         for outcome in outcomes:
             if outcome.reason is not None:
                 self._fail(rejection(outcome))
+
+    def _stop_when_too_many_fail(self) -> None:
+        report = self.report
+        limit = self._max_rejected
+        if limit is None:
+            limit = max(MAX_REJECTED, report.lines // 100)
+        if report.failed > limit and not report.stopped:
+            report.stopped = (
+                f"{report.failed:,} lines failed, more than {limit:,}; {self._failures.path} says "
+                f"why: mend them, or allow more with --max-rejected"
+            )
 
     def _fail(self, failure: BadLine) -> None:
         if not self.report.failed:

@@ -148,6 +148,12 @@ def test_batches_stay_within_the_budget(lengths: list[int], budget: int) -> None
         assert len(batch) == 1 or max(lengths[row] for row in batch) * len(batch) <= budget
 
 
+def test_a_lone_surrogate_is_read_as_a_question_mark(backbone: Backbone) -> None:
+    (odd,) = backbone.embed(["a lone \ud800 surrogate"])
+    (plain,) = backbone.embed(["a lone ? surrogate"])
+    assert torch.equal(odd.hidden, plain.hidden)
+
+
 def test_an_unknown_backbone_without_a_network_is_said() -> None:
     with pytest.raises(ModelError, match="nobody/nothing: not a folder, not in the Hugging Face"):
         Backbone.load("nobody/nothing")

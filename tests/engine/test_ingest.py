@@ -17,7 +17,7 @@ from opensearchpy.exceptions import TransportError
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing import bulk
+from latent_ingest.connector.indexing import bulk, ingest
 from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.report import IngestReport
@@ -379,6 +379,36 @@ def test_a_refusal_is_not_tried_again(client: OpenSearch, index: str, load: Any)
     assert failing.calls == 1
     assert "forbids this" in (report.stopped or "")
     assert (report.not_sent, report.lines) == (1, 1)
+
+
+@pytest.mark.parametrize(("limit", "ends"), [(None, True), (6, True), (7, False)])
+def test_too_many_failures_end_the_run_early(
+    client: OpenSearch,
+    index: str,
+    load: Any,
+    limit: int | None,
+    ends: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 2)
+    monkeypatch.setattr(ingest, "MAX_REJECTED", 6)
+    rows = [line("n", n=1), *(line(f"r{number}", n="no number") for number in range(7))]
+    report = load(client, index, [*rows, line("a"), line("b")], max_rejected=limit)
+    assert adds_up(report)
+    if ends:
+        assert "7 lines failed, more than 6; corpus.failed.jsonl says why" in report.stopped
+        assert (report.indexed, report.failed) == (1, 7)
+    else:
+        assert report.stopped is None
+        assert (report.indexed, report.failed) == (3, 7)
+
+
+def test_too_many_lines_that_are_no_documents_end_the_run_too(
+    client: OpenSearch, index: str, load: Any
+) -> None:
+    report = load(client, index, ["no json"] * 5, max_rejected=4)
+    assert "5 lines failed, more than 4" in report.stopped
+    assert adds_up(report)
 
 
 def test_stop_ends_after_the_request_in_flight(

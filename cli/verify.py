@@ -1,0 +1,75 @@
+"""latent-ingest verify: a corpus file against an index."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from latent_ingest.cli.options import comma_list, connection_options, index_option, progress_bar
+from latent_ingest.connector.client import Connection
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.indexing.verify import EXAMPLES, Verification, VerifyReport
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  latent-ingest verify corpus.jsonl --index papers
+  latent-ingest verify corpus.jsonl.gz --index papers --json
+
+Exit status: 0 the index is exactly the file, 1 it is not, 2 wrong usage or input.
+"""
+)
+@click.argument("file")
+@index_option
+@connection_options
+@click.option(
+    "--id-field",
+    default="_id,id",
+    show_default=True,
+    help="Where the id is; the first that is there counts.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one object.")
+def verify(file: str, index: str, connection: Connection, id_field: str, as_json: bool) -> None:
+    """Compare every line of FILE with the index: missing, extra, different.
+
+    Fields are compared one by one; latent terms have to be there, and are not computed again.
+    """
+    client = connection.open()
+    meta = IndexMeta.read(client, index)
+    if meta is None:
+        raise InputError(f"no index {index}; ingest {file} first, or name another with --index")
+    job = Verification(client, index, meta, file, id_fields=comma_list(id_field))
+    with progress_bar(total=2 * (job.file_bytes or 0), unit="B", unit_scale=True) as bar:
+
+        def show(position: int) -> None:
+            bar.update(position - bar.n)
+
+        report = job.run(show)
+    click.echo(json.dumps(report.to_json()) if as_json else summary(report, file, index))
+    if not report.ok:
+        raise click.exceptions.Exit(1)
+
+
+def summary(report: VerifyReport, file: str, index: str) -> str:
+    """Counts that add up to the lines, and the first differences of each kind."""
+    verdict = "is exactly" if report.ok else "is not"
+    lines = [f"index {index} {verdict} {file}"]
+    kinds = {"failed": report.failed, "missing": report.missing, "different": report.different}
+    parts = {
+        "same": report.same,
+        "replaced by a later line with the same id": report.replaced,
+        **{name: kind.count for name, kind in kinds.items()},
+        "blank": report.blank,
+    }
+    shown = [f"{number:,} {name}" for name, number in parts.items() if number]
+    lines.append(f"{report.lines:,} lines = {' + '.join(shown) or 'none'}")
+    for name, kind in {**kinds, "extra": report.extra}.items():
+        if kind.count:
+            lines.append(f"{name}: {kind.count:,}")
+            lines += [f"  {example}" for example in kind.examples]
+            if kind.count > EXAMPLES:
+                lines.append(f"  ... and {kind.count - EXAMPLES:,} more")
+    return "\n".join(lines)

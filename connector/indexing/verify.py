@@ -1,0 +1,227 @@
+"""Every line of a corpus file against the index: what is missing, extra or different.
+
+The file is read twice, since of several lines with one id the last counts. Memory is bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from opensearchpy import OpenSearch, helpers
+
+from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.corpus import (
+    DEFAULT_ID_FIELDS,
+    CorpusFile,
+    Document,
+    parse_line,
+)
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.seen_keys import number_of
+
+# Documents fetched by one request, and ids listed by one.
+AT_ONCE = 500
+IDS_AT_ONCE = 5000
+
+# Examples kept of each kind.
+EXAMPLES = 10
+
+
+@dataclass(slots=True)
+class Difference:
+    """A kind of difference: how many, and the first of them."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, example: str) -> None:
+        self.count += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(example)
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """How a file and an index compare."""
+
+    lines: int = 0
+    same: int = 0
+    """Documents that are in the index as in the file."""
+    replaced: int = 0
+    """Lines whose id comes again later; the last one counts."""
+    blank: int = 0
+    failed: Difference = field(default_factory=Difference)
+    """Lines that are no document."""
+    missing: Difference = field(default_factory=Difference)
+    """Documents that are not in the index."""
+    different: Difference = field(default_factory=Difference)
+    """Documents with other fields in the index, or without latent terms there."""
+    extra: Difference = field(default_factory=Difference)
+    """Documents of the index that are not in the file."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the index is exactly the file."""
+        return not (
+            self.failed.count or self.missing.count or self.different.count or self.extra.count
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """All counts and examples."""
+        return {**asdict(self), "ok": self.ok}
+
+
+class Verification:
+    """One comparison."""
+
+    def __init__(
+        self,
+        client: OpenSearch,
+        index: str,
+        meta: IndexMeta,
+        corpus: str | Path,
+        *,
+        id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            client: of the engine.
+            index: its name.
+            meta: of the index.
+            corpus: path of a JSONL file.
+            id_fields: where a document's id is; the first that is there counts.
+
+        Raises:
+            InputError: the file cannot be opened, or is standard input.
+        """
+        if str(corpus) == "-":
+            raise InputError("standard input can be read only once; verify needs a file")
+        self._client = client
+        self._index = index
+        self._meta = meta
+        self._corpus = corpus
+        self._id_fields = id_fields
+        self.report = VerifyReport()
+        # The empty name is SQLite's temporary file.
+        self._last = sqlite3.connect("", isolation_level=None)
+        self._last.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+            "CREATE TABLE last (id INTEGER PRIMARY KEY, line INTEGER NOT NULL);"
+        )
+        with CorpusFile(corpus) as file:
+            self.file_bytes = file.size
+
+    def run(self, on_progress: Callable[[int], None] = lambda position: None) -> VerifyReport:
+        """Compare.
+
+        Args:
+            on_progress: called now and then with the bytes read; the file is read twice.
+
+        Raises:
+            InputError: the file is broken.
+            EngineError: the engine cannot be asked.
+        """
+        with engine_errors(self._client):
+            self._client.indices.refresh(index=self._index)
+            self._note_last_lines(on_progress)
+            self._compare_documents(on_progress)
+            self._find_extra()
+        self._last.close()
+        return self.report
+
+    def _note_last_lines(self, on_progress: Callable[[int], None]) -> None:
+        self._last.execute("BEGIN")
+        for document in self._documents(on_progress, 0):
+            row = (number_of(document.id), document.line)
+            self._last.execute("INSERT OR REPLACE INTO last VALUES (?, ?)", row)
+        self._last.execute("COMMIT")
+        self.report = VerifyReport()  # what the second reading counts
+
+    def _compare_documents(self, on_progress: Callable[[int], None]) -> None:
+        waiting: list[Document] = []
+        for document in self._documents(on_progress, self.file_bytes or 0):
+            if self._last_line(document.id) != document.line:
+                self.report.replaced += 1
+                continue
+            waiting.append(document)
+            if len(waiting) == AT_ONCE:
+                self._compare(waiting)
+                waiting.clear()
+        if waiting:
+            self._compare(waiting)
+
+    def _documents(self, on_progress: Callable[[int], None], before: int) -> Iterator[Document]:
+        with CorpusFile(self._corpus) as file:
+            for line in file:
+                self.report.lines += 1
+                if not line.number % 1000:
+                    on_progress(before + file.position)
+                if not line.content.strip():
+                    self.report.blank += 1
+                    continue
+                document = parse_line(
+                    line, id_fields=self._id_fields, text_fields=self._meta.text_fields
+                )
+                if isinstance(document, Document):
+                    yield document
+                else:
+                    self.report.failed.add(f"line {line.number}: {document.reason}")
+            on_progress(before + file.position)
+
+    def _last_line(self, identifier: str) -> int | None:
+        found = self._last.execute(
+            "SELECT line FROM last WHERE id = ?", (number_of(identifier),)
+        ).fetchone()
+        return found[0] if found else None
+
+    def _compare(self, documents: list[Document]) -> None:
+        ids = [document.id for document in documents]
+        answer = self._client.mget(body={"ids": ids}, index=self._index)
+        for document, found in zip(documents, answer["docs"], strict=True):
+            place = f"line {document.line}: document {document.id!r}"
+            if not found.get("found"):
+                self.report.missing.add(place)
+            elif reason := self._differs(document, found["_source"]):
+                self.report.different.add(f"{place}: {reason}")
+            else:
+                self.report.same += 1
+
+    def _differs(self, document: Document, stored: dict[str, Any]) -> str | None:
+        """In what, or none."""
+        latents = stored.pop(self._meta.latent_field, None)
+        wanted = as_sent(document.fields)
+        names = sorted(
+            name
+            for name in wanted.keys() | stored.keys()
+            if wanted.get(name) != stored.get(name) or (name in wanted) != (name in stored)
+        )
+        if names:
+            return f"other {', '.join(map(repr, names))}"
+        if latents is None and not self._meta.lean:
+            return "no latent terms"
+        return None
+
+    def _find_extra(self) -> None:
+        hits = helpers.scan(
+            self._client,
+            index=self._index,
+            query={"query": {"match_all": {}}, "_source": False},
+            size=IDS_AT_ONCE,
+        )
+        for hit in hits:
+            if self._last_line(hit["_id"]) is None:
+                self.report.extra.add(f"document {hit['_id']!r}")
+
+
+def as_sent(fields: dict[str, Any]) -> dict[str, Any]:
+    """A document's fields after their way through a bulk request: lone surrogates are lost."""
+    text = json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
+    content: dict[str, Any] = json.loads(text)
+    return content
