@@ -101,4 +101,4 @@ def test_the_wheel_holds_every_module_the_mappings_and_the_model(wheel: Path, ro
         for file in files:
             assert f"latent_ingest/{file.relative_to(root)}" in names
         assert f"latent_ingest/{room}/py.typed" in names
-    assert "latent_ingest/connector/models/minilm-16k/README.md" in names
+    assert "latent_ingest/connector/models/minilm-32k/README.md" in names

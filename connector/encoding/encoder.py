@@ -19,7 +19,7 @@ from latent_ingest.connector.encoding.pooling import POOLINGS, pool
 from latent_ingest.connector.encoding.vectors import LatentVectors
 from latent_ingest.connector.errors import ModelError
 
-SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "minilm-16k"
+SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "minilm-32k"
 
 
 class LatentEncoder:

@@ -203,7 +203,7 @@ def test_wrong_width_and_wrong_k_are_said() -> None:
 
 def test_the_shipped_model_is_as_described() -> None:
     model = TokenAutoencoder.load(SHIPPED_MODEL)
-    assert (model.config.d_in, model.config.n_latents, model.config.k) == (384, 16384, 16)
+    assert (model.config.d_in, model.config.n_latents, model.config.k) == (384, 32768, 16)
     assert model.W_dec is None
     size = (SHIPPED_MODEL / "model.safetensors").stat().st_size
     assert 12e6 < size < 14e6

@@ -137,7 +137,7 @@ def test_idf_is_lucenes(encoder: LatentEncoder) -> None:
     assert df is not None
     n = autoencoder.config.n_documents
     idf = encoder.idf()
-    assert idf.shape == (16384,)
+    assert idf.shape == (32768,)
     for latent in (0, int(df.argmax()), int(df.argmin())):
         count = df[latent].item()
         assert idf[latent] == pytest.approx(np.log(1 + (n - count + 0.5) / (count + 0.5)), rel=1e-5)

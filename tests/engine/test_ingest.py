@@ -179,8 +179,8 @@ def test_the_index_says_what_made_it(
     load(client, index, [line("a")], wanted={"scale": 2.0, "text_fields": ("text",)})
     meta = IndexMeta.read(client, index)
     assert meta is not None
-    assert (meta.model, meta.fingerprint) == ("minilm-16k", encoder.fingerprint.digest)
-    assert (meta.n_latents, meta.k, meta.pooling) == (16384, 16, "sum")
+    assert (meta.model, meta.fingerprint) == ("minilm-32k", encoder.fingerprint.digest)
+    assert (meta.n_latents, meta.k, meta.pooling) == (32768, 16, "sum")
     assert (meta.scale, meta.k1, meta.b, meta.spelling) == (2.0, 4.0, 0.7, "repeat")
     assert meta.text_fields == ["text"]
     settings = client.indices.get_settings(index=index)[index]["settings"]["index"]

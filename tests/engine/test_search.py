@@ -162,7 +162,7 @@ def test_an_index_of_another_model_is_refused(
     load(client, index, lines())
     other = LatentEncoder.load(device="cpu", dtype="float32", k=4)
     ours, theirs = encoder.fingerprint.digest, other.fingerprint.digest
-    message = rf"made by model minilm-16k \({ours}\), this is minilm-16k \({theirs}\); use --model"
+    message = rf"made by model minilm-32k \({ours}\), this is minilm-32k \({theirs}\); use --model"
     with pytest.raises(MismatchError, match=message):
         QueryRewriter.from_index(client, index, other)
     with pytest.raises(MismatchError, match=message):
