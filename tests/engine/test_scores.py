@@ -131,9 +131,9 @@ def test_both_spellings_give_the_same_scores(
             ranked = []
             for index in indices.values():
                 rewriter = QueryRewriter.from_index(client, index, encoder)
-                hits = all_hits(client, index, rewriter.rewrite(question, form=form, size=50))
+                hits = all_hits(client, index, rewriter.rewrite(question, form=form, size=20))
                 ranked.append(list(hits.items()))
-            assert len(ranked[0]) == 50
+            assert len(ranked[0]) == 20
             assert ranked[0] == ranked[1]
 
 
