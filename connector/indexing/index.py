@@ -137,10 +137,17 @@ def set_refresh(client: OpenSearch, index: str, interval: str | None) -> None:
 
 
 def index_size(client: OpenSearch, index: str) -> IndexSize:
-    """Documents and bytes of the primary shards."""
+    """Documents and bytes of the primary shards.
+
+    Bytes are summed over segments: the engine's own sum, `store` in its statistics, may be ten
+    seconds old (`index.store.stats_refresh_interval`).
+    """
     with engine_errors(client):
-        stats = client.indices.stats(index=index, metric="docs,store")["_all"]["primaries"]
-    return IndexSize(stats["docs"]["count"], stats["store"]["size_in_bytes"])
+        documents = client.count(index=index)["count"]
+        indices = client.indices.segments(index=index)["indices"].values()
+    copies = [copy for found in indices for shard in found["shards"].values() for copy in shard]
+    primaries = [copy["segments"].values() for copy in copies if copy["routing"]["primary"]]
+    return IndexSize(documents, sum(one["size_in_bytes"] for shard in primaries for one in shard))
 
 
 def merge(client: OpenSearch, index: str, *, lean: bool) -> None:
