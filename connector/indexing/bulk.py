@@ -1,8 +1,7 @@
-"""Encoded documents → bulk requests → one outcome a document."""
+"""Bulk actions → bulk requests → one outcome a document."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from opensearchpy.exceptions import OpenSearchException, SSLError, TransportErro
 
 from latent_ingest.connector.client import in_words, reason_in, url_of
 from latent_ingest.connector.corpus import Document
+from latent_ingest.connector.indexing.actions import Action
 
 # A request holds at most this many documents and bytes; one document larger than that goes
 # alone. 5 to 10 MB is the useful size; the engine refuses above 100 MB.
@@ -27,19 +27,6 @@ PASSING = frozenset({429, 502, 503, 504})
 # several loaders do not come back at once; ten attempts are about four minutes.
 ATTEMPTS = 10
 WAIT = tenacity.wait_random_exponential(multiplier=1, max=60)
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """A document ready to be sent."""
-
-    document: Document
-    body: bytes
-    """Its two lines of a bulk request."""
-    empty: bool
-    """Whether its text gives no latents."""
-    truncated: bool
-    """Whether its text is longer than the backbone's window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +52,6 @@ class Unsent(Exception):
         super().__init__(reason)
         self.reason = reason
         self.outcomes = outcomes
-
-
-def make_action(
-    document: Document, latent_field: str, latent_string: str, *, truncated: bool = False
-) -> Action:
-    """The bulk lines that index a document with its latent terms."""
-    header = {"index": {"_id": document.id}}
-    source = {**document.fields, latent_field: latent_string}
-    lines = f"{json.dumps(header)}\n{json.dumps(source, ensure_ascii=False)}\n"
-    # A lone surrogate is valid JSON as an escape but no UTF-8.
-    return Action(document, lines.encode("utf-8", "replace"), not latent_string, truncated)
 
 
 def requests(actions: Sequence[Action]) -> Iterator[list[Action]]:
