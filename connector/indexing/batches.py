@@ -10,7 +10,7 @@ from itertools import islice
 from latent_ingest.connector.corpus import BadLine, CorpusFile, Document, Line, parse_line
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing.bulk import Action
+from latent_ingest.connector.indexing.actions import Action
 
 MAX_BATCH_LINES = 4096
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException
 
-from latent_ingest.connector import terms
 from latent_ingest.connector.corpus import (
     DEFAULT_ID_FIELDS,
     BadLine,
@@ -30,13 +29,9 @@ from latent_ingest.connector.corpus import (
 )
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.indexing.actions import Action, ActionMaker
 from latent_ingest.connector.indexing.batches import Batch, Batches
-from latent_ingest.connector.indexing.bulk import (
-    Action,
-    Outcome,
-    make_action,
-    requests,
-)
+from latent_ingest.connector.indexing.bulk import Outcome, requests
 from latent_ingest.connector.indexing.failures import FailuresFile, default_path
 from latent_ingest.connector.indexing.index import Loading, index_size, merge
 from latent_ingest.connector.indexing.journal import Progress, Run
@@ -107,7 +102,7 @@ class Ingest:
         """
         self._client = client
         self._index = index
-        self._encoder = encoder
+        self._maker = ActionMaker(encoder, meta)
         self._meta = meta
         self._file = CorpusFile(corpus)
         self._batches = Batches(
@@ -274,29 +269,7 @@ class Ingest:
     def _encode(self, batches: Generator[Batch]) -> Generator[Batch]:
         try:
             for batch in batches:
-                vectors = self._encoder.encode([d.text for d in batch.documents], allow_nan=True)
-                tf = terms.counts(vectors.values, self._meta.scale)
-                for row, document in enumerate(batch.documents):
-                    if not vectors.finite[row]:
-                        reason = (
-                            f"the backbone gives NaN for {document.text[:60]!r}; "
-                            f"try --dtype float32"
-                        )
-                        batch.bad.append(BadLine(document.line, reason, document))
-                        continue
-                    span = slice(vectors.offsets[row], vectors.offsets[row + 1])
-                    string = terms.write(vectors.indices[span], tf[span], self._meta.spelling)
-                    batch.actions.append(
-                        make_action(
-                            document,
-                            self._meta.latent_field,
-                            string,
-                            truncated=bool(vectors.truncated[row]),
-                        )
-                    )
-                kept = {action.document.line for action in batch.actions}
-                batch.documents = [d for d in batch.documents if d.line in kept]
-                batch.tokens = int(vectors.n_tokens.sum())
+                self._maker.fill(batch)
                 give_back_memory()
                 yield batch
         finally:

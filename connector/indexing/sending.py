@@ -14,7 +14,8 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException, TransportError
 
 from latent_ingest.connector.client import reason_in
-from latent_ingest.connector.indexing.bulk import MAX_BYTES, Action, Outcome
+from latent_ingest.connector.indexing.actions import Action
+from latent_ingest.connector.indexing.bulk import MAX_BYTES, Outcome
 from latent_ingest.connector.indexing.concurrency import Concurrency
 from latent_ingest.connector.indexing.patience import BLOCKED, PASSING, NotYet, Patience
 

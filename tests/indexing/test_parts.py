@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 from latent_ingest.connector.corpus import BadLine, Document
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.indexing import bulk
+from latent_ingest.connector.indexing.actions import Action, make_action
 from latent_ingest.connector.indexing.failures import FailuresFile, default_path
 from latent_ingest.connector.indexing.pipeline import prefetch
 from latent_ingest.connector.seen_keys import SeenKeys
 
 
-def action(identifier: str, size: int = 10, line: int = 1) -> bulk.Action:
+def action(identifier: str, size: int = 10, line: int = 1) -> Action:
     document = Document(line, identifier, False, "", {})
-    return bulk.Action(document, b"x" * size, empty=False, truncated=False)
+    return Action(document, b"x" * size, empty=False, truncated=False)
 
 
 @given(
@@ -47,7 +48,7 @@ def test_requests_keep_order_and_limits_and_hold_no_id_twice(
 
 def test_a_lone_surrogate_does_not_break_a_request() -> None:
     document = Document(1, "a", False, "x", {"text": "\ud800 x"})
-    made = bulk.make_action(document, "latent", "f1 f1")
+    made = make_action(document, "latent", "f1 f1")
     assert made.body.decode().endswith('{"text": "? x", "latent": "f1 f1"}\n')
 
 

@@ -1,0 +1,89 @@
+"""Requests that are refused, broken off, delayed, answered by half: the index is the file."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tenacity
+from faults import FAULTS, FaultProxy
+from lines import adds_up
+from opensearchpy import OpenSearch
+
+from latent_ingest.connector import client as client_module
+from latent_ingest.connector.client import Connection
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.indexing import bulk, patience
+from latent_ingest.connector.indexing.index import open_index
+from latent_ingest.connector.indexing.ingest import Ingest
+from latent_ingest.connector.indexing.verify import Verification
+
+DOCUMENTS = 900
+TIMEOUT = 0.6
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """Another one each time; LATENT_INGEST_SEED in the report gives the same again."""
+    import os
+
+    seed = int(os.environ.get("LATENT_INGEST_SEED") or random.randrange(10**6))
+    request.node.add_report_section("call", "seed", f"LATENT_INGEST_SEED={seed}")
+    return seed
+
+
+def write_corpus(path: Path, documents: list[dict[str, str]]) -> set[str]:
+    """Real texts, some ids twice, two documents that the engine rejects; gives the good ids."""
+    rows: list[dict[str, Any]] = [
+        {"_id": str(number), "text": documents[number % len(documents)]["text"][:120], "n": number}
+        for number in range(DOCUMENTS)
+    ]
+    for number in range(100, DOCUMENTS, 100):
+        rows[number]["_id"] = str(number - 1)  # replaces the one before
+    rows[50]["n"] = rows[650]["n"] = "no number"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {row["_id"] for row in rows} - {"50", "650"}
+
+
+def test_whatever_is_spoilt_the_index_is_the_file(
+    client: OpenSearch,
+    opensearch_url: str,
+    index: str,
+    encoder: LatentEncoder,
+    documents: list[dict[str, str]],
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 3)
+    monkeypatch.setattr(patience, "WAIT", tenacity.wait_random(0, 0.02))
+    monkeypatch.setattr(client_module, "REQUEST_SECONDS", TIMEOUT)
+    ids = write_corpus(Path("c.jsonl"), documents)
+    meta = open_index(client, index, encoder, {})
+    client.indices.put_mapping(index=index, body={"properties": {"n": {"type": "integer"}}})
+    proxy = FaultProxy(opensearch_url, seed, timeout=TIMEOUT)
+    with proxy.listening() as url:
+        report = Ingest(Connection(url).open(), index, encoder, meta, "c.jsonl").run()
+    assert proxy.injected.total() >= 200, proxy.injected
+    assert set(proxy.injected) == set(FAULTS)
+    assert adds_up(report)
+    assert report.stopped is None
+    assert (report.lines, report.indexed, report.replaced) == (DOCUMENTS, len(ids), 8)
+    assert (report.failed, report.not_sent) == (2, 0)
+    assert_exactly(client, index, ids)
+
+
+def assert_exactly(client: OpenSearch, index: str, ids: set[str]) -> None:
+    """The index holds these documents as the file has them, and no others."""
+    client.indices.refresh(index=index)
+    found = client.search(index=index, body={"size": 10_000, "_source": False})["hits"]["hits"]
+    assert len(found) == len(ids)
+    assert {hit["_id"] for hit in found} == ids
+    meta = IndexMeta.read(client, index)
+    assert meta is not None
+    verified = Verification(client, index, meta, "c.jsonl").run()
+    assert (verified.different.count, verified.extra.count) == (0, 0)
+    assert verified.same == len(ids)

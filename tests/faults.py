@@ -1,0 +1,164 @@
+"""A proxy between the client and a real engine that spoils answers, as a seed chooses."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import urllib3
+
+BUSY = {"error": {"type": "rejected_execution_exception", "reason": "queue is full"}}
+
+# Of requests. Those before the bar never reach the engine.
+BEFORE = ("429", "502", "503", "504", "413", "reset before", "some 429", "late")
+AFTER = ("reset after", "half an answer", "half a body", "fewer items", "delay")
+FAULTS = BEFORE + AFTER
+
+
+class FaultProxy:
+    """Spoils bulk requests with a given chance; other requests pass, or are reset."""
+
+    def __init__(self, engine: str, seed: int, chance: float = 0.5, timeout: float = 1.0) -> None:
+        """Nothing listens yet.
+
+        Args:
+            engine: URL of the engine.
+            seed: of what is spoilt, and how.
+            chance: of a bulk request.
+            timeout: seconds after which the client gives a request up.
+        """
+        self.engine = engine
+        self.chance = chance
+        self.timeout = timeout
+        self.injected: Counter[str] = Counter()
+        self._random = random.Random(seed)
+        self._lock = threading.Lock()
+        self.pool = urllib3.PoolManager(maxsize=32)
+
+    def choose(self, path: str, body: bytes) -> str | None:
+        """The fault of a request; none lets it pass."""
+        bulk = "_bulk" in path
+        with self._lock:
+            if self._random.random() >= (self.chance if bulk else self.chance / 5):
+                return None
+            fault = self._random.choice(FAULTS if bulk else ("503", "reset before", "429"))
+            if fault == "413" and body.count(b"\n") <= 2:
+                return None  # a document that is too large alone is rejected, rightly
+            self.injected[fault] += 1
+            return fault
+
+    @contextmanager
+    def listening(self) -> Iterator[str]:
+        """Gives the URL while it listens."""
+        handler = type("Handler", (Spoiling,), {"proxy": self})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Spoiling(BaseHTTPRequestHandler):
+    """One connection of the proxy."""
+
+    proxy: FaultProxy
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        match self.proxy.choose(self.path, body):
+            case None:
+                self.give(*self.forward(body))
+            case ("429" | "502" | "503" | "504" | "413") as status:
+                self.give(int(status), b"<html>not now</html>", "text/html")
+            case "reset before":
+                self.reset()
+            case "some 429":
+                self.give(*self.turn_some_away(body))
+            case "late":  # the engine gets it when the client has long sent it again
+                time.sleep(1.5 * self.proxy.timeout)
+                self.forward(body)
+                self.reset()
+            case "reset after":
+                self.forward(body)
+                self.reset()
+            case "half an answer":
+                status, content, kind = self.forward(body)
+                self.give(status, content[: len(content) // 2], kind)
+            case "half a body":
+                status, content, kind = self.forward(body)
+                self.give(status, content[: len(content) // 2], kind, promised=len(content))
+            case "fewer items":
+                status, content, kind = self.forward(body)
+                answer = json.loads(content)
+                answer["items"].pop()
+                self.give(status, json.dumps(answer).encode(), kind)
+            case "delay":
+                answered = self.forward(body)
+                time.sleep(1.5 * self.proxy.timeout)
+                self.give(*answered)
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
+
+    def forward(self, body: bytes) -> tuple[int, bytes, str]:
+        """The engine's answer; 503 while there is none."""
+        kind = self.headers.get("content-type", "application/json")
+        try:
+            reply = self.proxy.pool.request(
+                self.command,
+                self.proxy.engine + self.path,
+                body=body,
+                headers={"content-type": kind},
+                retries=False,
+            )
+        except urllib3.exceptions.HTTPError:
+            return 503, b"no engine", "text/plain"
+        return reply.status, reply.data, reply.headers.get("content-type", "text/plain")
+
+    def turn_some_away(self, body: bytes) -> tuple[int, bytes, str]:
+        """Of every two documents the engine gets the first; the other is answered with 429."""
+        rows = body.splitlines(keepends=True)
+        pairs = [b"".join(rows[at : at + 2]) for at in range(0, len(rows), 2)]
+        status, content, kind = self.forward(b"".join(pairs[::2]))
+        if status != 200:
+            return status, content, kind
+        taken = iter(json.loads(content)["items"])
+        away = {"index": {"status": 429, **BUSY}}
+        items = [away if number % 2 else next(taken) for number in range(len(pairs))]
+        return 200, json.dumps({"items": items}).encode(), kind
+
+    def give(self, status: int, content: bytes, kind: str, promised: int | None = None) -> None:
+        """Answer, and hang up where less is given than is promised."""
+        try:
+            self.send_response(status)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(promised or len(content)))
+            if status == 429:
+                self.send_header("retry-after", "0")
+            self.end_headers()
+            self.wfile.write(content)
+        except OSError:  # the client has given up waiting
+            self.close_connection = True
+        if promised:
+            self.close_connection = True
+
+    def reset(self) -> None:
+        """Break the connection off (RST)."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
