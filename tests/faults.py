@@ -27,17 +27,27 @@ FAULTS = BEFORE + AFTER
 class FaultProxy:
     """Spoils bulk requests with a given chance; other requests pass, or are reset."""
 
-    def __init__(self, engine: str, seed: int, chance: float = 0.5, timeout: float = 1.0) -> None:
+    def __init__(
+        self,
+        engine: str,
+        seed: int,
+        *,
+        chance: float = 0.5,
+        others: float = 0.1,
+        timeout: float = 1.0,
+    ) -> None:
         """Nothing listens yet.
 
         Args:
             engine: URL of the engine.
             seed: of what is spoilt, and how.
-            chance: of a bulk request.
+            chance: of a bulk request to be spoilt.
+            others: the same of other requests.
             timeout: seconds after which the client gives a request up.
         """
         self.engine = engine
         self.chance = chance
+        self.others = others
         self.timeout = timeout
         self.injected: Counter[str] = Counter()
         self._random = random.Random(seed)
@@ -48,7 +58,7 @@ class FaultProxy:
         """The fault of a request; none lets it pass."""
         bulk = "_bulk" in path
         with self._lock:
-            if self._random.random() >= (self.chance if bulk else self.chance / 5):
+            if self._random.random() >= (self.chance if bulk else self.others):
                 return None
             fault = self._random.choice(FAULTS if bulk else ("503", "reset before", "429"))
             if fault == "413" and body.count(b"\n") <= 2:

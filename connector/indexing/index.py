@@ -180,6 +180,21 @@ def index_uuid(client: OpenSearch, index: str) -> str:
     return str(settings["settings"]["index"]["uuid"])
 
 
+def number_run(client: OpenSearch, index: str) -> int:
+    """Count one more run into the index, in its `_meta.latent_ingest.runs`; from 1.
+
+    Raises:
+        EngineError: the engine cannot be asked.
+    """
+    with engine_errors(client):
+        (found,) = client.indices.get_mapping(index=index).values()
+        meta = found["mappings"]["_meta"]
+        number = int(meta["latent_ingest"].get("runs", 0)) + 1
+        meta["latent_ingest"]["runs"] = number
+        client.indices.put_mapping(index=index, body={"_meta": meta})
+    return number
+
+
 def set_refresh(client: OpenSearch, index: str, interval: str | None) -> None:
     """Set `refresh_interval`; none is the engine's default."""
     client.indices.put_settings(index=index, body={"index": {"refresh_interval": interval}})

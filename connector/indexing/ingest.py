@@ -33,7 +33,7 @@ from latent_ingest.connector.indexing.actions import Action, ActionMaker
 from latent_ingest.connector.indexing.batches import Batch, Batches
 from latent_ingest.connector.indexing.bulk import Outcome, requests
 from latent_ingest.connector.indexing.failures import FailuresFile, default_path
-from latent_ingest.connector.indexing.index import Loading, index_size, merge
+from latent_ingest.connector.indexing.index import Loading, index_size, merge, number_run
 from latent_ingest.connector.indexing.journal import Progress, Run
 from latent_ingest.connector.indexing.patience import GIVE_UP_AFTER, Patience
 from latent_ingest.connector.indexing.pipeline import give_back_memory, prefetch
@@ -115,6 +115,7 @@ class Ingest:
         self._merge_after = merge_after
         self._max_rejected = max_rejected
         self._run = run
+        self._number = run.resumed.number if run and run.resumed else 0
         self._rejected: list[int] = []
         self._warn = warn
         self._stop = threading.Event()
@@ -155,6 +156,8 @@ class Ingest:
         if self._run:
             self._go_on(self._run, seen, on_progress)
         loading = Loading(self._client, self._index, self._file.name, self._patience, self._warn)
+        if not self._number:
+            self._number = self._patience.ask(lambda: number_run(self._client, self._index))
         sender = Sender(self._client, loading.begin(), self._patience, self._concurrency)
         encoded = prefetch(self._encode(prefetch(self._batches.read(), AHEAD)), AHEAD)
         sent = prefetch(self._submit(encoded, sender), AHEAD)
@@ -255,6 +258,7 @@ class Ingest:
             self.report.failures_file = str(self._failures.path.resolve())
         self._run.note(
             Progress(
+                number=self._number,
                 lines=self.report.lines,
                 digest=batch.digest,
                 position=batch.position,
@@ -269,7 +273,7 @@ class Ingest:
     def _encode(self, batches: Generator[Batch]) -> Generator[Batch]:
         try:
             for batch in batches:
-                self._maker.fill(batch)
+                self._maker.fill(batch, self._number)
                 give_back_memory()
                 yield batch
         finally:

@@ -66,6 +66,8 @@ class RunKey:
 class Progress:
     """How far a run is."""
 
+    number: int = 0
+    """Of the run, counted in the index; see `number_run`."""
     lines: int = 0
     """Lines at the beginning of the file that are done."""
     digest: str = ""

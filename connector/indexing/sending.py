@@ -14,7 +14,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException, TransportError
 
 from latent_ingest.connector.client import reason_in
-from latent_ingest.connector.indexing.actions import Action
+from latent_ingest.connector.indexing.actions import Action, superseded
 from latent_ingest.connector.indexing.bulk import MAX_BYTES, Outcome
 from latent_ingest.connector.indexing.concurrency import Concurrency
 from latent_ingest.connector.indexing.patience import BLOCKED, PASSING, NotYet, Patience
@@ -193,7 +193,7 @@ class Sender:
         why = ""
         for action, item in zip(part, items, strict=True):
             (result,) = item.values()
-            match verdict(result):
+            match verdict(action, result):
                 case Verdict.INDEXED:
                     outcomes[action.document.line] = Outcome(action.document)
                 case Verdict.REJECTED:
@@ -216,10 +216,10 @@ class Sender:
             self._patience.ended.set()
 
 
-def verdict(result: dict[str, Any]) -> Verdict:
+def verdict(action: Action, result: dict[str, Any]) -> Verdict:
     """What to do after one item of a bulk answer."""
     error = result.get("error")
-    if error is None:
+    if error is None or (result["status"] == 409 and superseded(action, error)):
         return Verdict.INDEXED
     if result["status"] in PASSING or error.get("type") in BLOCKED:
         return Verdict.AGAIN

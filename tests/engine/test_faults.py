@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import tenacity
 from faults import FAULTS, FaultProxy
 from lines import adds_up
 from opensearchpy import OpenSearch
+from preloaded import started
 
 from latent_ingest.connector import client as client_module
 from latent_ingest.connector.client import Connection
@@ -20,17 +25,17 @@ from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing import bulk, patience
 from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
+from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.indexing.verify import Verification
 
 DOCUMENTS = 900
 TIMEOUT = 0.6
+KILLS = 22
 
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """Another one each time; LATENT_INGEST_SEED in the report gives the same again."""
-    import os
-
     seed = int(os.environ.get("LATENT_INGEST_SEED") or random.randrange(10**6))
     request.node.add_report_section("call", "seed", f"LATENT_INGEST_SEED={seed}")
     return seed
@@ -39,7 +44,7 @@ def seed(request: pytest.FixtureRequest) -> int:
 def write_corpus(path: Path, documents: list[dict[str, str]]) -> set[str]:
     """Real texts, some ids twice, two documents that the engine rejects; gives the good ids."""
     rows: list[dict[str, Any]] = [
-        {"_id": str(number), "text": documents[number % len(documents)]["text"][:120], "n": number}
+        {"_id": str(number), "text": documents[number % len(documents)]["text"][:60], "n": number}
         for number in range(DOCUMENTS)
     ]
     for number in range(100, DOCUMENTS, 100):
@@ -74,6 +79,48 @@ def test_whatever_is_spoilt_the_index_is_the_file(
     assert (report.lines, report.indexed, report.replaced) == (DOCUMENTS, len(ids), 8)
     assert (report.failed, report.not_sent) == (2, 0)
     assert_exactly(client, index, ids)
+
+
+def test_killed_again_and_again_it_goes_on_and_ends_with_the_file(
+    client: OpenSearch,
+    opensearch_url: str,
+    index: str,
+    documents: list[dict[str, str]],
+    seed: int,
+) -> None:
+    """kill -9, while requests are spoilt too."""
+    chance = random.Random(seed)
+    ids = write_corpus(Path("c.jsonl"), documents)
+    proxy = FaultProxy(opensearch_url, seed, chance=0.2, others=0, timeout=TIMEOUT)
+    kills = 0
+    with proxy.listening() as url:
+        command = ["c.jsonl", "--url", url, "--index", index, "--json"]
+        while kills < KILLS:
+            wanted = lines_done() + chance.choice([0, 1, 8, 16])
+            process = started(command, "out.json", TIMEOUT)
+            while lines_done() < wanted and process.is_alive():
+                time.sleep(0.01)
+            time.sleep(chance.random() * 0.1)
+            assert process.is_alive(), Path("out.json").read_text()
+            process.kill()
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
+            kills += 1
+        process = started(command, "out.json", TIMEOUT)
+        process.join()
+    assert process.exitcode == 1  # two documents are rejected
+    report = json.loads(Path("out.json").read_text().splitlines()[-1])
+    assert report["resumed_after"] > 0
+    assert (report["lines"], report["indexed"], report["replaced"]) == (DOCUMENTS, len(ids), 8)
+    assert (report["failed"], report["not_sent"]) == (2, 0)
+    failed = Path(report["failures_file"]).read_text().splitlines()
+    assert [json.loads(row)["_failure"]["line"] for row in failed] == [51, 651]
+    assert_exactly(client, index, ids)
+
+
+def lines_done() -> int:
+    with closing(Journal(Path(os.environ["LATENT_INGEST_JOURNAL"]))) as journal:
+        return sum(record.progress.lines for record in journal.runs())
 
 
 def assert_exactly(client: OpenSearch, index: str, ids: set[str]) -> None:

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +20,6 @@ from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.indexing.report import IngestReport
 from latent_ingest.connector.indexing.sending import Sender
-
-# The command, in batches so small that it can be cut between them.
-START = """
-from latent_ingest.connector.indexing import batches
-batches.MAX_BATCH_LINES = 8
-from latent_ingest.cli.main import cli
-cli()
-"""
-
-KILLS = 4
-
 
 Start = Callable[..., Ingest]
 
@@ -165,51 +147,3 @@ def test_an_index_that_was_made_again_is_filled_from_the_beginning(
     report = ended(start())
     assert report.resumed_after == 0
     assert len(rows_of(client, index)) == 12
-
-
-def test_killed_again_and_again_it_loses_and_doubles_nothing(
-    client: OpenSearch,
-    index: str,
-    opensearch_url: str,
-    documents: list[dict[str, str]],
-    request: pytest.FixtureRequest,
-) -> None:
-    """kill -9 at moments that a seed chooses."""
-    seed = random.randrange(10**6)
-    request.node.add_report_section("call", "seed", str(seed))
-    chance = random.Random(seed)
-    rows: list[dict[str, Any] | str] = [
-        {"_id": f"{round_}-{document['_id']}", "text": document["text"]}
-        for round_ in range(6)
-        for document in documents
-    ]
-    rows[30], rows[400] = "broken", "broken too"
-    write(rows)
-    command = [sys.executable, "-c", START, "c.jsonl", "--index", index, "--json"]
-    environment = {**os.environ, "OPENSEARCH_URL": opensearch_url}
-    for _ in range(KILLS):
-        before = lines_done()
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while lines_done() <= before and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(chance.random())
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert process.returncode == -signal.SIGKILL, f"it ended before; seed {seed}"
-    last = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
-    )
-    assert last.returncode == 1
-    report = json.loads(last.stdout)
-    assert report["resumed_after"] > 0
-    assert (report["lines"], report["indexed"], report["failed"]) == (540, 538, 2)
-    wanted = {row["_id"]: row["text"] for row in rows if isinstance(row, dict)}
-    assert rows_of(client, index) == wanted
-    failed = Path(report["failures_file"]).read_text().splitlines()
-    assert [json.loads(row)["_failure"]["line"] for row in failed] == [31, 401]
-
-
-def lines_done() -> int:
-    with closing(Journal(Path(os.environ["LATENT_INGEST_JOURNAL"]))) as journal:
-        return sum(record.progress.lines for record in journal.runs())

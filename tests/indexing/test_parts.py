@@ -23,7 +23,7 @@ from latent_ingest.connector.seen_keys import SeenKeys
 
 def action(identifier: str, size: int = 10, line: int = 1) -> Action:
     document = Document(line, identifier, False, "", {})
-    return Action(document, b"x" * size, empty=False, truncated=False)
+    return Action(document, line, b"x" * size, empty=False, truncated=False)
 
 
 @given(
@@ -48,7 +48,7 @@ def test_requests_keep_order_and_limits_and_hold_no_id_twice(
 
 def test_a_lone_surrogate_does_not_break_a_request() -> None:
     document = Document(1, "a", False, "x", {"text": "\ud800 x"})
-    made = make_action(document, "latent", "f1 f1")
+    made = make_action(document, 1, "latent", "f1 f1")
     assert made.body.decode().endswith('{"text": "? x", "latent": "f1 f1"}\n')
 
 

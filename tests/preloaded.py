@@ -1,0 +1,50 @@
+"""Processes that run the command with a model loaded before they are forked: many a minute."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["preloaded", "preloaded_model"])
+
+
+def started(arguments: list[str], output: str, timeout: float) -> ForkServerProcess:
+    """A process of `latent-ingest ARGUMENTS`, in small batches and with short waits.
+
+    Args:
+        arguments: of the command line.
+        output: file for what it prints.
+        timeout: seconds for a request.
+    """
+    process = CONTEXT.Process(
+        target=run, args=(arguments, output, timeout, Path.cwd(), dict(os.environ)), daemon=True
+    )
+    process.start()
+    return process
+
+
+def run(
+    arguments: list[str], output: str, timeout: float, folder: Path, environment: dict[str, str]
+) -> None:
+    """The command, in the process."""
+    import tenacity
+    from preloaded_model import ENCODER
+
+    from latent_ingest.cli import ingest
+    from latent_ingest.cli.main import cli
+    from latent_ingest.connector import client
+    from latent_ingest.connector.indexing import batches, patience
+
+    os.chdir(folder)
+    os.environ.update(environment)
+    ingest.load_encoder = lambda *_: ENCODER
+    batches.MAX_BATCH_LINES = 8
+    patience.WAIT = tenacity.wait_random(0, 0.02)
+    client.REQUEST_SECONDS = timeout  # type: ignore[assignment]
+    with Path(output).open("w") as file:
+        sys.stdout = sys.stderr = file
+        cli(arguments)

@@ -1,0 +1,8 @@
+"""The shipped model, loaded once in the process that others are forked from."""
+
+import torch
+
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+torch.set_num_threads(1)  # a pool of threads would not survive the fork
+ENCODER = LatentEncoder.load(device="cpu", dtype="float32")
