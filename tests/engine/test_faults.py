@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -21,11 +22,13 @@ from preloaded import started
 from latent_ingest.connector import client as client_module
 from latent_ingest.connector.client import Connection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine.local import LocalEngine, free_port
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing import bulk, patience
 from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal
+from latent_ingest.connector.indexing.report import IngestReport
 from latent_ingest.connector.indexing.verify import Verification
 
 DOCUMENTS = 900
@@ -116,6 +119,39 @@ def test_killed_again_and_again_it_goes_on_and_ends_with_the_file(
     failed = Path(report["failures_file"]).read_text().splitlines()
     assert [json.loads(row)["_failure"]["line"] for row in failed] == [51, 651]
     assert_exactly(client, index, ids)
+
+
+def test_a_node_that_is_killed_and_started_again_is_waited_for(
+    tmp_path: Path,
+    encoder: LatentEncoder,
+    documents: list[dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 10)
+    monkeypatch.setattr(patience, "WAIT", tenacity.wait_random(0, 1))
+    ids = write_corpus(Path("c.jsonl"), documents)
+    engine = LocalEngine("opensearch", tmp_path / "node")
+    port = free_port()
+    state = engine.up(port=port, heap="512m", bound_to_us=True)
+    client = Connection(state.url).open()
+    meta = open_index(client, "killed", encoder, {})
+    said: list[str] = []
+    killed = threading.Event()
+
+    def kill(report: IngestReport, _position: int) -> None:
+        if report.lines > DOCUMENTS // 4 and not killed.is_set():
+            killed.set()
+            os.kill(state.pid, signal.SIGKILL)
+            os.waitpid(state.pid, 0)
+            threading.Thread(target=engine.up, kwargs={"port": port, "heap": "512m"}).start()
+
+    report = Ingest(client, "killed", encoder, meta, "c.jsonl", warn=said.append).run(kill)
+    assert killed.is_set()
+    assert "trying again for up to 10 min" in "".join(said)
+    assert adds_up(report)
+    assert (report.stopped, report.indexed, report.failed) == (None, len(ids), 2)
+    assert_exactly(client, "killed", ids)
+    engine.down()
 
 
 def lines_done() -> int:
