@@ -22,6 +22,8 @@ from opensearchpy.exceptions import (
 
 from latent_ingest.connector.engine.local import local_url
 from latent_ingest.connector.errors import EngineError, InputError
+from latent_ingest.connector.transport import EngineConnection
+from latent_ingest.connector.transport import retry_after as retry_after
 
 DEFAULT_URL = "http://localhost:9200"
 
@@ -56,6 +58,7 @@ class Connection:
             raise InputError("no credentials in the URL; use --user and --password-env")
         return OpenSearch(
             hosts=[self.url],
+            connection_class=EngineConnection,
             http_auth=(self.user, self.password or "") if self.user else None,
             verify_certs=self.verify,
             ssl_show_warn=False,
