@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,10 +20,12 @@ from opensearchpy.exceptions import (
     TransportError,
 )
 
+from latent_ingest.connector import credentials
+from latent_ingest.connector.credentials import CERTIFICATE, NOBODY, Login
 from latent_ingest.connector.engine.local import local_url
 from latent_ingest.connector.errors import EngineError, InputError
+from latent_ingest.connector.tls import tls_context, tls_in_words
 from latent_ingest.connector.transport import EngineConnection
-from latent_ingest.connector.transport import retry_after as retry_after
 
 DEFAULT_URL = "http://localhost:9200"
 
@@ -33,40 +35,81 @@ REQUEST_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach an engine. The password is kept out of every representation."""
+    """How to reach an engine, with at most one way to log in. Secrets are never shown."""
 
     url: str
     user: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     ca_file: str | None = None
     """Certificates to trust, PEM; none for the system's."""
     verify: bool = True
+    client_cert: str | None = None
+    """PEM; shown to the server besides any login."""
+    client_key: str | None = None
+    """PEM; none when the certificate's file holds it."""
+    api_key: str | None = field(default=None, repr=False)
+    """In the encoded form that engines give out."""
+    token: str | None = field(default=None, repr=False)
+    """A bearer token."""
+    aws_region: str | None = None
+    """Requests are signed (SigV4) with the credentials that botocore finds."""
+    aws_service: str | None = None
+    """"es" (the default) or "aoss", for serverless."""
+    aws_profile: str | None = None
+    """Of botocore's configuration files."""
 
-    def __repr__(self) -> str:
-        return f"Connection({self.url!r}, user={self.user!r})"
+    def login(self) -> Login:
+        """What requests carry.
+
+        Raises:
+            InputError: two ways at once, or one that cannot be used.
+        """
+        ways: dict[str, Callable[[], Login]] = {}
+        if self.user is not None:
+            user, password = self.user, self.password or ""
+            ways["user"] = lambda: credentials.basic(user, password)
+        if (key := self.api_key) is not None:
+            ways["API key"] = lambda: credentials.api_key(key)
+        if (token := self.token) is not None:
+            ways["token"] = lambda: credentials.bearer(token)
+        if (region := self.aws_region) is not None:
+            service = self.aws_service or "es"
+            ways["AWS region"] = lambda: credentials.aws(region, service, self.aws_profile)
+        elif self.aws_service or self.aws_profile:
+            raise InputError("--aws-service and --aws-profile need --aws-region")
+        if len(ways) > 1:
+            raise InputError(f"{' and '.join(ways)} given; log in one way only")
+        for make in ways.values():
+            return make()
+        return CERTIFICATE if self.client_cert else NOBODY
 
     def open(self) -> OpenSearch:
         """A client; nothing is sent yet. Retries are the caller's.
 
         Raises:
-            InputError: the URL is not one.
+            InputError: the URL is not one, or the login or a certificate cannot be used.
         """
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(f"{self.url!r}: not a URL; write http://host:9200")
         if parts.username or parts.password:
             raise InputError("no credentials in the URL; use --user and --password-env")
+        settings: dict[str, Any] = {}
+        if parts.scheme == "https":
+            settings["ssl_context"] = tls_context(
+                self.ca_file, self.verify, self.client_cert, self.client_key
+            )
+        elif self.ca_file or self.client_cert or self.client_key:
+            raise InputError(f"{self.url}: certificates need https://")
         return OpenSearch(
             hosts=[self.url],
             connection_class=EngineConnection,
-            http_auth=(self.user, self.password or "") if self.user else None,
-            verify_certs=self.verify,
-            ssl_show_warn=False,
-            ca_certs=self.ca_file,
+            login=self.login(),
             timeout=REQUEST_SECONDS,
             max_retries=0,
             retry_on_status=(),
             http_compress=not is_loopback(parts.hostname),
+            **settings,
         )
 
 
@@ -121,9 +164,8 @@ def engine_errors(client: OpenSearch) -> Iterator[None]:
 def in_words(error: Exception, url: str) -> EngineError:
     """One line for a failed request: where, what, and the mend."""
     if isinstance(error, SSLError):
-        return EngineError(
-            f"TLS failure at {url}: {cause(error)}; give the certificate with --ca, or http://"
-        )
+        inner = error.info.args[0] if isinstance(error.info, Exception) else None
+        return EngineError(tls_in_words(inner, url, cause(error)))
     if isinstance(error, ConnectionTimeout):
         return EngineError(f"{url} did not answer within {REQUEST_SECONDS} s; is it overloaded?")
     if isinstance(error, NoConnection):
@@ -132,8 +174,11 @@ def in_words(error: Exception, url: str) -> EngineError:
             f"'latent-ingest engine up', or name another with --url or OPENSEARCH_URL"
         )
     if isinstance(error, TransportError):
-        if error.status_code == 401:
-            return EngineError(f"{url} refuses the credentials; check --user and --password-env")
+        login: Login = getattr(error, "login", NOBODY)
+        by_aws = login.sign is not None and not engine_answered(error)
+        if error.status_code == 401 or (error.status_code == 403 and by_aws):
+            reason = f" ({reason_of(error)})" if by_aws else ""
+            return EngineError(f"{url} {login.refused}{reason}")
         if error.status_code == 403:
             return EngineError(f"{url} forbids this ({reason_of(error)}); ask for the rights")
         return EngineError(f"{url} answered {error.status_code}: {reason_of(error)}")
@@ -149,15 +194,24 @@ def cause(error: TransportError) -> str:
     return text.split(": ", 1)[1] if text.startswith("<") and ": " in text else text
 
 
+def engine_answered(error: TransportError) -> bool:
+    """Whether an answer is the engine's own; gateways before it have other forms."""
+    return isinstance(error.info, dict) and isinstance(error.info.get("error"), dict)
+
+
 def reason_of(error: TransportError) -> str:
-    """The engine's own words for a refusal."""
+    """The engine's own words for a refusal, or a gateway's first line.
+
+    The further lines of AWS repeat the request, and with it the session token.
+    """
+    detail: Any = error.error
     if isinstance(error.info, dict):
-        detail = error.info.get("error")
-        if isinstance(detail, dict):
-            return reason_in(detail)
-        if detail:
-            return str(detail)
-    return str(error.error)
+        words = {name.lower(): value for name, value in error.info.items()}
+        detail = words.get("error") or words.get("message") or detail
+    if isinstance(detail, dict):
+        return reason_in(detail)
+    first, *_ = [*str(detail).strip().splitlines(), ""]
+    return first
 
 
 def reason_in(detail: dict[str, Any]) -> str:
@@ -169,3 +223,8 @@ def reason_in(detail: dict[str, Any]) -> str:
             text = f"{text}: {inner['reason']}"
         inner = inner.get("caused_by")
     return " ".join(text.split())
+
+
+def retry_after(error: BaseException) -> float | None:
+    """Seconds the engine asks to wait before the request is sent again; none when it does not."""
+    return getattr(error, "retry_after", None)

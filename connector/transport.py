@@ -11,16 +11,21 @@ from typing import Any
 from opensearchpy import Urllib3HttpConnection
 from opensearchpy.exceptions import TransportError
 
+from latent_ingest.connector.credentials import NOBODY, Login
+
 
 class EngineConnection(Urllib3HttpConnection):
-    """Its TransportErrors have `retry_after`: seconds to wait, or none when the answer says none.
+    """Its TransportErrors have `retry_after`, in seconds or none, and the `login` that was used.
 
     opensearch-py drops the headers of an answer that is an error; it asks for them just before it
     raises, in the same thread.
     """
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, login: Login = NOBODY, **settings: Any) -> None:
         self.answer = threading.local()
+        self.login = login
+        settings["http_auth"] = login.sign
+        settings["headers"] = {"authorization": login.header} if login.header else None
         super().__init__(*arguments, **settings)
 
     def get_response_headers(self, response: Any) -> Any:
@@ -33,13 +38,8 @@ class EngineConnection(Urllib3HttpConnection):
         except TransportError as error:
             header = self.answer.headers.get("retry-after")
             error.retry_after = seconds_of(header)  # type: ignore[attr-defined]
+            error.login = self.login  # type: ignore[attr-defined]
             raise
-
-
-def retry_after(error: BaseException) -> float | None:
-    """Seconds the engine, or a proxy before it, asks to wait; none when it does not say."""
-    seconds: float | None = getattr(error, "retry_after", None)
-    return seconds
 
 
 def seconds_of(header: str | None) -> float | None:

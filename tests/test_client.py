@@ -20,8 +20,17 @@ def test_credentials_in_the_url_are_refused_and_not_repeated() -> None:
     assert "secret" not in str(error.value)
 
 
-def test_a_password_is_never_shown() -> None:
-    assert "secret" not in repr(Connection("http://host", "me", "secret"))
+def test_secrets_are_never_shown() -> None:
+    connections = [
+        Connection("http://host", "me", "secret"),
+        Connection("http://host", api_key="secret"),
+        Connection("http://host", token="secret"),
+    ]
+    for connection in connections:
+        login = connection.login()
+        assert login.header is not None
+        assert login.header.split()[1] not in repr(login)
+        assert "secret" not in repr(connection) + repr(login) + repr(connection.open().transport)
 
 
 @pytest.mark.parametrize("url", ["http://host:9201", "https://host:9243"])
