@@ -19,6 +19,7 @@ from opensearchpy.exceptions import (
     SSLError,
     TransportError,
 )
+from urllib3.exceptions import HTTPError
 
 from latent_ingest.connector import credentials
 from latent_ingest.connector.credentials import CERTIFICATE, NOBODY, Login
@@ -169,6 +170,8 @@ def in_words(error: Exception, url: str) -> EngineError:
     if isinstance(error, ConnectionTimeout):
         return EngineError(f"{url} did not answer within {REQUEST_SECONDS} s; is it overloaded?")
     if isinstance(error, NoConnection):
+        if not isinstance(error.info, (HTTPError, OSError)):
+            return EngineError(f"cannot send requests to {url}: {cause(error)}")
         return EngineError(
             f"nothing answers at {url} ({cause(error)}); start a local engine with "
             f"'latent-ingest engine up', or name another with --url or OPENSEARCH_URL"

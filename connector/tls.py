@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+import urllib3
 from opensearchpy import Urllib3HttpConnection
 
 from latent_ingest.connector.errors import InputError
@@ -44,6 +45,8 @@ def tls_context(
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+        # Whoever asked for it has been told; urllib3 would say it for each request.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     if client_cert:
         load_certificate(context, client_cert, client_key)
     elif client_key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -12,6 +13,9 @@ from opensearchpy import Urllib3HttpConnection
 from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.credentials import NOBODY, Login
+
+# Of temporary AWS credentials; a refused signature is answered with all that was signed.
+SESSION_TOKEN = re.compile(r"(x-amz-security-token:)[\w+/=-]+", re.IGNORECASE)
 
 
 class EngineConnection(Urllib3HttpConnection):
@@ -32,14 +36,27 @@ class EngineConnection(Urllib3HttpConnection):
         self.answer.headers = super().get_response_headers(response)
         return self.answer.headers
 
-    def _raise_error(self, *arguments: Any, **settings: Any) -> None:
+    def _raise_error(
+        self, status_code: int, raw_data: str | bytes, content_type: str | None = None
+    ) -> None:
         try:
-            super()._raise_error(*arguments, **settings)
+            super()._raise_error(status_code, self._redacted(raw_data), content_type)
         except TransportError as error:
             header = self.answer.headers.get("retry-after")
             error.retry_after = seconds_of(header)  # type: ignore[attr-defined]
             error.login = self.login  # type: ignore[attr-defined]
             raise
+
+    def _log_request_response(self, body: str | bytes | None, response: str | None) -> None:
+        super()._log_request_response(body, response and self._redacted(response))
+
+    def _redacted(self, answer: str | bytes) -> str:
+        """An answer without our secrets: a gateway that refuses may repeat what was sent."""
+        text = answer if isinstance(answer, str) else answer.decode("utf-8", "replace")
+        text = SESSION_TOKEN.sub(r"\1***", text)
+        if self.login.header:
+            text = text.replace(self.login.header.split()[1], "***")
+        return text
 
 
 def seconds_of(header: str | None) -> float | None:

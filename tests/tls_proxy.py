@@ -109,7 +109,7 @@ class Gate(ThreadingHTTPServer):
 def gate(engine: str, context: ssl.SSLContext, check: Check) -> Iterator[Gate]:
     """A gate that stands until the block ends."""
     server = Gate(engine, context, check)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield server
     finally:
@@ -122,10 +122,11 @@ def everyone(_: Request) -> Refusal | None:
 
 
 def asks_for(header: str) -> Check:
-    """Only those with this Authorization header come in."""
+    """Only those with this Authorization header come in; a refusal repeats what was shown."""
 
     def check(request: Request) -> Refusal | None:
-        return None if request.headers.get("authorization") == header else Refusal(401)
+        shown = request.headers.get("authorization")
+        return None if shown == header else Refusal(401, f"{shown} is not known here")
 
     return check
 

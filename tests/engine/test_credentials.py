@@ -9,6 +9,7 @@ import pty
 import ssl
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -40,7 +41,11 @@ API_KEY = "aWQtb2Yta2V5OnNlY3JldC1vZi1rZXk="
 TOKEN = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl"
 AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 AWS_SESSION = "FwoGZXIvYXdzEPT-session-token-of-ann"
-SECRETS = (PASSWORD, API_KEY, TOKEN, AWS_SECRET, AWS_SESSION)
+WRONG = "open-sesame"
+SECRETS = (
+    *(PASSWORD, b64encode(f"ann:{PASSWORD}".encode()).decode(), API_KEY, TOKEN),
+    *(AWS_SECRET, AWS_SESSION, WRONG, b64encode(f"ann:{WRONG}".encode()).decode()),
+)
 
 GOOD = '{"_id": "bees", "title": "Honey", "text": "Insects dance to tell where nectar is."}'
 
@@ -107,7 +112,7 @@ def _secrets(
 ) -> None:
     """Right and wrong secrets in variables and files, and a document to ingest."""
     monkeypatch.setenv("RIGHT_PASSWORD", PASSWORD)
-    monkeypatch.setenv("WRONG", "open-sesame")
+    monkeypatch.setenv("WRONG", WRONG)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     profile = "[{}]\naws_access_key_id = AKIDANN\naws_secret_access_key = {}\n"
@@ -118,7 +123,7 @@ def _secrets(
         "token.txt": TOKEN,
         "aws.ini": profile.format("default", AWS_SECRET)
         + session
-        + profile.format("wrong", "open-sesame")
+        + profile.format("wrong", WRONG)
         + session,
         "corpus.jsonl": GOOD + "\n",
     }
@@ -154,7 +159,7 @@ def leaks(text: str | bytes) -> list[str]:
     """The secrets that are in it."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
-    return [secret for secret in (*SECRETS, "open-sesame") if secret in text]
+    return [secret for secret in SECRETS if secret in text]
 
 
 def refused(result: Result) -> str:
@@ -259,7 +264,7 @@ def test_a_password_in_a_file_or_asked_for(
         assert status == 0, shown
         assert "is exactly corpus.jsonl" in shown
         assert not leaks(shown)
-        status, shown = on_a_terminal(verify, "open-sesame")
+        status, shown = on_a_terminal(verify, WRONG)
         assert status == 1
         assert "refuses the user name or the password" in shown
         assert not leaks(shown)
@@ -333,14 +338,16 @@ def test_a_certificate_that_is_not_right_is_refused_with_its_line(
 
 
 def test_insecure_takes_any_certificate_and_warns(
-    call: Call, bad_server: tuple[Gate, str, str], loaded: str
+    call: Call, bad_server: tuple[Gate, str, str], index: str, recwarn: pytest.WarningsRecorder
 ) -> None:
-    _, url, _ = bad_server
-    done = call("verify", "corpus.jsonl", "--index", loaded, "--url", url, "--insecure")
-    assert done.exit_code == 0, done.stderr
-    assert done.stderr.splitlines()[0] == (
-        "warning: --insecure: the server's certificate is not checked"
-    )
+    """Once, and not for each request."""
+    server, url, _ = bad_server
+    done = call("verify", "corpus.jsonl", "--index", index, "--url", url, "--insecure")
+    warning, *_, error = done.stderr.splitlines()
+    assert warning == "warning: --insecure: the server's certificate is not checked"
+    assert f"no index {index}" in error  # so the engine was asked
+    assert server.requests
+    assert [str(w.message) for w in recwarn if "Unverified" in str(w.message)] == []
 
 
 def test_a_wrong_ca_file_is_not_enough(
@@ -496,7 +503,7 @@ def test_a_login_that_cannot_be_used_is_one_clear_line(
     mine.cert_chain_pems[0].write_to_path("mine.pem")
     authority.private_key_pem.write_to_path("key.pem")
     key = serialization.load_pem_private_key(mine.private_key_pem.bytes(), None)
-    locked = serialization.BestAvailableEncryption(b"open-sesame")
+    locked = serialization.BestAvailableEncryption(WRONG.encode())
     form = serialization.PrivateFormat.PKCS8
     Path("locked.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, form, locked))
     result = call("corpus.jsonl", "--url", "https://localhost:1", *options.split())
@@ -511,6 +518,28 @@ def test_without_credentials_for_aws(call: Call, monkeypatch: pytest.MonkeyPatch
     result = call("corpus.jsonl", "--url", "https://localhost:1", "--aws-region", "eu-west-1")
     assert result.exit_code == 2
     assert "no AWS credentials found; set AWS_ACCESS_KEY_ID" in result.stderr
+
+
+def test_aws_credentials_that_cannot_be_refreshed(
+    call: Call, here: ssl.SSLContext, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """botocore finds out when the request is signed; nothing is sent."""
+    expired = {
+        "Version": 1,
+        "AccessKeyId": "AKIDANN",
+        "SecretAccessKey": AWS_SECRET,
+        "SessionToken": AWS_SESSION,
+        "Expiration": "2020-01-01T00:00:00Z",
+    }
+    Path("expired.json").write_text(json.dumps(expired))
+    Path("config").write_text("[profile old]\ncredential_process = cat expired.json\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "config")
+    options = ("--aws-region", "eu-west-1", "--aws-profile", "old")
+    with gate(opensearch_url, here, everyone) as server:
+        line = refused(call("corpus.jsonl", *address(server), *options))
+        assert line.startswith(f"cannot send requests to {server.url}: ")
+        assert "expired" in line
+        assert server.requests == []
 
 
 def test_without_the_extra_for_aws(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
