@@ -90,13 +90,11 @@ class Connection:
         Raises:
             InputError: the URL is not one, or the login or a certificate cannot be used.
         """
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"{self.url!r}: not a URL; write http://host:9200")
-        if parts.username or parts.password:
+        if "@" in self.url:
             raise InputError("no credentials in the URL; use --user and --password-env")
+        scheme, host = scheme_and_host(self.url)
         settings: dict[str, Any] = {}
-        if parts.scheme == "https":
+        if scheme == "https":
             settings["ssl_context"] = tls_context(
                 self.ca_file, self.verify, self.client_cert, self.client_key
             )
@@ -109,7 +107,7 @@ class Connection:
             timeout=REQUEST_SECONDS,
             max_retries=0,
             retry_on_status=(),
-            http_compress=not is_loopback(parts.hostname),
+            http_compress=not is_loopback(host),
             **settings,
         )
 
@@ -139,6 +137,17 @@ class EngineInfo:
 def default_url() -> str:
     """OPENSEARCH_URL, else the local engine if it runs, else http://localhost:9200."""
     return os.environ.get("OPENSEARCH_URL") or local_url() or DEFAULT_URL
+
+
+def scheme_and_host(url: str) -> tuple[str, str]:
+    """Of the URL of an engine; raises InputError when it is not one."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts.scheme, parts.hostname
+    except ValueError:  # a port that is no number, say
+        pass
+    raise InputError(f"{url!r}: not a URL; write http://host:9200")
 
 
 def is_loopback(host: str) -> bool:

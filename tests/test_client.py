@@ -8,15 +8,18 @@ from latent_ingest.connector.client import Connection, EngineInfo, default_url, 
 from latent_ingest.connector.errors import InputError
 
 
-@pytest.mark.parametrize("url", ["localhost:9200", "ftp://host", "http://", ""])
+@pytest.mark.parametrize(
+    "url", ["localhost:9200", "ftp://host", "http://", "http://host:port", "http://[::1", ""]
+)
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="not a URL"):
         Connection(url).open()
 
 
-def test_credentials_in_the_url_are_refused_and_not_repeated() -> None:
+@pytest.mark.parametrize("url", ["http://me:secret@host:9200", "me:secret@host", "http://secret@h"])
+def test_credentials_in_the_url_are_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(InputError, match="no credentials in the URL") as error:
-        Connection("http://me:secret@host:9200").open()
+        Connection(url).open()
     assert "secret" not in str(error.value)
 
 
