@@ -40,6 +40,7 @@ Examples:
   latent-ingest corpus.jsonl.gz --index papers --text-fields title,abstract
   zcat corpus.jsonl.gz | latent-ingest - --index papers
   latent-ingest corpus.jsonl --url https://host:9200 --user u --password-env PW
+  latent-ingest corpus.jsonl --url https://my.eu-west-1.es.amazonaws.com --aws-region eu-west-1
 
 Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage or input, 130 interrupted.
 """

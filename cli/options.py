@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from tqdm import tqdm
 
-from latent_ingest.connector.client import Connection, default_url
+from latent_ingest.cli.connection import connection_options as connection_options
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -176,58 +174,3 @@ model_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Model folder.  [default: the one that ships]",
 )
-
-
-def connection_options(command: Command) -> Command:
-    """--url, --user, --password-env, --ca and --insecure, given to the command as `connection`."""
-
-    @functools.wraps(command)
-    def with_connection(
-        *args: Any,
-        url: str | None,
-        user: str | None,
-        password_env: str | None,
-        ca: str | None,
-        insecure: bool,
-        **others: Any,
-    ) -> Any:
-        password = read_password(user, password_env)
-        if insecure:
-            click.echo("warning: --insecure: the server's certificate is not checked", err=True)
-        connection = Connection(
-            url or default_url(), user, password, ca_file=ca, verify=not insecure
-        )
-        return command(*args, connection=connection, **others)
-
-    decorated: Any = with_connection
-    for option in (
-        click.option("--insecure", is_flag=True, help="Do not check the server's certificate."),
-        click.option(
-            "--ca", type=click.Path(exists=True, dir_okay=False), help="Certificates to trust, PEM."
-        ),
-        click.option(
-            "--password-env", metavar="NAME", help="Environment variable that holds the password."
-        ),
-        click.option("--user", help="User name."),
-        click.option(
-            "--url",
-            help="Of the engine.  [default: OPENSEARCH_URL, else the local engine, else http://localhost:9200]",
-        ),
-    ):
-        decorated = option(decorated)
-    return cast(Command, decorated)
-
-
-def read_password(user: str | None, variable: str | None) -> str | None:
-    """The password in an environment variable, or asked for on a terminal."""
-    if user is None:
-        if variable:
-            raise click.UsageError("--password-env needs --user")
-        return None
-    if variable:
-        if variable not in os.environ:
-            raise click.UsageError(f"--password-env {variable}: no such environment variable")
-        return os.environ[variable]
-    if not sys.stdin.isatty():
-        raise click.UsageError("--user needs --password-env")
-    return str(click.prompt("Password", hide_input=True, err=True))

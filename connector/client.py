@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,9 +19,14 @@ from opensearchpy.exceptions import (
     SSLError,
     TransportError,
 )
+from urllib3.exceptions import HTTPError
 
+from latent_ingest.connector import credentials
+from latent_ingest.connector.credentials import CERTIFICATE, NOBODY, Login
 from latent_ingest.connector.engine.local import local_url
 from latent_ingest.connector.errors import EngineError, InputError
+from latent_ingest.connector.tls import tls_context, tls_in_words
+from latent_ingest.connector.transport import EngineConnection
 
 DEFAULT_URL = "http://localhost:9200"
 
@@ -34,40 +39,80 @@ MAX_CONNECTIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach an engine. The password is kept out of every representation."""
+    """How to reach an engine, with at most one way to log in. Secrets are never shown."""
 
     url: str
     user: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     ca_file: str | None = None
     """Certificates to trust, PEM; none for the system's."""
     verify: bool = True
+    client_cert: str | None = None
+    """PEM; shown to the server besides any login."""
+    client_key: str | None = None
+    """PEM; none when the certificate's file holds it."""
+    api_key: str | None = field(default=None, repr=False)
+    """In the encoded form that engines give out."""
+    token: str | None = field(default=None, repr=False)
+    """A bearer token."""
+    aws_region: str | None = None
+    """Requests are signed (SigV4) with the credentials that botocore finds."""
+    aws_service: str | None = None
+    """"es" (the default) or "aoss", for serverless."""
+    aws_profile: str | None = None
+    """Of botocore's configuration files."""
 
-    def __repr__(self) -> str:
-        return f"Connection({self.url!r}, user={self.user!r})"
+    def login(self) -> Login:
+        """What requests carry.
+
+        Raises:
+            InputError: two ways at once, or one that cannot be used.
+        """
+        ways: dict[str, Callable[[], Login]] = {}
+        if self.user is not None:
+            user, password = self.user, self.password or ""
+            ways["user"] = lambda: credentials.basic(user, password)
+        if (key := self.api_key) is not None:
+            ways["API key"] = lambda: credentials.api_key(key)
+        if (token := self.token) is not None:
+            ways["token"] = lambda: credentials.bearer(token)
+        if (region := self.aws_region) is not None:
+            service = self.aws_service or "es"
+            ways["AWS region"] = lambda: credentials.aws(region, service, self.aws_profile)
+        elif self.aws_service or self.aws_profile:
+            raise InputError("--aws-service and --aws-profile need --aws-region")
+        if len(ways) > 1:
+            raise InputError(f"{' and '.join(ways)} given; log in one way only")
+        for make in ways.values():
+            return make()
+        return CERTIFICATE if self.client_cert else NOBODY
 
     def open(self) -> OpenSearch:
         """A client; nothing is sent yet. Retries are the caller's.
 
         Raises:
-            InputError: the URL is not one.
+            InputError: the URL is not one, or the login or a certificate cannot be used.
         """
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"{self.url!r}: not a URL; write http://host:9200")
-        if parts.username or parts.password:
+        if "@" in self.url:
             raise InputError("no credentials in the URL; use --user and --password-env")
+        scheme, host = scheme_and_host(self.url)
+        settings: dict[str, Any] = {}
+        if scheme == "https":
+            settings["ssl_context"] = tls_context(
+                self.ca_file, self.verify, self.client_cert, self.client_key
+            )
+        elif self.ca_file or self.client_cert or self.client_key:
+            raise InputError(f"{self.url}: certificates need https://")
         return OpenSearch(
             hosts=[self.url],
-            http_auth=(self.user, self.password or "") if self.user else None,
-            verify_certs=self.verify,
-            ssl_show_warn=False,
-            ca_certs=self.ca_file,
+            connection_class=EngineConnection,
+            login=self.login(),
             timeout=REQUEST_SECONDS,
             max_retries=0,
             retry_on_status=(),
             pool_maxsize=MAX_CONNECTIONS,
-            http_compress=not is_loopback(parts.hostname),
+            http_compress=not is_loopback(host),
+            **settings,
         )
 
 
@@ -98,6 +143,17 @@ def default_url() -> str:
     return os.environ.get("OPENSEARCH_URL") or local_url() or DEFAULT_URL
 
 
+def scheme_and_host(url: str) -> tuple[str, str]:
+    """Of the URL of an engine; raises InputError when it is not one."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts.scheme, parts.hostname
+    except ValueError:  # a port that is no number, say
+        pass
+    raise InputError(f"{url!r}: not a URL; write http://host:9200")
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host name is this machine."""
     return host in ("localhost", "::1") or host.startswith("127.")
@@ -122,19 +178,23 @@ def engine_errors(client: OpenSearch) -> Iterator[None]:
 def in_words(error: Exception, url: str) -> EngineError:
     """One line for a failed request: where, what, and the mend."""
     if isinstance(error, SSLError):
-        return EngineError(
-            f"TLS failure at {url}: {cause(error)}; give the certificate with --ca, or http://"
-        )
+        inner = error.info.args[0] if isinstance(error.info, Exception) else None
+        return EngineError(tls_in_words(inner, url, cause(error)))
     if isinstance(error, ConnectionTimeout):
         return EngineError(f"{url} did not answer within {REQUEST_SECONDS} s; is it overloaded?")
     if isinstance(error, NoConnection):
+        if not isinstance(error.info, (HTTPError, OSError)):
+            return EngineError(f"cannot send requests to {url}: {cause(error)}")
         return EngineError(
             f"nothing answers at {url} ({cause(error)}); start a local engine with "
             f"'latent-ingest engine up', or name another with --url or OPENSEARCH_URL"
         )
     if isinstance(error, TransportError):
-        if error.status_code == 401:
-            return EngineError(f"{url} refuses the credentials; check --user and --password-env")
+        login: Login = getattr(error, "login", NOBODY)
+        by_aws = login.sign is not None and not engine_answered(error)
+        if error.status_code == 401 or (error.status_code == 403 and by_aws):
+            reason = f" ({reason_of(error)})" if by_aws else ""
+            return EngineError(f"{url} {login.refused}{reason}")
         if error.status_code == 403:
             return EngineError(f"{url} forbids this ({reason_of(error)}); ask for the rights")
         return EngineError(f"{url} answered {error.status_code}: {reason_of(error)}")
@@ -150,15 +210,24 @@ def cause(error: TransportError) -> str:
     return text.split(": ", 1)[1] if text.startswith("<") and ": " in text else text
 
 
+def engine_answered(error: TransportError) -> bool:
+    """Whether an answer is the engine's own; gateways before it have other forms."""
+    return isinstance(error.info, dict) and isinstance(error.info.get("error"), dict)
+
+
 def reason_of(error: TransportError) -> str:
-    """The engine's own words for a refusal."""
+    """The engine's own words for a refusal, or a gateway's first line.
+
+    The further lines of AWS repeat the request, and with it the session token.
+    """
+    detail: Any = error.error
     if isinstance(error.info, dict):
-        detail = error.info.get("error")
-        if isinstance(detail, dict):
-            return reason_in(detail)
-        if detail:
-            return str(detail)
-    return str(error.error)
+        words = {name.lower(): value for name, value in error.info.items()}
+        detail = words.get("error") or words.get("message") or detail
+    if isinstance(detail, dict):
+        return reason_in(detail)
+    first, *_ = [*str(detail).strip().splitlines(), ""]
+    return first
 
 
 def reason_in(detail: dict[str, Any]) -> str:

@@ -8,20 +8,32 @@ from latent_ingest.connector.client import Connection, EngineInfo, default_url, 
 from latent_ingest.connector.errors import InputError
 
 
-@pytest.mark.parametrize("url", ["localhost:9200", "ftp://host", "http://", ""])
+@pytest.mark.parametrize(
+    "url", ["localhost:9200", "ftp://host", "http://", "http://host:port", "http://[::1", ""]
+)
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="not a URL"):
         Connection(url).open()
 
 
-def test_credentials_in_the_url_are_refused_and_not_repeated() -> None:
+@pytest.mark.parametrize("url", ["http://me:secret@host:9200", "me:secret@host", "http://secret@h"])
+def test_credentials_in_the_url_are_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(InputError, match="no credentials in the URL") as error:
-        Connection("http://me:secret@host:9200").open()
+        Connection(url).open()
     assert "secret" not in str(error.value)
 
 
-def test_a_password_is_never_shown() -> None:
-    assert "secret" not in repr(Connection("http://host", "me", "secret"))
+def test_secrets_are_never_shown() -> None:
+    connections = [
+        Connection("http://host", "me", "secret"),
+        Connection("http://host", api_key="secret"),
+        Connection("http://host", token="secret"),
+    ]
+    for connection in connections:
+        login = connection.login()
+        assert login.header is not None
+        assert login.header.split()[1] not in repr(login)
+        assert "secret" not in repr(connection) + repr(login) + repr(connection.open().transport)
 
 
 @pytest.mark.parametrize("url", ["http://host:9201", "https://host:9243"])

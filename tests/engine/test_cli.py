@@ -7,16 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from base64 import b64encode
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import urllib3
 from click.testing import CliRunner, Result
 from opensearchpy import OpenSearch
 
@@ -163,58 +159,6 @@ def test_wrong_input_is_one_clear_line(
     error = done.stderr.splitlines()[-1]
     assert error.startswith("Error: ")
     assert message in error
-
-
-class AskingForPassword(BaseHTTPRequestHandler):
-    """Passes requests with the right credentials on to the engine, as a proxy before it does."""
-
-    engine = ""
-    right = "Basic " + b64encode(b"ann:secret").decode()
-
-    def answer(self) -> None:
-        if self.headers.get("authorization") != self.right:
-            self.send_error(401)
-            return
-        length = int(self.headers.get("content-length") or 0)
-        kept = {"content-type": self.headers.get("content-type", "application/json")}
-        reply = urllib3.request(
-            self.command, self.engine + self.path, body=self.rfile.read(length), headers=kept
-        )
-        self.send_response(reply.status)
-        self.send_header("content-type", reply.headers["content-type"])
-        self.send_header("content-length", str(len(reply.data)))
-        self.end_headers()
-        self.wfile.write(reply.data)
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
-
-
-@pytest.fixture
-def guarded_url(opensearch_url: str) -> Iterator[str]:
-    """The engine behind a password."""
-    handler = type("Handler", (AskingForPassword,), {"engine": opensearch_url})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_credentials(
-    run: Run, index: str, guarded_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PW", "secret")
-    monkeypatch.setenv("WRONG", "open sesame")
-    write(GOOD)
-    call = ("corpus.jsonl", "--index", index, "--url", guarded_url)
-    for options in ((), ("--user", "ann", "--password-env", "WRONG")):
-        refused = run(*call, *options)
-        assert refused.exit_code == 1
-        error = f"Error: {guarded_url} refuses the credentials; check --user and --password-env"
-        assert refused.stderr.splitlines()[-1] == error
-    done = run(*call, "--user", "ann", "--password-env", "PW")
-    assert done.exit_code == 0, done.stderr
-    assert "1 document indexed" in done.stdout
 
 
 def test_an_unknown_backbone_of_a_model_without_a_network_is_said(run: Run) -> None:

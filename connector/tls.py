@@ -1,0 +1,106 @@
+"""TLS to the engine: whom to trust, our own certificate, and its failures in words."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import urllib3
+from opensearchpy import Urllib3HttpConnection
+
+from latent_ingest.connector.errors import InputError
+
+# OpenSSL's X509_V_ERR_*.
+NOT_YET_VALID, EXPIRED = 9, 10
+UNTRUSTED = frozenset({2, 18, 19, 20, 21})
+OTHER_HOST = frozenset({62, 64})
+
+# The TLS alerts of a server that wants another client certificate than it got.
+CLIENT_CERTIFICATE_ALERTS = (
+    "CERTIFICATE_REQUIRED",
+    "ALERT_UNKNOWN_CA",
+    "ALERT_BAD_CERTIFICATE",
+    "ALERT_CERTIFICATE_",
+    "ALERT_HANDSHAKE_FAILURE",
+    "ALERT_ACCESS_DENIED",
+    "ALERT_UNSUPPORTED_CERTIFICATE",
+)
+
+
+def tls_context(
+    ca_file: str | None, verify: bool, client_cert: str | None, client_key: str | None
+) -> ssl.SSLContext:
+    """A context that trusts `ca_file`, or the system's authorities, and shows our certificate.
+
+    Raises:
+        InputError: a file cannot be read, is not PEM, or key and certificate do not fit.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"{ca_file}: no certificates in PEM; check --ca ({error})") from error
+    bundle = Urllib3HttpConnection.default_ca_certs()
+    if ca_file is None and bundle and Path(bundle).is_file():
+        context.load_verify_locations(bundle)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        # Whoever asked for it has been told; urllib3 would say it for each request.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    if client_cert:
+        load_certificate(context, client_cert, client_key)
+    elif client_key:
+        raise InputError("--client-key needs --client-cert")
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
+    """Show this certificate to a server that asks; the key may be in the same file."""
+
+    def no_passphrase() -> str:
+        raise InputError(
+            f"{key or certificate}: the key is encrypted; decrypt it with openssl pkey"
+        )
+
+    try:
+        context.load_cert_chain(certificate, key, no_passphrase)
+    except ssl.SSLError as error:
+        files = f"{certificate} and {key}" if key else certificate
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise InputError(f"{files}: the key is not the certificate's") from error
+        raise InputError(
+            f"{files}: no certificate and key in PEM; check --client-cert and --client-key"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{error.filename or certificate}: {error.strerror}") from error
+
+
+def tls_in_words(error: BaseException | None, url: str, reason: str) -> str:
+    """One line for a handshake that failed: which check, and the mend."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in OTHER_HOST:
+            return (
+                f"the certificate of {url} is for another host: {error.verify_message} "
+                f"Write a name it is for in --url"
+            )
+        if error.verify_code == EXPIRED:
+            return f"the certificate of {url} has expired; renew it, or check this machine's clock"
+        if error.verify_code == NOT_YET_VALID:
+            return f"the certificate of {url} is not valid yet; check this machine's clock"
+        if error.verify_code in UNTRUSTED:
+            return (
+                f"the certificate of {url} is not from an authority trusted here "
+                f"({error.verify_message}); give the authority's certificate with --ca"
+            )
+    alert = getattr(error, "reason", None) or ""
+    if any(name in alert for name in CLIENT_CERTIFICATE_ALERTS):
+        return (
+            f"{url} wants another client certificate ({words_of(alert)}); "
+            f"check --client-cert and --client-key"
+        )
+    return f"TLS failure at {url}: {reason}; check --ca, or write http:// if it has no TLS"
+
+
+def words_of(alert: str) -> str:
+    """ "certificate required" of OpenSSL's name for an alert."""
+    return alert.split("ALERT_")[-1].replace("_", " ").lower()
