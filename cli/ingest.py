@@ -12,6 +12,7 @@ import click
 
 from latent_ingest.cli.options import (
     INTERRUPTED,
+    Duration,
     comma_list,
     compute_options,
     connection_options,
@@ -23,12 +24,13 @@ from latent_ingest.cli.options import (
     stopping,
     warn,
 )
-from latent_ingest.connector.client import Connection, EngineInfo
+from latent_ingest.connector.client import MAX_CONNECTIONS, Connection, EngineInfo
 from latent_ingest.connector.corpus import CorpusFile
 from latent_ingest.connector.indexing.index import index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.indexing.sending import CONCURRENCY
 
 
 @click.command(
@@ -87,6 +89,20 @@ Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage or input,
     type=click.IntRange(min=0),
     help="End early when more lines than this fail.  [default: 1,000, or 1 % of the lines]",
 )
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1, max=MAX_CONNECTIONS),
+    default=CONCURRENCY,
+    show_default=True,
+    help="Requests at once, at most; fewer while the engine is too busy.",
+)
+@click.option(
+    "--give-up-after",
+    type=Duration(),
+    default="10m",
+    show_default=True,
+    help="End when the engine refuses or is away for so long (90s, 10m, 2h).",
+)
 @click.option("--restart", is_flag=True, help="From the beginning, not where a run was cut.")
 @journal_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one object.")
@@ -102,6 +118,8 @@ def ingest(
     merge: bool,
     failures: Path | None,
     max_rejected: int | None,
+    concurrency: int,
+    give_up_after: float,
     restart: bool,
     journal: Path | None,
     as_json: bool,
@@ -144,6 +162,8 @@ def ingest(
             failures=failures,
             merge_after=merge,
             max_rejected=max_rejected,
+            concurrency=concurrency,
+            give_up_after=give_up_after,
             run=run,
             warn=warn,
         )

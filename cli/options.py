@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import signal
 import sys
@@ -43,6 +44,25 @@ class TokenCount(click.ParamType):  # type: ignore[type-arg]
         if number < 1:
             self.fail(f"{value!r}: must be above 0", param, ctx)
         return int(number)
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """Seconds, written as 90, 90s, 10m or 2h."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        text = str(value).lower()
+        factor = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+        try:
+            seconds = float(text[:-1]) * factor if factor else float(text)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < math.inf:
+            self.fail(f"{value!r}: write a duration like 90s, 10m or 2h", param, ctx)
+        return seconds
 
 
 class JsonObject(click.ParamType):  # type: ignore[type-arg]

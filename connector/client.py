@@ -28,6 +28,9 @@ DEFAULT_URL = "http://localhost:9200"
 # Seconds for one request; a bulk request of 5 MB on a busy node takes a few.
 REQUEST_SECONDS = 60
 
+# Kept open; `--concurrency` stays below.
+MAX_CONNECTIONS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -63,6 +66,7 @@ class Connection:
             timeout=REQUEST_SECONDS,
             max_retries=0,
             retry_on_status=(),
+            pool_maxsize=MAX_CONNECTIONS,
             http_compress=not is_loopback(parts.hostname),
         )
 
@@ -166,3 +170,8 @@ def reason_in(detail: dict[str, Any]) -> str:
             text = f"{text}: {inner['reason']}"
         inner = inner.get("caused_by")
     return " ".join(text.split())
+
+
+def retry_after(error: BaseException) -> float | None:
+    """Seconds the engine asks to wait before the request is sent again; none when it does not."""
+    return getattr(error, "retry_after", None)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import OpenSearchException, RequestError
+from opensearchpy.exceptions import RequestError
 
-from latent_ingest.connector.client import engine_errors, in_words, reason_of, url_of
+from latent_ingest.connector.client import engine_errors, reason_of
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.indexing.patience import Patience
 from latent_ingest.mappings import MappingConfig, index_body
 
 if TYPE_CHECKING:
@@ -93,35 +95,82 @@ def make_index(
     return meta
 
 
-@contextmanager
-def refresh_off(
-    client: OpenSearch, index: str, warn: Callable[[str], None] = lambda line: None
-) -> Iterator[None]:
-    """Turn refreshing off while loading, and back to what it was, then refresh.
+class Loading:
+    """An index while documents are loaded into it: refreshing is off, an alias guards it.
 
-    An interval of -1 that is found there was left by a load that was killed: it goes back to the
-    engine's default.
+    Requests go through an alias of the run's own, which has to be there. To a plain name the
+    engine would make an index that was deleted again, without our mapping and without a word.
     """
-    with engine_errors(client):
-        (settings,) = client.indices.get_settings(index=index).values()
-        before = settings["settings"]["index"].get("refresh_interval")
-        set_refresh(client, index, "-1")
-    failed = True
-    try:
-        yield
-        failed = False
-    finally:
+
+    def __init__(
+        self,
+        client: OpenSearch,
+        index: str,
+        corpus: str,
+        patience: Patience,
+        warn: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Nothing is changed yet.
+
+        Args:
+            client: of the engine.
+            index: its name.
+            corpus: what is loaded; two at once have two aliases.
+            patience: for an engine that is away.
+            warn: called with a line when there can be no alias.
+        """
+        self._client = client
+        self._index = index
+        self._patience = patience
+        self._warn = warn
+        run = hashlib.sha256(f"{platform.node()}\n{corpus}".encode()).hexdigest()[:8]
+        self._alias: str | None = f"{index}.loading-{run}"
+        self._interval: str | None = None
+
+    def begin(self) -> dict[str, Any]:
+        """Prepare the index; gives the parameters of bulk requests.
+
+        A refresh interval of -1 that is found there was left by a load that was killed: it goes
+        back to the engine's default.
+
+        Raises:
+            EngineError: the engine cannot be asked.
+        """
+        client, index = self._client, self._index
+        (found,) = self._patience.ask(lambda: client.indices.get_settings(index=index)).values()
+        interval = found["settings"]["index"].get("refresh_interval")
+        self._interval = None if interval == "-1" else interval
+        self._patience.ask(lambda: set_refresh(client, index, "-1"))
         try:
-            set_refresh(client, index, None if before == "-1" else before)
-            client.indices.refresh(index=index)
-        except OpenSearchException as error:
-            message = (
-                f"{in_words(error, url_of(client))}; the index {index} is left with "
-                f"refresh_interval -1: the next ingest puts it back"
+            self._patience.ask(lambda: client.indices.put_alias(index=index, name=self._alias))
+            return {"index": self._alias, "require_alias": True}
+        except EngineError as error:
+            self._warn(
+                f"no alias can be made while loading ({error}): should somebody delete the index "
+                f"meanwhile, the engine will make it again, without its mapping"
             )
-            if not failed:
-                raise EngineError(message) from error
-            warn(message)
+            self._alias = None
+            return {"index": index}
+
+    def end(self) -> None:
+        """Refreshing as it was before, and a refresh.
+
+        Raises:
+            EngineError: the engine cannot be asked.
+        """
+        client, index = self._client, self._index
+        try:
+            self._patience.ask(lambda: set_refresh(client, index, self._interval))
+            if self._alias is not None:
+                self._patience.ask(
+                    lambda: client.indices.delete_alias(index=index, name=self._alias, ignore=404)
+                )
+            self._patience.ask(lambda: client.indices.refresh(index=index))
+        except EngineError as error:
+            raise EngineError(
+                f"{error}; the index {index} is left with refresh_interval -1: the next ingest "
+                f"puts it back"
+            ) from error
 
 
 def index_uuid(client: OpenSearch, index: str) -> str:

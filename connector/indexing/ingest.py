@@ -2,8 +2,9 @@
 
 corpus file → batches of documents → latent vectors → bulk actions → requests → outcomes
 
-Reading, encoding and indexing run at the same time, a few batches apart, so memory does not grow
-with the file. After each batch the journal notes what the engine has answered for.
+Reading, encoding and sending run at the same time, a few batches apart, so memory does not grow
+with the file. Batches are settled in the file's order, whatever order requests end in; after each
+the journal notes what the engine has answered for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,12 +31,14 @@ from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing.actions import Action, ActionMaker
 from latent_ingest.connector.indexing.batches import Batch, Batches
-from latent_ingest.connector.indexing.bulk import Outcome, Unsent, requests, send
+from latent_ingest.connector.indexing.bulk import Outcome, requests
 from latent_ingest.connector.indexing.failures import FailuresFile, default_path
-from latent_ingest.connector.indexing.index import index_size, merge, refresh_off
+from latent_ingest.connector.indexing.index import Loading, index_size, merge
 from latent_ingest.connector.indexing.journal import Progress, Run
+from latent_ingest.connector.indexing.patience import GIVE_UP_AFTER, Patience
 from latent_ingest.connector.indexing.pipeline import give_back_memory, prefetch
 from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.indexing.sending import CONCURRENCY, Sender
 from latent_ingest.connector.seen_keys import SeenKeys
 
 if TYPE_CHECKING:
@@ -49,6 +53,9 @@ MAX_REJECTED = 1000
 # Characters encoded together, for each token of the backbone's budget: 16 forward passes or so
 # of English, so that sorting by length leaves little padding. 262,144 characters on a CPU.
 CHARACTERS_A_BUDGET_TOKEN = 64
+
+# A batch, and its requests with what will become of them.
+Sent = tuple[Batch, list[tuple[list[Action], Future[list[Outcome]]]]]
 
 
 class Ingest:
@@ -66,6 +73,8 @@ class Ingest:
         failures: Path | None = None,
         merge_after: bool = False,
         max_rejected: int | None = None,
+        concurrency: int = CONCURRENCY,
+        give_up_after: float = GIVE_UP_AFTER,
         run: Run | None = None,
         warn: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -82,6 +91,8 @@ class Ingest:
             merge_after: merge to one segment a shard at the end.
             max_rejected: lines that may fail before the run ends early; by default 1,000, or one
                 in a hundred where that is more.
+            concurrency: requests at once, at most; fewer while the engine is too busy.
+            give_up_after: seconds of refusals and silence after which the run ends.
             run: of a journal, which notes what is done and may have been cut before; without it
                 the file is ingested from its beginning.
             warn: called with lines the user should see at once.
@@ -107,6 +118,9 @@ class Ingest:
         self._rejected: list[int] = []
         self._warn = warn
         self._stop = threading.Event()
+        self._interrupted = False
+        self._concurrency = concurrency
+        self._patience = Patience(client, give_up_after=give_up_after, ended=self._stop, warn=warn)
         self.report = IngestReport()
 
     @property
@@ -115,7 +129,8 @@ class Ingest:
         return self._file.size
 
     def stop(self) -> None:
-        """End after the request in flight; what was indexed stays. Safe from a signal handler."""
+        """End after the requests in flight; what was indexed stays. Safe from a signal handler."""
+        self._interrupted = True
         self._stop.set()
 
     def run(
@@ -132,40 +147,84 @@ class Ingest:
             early, with the reason in `stopped`; nothing that was indexed is lost.
 
         Raises:
-            EngineError: the engine cannot be asked at the start or at the end.
+            EngineError: the engine cannot be asked at the start.
             InputError: the failures file or the journal cannot be written, or the lines that an
                 interrupted run had done are not those of the file.
         """
         seen = SeenKeys()
         if self._run:
             self._go_on(self._run, seen, on_progress)
-        report = self.report
-        started = time.monotonic() - report.seconds
+        loading = Loading(self._client, self._index, self._file.name, self._patience, self._warn)
+        sender = Sender(self._client, loading.begin(), self._patience, self._concurrency)
         encoded = prefetch(self._encode(prefetch(self._batches.read(), AHEAD)), AHEAD)
+        sent = prefetch(self._submit(encoded, sender), AHEAD)
+        started = time.monotonic() - self.report.seconds
         try:
-            with self._file, refresh_off(self._client, self._index, self._warn):
-                for batch in self._until_broken(encoded):
-                    self._count(batch)
-                    self._stop_when_too_many_fail()
-                    for request in requests(batch.actions):
-                        self._send(request, seen)
-                        self._stop_when_too_many_fail()
-                        report.seconds = time.monotonic() - started
-                        on_progress(report, batch.position)
-                    if self._stop.is_set() or report.stopped:
-                        break
-                    self._note(batch)
-                if self._stop.is_set():
-                    report.stopped = report.stopped or "interrupted"
-                encoded.close()
+            with self._file, closing(self._failures), closing(seen):
+                try:
+                    self._settle_all(sent, seen, started, on_progress)
+                except BaseException:
+                    self._stop_because("failed")
+                    raise
+                finally:
+                    sent.close()
+                    sender.close()
         finally:
-            encoded.close()
-            self._failures.close()
-            seen.close()
+            self._end(loading)
         self._finish(started)
         if self._run:
-            self._run.end(report.stopped)
-        return report
+            self._run.end(self.report.stopped)
+        return self.report
+
+    def _submit(self, encoded: Generator[Batch], sender: Sender) -> Generator[Sent]:
+        try:
+            for batch in encoded:
+                yield (
+                    batch,
+                    [(request, sender.submit(request)) for request in requests(batch.actions)],
+                )
+                if self._stop.is_set():
+                    return
+        finally:
+            encoded.close()
+
+    def _settle_all(
+        self,
+        sent: Generator[Sent],
+        seen: SeenKeys,
+        started: float,
+        on_progress: Callable[[IngestReport, int], None],
+    ) -> None:
+        """Count what became of each batch, in the file's order, and note it in the journal."""
+        report = self.report
+        for batch, answers in self._until_broken(sent):
+            self._count(batch)
+            self._stop_when_too_many_fail()
+            for request, answer in answers:
+                if report.stopped:
+                    return
+                self._settle(request, answer.result(), seen)
+                self._stop_when_too_many_fail()
+                report.seconds = time.monotonic() - started
+                on_progress(report, batch.position)
+            if report.stopped:
+                return
+            self._note(batch)
+        if self._interrupted:
+            self._stop_because("interrupted")
+
+    def _stop_because(self, reason: str) -> None:
+        """The run ends early, for the first reason that is given."""
+        self.report.stopped = self.report.stopped or reason
+        self._stop.set()
+
+    def _end(self, loading: Loading) -> None:
+        try:
+            loading.end()
+        except EngineError as error:
+            if self.report.stopped:
+                self._warn(str(error))
+            self._stop_because(str(error))
 
     def _go_on(
         self,
@@ -216,9 +275,9 @@ class Ingest:
         finally:
             batches.close()
 
-    def _until_broken(self, encoded: Generator[Batch]) -> Generator[Batch]:
+    def _until_broken(self, sent: Generator[Sent]) -> Generator[Sent]:
         try:
-            yield from encoded
+            yield from sent
         except InputError as error:  # the file breaks off; what came before it is good
             self.report.stopped = str(error)
 
@@ -238,38 +297,32 @@ class Ingest:
         report.generated_ids += generated
         report.lines += batch.lines - len(batch.documents)
 
-    def _send(self, request: list[Action], seen: SeenKeys) -> None:
+    def _settle(self, request: list[Action], outcomes: list[Outcome], seen: SeenKeys) -> None:
+        """Count the outcomes of a request's documents."""
         report = self.report
-        if report.stopped or self._stop.is_set():
-            return
-        try:
-            outcomes = send(self._client, self._index, request)
-        except Unsent as error:
-            outcomes = error.outcomes
-            report.stopped = error.reason
-            ended = {outcome.document.line for outcome in outcomes}
-            for action in request:
-                if action.document.line not in ended:
-                    report.not_sent += 1
-                    self._failures.write(
-                        BadLine(action.document.line, error.reason, action.document)
-                    )
+        unsent = [outcome for outcome in outcomes if not outcome.sent]
+        if unsent:
+            self._stop_because("interrupted" if self._interrupted else str(unsent[0].reason))
+            if self._interrupted and len(unsent) == len(outcomes):
+                return
         report.lines += len(request)
+        report.not_sent += len(unsent)
         if self._merge_after and self._meta.lean and not report.indexed:
             # The hidden copies of one segment stay: a merge needs two.
             with suppress(OpenSearchException):
                 self._client.indices.flush(index=self._index)
-        indexed = [outcome.document for outcome in outcomes if outcome.reason is None]
-        new = seen.add([document.id for document in indexed])
+        indexed = [
+            action
+            for action, outcome in zip(request, outcomes, strict=True)
+            if outcome.reason is None
+        ]
+        new = seen.add([action.document.id for action in indexed])
         report.indexed += new
         report.replaced += len(indexed) - new
-        lines = {document.line for document in indexed}
-        for action in request:
-            if action.document.line in lines:
-                report.empty += action.empty
-                report.truncated += action.truncated
+        report.empty += sum(action.empty for action in indexed)
+        report.truncated += sum(action.truncated for action in indexed)
         for outcome in outcomes:
-            if outcome.reason is not None:
+            if outcome.sent and outcome.reason is not None:
                 self._fail(rejection(outcome))
 
     def _stop_when_too_many_fail(self) -> None:
@@ -277,8 +330,8 @@ class Ingest:
         limit = self._max_rejected
         if limit is None:
             limit = max(MAX_REJECTED, report.lines // 100)
-        if report.failed > limit and not report.stopped:
-            report.stopped = (
+        if report.failed > limit:
+            self._stop_because(
                 f"{report.failed:,} lines failed, more than {limit:,}; {self._failures.path} says "
                 f"why: mend them, or allow more with --max-rejected"
             )
@@ -299,14 +352,14 @@ class Ingest:
             if self._merge_after and report.stopped is None:
                 wait = " (it may wait a minute for the engine)" if self._meta.lean else ""
                 self._warn(f"merging {self._index} to one segment a shard{wait}")
-                merge(self._client, self._index, lean=self._meta.lean)
-            size = index_size(self._client, self._index)
+                self._patience.ask(lambda: merge(self._client, self._index, lean=self._meta.lean))
+            size = self._patience.ask(lambda: index_size(self._client, self._index))
             report.documents_in_index = size.documents
             report.bytes_a_document = size.bytes_a_document
         except EngineError as error:
-            if report.stopped is None:
-                raise
-            self._warn(str(error))
+            if report.stopped:
+                self._warn(str(error))
+            self._stop_because(str(error))
         report.seconds = time.monotonic() - started
 
 

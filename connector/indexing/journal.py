@@ -209,7 +209,8 @@ class Journal:
 
     def _lock(self, key: RunKey) -> sqlite3.Connection:
         """Held while a run lasts; the system lets go of it when the process ends."""
-        lock = self._connect_lock(key.corpus, key.index_uuid)
+        # Longer than `runs` takes to see whether it is held.
+        lock = self._connect_lock(key.corpus, key.index_uuid, timeout=2)
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
@@ -230,12 +231,12 @@ class Journal:
             lock.close()
         return False
 
-    def _connect_lock(self, corpus: str, uuid: str) -> sqlite3.Connection:
+    def _connect_lock(self, corpus: str, uuid: str, timeout: float = 0) -> sqlite3.Connection:
         name = hashlib.sha256(f"{corpus}\n{uuid}".encode()).hexdigest()[:16]
         folder = self.path.with_name(self.path.name + ".locks")
         with self.errors():
             folder.mkdir(exist_ok=True)
-            return sqlite3.connect(folder / name, timeout=0, isolation_level=None)
+            return sqlite3.connect(folder / name, timeout=timeout, isolation_level=None)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

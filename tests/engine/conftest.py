@@ -87,6 +87,12 @@ def new_index(request: pytest.FixtureRequest) -> Iterator[NewIndex]:
         on.indices.delete(index=index, ignore_unavailable=True)
 
 
+@pytest.fixture
+def index(new_index: Any) -> str:
+    name: str = new_index()
+    return name
+
+
 Load = Callable[..., IngestReport]
 
 

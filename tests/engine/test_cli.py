@@ -186,7 +186,7 @@ class AskingForPassword(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(reply.data)
 
-    do_GET = do_PUT = do_POST = do_HEAD = answer
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
 
 
 @pytest.fixture

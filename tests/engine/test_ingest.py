@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 import gzip
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tenacity
+from lines import adds_up, failures, line
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import ConnectionError as NoConnection
-from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing import bulk, ingest
 from latent_ingest.connector.indexing.index import open_index
-from latent_ingest.connector.indexing.ingest import Ingest
-from latent_ingest.connector.indexing.report import IngestReport
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-
-
-@pytest.fixture
-def index(new_index: Any) -> str:
-    name: str = new_index()
-    return name
-
-
-def line(identifier: str | None, text: str = "a text about bees", **fields: Any) -> str:
-    return json.dumps({**({"_id": identifier} if identifier else {}), "text": text, **fields})
-
-
-def adds_up(report: IngestReport) -> bool:
-    ends = report.indexed + report.replaced + report.failed + report.not_sent + report.blank
-    return report.lines == ends
-
-
-def failures(report: IngestReport) -> list[dict[str, Any]]:
-    assert report.failures_file is not None
-    return [json.loads(row) for row in Path(report.failures_file).read_text().splitlines()]
-
 
 BAD_LINES = {
     "not json at all": "not JSON",
@@ -254,133 +227,6 @@ def test_lean_leaves_latents_out_of_the_source_and_merge_drops_the_hidden_copies
     assert "latent" not in client.get(index=index, id=hits[0]["_id"])["_source"]
 
 
-class Failing:
-    """A client whose bulk requests are made to fail, on an engine that is real."""
-
-    def __init__(self, client: OpenSearch, answer: Callable[[int, bytes], Exception | None]):
-        self._client = client
-        self._answer = answer
-        self.calls = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def bulk(self, body: bytes, **options: Any) -> Any:
-        self.calls += 1
-        if error := self._answer(self.calls, body):
-            raise error
-        return self._client.bulk(body=body, **options)
-
-
-@pytest.fixture
-def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "WAIT", tenacity.wait_none())
-
-
-@pytest.mark.usefixtures("no_waits")
-@pytest.mark.parametrize(
-    "error",
-    [TransportError(status, "busy") for status in (429, 502, 503, 504)]
-    + [NoConnection("N/A", "reset", OSError("reset"))],
-    ids=["429", "502", "503", "504", "connection"],
-)
-def test_failures_that_pass_are_tried_again(
-    client: OpenSearch, index: str, load: Any, error: Exception
-) -> None:
-    failing = Failing(client, lambda call, body: error if call < bulk.ATTEMPTS else None)
-    report = load(failing, index, [line("a"), line("b")])
-    assert failing.calls == bulk.ATTEMPTS
-    assert report.ok
-    assert report.indexed == client.count(index=index)["count"] == 2
-
-
-@pytest.mark.usefixtures("no_waits")
-def test_an_engine_that_stays_away_ends_the_run_and_loses_nothing(
-    client: OpenSearch, index: str, load: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 2)
-    gone = NoConnection("N/A", "refused", OSError("refused"))
-    failing = Failing(client, lambda call, body: gone if call > 1 else None)
-    report = load(failing, index, [line(name) for name in "abcdef"])
-    assert failing.calls == 1 + bulk.ATTEMPTS
-    assert adds_up(report)
-    assert (report.indexed, report.not_sent, report.lines) == (2, 2, 4)
-    assert "nothing answers at" in (report.stopped or "")
-    assert [failure["_id"] for failure in failures(report)] == ["c", "d"]
-    settings = client.indices.get_settings(index=index)[index]["settings"]["index"]
-    assert "refresh_interval" not in settings
-
-
-@pytest.mark.usefixtures("no_waits")
-def test_one_document_turned_away_for_now_is_sent_again_alone(
-    client: OpenSearch, index: str, load: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """429 for an item within an answer of status 200, as a full write queue gives."""
-    sent: list[int] = []
-    real = OpenSearch.bulk
-
-    def turn_one_away(self: OpenSearch, body: bytes, **options: Any) -> Any:
-        ids = [json.loads(row)["index"]["_id"] for row in body.splitlines()[::2]]
-        sent.append(len(ids))
-        answer = real(self, body=body, **options)
-        if len(sent) <= 2:
-            answer["items"][-1]["index"] = {"status": 429, "error": {"type": "busy"}}
-        return answer
-
-    monkeypatch.setattr(OpenSearch, "bulk", turn_one_away)
-    report = load(client, index, [line("a"), line("b"), line("c")])
-    assert sent == [3, 1, 1]
-    assert report.ok
-    assert (report.indexed, report.replaced) == (3, 0)
-
-
-@pytest.mark.usefixtures("no_waits")
-def test_a_document_that_stays_turned_away_fails_and_can_be_fed_back_in(
-    client: OpenSearch, index: str, load: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = OpenSearch.bulk
-    calls = []
-
-    def turn_away_b(self: OpenSearch, body: bytes, **options: Any) -> Any:
-        calls.append(body)
-        answer = real(self, body=body, **options)
-        for item in answer["items"]:
-            if item["index"]["_id"] == "b":
-                item["index"] = {"status": 429, "error": {"type": "busy"}}
-        return answer
-
-    with monkeypatch.context() as patch:
-        patch.setattr(OpenSearch, "bulk", turn_away_b)
-        report = load(client, index, [line("a"), line("b")])
-    assert len(calls) == bulk.ATTEMPTS
-    assert (report.indexed, report.failed) == (1, 1)
-    assert "still too busy after 10 attempts" in failures(report)[0]["_failure"]["reason"]
-    assert load(client, index, Path(report.failures_file)).ok
-
-
-def test_a_request_too_large_is_halved_until_it_fits(
-    client: OpenSearch, index: str, load: Any
-) -> None:
-    def too_large(_call: int, body: bytes) -> Exception | None:
-        return TransportError(413, "too large") if len(body) > 1500 else None
-
-    rows = [line(str(number)) for number in range(9)]
-    report = load(Failing(client, too_large), index, [*rows, line("big", "word " * 400)])
-    assert adds_up(report)
-    assert (report.indexed, report.failed) == (9, 1)
-    (failure,) = failures(report)
-    assert failure["_id"] == "big"
-    assert "too large for the engine" in failure["_failure"]["reason"]
-
-
-def test_a_refusal_is_not_tried_again(client: OpenSearch, index: str, load: Any) -> None:
-    failing = Failing(client, lambda call, body: TransportError(403, "forbidden", {}))
-    report = load(failing, index, [line("a")])
-    assert failing.calls == 1
-    assert "forbids this" in (report.stopped or "")
-    assert (report.not_sent, report.lines) == (1, 1)
-
-
 @pytest.mark.parametrize(("limit", "ends"), [(None, True), (6, True), (7, False)])
 def test_too_many_failures_end_the_run_early(
     client: OpenSearch,
@@ -393,7 +239,7 @@ def test_too_many_failures_end_the_run_early(
     monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 2)
     monkeypatch.setattr(ingest, "MAX_REJECTED", 6)
     rows = [line("n", n=1), *(line(f"r{number}", n="no number") for number in range(7))]
-    report = load(client, index, [*rows, line("a"), line("b")], max_rejected=limit)
+    report = load(client, index, [*rows, line("a"), line("b")], max_rejected=limit, concurrency=1)
     assert adds_up(report)
     if ends:
         assert "7 lines failed, more than 6; corpus.failed.jsonl says why" in report.stopped
@@ -409,19 +255,6 @@ def test_too_many_lines_that_are_no_documents_end_the_run_too(
     report = load(client, index, ["no json"] * 5, max_rejected=4)
     assert "5 lines failed, more than 4" in report.stopped
     assert adds_up(report)
-
-
-def test_stop_ends_after_the_request_in_flight(
-    client: OpenSearch, index: str, encoder: LatentEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 3)
-    Path("c.jsonl").write_text("".join(line(str(n)) + "\n" for n in range(20)))
-    meta = open_index(client, index, encoder, {})
-    job = Ingest(client, index, encoder, meta, "c.jsonl")
-    report = job.run(lambda report, position: job.stop())
-    assert report.stopped == "interrupted"
-    assert adds_up(report)
-    assert report.indexed == report.lines == client.count(index=index)["count"] == 3
 
 
 def test_an_engine_that_cannot_be_asked_is_an_error(encoder: LatentEncoder) -> None:

@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from failing import Failing
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.indexing import batches, bulk
+from latent_ingest.connector.indexing import batches
 from latent_ingest.connector.indexing.index import index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.indexing.sending import Sender
 
 # The command, in batches so small that it can be cut between them.
 START = """
@@ -34,12 +37,6 @@ cli()
 """
 
 KILLS = 4
-
-
-@pytest.fixture
-def index(new_index: Any) -> str:
-    name: str = new_index()
-    return name
 
 
 Start = Callable[..., Ingest]
@@ -56,21 +53,25 @@ def start(
         meta = open_index(client, index, encoder, {})
         journal = Journal(Path("journal.sqlite"))
         run = journal.open(RunKey(str(Path("c.jsonl").resolve()), index, index_uuid(client, index)))
-        return Ingest(on, index, encoder, meta, "c.jsonl", run=run, **options)
+        return Ingest(on, index, encoder, meta, "c.jsonl", run=run, concurrency=1, **options)
 
     return make
 
 
-def ended(job: Ingest, stop_after: int | None = None) -> IngestReport:
-    """Run it, to its end or until so many lines are done."""
-
-    def stop(report: IngestReport, _position: int) -> None:
-        if stop_after is not None and report.lines >= stop_after:
-            job.stop()
-
-    report = job.run(stop)
+def ended(job: Ingest) -> IngestReport:
+    """Run it to its end."""
+    report = job.run()
     assert job._run is not None
     job._run.close()
+    return report
+
+
+def cut(start: Start, client: OpenSearch, after: int) -> IngestReport:
+    """Run it until so many requests are answered, each a batch of four lines."""
+    forbidden = TransportError(403, "forbidden", {})
+    failing = Failing(client, lambda call, body: forbidden if call > after else None)
+    report = ended(start(failing))
+    assert "forbids this" in (report.stopped or "")
     return report
 
 
@@ -108,15 +109,14 @@ MIXED: list[dict[str, Any] | str] = [
 ]
 
 
-@pytest.mark.parametrize("cut", [4, 8, 12])
+@pytest.mark.parametrize("after", [1, 2, 3])
 def test_a_run_that_was_cut_ends_as_one_that_was_not(
-    start: Start, client: OpenSearch, index: str, cut: int
+    start: Start, client: OpenSearch, index: str, after: int
 ) -> None:
     write(MIXED)
-    first = ended(start(), stop_after=cut)
-    assert first.stopped == "interrupted"
+    cut(start, client, after)
     report = ended(start())
-    assert report.resumed_after == cut - 4  # the batch in which it was stopped is done again
+    assert report.resumed_after == 4 * after
     assert counts(report) == (13, 7, 2, 3, 1)
     assert rows_of(client, index) == {
         "a": "wasps", "b": "nectar", "c": "mended", "d": "ants", "e": "moths", "f": "flies",
@@ -128,27 +128,29 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(
 
 
 def test_what_was_done_is_not_encoded_or_sent_again(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, client: OpenSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write([{"_id": str(n), "text": f"text number {n}"} for n in range(12)])
-    ended(start(), stop_after=12)
+    cut(start, client, after=2)
     sent: list[str] = []
-    real = bulk.send
+    real = Sender.submit
 
-    def note(client: OpenSearch, index: str, actions: Any) -> Any:
-        sent.extend(action.document.id for action in actions)
-        return real(client, index, actions)
+    def note(self: Sender, request: Any) -> Any:
+        sent.extend(action.document.id for action in request)
+        return real(self, request)
 
-    monkeypatch.setattr("latent_ingest.connector.indexing.ingest.send", note)
+    monkeypatch.setattr(Sender, "submit", note)
     assert ended(start()).indexed == 12
     assert sent == ["8", "9", "10", "11"]
 
 
 @pytest.mark.parametrize("change", ["line", "shrunk"])
-def test_a_file_that_changed_where_it_was_done_is_refused(start: Start, change: str) -> None:
+def test_a_file_that_changed_where_it_was_done_is_refused(
+    start: Start, client: OpenSearch, change: str
+) -> None:
     rows: list[dict[str, Any] | str] = [{"_id": str(n), "text": f"text {n}"} for n in range(12)]
     write(rows)
-    ended(start(), stop_after=9)
+    cut(start, client, after=2)
     write([{"_id": "other", "text": "x"}, *rows[1:]] if change == "line" else rows[:3])
     with pytest.raises(InputError, match=r"first 8 lines are not those .* with --restart"):
         start().run()
@@ -158,7 +160,7 @@ def test_an_index_that_was_made_again_is_filled_from_the_beginning(
     start: Start, client: OpenSearch, index: str
 ) -> None:
     write([{"_id": str(n), "text": f"text {n}"} for n in range(12)])
-    ended(start(), stop_after=9)
+    cut(start, client, after=2)
     client.indices.delete(index=index)
     report = ended(start())
     assert report.resumed_after == 0

@@ -1,0 +1,241 @@
+"""Requests to the engine, several at once, until every document has an outcome."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from enum import Enum, auto
+from typing import Any
+
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import OpenSearchException, TransportError
+
+from latent_ingest.connector.client import reason_in
+from latent_ingest.connector.indexing.actions import Action
+from latent_ingest.connector.indexing.bulk import MAX_BYTES, Outcome
+from latent_ingest.connector.indexing.concurrency import Concurrency
+from latent_ingest.connector.indexing.patience import BLOCKED, PASSING, NotYet, Patience
+
+# Requests at once; opensearch-py's own parallel helper takes as many.
+CONCURRENCY = 4
+
+# All that is needed of an answer, which otherwise is as long as the ids are.
+ANSWER = "items.*.status,items.*.error"
+
+
+NO_INDEX = "index_not_found_exception"
+
+
+class Verdict(Enum):
+    """What the engine's answer for one document means."""
+
+    INDEXED = auto()
+    AGAIN = auto()
+    REJECTED = auto()
+    END = auto()
+    """It refuses all of them, for good."""
+
+
+class TooLarge(Exception):
+    """413: the request has too many bytes."""
+
+
+class TheEnd(Exception):
+    """The engine refuses all documents, for good; one line says why."""
+
+
+class Sender:
+    """Sends requests from threads of its own."""
+
+    def __init__(
+        self,
+        client: OpenSearch,
+        target: dict[str, Any],
+        patience: Patience,
+        concurrency: int = CONCURRENCY,
+    ) -> None:
+        """Start the threads.
+
+        Args:
+            client: of the engine.
+            target: parameters of each bulk request, which name the index.
+            patience: for answers that pass; once its `ended` is set, nothing more is sent.
+            concurrency: requests at once, at most; fewer while the engine is too busy.
+        """
+        self._client = client
+        self._target = target
+        self._patience = patience
+        self.concurrency = Concurrency(concurrency)
+        self._most_bytes = concurrency * MAX_BYTES
+        self._too_large: int | None = None
+        self._why = "interrupted"
+        self._changed = threading.Condition()
+        self._bytes = 0
+        self._ids: set[str] = set()
+        self._requests: queue.SimpleQueue[tuple[Sequence[Action], Future[list[Outcome]]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._threads = [
+            threading.Thread(target=self._work, daemon=True) for _ in range(concurrency)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, request: Sequence[Action]) -> Future[list[Outcome]]:
+        """Send it when its turn comes; gives one outcome a document, in the request's order.
+
+        Waits while too much is under way, in bytes, or a document with one of the request's ids
+        is, so that of two documents with one id the later wins.
+        """
+        size = size_of(request)
+        ids = {action.document.id for action in request}
+
+        def turn() -> bool:
+            fits = not self._bytes or self._bytes + size <= self._most_bytes
+            return self._patience.ended.is_set() or (fits and self._ids.isdisjoint(ids))
+
+        with self._changed:
+            while not self._changed.wait_for(turn, timeout=0.2):
+                pass
+            self._bytes += size
+            self._ids |= ids
+        future: Future[list[Outcome]] = Future()
+        self._requests.put((request, future))
+        return future
+
+    def close(self) -> None:
+        """Wait until all that was submitted has its outcome."""
+        for _ in self._threads:
+            self._requests.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (item := self._requests.get()) is not None:
+            request, future = item
+            try:
+                future.set_result(self._send(request))
+            except BaseException as error:
+                future.set_exception(error)
+            with self._changed:
+                self._bytes -= size_of(request)
+                self._ids -= {action.document.id for action in request}
+                self._changed.notify_all()
+
+    def _send(self, request: Sequence[Action]) -> list[Outcome]:
+        """Every document's outcome; a request too large (413) is halved, and so are later ones."""
+        outcomes: dict[int, Outcome] = {}
+        parts = deque([list(request)])
+        while parts:
+            part = parts.popleft()
+            halves = [part[: len(part) // 2], part[len(part) // 2 :]]
+            if len(part) > 1 and self._too_large and size_of(part) >= self._too_large:
+                parts.extendleft(reversed(halves))
+                continue
+            try:
+                self._send_part(part, outcomes)
+            except TooLarge:
+                if len(part) == 1:
+                    reason = (
+                        f"too large for the engine: {size_of(part):,} bytes "
+                        f"(http.max_content_length)"
+                    )
+                    outcomes[part[0].document.line] = Outcome(part[0].document, reason)
+                else:
+                    self._too_large = min(size_of(part), self._too_large or size_of(part))
+                    parts.extendleft(reversed(halves))
+        return [outcomes[action.document.line] for action in request]
+
+    def _send_part(self, part: Sequence[Action], outcomes: dict[int, Outcome]) -> None:
+        """Send until each document has its outcome, or it is time to give up."""
+        pending = list(part)
+
+        def once() -> None:
+            again, why = self._send_once(pending, outcomes)
+            pending[:] = again
+            if again:
+                raise NotYet(f"the engine turns documents away ({why})")
+
+        try:
+            if not self._patience.ended.is_set():
+                self._patience(once)
+        except TheEnd as error:
+            self._end(str(error))
+        except TransportError as error:
+            if error.status_code == 413:
+                raise TooLarge from error
+            self._end(self._patience.in_words(error))
+        except (OpenSearchException, NotYet) as error:
+            self._end(self._patience.in_words(error))
+        for action in pending:
+            unsent = Outcome(action.document, self._why, sent=False)
+            outcomes.setdefault(action.document.line, unsent)
+
+    def _send_once(
+        self, part: Sequence[Action], outcomes: dict[int, Outcome]
+    ) -> tuple[list[Action], str]:
+        """One request; adds what ended to `outcomes`, returns what did not and why."""
+        body = b"".join(action.body for action in part)
+        with self.concurrency.slot() as begun:
+            try:
+                answer = self._client.bulk(body=body, filter_path=ANSWER, **self._target)
+            except TransportError as error:
+                if error.status_code == 429:
+                    self.concurrency.too_busy(begun)
+                raise
+        items = answer.get("items", []) if isinstance(answer, dict) else []
+        if len(items) != len(part):
+            raise NotYet(f"the engine answered for {len(items)} of {len(part)} documents")
+        again: list[Action] = []
+        why = ""
+        for action, item in zip(part, items, strict=True):
+            (result,) = item.values()
+            match verdict(result):
+                case Verdict.INDEXED:
+                    outcomes[action.document.line] = Outcome(action.document)
+                case Verdict.REJECTED:
+                    reason = reason_in(result["error"])
+                    outcomes[action.document.line] = Outcome(action.document, reason)
+                case Verdict.AGAIN:
+                    again.append(action)
+                    why = f"{result['status']}: {reason_in(result['error'])}"
+                    if result["status"] == 429:
+                        self.concurrency.too_busy(begun)
+                case Verdict.END:
+                    raise TheEnd(last_words(result))
+        if not again:
+            self.concurrency.went_well()
+        return again, why
+
+    def _end(self, why: str) -> None:
+        if not self._patience.ended.is_set():
+            self._why = why
+            self._patience.ended.set()
+
+
+def verdict(result: dict[str, Any]) -> Verdict:
+    """What to do after one item of a bulk answer."""
+    error = result.get("error")
+    if error is None:
+        return Verdict.INDEXED
+    if result["status"] in PASSING or error.get("type") in BLOCKED:
+        return Verdict.AGAIN
+    if result["status"] in (401, 403) or error.get("type") == NO_INDEX:
+        return Verdict.END
+    return Verdict.REJECTED
+
+
+def last_words(result: dict[str, Any]) -> str:
+    """Why the engine refuses all documents, and what to do."""
+    reason = reason_in(result["error"])
+    if result["error"].get("type") == NO_INDEX:
+        return f"the index was deleted while it was being loaded ({reason}); begin again"
+    return f"the engine forbids this ({reason}); ask for the rights"
+
+
+def size_of(request: Sequence[Action]) -> int:
+    """Bytes of its body."""
+    return sum(len(action.body) for action in request)

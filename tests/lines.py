@@ -1,0 +1,23 @@
+"""Lines of corpus files, and what became of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from latent_ingest.connector.indexing.report import IngestReport
+
+
+def line(identifier: str | None, text: str = "a text about bees", **fields: Any) -> str:
+    return json.dumps({**({"_id": identifier} if identifier else {}), "text": text, **fields})
+
+
+def adds_up(report: IngestReport) -> bool:
+    ends = report.indexed + report.replaced + report.failed + report.not_sent + report.blank
+    return report.lines == ends
+
+
+def failures(report: IngestReport) -> list[dict[str, Any]]:
+    assert report.failures_file is not None
+    return [json.loads(row) for row in Path(report.failures_file).read_text().splitlines()]
