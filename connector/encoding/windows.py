@@ -146,25 +146,27 @@ def tokenize(tokenizer: Any, texts: Sequence[str], prompt: str) -> Iterator[Toke
     fast = tokenizer.backend_tokenizer
     fast.no_truncation()
     fast.no_padding()
+    # How many special tokens come before and after a text.
+    special = fast.encode("x").special_tokens_mask
+    around = special.index(0), special[::-1].index(0)
     parts: list[Tokens] = []
     for group in groups(texts):
         encodings = fast.encode_batch(
             [prompt + section if start == 0 else section for start, section, _ in group]
         )
         for (start, _, is_last), encoding in zip(group, encodings, strict=True):
-            parts.append(tokens_of(encoding, start, len(prompt) if start == 0 else 0))
+            parts.append(tokens_of(encoding, around, start, len(prompt) if start == 0 else 0))
             if is_last:
                 yield joined(parts)
                 parts = []
 
 
-def tokens_of(encoding: Any, start: int, prompt: int) -> Tokens:
-    """An encoding of the section that begins at `start`, after a prompt of so many characters."""
+def tokens_of(encoding: Any, around: tuple[int, int], start: int, prompt: int) -> Tokens:
+    """Those of the section that begins at `start`, after a prompt of so many characters."""
     ids = np.array(encoding.ids, dtype=np.int32)
     spans = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
-    special = np.array(encoding.special_tokens_mask, dtype=np.bool_)
-    own = np.flatnonzero(~special & (spans[:, 0] >= prompt))
-    first, last = (own[0], own[-1] + 1) if len(own) else (len(ids), len(ids))
+    first, last = around[0], len(ids) - around[1]
+    first += int(np.count_nonzero(spans[first:last, 0] < prompt))
     return Tokens(ids[:first], ids[last:], ids[first:last], spans[first:last] + (start - prompt))
 
 

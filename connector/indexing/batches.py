@@ -95,15 +95,25 @@ class Batches:
         self._digest.update(line.content + b"\n")
         if not line.content.strip():
             return None
-        field = self._meta.latent_field
         document = parse_line(line, id_fields=self.id_fields, text_fields=self._meta.text_fields)
-        if isinstance(document, Document) and field in document.fields:
-            reason = (
+        if isinstance(document, Document) and (reason := self._field_taken(document)):
+            return BadLine(line.number, reason, document)
+        return document
+
+    def _field_taken(self, document: Document) -> str | None:
+        """Why a document cannot keep its fields beside ours, or none."""
+        field = self._meta.latent_field
+        if field in document.fields:
+            return (
                 f"field {field!r} is where latent terms go; rename it in the document, or ingest "
                 f"into a new index with --latent-field"
             )
-            return BadLine(line.number, reason, document)
-        return document
+        if taken := self._meta.mapping.chunk_fields.keys() & document.fields.keys():
+            return (
+                f"field {min(taken)!r} is where chunks say what they are of; rename it in the "
+                f"document, or ingest into a new index with --long pool"
+            )
+        return None
 
     def _ended(self, batch: Batch) -> Batch:
         batch.position = self._file.position
