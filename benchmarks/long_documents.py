@@ -46,16 +46,16 @@ def read_answers(path: Path) -> list[tuple[str, str]]:
     return [(match[1], match[2]) for match in found if match]
 
 
-def is_long(encoder: LatentEncoder, text: str) -> bool:
+def n_windows(encoder: LatentEncoder, text: str) -> int:
     backbone = encoder.backbone
-    windows = windows_of(
+    found = windows_of(
         backbone._tokenizer,
         [text],
         prompt=backbone.prompts.get("document", ""),
         max_tokens=backbone.max_tokens,
         long="pool",
     )
-    return len(windows) > 1
+    return len(found)
 
 
 def by_latents(documents: LatentVectors, queries: LatentVectors) -> Scores:
@@ -116,14 +116,15 @@ def summed(chunks: LatentChunks, n_documents: int) -> LatentVectors:
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--documents", "n_documents", default=1500, show_default=True)
+@click.option("--windows", default=2, show_default=True, help="Of a document, at least.")
 @click.option("--seed", default=0, show_default=True)
-def main(file: Path, n_documents: int, seed: int) -> None:
+def main(file: Path, n_documents: int, windows: int, seed: int) -> None:
     encoder = LatentEncoder.load()
     answers = read_answers(file)
     random.Random(seed).shuffle(answers)
     chosen: list[tuple[str, str]] = []
     for question, answer in answers:
-        if len(chosen) < n_documents and is_long(encoder, answer):
+        if len(chosen) < n_documents and n_windows(encoder, answer) >= windows:
             chosen.append((question, answer))
     texts = [answer for _, answer in chosen]
     questions = sorted({question for question, _ in chosen})

@@ -14,6 +14,11 @@ from latent_ingest.connector.indexing.actions import Action
 
 MAX_BATCH_LINES = 4096
 
+# That the engine takes; it refuses the whole request that a longer one is in. Ids of chunks end
+# with `#` and a number.
+MAX_ID_BYTES = 512
+CHUNK_ID_BYTES = 8
+
 
 @dataclass(slots=True)
 class Batch:
@@ -96,12 +101,15 @@ class Batches:
         if not line.content.strip():
             return None
         document = parse_line(line, id_fields=self.id_fields, text_fields=self._meta.text_fields)
-        if isinstance(document, Document) and (reason := self._field_taken(document)):
+        if isinstance(document, Document) and (reason := self._unfit(document)):
             return BadLine(line.number, reason, document)
         return document
 
-    def _field_taken(self, document: Document) -> str | None:
-        """Why a document cannot keep its fields beside ours, or none."""
+    def _unfit(self, document: Document) -> str | None:
+        """Why a document cannot go into this index, or none."""
+        most = MAX_ID_BYTES - (CHUNK_ID_BYTES if self._meta.long == "chunks" else 0)
+        if (size := len(document.id.encode("utf-8", "replace"))) > most:
+            return f"the id is {size} bytes long, the engine takes {most}; give a shorter one"
         field = self._meta.latent_field
         if field in document.fields:
             return (

@@ -283,6 +283,22 @@ def test_nan_in_any_window_spoils_the_text_and_no_other(long_text: str) -> None:
         encoder.encode_chunks(texts)
 
 
+def test_a_huge_text_is_tokenized_in_sections_cut_before_a_space() -> None:
+    texts = ["short", "word " * 200_000, "", "x" * 600_000]
+    found = list(windows.groups(texts))
+    sections = [section for group in found for section in group]
+    for group in found:
+        assert sum(len(text) for _, text, _ in group) < 2 * windows.SECTION
+    ends = [number for number, (_, _, is_last) in enumerate(sections) if is_last]
+    assert len(ends) == len(texts)
+    for text, first, last in zip(texts, [0, *(end + 1 for end in ends)], ends, strict=False):
+        parts = sections[first : last + 1]
+        assert "".join(part for _, part, _ in parts) == text
+        for start, part, _ in parts:
+            assert text[start : start + len(part)] == part
+            assert start == 0 or "x" in text or part.startswith(" ")
+
+
 def test_an_unknown_way_is_refused(encoder: LatentEncoder) -> None:
     with pytest.raises(ValueError, match="use pool or truncate"):
         encoder.encode(["x"], long="fold")

@@ -21,6 +21,7 @@ from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing import chunks
 from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.mappings import MappingConfig, index_body
 from tests.lines import adds_up, failures, line
 
 BEES = "Bees dance to tell each other where flowers are. "
@@ -146,19 +147,33 @@ def test_a_document_that_shrank_leaves_no_chunks_behind(
 def test_a_document_of_which_one_chunk_is_rejected_fails_once(
     client: OpenSearch, index: str, load: Any, encoder: LatentEncoder
 ) -> None:
-    """The first line sets the type of `year`; the second document has all chunks rejected."""
-    report = load(
-        client, index, [line("b", SHORT, year=1), *rows()[:1], line("c", SHORT)], wanted=CHUNKS
-    )
-    assert report.ok
-    broken = line("d", LONG, year="not a number")
-    report = load(client, index, [line("c", SHORT), broken, line("e", SHORT)], wanted=CHUNKS)
+    """By an index whose field `start` holds at most 127, so that it takes the first alone."""
+    mapping = MappingConfig(long="chunks")
+    body = index_body(mapping, IndexMeta.of(encoder, mapping).to_json())
+    body["mappings"]["properties"]["start"] = {"type": "byte"}
+    client.indices.create(index=index, body=body)
+    report = load(client, index, [line("c", SHORT), line("d", LONG), line("e", SHORT)])
     assert adds_up(report)
     assert (report.lines, report.indexed, report.failed, report.chunks) == (3, 2, 1, 2)
     (failure,) = failures(report)
     assert failure["_id"] == "d"
     assert failure["text"] == LONG
-    assert "year" in failure["_failure"]["reason"]
+    assert "out of range" in failure["_failure"]["reason"]
+
+
+@pytest.mark.parametrize(("long", "most"), [("pool", 512), ("chunks", 504)])
+def test_an_id_too_long_for_the_engine_fails_alone(
+    client: OpenSearch, index: str, load: Any, long: str, most: int
+) -> None:
+    """The engine would refuse the whole request that it is in."""
+    names = ["é" * (most // 2), "é" * (most // 2) + "x", "b"]
+    report = load(client, index, [line(name) for name in names], wanted={"long": long})
+    assert adds_up(report)
+    assert (report.indexed, report.failed) == (2, 1)
+    (failure,) = failures(report)
+    assert failure["_id"] == names[1]
+    reason = f"the id is {most + 1} bytes long, the engine takes {most}"
+    assert reason in failure["_failure"]["reason"]
 
 
 def test_fields_that_chunks_need_are_refused_in_documents(
