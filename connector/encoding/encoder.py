@@ -160,8 +160,8 @@ class LatentEncoder:
     def encode_chunks(self, texts: Sequence[str], *, allow_nan: bool = False) -> LatentChunks:
         """Sparse vectors of the windows of `texts`, a row each; documents.
 
-        They are the windows that `encode` pools, so that their sum is its row. Parameters, errors
-        and memory are those of `encode`.
+        They are the windows that `encode` pools, so that their sum is its row. Parameters and
+        errors are those of `encode`. Memory is some 100 kB a chunk, besides what a batch takes.
         """
         parts = list(self._pooled(texts, "document", "pool"))
         none = np.zeros(0, dtype=np.int64)
