@@ -31,6 +31,7 @@ from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.indexing.report import IngestReport
 from latent_ingest.connector.indexing.sending import CONCURRENCY
+from latent_ingest.mappings import LONG
 
 
 @click.command(
@@ -39,6 +40,7 @@ Examples:
   latent-ingest corpus.jsonl
   latent-ingest corpus.jsonl.gz --index papers --text-fields title,abstract
   zcat corpus.jsonl.gz | latent-ingest - --index papers
+  latent-ingest books.jsonl --index books --long chunks
   latent-ingest corpus.jsonl --url https://host:9200 --user u --password-env PW
   latent-ingest corpus.jsonl --url https://my.eu-west-1.es.amazonaws.com --aws-region eu-west-1
 
@@ -64,6 +66,14 @@ Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage or input,
     type=click.Choice(["repeat", "delimited"]),
     default=None,
     help="How counts are written; delimited needs OpenSearch 2.10.  [default: repeat]",
+)
+@click.option(
+    "--long",
+    type=click.Choice(LONG),
+    default=None,
+    help="Documents longer than the backbone's window: pool adds the latents of all their windows, "
+    "chunks indexes one document a window and collapses them when searched, truncate leaves out "
+    "what is beyond the first.  [default: pool]",
 )
 @click.option("--scale", type=float, default=None, help="Factor on the counts.  [default: 1]")
 @click.option("--analyzer", default=None, help="Of the words.  [default: english]")
@@ -149,7 +159,7 @@ def ingest(
         corpus=file if file == "-" else str(Path(file).resolve()),
         index=index,
         index_uuid=index_uuid(client, index),
-        settings={"id_fields": id_fields},
+        settings={"id_fields": id_fields, "long": meta.long},
         command=shlex.join(["latent-ingest", *click.get_current_context().meta["arguments"]]),
     )
     with closing(Journal(journal)) as book, closing(book.open(key, restart=restart)) as run:
@@ -223,6 +233,14 @@ def summary(report: IngestReport, index: str) -> str:
     lines.append(f"{number_of(report.lines, 'line')} = {' + '.join(shown) or 'none'}")
     if report.resumed_after:
         lines.append(f"{number_of(report.resumed_after, 'line')} of these by an earlier run")
+    if report.chunks:
+        lines.append(f"{documents(report.indexed)} in {number_of(report.chunks, 'chunk')}")
+    if report.removed_chunks:
+        chunks = number_of(report.removed_chunks, "chunk")
+        lines.append(f"{chunks} removed that documents had before and have no longer")
+    if report.pooled:
+        texts = number_of(report.pooled, "text")
+        lines.append(f"{texts} longer than the backbone's window, pooled over several")
     if report.truncated:
         texts = number_of(report.truncated, "text")
         lines.append(f"{texts} longer than the backbone's window, cut there")
@@ -231,9 +249,10 @@ def summary(report: IngestReport, index: str) -> str:
     if report.generated_ids:
         lines.append(f"{documents(report.generated_ids)} with an id made of the content")
     if report.bytes_a_document is not None and report.documents_in_index:
+        noun = "chunk" if report.chunks else "document"
         lines.append(
-            f"index size {report.bytes_a_document / 1000:,.1f} kB a document, "
-            f"{documents(report.documents_in_index)}"
+            f"index size {report.bytes_a_document / 1000:,.1f} kB a {noun}, "
+            f"{number_of(report.documents_in_index, noun)}"
         )
     if report.failures_file:
         lines.append(f"failures: {report.failures_file} (correct it and ingest it)")

@@ -35,7 +35,8 @@ Exit status: 0 the index is exactly the file, 1 it is not, 2 wrong usage or inpu
 def verify(file: str, index: str, connection: Connection, id_field: str, as_json: bool) -> None:
     """Compare every line of FILE with the index: missing, extra, different.
 
-    Fields are compared one by one; latent terms have to be there, and are not computed again.
+    Fields are compared one by one; latent terms have to be there, and are not computed again. In
+    an index of chunks, the chunks of a document have to be all there and to cover its text.
     """
     client = connection.open()
     meta = IndexMeta.read(client, index)

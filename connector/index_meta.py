@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ class IndexMeta:
     lean: bool
     version: str
     """Of this package, when the index was made."""
+    long: str = "truncate"
+    """What becomes of documents longer than the window; indices that do not say it cut them."""
 
     @classmethod
     def of(cls, encoder: LatentEncoder, mapping: MappingConfig) -> IndexMeta:
@@ -59,6 +61,7 @@ class IndexMeta:
             analyzer=mapping.analyzer,
             lean=mapping.lean,
             version=version("latent-ingest"),
+            long=mapping.long,
         )
 
     @classmethod
@@ -83,13 +86,14 @@ class IndexMeta:
                 f"index {name} has no latent terms (no _meta.latent_ingest in its mapping); "
                 f"ingest into another with --index"
             )
-        known = {field.name for field in fields(cls)}
-        if missing := known - stored.keys():
+        required = {field.name for field in fields(cls) if field.default is MISSING}
+        if missing := required - stored.keys():
             raise MismatchError(
                 f"index {name}: its _meta.latent_ingest lacks {', '.join(sorted(missing))}; "
                 f"ingest into a new index"
             )
-        return cls(**{name: stored[name] for name in known})
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: stored[name] for name in known & stored.keys()})
 
     @property
     def mapping(self) -> MappingConfig:
@@ -101,6 +105,7 @@ class IndexMeta:
             text_fields=tuple(self.text_fields),
             analyzer=self.analyzer,
             lean=self.lean,
+            long=self.long,
         )
 
     def check(self, encoder: LatentEncoder, index: str) -> None:

@@ -4,9 +4,20 @@ from latent_ingest.mappings.template import (
     DEFAULT_B,
     DEFAULT_K1,
     LATENT_FIELD,
+    LONG,
+    PARENT_FIELD,
     WORDS_FIELD,
     MappingConfig,
     index_body,
 )
 
-__all__ = ["DEFAULT_B", "DEFAULT_K1", "LATENT_FIELD", "WORDS_FIELD", "MappingConfig", "index_body"]
+__all__ = [
+    "DEFAULT_B",
+    "DEFAULT_K1",
+    "LATENT_FIELD",
+    "LONG",
+    "PARENT_FIELD",
+    "WORDS_FIELD",
+    "MappingConfig",
+    "index_body",
+]

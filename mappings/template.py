@@ -17,6 +17,19 @@ SIMILARITY = "latent_bm25"
 DEFAULT_K1 = 2.0
 DEFAULT_B = 0.7
 
+# What becomes of documents longer than the backbone's window.
+LONG = ("pool", "chunks", "truncate")
+
+# Fields that each document of an index of chunks has; `collapse` needs a keyword.
+PARENT_FIELD = "parent_id"
+CHUNK_FIELDS = {
+    PARENT_FIELD: "keyword",
+    "chunk": "integer",
+    "chunks": "integer",
+    "start": "integer",
+    "end": "integer",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class MappingConfig:
@@ -33,14 +46,25 @@ class MappingConfig:
     lean: bool = False
     """Leave latents out of `_source`: smaller, but the next partial update of a document deletes
     its latents without a word."""
+    long: str = "pool"
+    """Of documents longer than the backbone's window: "pool" adds the latents of all their windows,
+    "chunks" makes a document of each, "truncate" leaves out what is beyond the first."""
 
     def __post_init__(self) -> None:
-        taken = {self.latent_field, WORDS_FIELD} & set(self.text_fields)
-        if taken or self.latent_field == WORDS_FIELD:
+        if self.long not in LONG:
+            raise ValueError(f"long {self.long!r}: use one of {', '.join(LONG)}")
+        own = {self.latent_field, WORDS_FIELD, *self.chunk_fields}
+        taken = own & set(self.text_fields)
+        if taken or self.latent_field in (WORDS_FIELD, *self.chunk_fields):
             names = ", ".join(sorted(taken)) or self.latent_field
             raise ValueError(f"field {names!r} is used twice; the index needs it for itself")
         if self.scale <= 0:
             raise ValueError(f"scale {self.scale}: must be above 0")
+
+    @property
+    def chunk_fields(self) -> dict[str, str]:
+        """Fields of each chunk, and their types; none where documents are whole."""
+        return CHUNK_FIELDS if self.long == "chunks" else {}
 
     @property
     def k1(self) -> float:
@@ -72,6 +96,8 @@ def index_body(config: MappingConfig, meta: dict[str, Any]) -> dict[str, Any]:
     properties[WORDS_FIELD] = words | {"analyzer": config.analyzer}
     for name in config.text_fields:
         properties[name] = {"type": "text", "analyzer": config.analyzer, "copy_to": WORDS_FIELD}
+    for name, kind in config.chunk_fields.items():
+        properties[name] = {"type": kind}
     if config.lean:
         mappings["_source"] = {"excludes": [config.latent_field]}
     mappings["_meta"] = {"latent_ingest": copy.deepcopy(meta)}

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from latent_ingest.connector.encoding import windows
 from latent_ingest.connector.encoding.projection import load_projection
 from latent_ingest.connector.errors import ModelError
 
@@ -32,21 +33,24 @@ HUB_FILES = ["*.json", "*.txt", "*.safetensors", "*.model", "*/config.json"]
 
 @dataclass(frozen=True, slots=True)
 class TokenEmbeddings:
-    """Hidden states of the tokens of some texts, packed one text after the other.
+    """Hidden states of the tokens of some texts, packed one row after the other.
 
-    Special tokens and tokens of the prompt are left out.
+    A row is a text, or one window of a text that has several. Special tokens, tokens of the
+    prompt and those of an overlap that another window counts are left out.
     """
 
     hidden: torch.Tensor
     """Last hidden state, `[n_tokens, d_in]`, in the backbone's dtype, on its device."""
     cu_seq_lens: torch.Tensor
-    """Text boundaries in `hidden`, int64 `[n_texts + 1]`, on the CPU."""
+    """Row boundaries in `hidden`, int64 `[n_rows + 1]`, on the CPU."""
     spans: torch.Tensor
     """Start and end of each token in its text, in characters, int64 `[n_tokens, 2]`, CPU."""
     truncated: torch.Tensor
-    """Whether the text was longer than the window, bool `[n_texts]`, CPU."""
+    """Whether the text was longer than the window and cut there, bool `[n_rows]`, CPU."""
     positions: list[int]
-    """Which of the given texts these are, `[n_texts]`."""
+    """Which of the given texts these are, `[n_rows]`."""
+    characters: torch.Tensor
+    """Start and end of the row's part of its text, in characters, int64 `[n_rows, 2]`, CPU."""
 
 
 class Backbone:
@@ -153,110 +157,70 @@ class Backbone:
         """Padded tokens a forward pass."""
         return TOKEN_BUDGET[self.device.type]
 
-    def embed(self, texts: Sequence[str], *, kind: str = "document") -> Iterator[TokenEmbeddings]:
+    def embed(
+        self, texts: Sequence[str], *, kind: str = "document", long: str = "truncate"
+    ) -> Iterator[TokenEmbeddings]:
         """Hidden states of `texts`, in batches of like length; see `TokenEmbeddings.positions`.
 
         Args:
             texts: any number of texts.
             kind: "query" or "document", which chooses the prompt.
+            long: "truncate" leaves out what is beyond the window, "pool" goes on in further
+                windows that overlap, a row each; every token of the text is in one of them.
+
+        Raises:
+            ModelError: the prompt leaves no room for a text.
         """
-        prompt = self.prompts.get(kind, "")
-        for batch, hidden in self._forward(texts, prompt):
-            keep = batch.special.logical_not() & (batch.spans[..., 0] >= len(prompt))
-            lengths = keep.sum(dim=1)
+        for batch, hidden, start in self._forward(texts, kind, long):
+            lengths = batch.counted.sum(dim=1)
             yield TokenEmbeddings(
-                hidden=hidden[keep.to(hidden.device)],
+                hidden=hidden[batch.counted.to(hidden.device)],
                 cu_seq_lens=torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
-                spans=batch.spans[keep] - len(prompt),
-                truncated=batch.truncated,
-                positions=batch.positions,
+                spans=batch.spans[batch.counted],
+                truncated=torch.tensor([window.truncated for window in batch.windows]),
+                positions=[start + window.position for window in batch.windows],
+                characters=torch.tensor([window.characters for window in batch.windows]),
             )
 
     def mean_pooled(self, texts: Sequence[str], *, kind: str = "document") -> torch.Tensor:
         """Unit-length mean of all token states, prompt and special tokens included.
 
-        This is the dense vector the backbone was trained for, fp32 `[n_texts, d_in]`, on the CPU.
+        This is the dense vector the backbone was trained for, fp32 `[n_texts, d_in]`, on the CPU;
+        what is beyond the window is left out.
         """
         out = torch.empty(len(texts), self.d_in)
-        for batch, hidden in self._forward(texts, self.prompts.get(kind, "")):
+        for batch, hidden, start in self._forward(texts, kind, "truncate"):
             mask = batch.attention.to(hidden.device).unsqueeze(-1)
             mean = (hidden.float() * mask).sum(dim=1) / mask.sum(dim=1)
-            out[batch.positions] = torch.nn.functional.normalize(mean, dim=-1).cpu()
+            places = [start + window.position for window in batch.windows]
+            out[places] = torch.nn.functional.normalize(mean, dim=-1).cpu()
         return out
 
     def _forward(
-        self, texts: Sequence[str], prompt: str
-    ) -> Iterator[tuple[_TokenBatch, torch.Tensor]]:
+        self, texts: Sequence[str], kind: str, long: str
+    ) -> Iterator[tuple[windows.TokenBatch, torch.Tensor, int]]:
+        """Batches, their hidden states `[n_windows, longest, d_in]`, and the first text's place."""
         for start in range(0, len(texts), SORT_WINDOW):
-            for batch in self._tokenize(texts[start : start + SORT_WINDOW], start, prompt):
+            found = windows.windows_of(
+                self._tokenizer,
+                texts[start : start + SORT_WINDOW],
+                prompt=self.prompts.get(kind, ""),
+                max_tokens=self.max_tokens,
+                long=long,
+            )
+            for batch in windows.batches(
+                found,
+                max_tokens=self.max_tokens,
+                budget=self.token_budget,
+                padding=self._tokenizer.pad_token_id or 0,
+            ):
                 with torch.inference_mode():
                     states = self._model(
                         input_ids=batch.input_ids.to(self.device),
                         attention_mask=batch.attention.to(self.device),
                     ).last_hidden_state
                     hidden = self._projection(states)
-                yield batch, hidden
-
-    def _tokenize(self, texts: Sequence[str], start: int, prompt: str) -> Iterator[_TokenBatch]:
-        encodings = self._tokenizer(
-            # A lone surrogate, which JSON may hold, is no text to a tokenizer.
-            [prompt + text.encode("utf-8", "replace").decode() for text in texts],
-            truncation=True,
-            max_length=self.max_tokens,
-        ).encodings
-        lengths = [padded_length(len(e.ids), self.max_tokens) for e in encodings]
-        by_length = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
-        for rows in within_budget(by_length, lengths, self.token_budget):
-            chosen = [encodings[row] for row in rows]
-            shape = (len(rows), lengths[rows[-1]])
-            batch = _TokenBatch(
-                input_ids=torch.full(shape, self._tokenizer.pad_token_id or 0),
-                attention=torch.zeros(shape, dtype=torch.int64),
-                special=torch.ones(shape, dtype=torch.bool),
-                spans=torch.zeros((*shape, 2), dtype=torch.int64),
-                truncated=torch.tensor([bool(e.overflowing) for e in chosen]),
-                positions=[start + row for row in rows],
-            )
-            for row, encoding in enumerate(chosen):
-                end = len(encoding.ids)
-                batch.input_ids[row, :end] = torch.tensor(encoding.ids)
-                batch.attention[row, :end] = 1
-                batch.special[row, :end] = torch.tensor(encoding.special_tokens_mask).bool()
-                batch.spans[row, :end] = torch.tensor(encoding.offsets)
-            yield batch
-
-
-@dataclass(frozen=True, slots=True)
-class _TokenBatch:
-    """Padded token ids of some texts, `[n_texts, longest]` each, on the CPU."""
-
-    input_ids: torch.Tensor
-    attention: torch.Tensor
-    special: torch.Tensor
-    spans: torch.Tensor
-    truncated: torch.Tensor
-    positions: list[int]
-
-
-def within_budget(
-    order: Sequence[int], lengths: Sequence[int], budget: int
-) -> Iterator[Sequence[int]]:
-    """Cut `order` (ascending in length) so that rows x longest stays within `budget` tokens.
-
-    A text longer than the budget goes alone.
-    """
-    first = 0
-    for place, row in enumerate(order):
-        if place > first and lengths[row] * (place - first + 1) > budget:
-            yield order[first:place]
-            first = place
-    if first < len(order):
-        yield order[first:]
-
-
-def padded_length(tokens: int, most: int) -> int:
-    """The next multiple of 16, at most `most`: kernels are kept for each shape they have seen."""
-    return min(-(-tokens // 16) * 16, most)
+                yield batch, hidden, start
 
 
 def pick_device(device: str) -> torch.device:

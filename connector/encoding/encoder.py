@@ -5,7 +5,8 @@ texts → token embeddings → token latents → pooled latents
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.fingerprint import ModelFingerprint, autoencoder_fingerprint
-from latent_ingest.connector.encoding.pooling import POOLINGS, pool
-from latent_ingest.connector.encoding.vectors import LatentVectors
+from latent_ingest.connector.encoding.pooling import POOLINGS, PooledRows, pool
+from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors
 from latent_ingest.connector.errors import ModelError
 
 SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "minilm-32k"
@@ -111,45 +112,109 @@ class LatentEncoder:
         return self._autoencoder.config.n_latents
 
     def encode(
-        self, texts: Sequence[str], *, kind: str = "document", allow_nan: bool = False
+        self,
+        texts: Sequence[str],
+        *,
+        kind: str = "document",
+        allow_nan: bool = False,
+        long: str = "pool",
     ) -> LatentVectors:
         """Sparse vectors of `texts`, in their order.
+
+        A text longer than the backbone's window is encoded in windows that overlap, and the
+        latents of its tokens are pooled over all of them, each token once.
+
+        Memory: the result, 12 bytes a token, and what one batch of `backbone.token_budget` tokens
+        and a tokenizer at work on 262,144 characters take, however long a text is.
 
         Args:
             texts: any number of texts; an empty one gives an empty row.
             kind: "query" or "document", which chooses the backbone's prompt.
             allow_nan: return an empty row with `finite` false instead of raising.
+            long: "pool", or "truncate" to leave out what is beyond the first window.
 
         Returns:
             A CSR batch on the CPU: int32 `indices` and fp32 `values` of `[nnz]`, int64 `offsets`
             of `[n_texts + 1]`.
 
         Raises:
-            ModelError: the backbone gave NaN or infinity for a text.
+            ModelError: the backbone gave NaN or infinity for a text, or its prompt fills the
+                window.
         """
-        rows: list[torch.Tensor] = []
-        indices: list[torch.Tensor] = []
-        values: list[torch.Tensor] = []
+        rows = PooledRows(self.n_latents, self.pooling)
         n_tokens = np.zeros(len(texts), dtype=np.int64)
+        n_windows = np.zeros(len(texts), dtype=np.int64)
         truncated = np.zeros(len(texts), dtype=np.bool_)
         finite = np.ones(len(texts), dtype=np.bool_)
-        with torch.inference_mode():
-            for batch in self.backbone.embed(texts, kind=kind):
-                positions = torch.tensor(batch.positions)
+        for part in self._pooled(texts, kind, long):
+            rows.add(part.positions[part.rows], part.latents, part.values)
+            np.add.at(n_tokens, part.positions, part.n_tokens)
+            np.add.at(n_windows, part.positions, 1)
+            np.logical_or.at(truncated, part.positions, part.truncated)
+            np.logical_and.at(finite, part.positions, part.finite)
+        self._check_finite(finite, np.arange(len(texts)), texts, allow_nan)
+        return rows.vectors(
+            n_tokens=n_tokens, n_windows=n_windows, truncated=truncated, finite=finite
+        )
+
+    def encode_chunks(self, texts: Sequence[str], *, allow_nan: bool = False) -> LatentChunks:
+        """Sparse vectors of the windows of `texts`, a row each; documents.
+
+        They are the windows that `encode` pools, so that their sum is its row. Parameters and
+        errors are those of `encode`. Memory is some 100 kB a chunk, besides what a batch takes.
+        """
+        parts = list(self._pooled(texts, "document", "pool"))
+        none = np.zeros(0, dtype=np.int64)
+        position = np.concatenate([none, *(part.positions for part in parts)])
+        spans = np.concatenate([none.reshape(0, 2), *(part.characters for part in parts)])
+        order = np.lexsort((spans[:, 1], spans[:, 0], position))
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        finite = np.concatenate([none.astype(np.bool_), *(part.finite for part in parts)])
+        self._check_finite(finite, position, texts, allow_nan)
+        rows = PooledRows(self.n_latents, self.pooling)
+        before = 0
+        for part in parts:
+            rows.add(place[before + part.rows], part.latents, part.values)
+            before += len(part.positions)
+        n_tokens = np.concatenate([none, *(part.n_tokens for part in parts)])
+        vectors = rows.vectors(
+            n_tokens=n_tokens[order],
+            n_windows=np.ones(len(order), dtype=np.int64),
+            truncated=np.zeros(len(order), dtype=np.bool_),
+            finite=finite[order],
+        )
+        return LatentChunks(vectors, position[order], spans[order])
+
+    def _pooled(self, texts: Sequence[str], kind: str, long: str) -> Iterator[_PooledBatch]:
+        for batch in self.backbone.embed(texts, kind=kind, long=long):
+            with torch.inference_mode():
                 latents = self._autoencoder.encode(
                     batch.hidden, cu_seq_lens=batch.cu_seq_lens, k=self.k
                 )
-                finite[batch.positions] = finite_texts(batch.hidden, batch.cu_seq_lens)
-                texts_of, latent, value = pool(latents, self.n_latents, self.pooling)
-                rows.append(positions[texts_of.cpu()])
-                indices.append(latent.cpu())
-                values.append(value.cpu())
-                n_tokens[batch.positions] = batch.cu_seq_lens.diff().numpy()
-                truncated[batch.positions] = batch.truncated.numpy()
+                rows, indices, values = pool(latents, self.n_latents, self.pooling)
+                pooled = _PooledBatch(
+                    positions=np.array(batch.positions, dtype=np.int64),
+                    characters=batch.characters.numpy(),
+                    n_tokens=batch.cu_seq_lens.diff().numpy(),
+                    truncated=batch.truncated.numpy(),
+                    finite=finite_texts(batch.hidden, batch.cu_seq_lens),
+                    rows=rows.cpu().numpy(),
+                    latents=indices.cpu().numpy(),
+                    values=values.cpu().numpy(),
+                )
+            yield pooled
+
+    def _check_finite(
+        self,
+        finite: NDArray[np.bool_],
+        positions: NDArray[np.int64],
+        texts: Sequence[str],
+        allow_nan: bool,
+    ) -> None:
         if not finite.all() and not allow_nan:
-            first = int(np.flatnonzero(~finite)[0])
+            first = int(positions[~finite].min())
             raise ModelError(nan_message(self.backbone, texts[first]))
-        return gather(rows, indices, values, self.n_latents, n_tokens, truncated, finite)
 
     def idf(self) -> NDArray[np.float32]:
         """Inverse document frequency of each latent in the model's training text, `[n_latents]`.
@@ -185,31 +250,18 @@ def nan_message(backbone: Backbone, text: str) -> str:
     )
 
 
-def gather(
-    rows: list[torch.Tensor],
-    indices: list[torch.Tensor],
-    values: list[torch.Tensor],
-    n_latents: int,
-    n_tokens: NDArray[np.int64],
-    truncated: NDArray[np.bool_],
-    finite: NDArray[np.bool_],
-) -> LatentVectors:
-    """Put the rows of length-sorted batches back into the order of the texts."""
-    none = torch.empty(0)
-    row = torch.cat([*rows, none.long()]).numpy()
-    index = torch.cat([*indices, none.long()]).numpy().astype(np.int32)
-    value = torch.cat([*values, none]).numpy()
-    keep = finite[row]
-    row, index, value = row[keep], index[keep], value[keep]
-    order = np.argsort(row, kind="stable")
-    offsets = np.zeros(len(n_tokens) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(row, minlength=len(n_tokens)), out=offsets[1:])
-    return LatentVectors(
-        indices=index[order],
-        values=value[order],
-        offsets=offsets,
-        n_latents=n_latents,
-        n_tokens=n_tokens,
-        truncated=truncated,
-        finite=finite,
-    )
+@dataclass(frozen=True, slots=True)
+class _PooledBatch:
+    """A batch of windows after pooling."""
+
+    positions: NDArray[np.int64]
+    """Which text each window is of, `[n_windows]`."""
+    characters: NDArray[np.int64]
+    """Part of that text, `[n_windows, 2]`."""
+    n_tokens: NDArray[np.int64]
+    truncated: NDArray[np.bool_]
+    finite: NDArray[np.bool_]
+    rows: NDArray[np.int64]
+    """Which window of the batch a value is of, `[nnz]`."""
+    latents: NDArray[np.int64]
+    values: NDArray[np.float32]

@@ -1,12 +1,20 @@
-"""Token latents → one sparse vector a text."""
+"""Token latents → one sparse vector a window → one a text."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.autoencoder import TokenLatents
+from latent_ingest.connector.encoding.vectors import LatentVectors
 
 POOLINGS = ("sum", "max", "max_log1p")
+
+# Values that wait to be merged, 12 bytes each: those of some 3,000 windows.
+MERGE_AT = 4_194_304
 
 
 def pool(
@@ -42,3 +50,61 @@ def pool(
     if pooling == "max_log1p":
         pooled = pooled.log1p()
     return unique // n_latents, unique % n_latents, pooled
+
+
+class PooledRows:
+    """Rows of a sparse matrix, to which the pooled latents of windows are added in any order.
+
+    Memory is the result and `MERGE_AT` values.
+    """
+
+    def __init__(self, n_latents: int, pooling: str = "sum") -> None:
+        self._n_latents = n_latents
+        self._merge = np.add if pooling == "sum" else np.maximum
+        self._keys: list[NDArray[np.int64]] = []
+        self._values: list[NDArray[np.float32]] = []
+        self._waiting = 0
+
+    def add(
+        self, rows: NDArray[np.int64], latents: NDArray[np.int64], values: NDArray[np.float32]
+    ) -> None:
+        """Pool values, `[nnz]` each, with those that are at the same places."""
+        self._keys.append(rows * self._n_latents + latents)
+        self._values.append(values)
+        self._waiting += len(values)
+        if self._waiting > MERGE_AT:
+            self._merged()
+
+    def vectors(self, *, finite: NDArray[np.bool_], **columns: Any) -> LatentVectors:
+        """What was added; rows that are not finite are empty.
+
+        Args:
+            finite: `[n_rows]`.
+            columns: `n_tokens`, `n_windows` and `truncated` of `LatentVectors`.
+        """
+        keys, values = self._merged()
+        row = keys // self._n_latents
+        keep = finite[row]
+        row, keys, values = row[keep], keys[keep], values[keep]
+        offsets = np.zeros(len(finite) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(row, minlength=len(finite)), out=offsets[1:])
+        return LatentVectors(
+            indices=(keys % self._n_latents).astype(np.int32),
+            values=values,
+            offsets=offsets,
+            n_latents=self._n_latents,
+            finite=finite,
+            **columns,
+        )
+
+    def _merged(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Keys, ascending, each once, and their values; they replace what was added."""
+        keys = np.concatenate([*self._keys, np.zeros(0, dtype=np.int64)])
+        values = np.concatenate([*self._values, np.zeros(0, dtype=np.float32)])
+        order = np.argsort(keys, kind="stable")
+        keys, values = keys[order], values[order]
+        first = np.flatnonzero(np.diff(keys, prepend=-1))
+        if len(first) < len(keys):
+            keys, values = keys[first], self._merge.reduceat(values, first)
+        self._keys, self._values, self._waiting = [keys], [values], 0
+        return keys, values

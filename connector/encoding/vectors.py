@@ -26,8 +26,10 @@ class LatentVectors:
     n_latents: int
     n_tokens: NDArray[np.int64]
     """Tokens pooled for each text, `[n_texts]`; prompt and special tokens not counted."""
+    n_windows: NDArray[np.int64]
+    """Windows of the backbone that each text was encoded in, `[n_texts]`."""
     truncated: NDArray[np.bool_]
-    """Whether the text was longer than the backbone's window, `[n_texts]`."""
+    """Whether the text was longer than the backbone's window and cut there, `[n_texts]`."""
     finite: NDArray[np.bool_]
     """False where the backbone gave NaN or infinity; such a row is empty. `[n_texts]`"""
 
@@ -43,3 +45,18 @@ class LatentVectors:
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
         return (self[row] for row in range(len(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class LatentChunks:
+    """Sparse vectors of the chunks of texts: text by text, each in its order."""
+
+    vectors: LatentVectors
+    """A row a chunk."""
+    texts: NDArray[np.int64]
+    """Which text each chunk is of, `[n_chunks]`."""
+    spans: NDArray[np.int64]
+    """Start and end of each chunk in its text, in characters, `[n_chunks, 2]`.
+
+    A text's chunks touch and cover it; where it has white space they begin with a word.
+    """

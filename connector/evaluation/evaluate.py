@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from opensearchpy import OpenSearch
 
+from latent_ingest.connector.client import engine_errors
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.measures import mean_ndcg
 from latent_ingest.connector.evaluation.systems import Tick, rank_by_dense, rank_by_engine
@@ -23,9 +24,14 @@ if TYPE_CHECKING:
 
 def is_complete(client: OpenSearch, index: str, collection: Collection) -> bool:
     """Whether the index holds as many documents as the collection has ids."""
-    if IndexMeta.read(client, index) is None:
+    meta = IndexMeta.read(client, index)
+    if meta is None:
         return False
     ids = {document.id for document in collection.documents()}
+    if meta.long == "chunks":
+        with engine_errors(client):
+            first = {"query": {"term": {"chunk": 0}}}
+            return bool(client.count(index=index, body=first)["count"] == len(ids))
     return index_size(client, index).documents == len(ids)
 
 

@@ -12,6 +12,7 @@ from latent_ingest.connector.client import engine_errors, reason_in
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.mappings import PARENT_FIELD
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.backbone import Backbone
@@ -61,10 +62,16 @@ def rank_by_engine(
         for query, answer in zip(chunk, answers, strict=True):
             if "error" in answer:
                 raise EngineError(f"query {query!r} ({system}): {reason_in(answer['error'])}")
-            hits = {hit["_id"]: hit["_score"] for hit in answer["hits"]["hits"]}
+            hits = {document_of(hit): hit["_score"] for hit in answer["hits"]["hits"]}
             ranking[query] = without_itself(query, hits)
         tick(len(chunk))
     return ranking
+
+
+def document_of(hit: dict[str, Any]) -> str:
+    """The id of the document that was hit, or of which a chunk was."""
+    parents = hit.get("fields", {}).get(PARENT_FIELD)
+    return str(parents[0] if parents else hit["_id"])
 
 
 def rank_by_dense(collection: Collection, backbone: Backbone, tick: Tick) -> Ranking:

@@ -8,14 +8,19 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.corpus import BadLine, Document
 from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.indexing.chunks import chunk_fields, chunk_id
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors
     from latent_ingest.connector.indexing.batches import Batch
 
 # A document's version in the index is the number of the run, times this, plus its line.
@@ -30,15 +35,25 @@ class Action:
     version: int
     """External version, which a request that arrives late cannot undercut."""
     body: bytes
-    """Its two lines of a bulk request."""
+    """Its lines of a bulk request: two, or two a chunk."""
     empty: bool
     """Whether its text gives no latents."""
     truncated: bool
-    """Whether its text is longer than the backbone's window."""
+    """Whether its text is longer than the backbone's window and was cut there."""
+    pooled: bool = False
+    """Whether its text is longer than the window and was pooled over several."""
+    items: int = 1
+    """Items of the engine's answer that are of it; it is indexed when all of them are."""
 
 
 def make_action(
-    document: Document, run: int, latent_field: str, latent_string: str, *, truncated: bool = False
+    document: Document,
+    run: int,
+    latent_field: str,
+    latent_string: str,
+    *,
+    truncated: bool = False,
+    pooled: bool = False,
 ) -> Action:
     """The bulk lines that index a document with its latent terms.
 
@@ -47,15 +62,26 @@ def make_action(
         run: number of the run; higher ones overwrite lower ones.
         latent_field: where latent terms go.
         latent_string: its latent terms.
-        truncated: whether its text is longer than the backbone's window.
+        truncated: whether its text was cut at the backbone's window.
+        pooled: whether it was encoded in several windows.
     """
-    version = run * LINES_OF_A_RUN + document.line
-    header = {"_id": document.id, "version": version, "version_type": "external_gte"}
+    version = version_of(document, run)
     source = {**document.fields, latent_field: latent_string}
+    lines = bulk_lines(document.id, version, source)
+    return Action(document, version, lines, not latent_string, truncated, pooled)
+
+
+def version_of(document: Document, run: int) -> int:
+    """External version of a document in the index."""
+    return run * LINES_OF_A_RUN + document.line
+
+
+def bulk_lines(identifier: str, version: int, source: dict[str, Any]) -> bytes:
+    """The two lines that index a document of the engine."""
+    header = {"_id": identifier, "version": version, "version_type": "external_gte"}
     lines = f"{json.dumps({'index': header})}\n{json.dumps(source, ensure_ascii=False)}\n"
     # A lone surrogate is valid JSON as an escape but no UTF-8.
-    body = lines.encode("utf-8", "replace")
-    return Action(document, version, body, not latent_string, truncated)
+    return lines.encode("utf-8", "replace")
 
 
 def superseded(action: Action, error: dict[str, Any]) -> bool:
@@ -77,24 +103,56 @@ class ActionMaker:
 
     def fill(self, batch: Batch, run: int) -> None:
         """Add actions and tokens; documents that cannot be encoded go to the bad lines."""
-        vectors = self._encoder.encode([d.text for d in batch.documents], allow_nan=True)
-        tf = terms.counts(vectors.values, self._meta.scale)
-        for row, document in enumerate(batch.documents):
-            if not vectors.finite[row]:
+        texts = [document.text for document in batch.documents]
+        if self._meta.long == "chunks":
+            chunks = self._encoder.encode_chunks(texts, allow_nan=True)
+            vectors = chunks.vectors
+            # Row of each text's first chunk, and the end.
+            first = np.searchsorted(chunks.texts, np.arange(len(texts) + 1)).tolist()
+            make = partial(self._in_chunks, chunks, run)
+        else:
+            vectors = self._encoder.encode(texts, allow_nan=True, long=self._meta.long)
+            first = list(range(len(texts) + 1))
+            make = partial(self._whole, vectors, run)
+        strings = self._strings(vectors)
+        for document, start, end in zip(batch.documents, first, first[1:], strict=False):
+            if vectors.finite[start:end].all():
+                batch.actions.append(make(document, start, strings[start:end]))
+            else:
                 reason = f"the backbone gives NaN for {document.text[:60]!r}; try --dtype float32"
                 batch.bad.append(BadLine(document.line, reason, document))
-                continue
-            span = slice(vectors.offsets[row], vectors.offsets[row + 1])
-            string = terms.write(vectors.indices[span], tf[span], self._meta.spelling)
-            batch.actions.append(
-                make_action(
-                    document,
-                    run,
-                    self._meta.latent_field,
-                    string,
-                    truncated=bool(vectors.truncated[row]),
-                )
-            )
         kept = {action.document.line for action in batch.actions}
         batch.documents = [d for d in batch.documents if d.line in kept]
         batch.tokens = int(vectors.n_tokens.sum())
+
+    def _strings(self, vectors: LatentVectors) -> list[str]:
+        """The terms of each row."""
+        tf = terms.counts(vectors.values, self._meta.scale)
+        return [
+            terms.write(vectors.indices[start:end], tf[start:end], self._meta.spelling)
+            for start, end in zip(vectors.offsets, vectors.offsets[1:], strict=False)
+        ]
+
+    def _whole(
+        self, vectors: LatentVectors, run: int, document: Document, row: int, strings: list[str]
+    ) -> Action:
+        return make_action(
+            document,
+            run,
+            self._meta.latent_field,
+            strings[0],
+            truncated=bool(vectors.truncated[row]),
+            pooled=bool(vectors.n_windows[row] > 1),
+        )
+
+    def _in_chunks(
+        self, chunks: LatentChunks, run: int, document: Document, row: int, strings: list[str]
+    ) -> Action:
+        spans = [(start, end) for start, end in chunks.spans[row : row + len(strings)].tolist()]
+        version = version_of(document, run)
+        lines = []
+        for number, string in enumerate(strings):
+            fields = chunk_fields(document, self._meta.text_fields, spans, number)
+            source = {**fields, self._meta.latent_field: string}
+            lines.append(bulk_lines(chunk_id(document.id, number), version, source))
+        return Action(document, version, b"".join(lines), not any(strings), False, items=len(lines))

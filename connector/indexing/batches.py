@@ -14,6 +14,11 @@ from latent_ingest.connector.indexing.actions import Action
 
 MAX_BATCH_LINES = 4096
 
+# That the engine takes; it refuses the whole request that a longer one is in. Ids of chunks end
+# with `#` and a number.
+MAX_ID_BYTES = 512
+CHUNK_ID_BYTES = 8
+
 
 @dataclass(slots=True)
 class Batch:
@@ -95,15 +100,28 @@ class Batches:
         self._digest.update(line.content + b"\n")
         if not line.content.strip():
             return None
-        field = self._meta.latent_field
         document = parse_line(line, id_fields=self.id_fields, text_fields=self._meta.text_fields)
-        if isinstance(document, Document) and field in document.fields:
-            reason = (
+        if isinstance(document, Document) and (reason := self._unfit(document)):
+            return BadLine(line.number, reason, document)
+        return document
+
+    def _unfit(self, document: Document) -> str | None:
+        """Why a document cannot go into this index, or none."""
+        most = MAX_ID_BYTES - (CHUNK_ID_BYTES if self._meta.long == "chunks" else 0)
+        if (size := len(document.id.encode("utf-8", "replace"))) > most:
+            return f"the id is {size} bytes long, the engine takes {most}; give a shorter one"
+        field = self._meta.latent_field
+        if field in document.fields:
+            return (
                 f"field {field!r} is where latent terms go; rename it in the document, or ingest "
                 f"into a new index with --latent-field"
             )
-            return BadLine(line.number, reason, document)
-        return document
+        if taken := self._meta.mapping.chunk_fields.keys() & document.fields.keys():
+            return (
+                f"field {min(taken)!r} is where chunks say what they are of; rename it in the "
+                f"document, or ingest into a new index with --long pool"
+            )
+        return None
 
     def _ended(self, batch: Batch) -> Batch:
         batch.position = self._file.position

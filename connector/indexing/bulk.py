@@ -1,4 +1,4 @@
-"""Actions → bulk requests; and how each document ended."""
+"""Bulk actions → bulk requests; and how each document ended."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing.actions import Action, ActionMaker
 from latent_ingest.connector.indexing.batches import Batch, Batches
 from latent_ingest.connector.indexing.bulk import Outcome, requests
+from latent_ingest.connector.indexing.chunks import remove_stale
 from latent_ingest.connector.indexing.failures import FailuresFile, default_path
 from latent_ingest.connector.indexing.index import Loading, index_size, merge, number_run
 from latent_ingest.connector.indexing.journal import Progress, Run
@@ -325,6 +326,9 @@ class Ingest:
         report.replaced += len(indexed) - new
         report.empty += sum(action.empty for action in indexed)
         report.truncated += sum(action.truncated for action in indexed)
+        report.pooled += sum(action.pooled for action in indexed)
+        if self._meta.long == "chunks":
+            report.chunks += sum(action.items for action in indexed)
         for outcome in outcomes:
             if outcome.sent and outcome.reason is not None:
                 self._fail(rejection(outcome))
@@ -353,6 +357,12 @@ class Ingest:
         if self._failures.path is not None:
             report.failures_file = str(self._failures.path)
         try:
+            if self._meta.long == "chunks" and report.stopped is None:
+                size = self._patience.ask(lambda: index_size(self._client, self._index))
+                if report.replaced or size.documents != report.chunks:
+                    report.removed_chunks += self._patience.ask(
+                        lambda: remove_stale(self._client, self._index)
+                    )
             if self._merge_after and report.stopped is None:
                 wait = " (it may wait a minute for the engine)" if self._meta.lean else ""
                 self._warn(f"merging {self._index} to one segment a shard{wait}")

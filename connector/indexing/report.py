@@ -25,14 +25,20 @@ class IngestReport:
     empty: int = 0
     """Indexed documents whose text gives no latents."""
     truncated: int = 0
-    """Indexed documents longer than the backbone's window."""
+    """Indexed documents longer than the backbone's window, cut there."""
+    pooled: int = 0
+    """Indexed documents longer than the backbone's window, pooled over several."""
+    chunks: int = 0
+    """Chunks that were indexed, in an index of chunks; all other counts are of documents."""
+    removed_chunks: int = 0
+    """Chunks of before that their documents no longer have."""
     generated_ids: int = 0
     """Documents whose line had no id."""
     tokens: int = 0
     seconds: float = 0.0
     documents_in_index: int | None = None
     bytes_a_document: float | None = None
-    """Size of the whole index, primaries, over its documents."""
+    """Size of the whole index, primaries, over its documents, which may be chunks."""
     failures_file: str | None = None
     resumed_after: int = 0
     """Lines that an earlier, interrupted run had done; all counts include them."""

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from enum import Enum, auto
+from itertools import islice
 from typing import Any
 
 from opensearchpy import OpenSearch
@@ -30,7 +31,7 @@ NO_INDEX = "index_not_found_exception"
 
 
 class Verdict(Enum):
-    """What the engine's answer for one document means."""
+    """What the engine's answer for an item means; of several, the one furthest down counts."""
 
     INDEXED = auto()
     AGAIN = auto()
@@ -187,12 +188,15 @@ class Sender:
                     self.concurrency.too_busy(begun)
                 raise
         items = answer.get("items", []) if isinstance(answer, dict) else []
-        if len(items) != len(part):
-            raise NotYet(f"the engine answered for {len(items)} of {len(part)} documents")
+        expected = sum(action.items for action in part)
+        if len(items) != expected:
+            raise NotYet(f"the engine answered for {len(items)} of {expected} documents")
+        answers = iter(items)
         again: list[Action] = []
         why = ""
-        for action, item in zip(part, items, strict=True):
-            (result,) = item.values()
+        for action in part:
+            results = [next(iter(item.values())) for item in islice(answers, action.items)]
+            result = max(results, key=lambda result: verdict(action, result).value)
             match verdict(action, result):
                 case Verdict.INDEXED:
                     outcomes[action.document.line] = Outcome(action.document)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,13 @@ from latent_ingest.connector.corpus import (
 )
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.indexing.chunks import (
+    Stored,
+    chunk_fields,
+    parent_of,
+    spans_of,
+    stored_chunks,
+)
 from latent_ingest.connector.seen_keys import number_of
 
 # Documents fetched by one request, and ids listed by one.
@@ -113,7 +120,7 @@ class Verification:
         self._last = sqlite3.connect("", isolation_level=None)
         self._last.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
-            "CREATE TABLE last (id INTEGER PRIMARY KEY, line INTEGER NOT NULL);"
+            "CREATE TABLE last (id INTEGER PRIMARY KEY, line INTEGER NOT NULL, chunks INTEGER);"
         )
         with CorpusFile(corpus) as file:
             self.file_bytes = file.size
@@ -140,7 +147,7 @@ class Verification:
         self._last.execute("BEGIN")
         for document in self._documents(on_progress, 0):
             row = (number_of(document.id), document.line)
-            self._last.execute("INSERT OR REPLACE INTO last VALUES (?, ?)", row)
+            self._last.execute("INSERT OR REPLACE INTO last VALUES (?, ?, NULL)", row)
         self._last.execute("COMMIT")
         self.report = VerifyReport()  # what the second reading counts
 
@@ -183,6 +190,9 @@ class Verification:
 
     def _compare(self, documents: list[Document]) -> None:
         ids = [document.id for document in documents]
+        if self._meta.long == "chunks":
+            self._compare_chunks(documents, stored_chunks(self._client, self._index, ids))
+            return
         answer = self._client.mget(body={"ids": ids}, index=self._index)
         for document, found in zip(documents, answer["docs"], strict=True):
             place = f"line {document.line}: document {document.id!r}"
@@ -192,6 +202,34 @@ class Verification:
                 self.report.different.add(f"{place}: {reason}")
             else:
                 self.report.same += 1
+
+    def _compare_chunks(
+        self, documents: list[Document], stored: Iterator[list[Stored | None]]
+    ) -> None:
+        for document, chunks in zip(documents, stored, strict=True):
+            place = f"line {document.line}: document {document.id!r}"
+            number = number_of(document.id)
+            self._last.execute("UPDATE last SET chunks = ? WHERE id = ?", (len(chunks), number))
+            if chunks == [None]:
+                self.report.missing.add(place)
+            elif reason := self._chunks_differ(document, chunks):
+                self.report.different.add(f"{place}: {reason}")
+            else:
+                self.report.same += 1
+
+    def _chunks_differ(self, document: Document, stored: Sequence[Stored | None]) -> str | None:
+        """In what, or none: they have to be there, cover the text and have the fields."""
+        chunks = [chunk for chunk in stored if chunk is not None]
+        if len(chunks) < len(stored):
+            return f"chunk {stored.index(None)} is missing"
+        spans = spans_of(chunks, len(document.text))
+        if spans is None:
+            return "its chunks are not of its text"
+        for number, chunk in enumerate(chunks):
+            fields = chunk_fields(document, self._meta.text_fields, spans, number)
+            if reason := self._differs(replace(document, fields=fields), chunk):
+                return f"chunk {number}: {reason}"
+        return None
 
     def _differs(self, document: Document, stored: dict[str, Any]) -> str | None:
         """In what, or none."""
@@ -216,8 +254,18 @@ class Verification:
             size=IDS_AT_ONCE,
         )
         for hit in hits:
-            if self._last_line(hit["_id"]) is None:
+            if self._is_extra(hit["_id"]):
                 self.report.extra.add(f"document {hit['_id']!r}")
+
+    def _is_extra(self, identifier: str) -> bool:
+        if self._meta.long != "chunks":
+            return self._last_line(identifier) is None
+        if (found := parent_of(identifier)) is None:
+            return True
+        parent, chunk = found
+        query = "SELECT chunks FROM last WHERE id = ?"
+        row = self._last.execute(query, (number_of(parent),)).fetchone()
+        return row is None or chunk >= row[0]
 
 
 def as_sent(fields: dict[str, Any]) -> dict[str, Any]:

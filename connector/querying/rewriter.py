@@ -23,7 +23,7 @@ from latent_ingest.connector import terms
 from latent_ingest.connector.client import EngineInfo
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.mappings import LATENT_FIELD, WORDS_FIELD
+from latent_ingest.mappings import LATENT_FIELD, PARENT_FIELD, WORDS_FIELD
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -67,6 +67,7 @@ class QueryRewriter:
         words_field: str = WORDS_FIELD,
         max_query_terms: int = 512,
         latent_boost: float = LATENT_BOOST,
+        collapse: str | None = None,
     ) -> None:
         """Set a rewriter up; see `from_index`, which reads what the index says.
 
@@ -77,6 +78,7 @@ class QueryRewriter:
             max_query_terms: latent terms in a request at most, the heaviest by `w * idf`.
             latent_boost: factor on latent scores in the hybrid form. On engines that keep BM25's
                 factor k1 + 1 use `hybrid_boost`.
+            collapse: field of which each value is hit once, as `parent_id` of an index of chunks.
 
         Raises:
             InputError: `max_query_terms` is out of the engine's range.
@@ -87,6 +89,7 @@ class QueryRewriter:
         self.words_field = words_field
         self.max_query_terms = max_query_terms
         self.latent_boost = latent_boost
+        self.collapse = collapse
         self._encoder = encoder
         self._idf = encoder.idf()
 
@@ -112,6 +115,8 @@ class QueryRewriter:
                 f"no index {index}; make it with 'latent-ingest FILE --index {index}'"
             )
         meta.check(encoder, index)
+        if meta.long == "chunks":
+            settings.setdefault("collapse", PARENT_FIELD)
         settings.setdefault("latent_boost", hybrid_boost(EngineInfo.read(client), meta.k1))
         return cls(encoder, field=meta.latent_field, **settings)
 
@@ -147,11 +152,17 @@ class QueryRewriter:
             and totals are not counted, which lets the engine skip documents that cannot win.
 
         Raises:
-            InputError: an unknown form.
+            InputError: an unknown form, or two_phase where hits are collapsed, which no engine
+                does together.
             ModelError: the backbone gives NaN.
         """
         if form not in FORMS:
             raise InputError(f"form {form!r}: use one of {', '.join(FORMS)}")
+        if form == "two_phase" and self.collapse:
+            raise InputError(
+                "form two_phase: engines cannot rescore hits of an index of chunks, which are "
+                "collapsed to documents; use hybrid or latent"
+            )
         weighted = self.terms(text)
         body = self._frame(size)
         if form == "hybrid":
@@ -186,11 +197,12 @@ class QueryRewriter:
         return {"match": {self.words_field: {"query": text}}}
 
     def _frame(self, size: int) -> dict[str, Any]:
-        return {
+        frame = {
             "size": size,
             "_source": {"excludes": [self.field]},
             "track_total_hits": False,
         }
+        return frame | ({"collapse": {"field": self.collapse}} if self.collapse else {})
 
     def _any_of(self, weighted: Sequence[WeightedTerm], boost: float = 1.0) -> dict[str, Any]:
         if not weighted:

@@ -224,7 +224,7 @@ class Trainer:
             model.theta = torch.nn.Parameter(thresholds.to(model.W_enc.device))
         with model.computing_in(self._backbone.dtype):
             encoder = LatentEncoder(self._backbone, model, name=self.out.name)
-            vectors = encoder.encode(self._held_out)
+            vectors = encoder.encode(self._held_out, long="truncate")
         counts = np.bincount(vectors.indices, minlength=vectors.n_latents)
         model.document_frequency = torch.from_numpy(counts.astype(np.float32))
         model.config = dataclasses.replace(model.config, n_documents=len(self._held_out))

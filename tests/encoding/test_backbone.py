@@ -21,8 +21,8 @@ from latent_ingest.connector.encoding.backbone import (
     find_folder,
     pick_device,
     pick_dtype,
-    within_budget,
 )
+from latent_ingest.connector.encoding.windows import within_budget
 from latent_ingest.connector.errors import ModelError
 
 TEXTS = [

@@ -95,7 +95,7 @@ def test_empty_and_too_long_texts_are_indexed_and_counted(
 ) -> None:
     report = load(client, index, [line("e", ""), line("l", "word " * 2000), line("s", "word")])
     assert report.ok
-    assert (report.indexed, report.empty, report.truncated) == (3, 1, 1)
+    assert (report.indexed, report.empty, report.pooled, report.truncated) == (3, 1, 1, 0)
     assert client.get(index=index, id="e")["_source"]["latent"] == ""
     assert client.get(index=index, id="l")["_source"]["text"] == "word " * 2000
 

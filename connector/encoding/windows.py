@@ -1,0 +1,265 @@
+"""Texts → the windows of tokens that a backbone takes, in batches of like length.
+
+A text longer than the window is either cut at its end ("truncate") or goes on in further windows
+("pool"). Windows overlap, so that no token lacks context, and each token counts in one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from latent_ingest.connector.errors import ModelError
+
+# What becomes of a text longer than the window.
+LONG = ("pool", "truncate")
+
+# Tokens that a window shares with the next, at most half of it: 16 or more of context for each
+# token that counts, mostly 32.
+OVERLAP = 64
+
+# Characters tokenized at once: tokenizers take some 150 bytes for each of them meanwhile.
+SECTION = 262_144
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of one text."""
+
+    before: NDArray[np.int32]
+    """Ids of the special tokens and the prompt that come before each window."""
+    after: NDArray[np.int32]
+    """Ids of the special tokens that come after each window."""
+    ids: NDArray[np.int32]
+    """The text's own, `[n_tokens]`."""
+    spans: NDArray[np.int32]
+    """Start and end of each in the text, in characters, `[n_tokens, 2]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Some tokens of a text that the backbone sees together."""
+
+    position: int
+    """Which of the given texts."""
+    tokens: Tokens
+    start: int
+    """First token of the text in it."""
+    end: int
+    """After the last."""
+    first: int
+    """First token that counts in it; those before are context."""
+    last: int
+    """After the last that counts."""
+    characters: tuple[int, int]
+    """Part of the text that the counted tokens are of; parts of neighbours touch."""
+    truncated: bool = False
+    """Whether the text goes on, and is cut."""
+
+    @property
+    def length(self) -> int:
+        """Tokens with prompt and special tokens."""
+        return len(self.tokens.before) + self.end - self.start + len(self.tokens.after)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Windows padded to one length, `[n_windows, longest]` each, on the CPU."""
+
+    windows: Sequence[Window]
+    input_ids: torch.Tensor
+    attention: torch.Tensor
+    counted: torch.Tensor
+    """Whether the token is one of the text and counts here."""
+    spans: torch.Tensor
+    """`[n_windows, longest, 2]`, zero where `counted` is not."""
+
+
+def windows_of(
+    tokenizer: Any, texts: Sequence[str], *, prompt: str, max_tokens: int, long: str
+) -> list[Window]:
+    """The windows of texts, in order.
+
+    Args:
+        tokenizer: a fast one of transformers.
+        texts: any number of texts.
+        prompt: put before every window.
+        max_tokens: of a window, prompt and special tokens included.
+        long: of `LONG`.
+
+    Raises:
+        ModelError: the prompt leaves no room.
+    """
+    if long not in LONG:
+        raise ValueError(f"long {long!r}: use {' or '.join(LONG)}")
+    found: list[Window] = []
+    for position, tokens in enumerate(tokenize(tokenizer, texts, prompt)):
+        room = max_tokens - len(tokens.before) - len(tokens.after)
+        n_tokens, end = len(tokens.ids), len(texts[position])
+        if n_tokens <= room:
+            found.append(Window(position, tokens, 0, n_tokens, 0, n_tokens, (0, end)))
+        elif room < 1:
+            raise ModelError(f"the prompt {prompt!r:.60} fills the window of {max_tokens} tokens")
+        elif long == "truncate":
+            cut = int(tokens.spans[room - 1, 1])
+            found.append(Window(position, tokens, 0, room, 0, room, (0, cut), truncated=True))
+        else:
+            found += overlapping(position, texts[position], tokens, room)
+    return found
+
+
+def overlapping(position: int, text: str, tokens: Tokens, room: int) -> Iterator[Window]:
+    """Windows of `room` tokens, the last one shorter, of a text that is longer than one."""
+    n_tokens = len(tokens.ids)
+    overlap = min(OVERLAP, room // 2)
+    start = first = character = 0
+    while start + room < n_tokens:
+        end = start + room
+        last = border(text, tokens.spans, end - overlap, end)
+        until = int(tokens.spans[last, 0])
+        yield Window(position, tokens, start, end, first, last, (character, until))
+        start, first, character = end - overlap, last, until
+    yield Window(position, tokens, start, n_tokens, first, n_tokens, (character, len(text)))
+
+
+def border(text: str, spans: NDArray[np.int32], start: int, end: int) -> int:
+    """The token from which on the next window counts: about the middle, where a word begins."""
+    middle = (start + end) // 2
+    for distance in range((end - start) // 4):
+        for token in (middle - distance, middle + distance):
+            at = int(spans[token, 0])
+            if text[at - 1 : at].isspace() or text[at : at + 1].isspace():
+                return token
+    return middle
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], prompt: str) -> Iterator[Tokens]:
+    """The tokens of each text, whatever its length.
+
+    Memory is 12 bytes a token that is kept, and `SECTION` characters in the tokenizer.
+    """
+    fast = tokenizer.backend_tokenizer
+    fast.no_truncation()
+    fast.no_padding()
+    # How many special tokens come before and after a text.
+    special = fast.encode("x").special_tokens_mask
+    around = special.index(0), special[::-1].index(0)
+    parts: list[Tokens] = []
+    for group in groups(texts):
+        encodings = fast.encode_batch(
+            [prompt + section if start == 0 else section for start, section, _ in group]
+        )
+        for (start, _, is_last), encoding in zip(group, encodings, strict=True):
+            parts.append(tokens_of(encoding, around, start, len(prompt) if start == 0 else 0))
+            if is_last:
+                yield joined(parts)
+                parts = []
+
+
+def tokens_of(encoding: Any, around: tuple[int, int], start: int, prompt: int) -> Tokens:
+    """Those of the section that begins at `start`, after a prompt of so many characters."""
+    ids = np.array(encoding.ids, dtype=np.int32)
+    spans = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
+    first, last = around[0], len(ids) - around[1]
+    first += int(np.count_nonzero(spans[first:last, 0] < prompt))
+    return Tokens(ids[:first], ids[last:], ids[first:last], spans[first:last] + (start - prompt))
+
+
+def joined(parts: Sequence[Tokens]) -> Tokens:
+    """One text's sections."""
+    if len(parts) == 1:
+        return parts[0]
+    return Tokens(
+        parts[0].before,
+        parts[0].after,
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.spans for part in parts]),
+    )
+
+
+def groups(texts: Sequence[str]) -> Iterator[list[tuple[int, str, bool]]]:
+    """Sections of texts that are tokenized at once: where each begins, and whether it is the last.
+
+    A text longer than `SECTION` is cut before white space, where no token is.
+    """
+    group: list[tuple[int, str, bool]] = []
+    characters = 0
+    for text in texts:
+        # A lone surrogate, which JSON may hold, is no text to a tokenizer.
+        valid = text.encode("utf-8", "replace").decode()
+        start = 0
+        while True:
+            end = section_end(valid, start)
+            group.append((start, valid[start:end], end == len(valid)))
+            characters += end - start
+            if characters >= SECTION:
+                yield group
+                group, characters = [], 0
+            if end == len(valid):
+                break
+            start = end
+    if group:
+        yield group
+
+
+def section_end(text: str, start: int) -> int:
+    """Where a section ends: before the last space it could have, or else at its full length."""
+    end = start + SECTION
+    if end >= len(text):
+        return len(text)
+    space = text.rfind(" ", start + 1, end)
+    return space if space > start else end
+
+
+def batches(
+    windows: Sequence[Window], *, max_tokens: int, budget: int, padding: int
+) -> Iterator[TokenBatch]:
+    """Windows sorted by length, at most `budget` padded tokens in a batch."""
+    lengths = [padded_length(window.length, max_tokens) for window in windows]
+    by_length = sorted(range(len(windows)), key=lambda i: windows[i].length)
+    for rows in within_budget(by_length, lengths, budget):
+        shape = (len(rows), lengths[rows[-1]])
+        batch = TokenBatch(
+            windows=[windows[row] for row in rows],
+            input_ids=torch.full(shape, padding),
+            attention=torch.zeros(shape, dtype=torch.int64),
+            counted=torch.zeros(shape, dtype=torch.bool),
+            spans=torch.zeros((*shape, 2), dtype=torch.int64),
+        )
+        for row, window in enumerate(batch.windows):
+            tokens = window.tokens
+            ids = [tokens.before, tokens.ids[window.start : window.end], tokens.after]
+            batch.input_ids[row, : window.length] = torch.from_numpy(np.concatenate(ids))
+            batch.attention[row, : window.length] = 1
+            shift = len(tokens.before) - window.start
+            counted = slice(window.first + shift, window.last + shift)
+            batch.counted[row, counted] = True
+            spans = tokens.spans[window.first : window.last]
+            batch.spans[row, counted] = torch.from_numpy(spans).long()
+        yield batch
+
+
+def within_budget(
+    order: Sequence[int], lengths: Sequence[int], budget: int
+) -> Iterator[Sequence[int]]:
+    """Cut `order` (ascending in length) so that rows x longest stays within `budget` tokens.
+
+    A text longer than the budget goes alone.
+    """
+    first = 0
+    for place, row in enumerate(order):
+        if place > first and lengths[row] * (place - first + 1) > budget:
+            yield order[first:place]
+            first = place
+    if first < len(order):
+        yield order[first:]
+
+
+def padded_length(tokens: int, most: int) -> int:
+    """The next multiple of 16, at most `most`: kernels are kept for each shape they have seen."""
+    return min(-(-tokens // 16) * 16, most)
