@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ class IndexMeta:
     lean: bool
     version: str
     """Of this package, when the index was made."""
+    hash_field: str | None = None
+    """Where the hash of the encoded text is; none in indices made before there was one."""
 
     @classmethod
     def of(cls, encoder: LatentEncoder, mapping: MappingConfig) -> IndexMeta:
@@ -59,6 +61,7 @@ class IndexMeta:
             analyzer=mapping.analyzer,
             lean=mapping.lean,
             version=version("latent-ingest"),
+            hash_field=mapping.hash_field,
         )
 
     @classmethod
@@ -84,12 +87,18 @@ class IndexMeta:
                 f"ingest into another with --index"
             )
         known = {field.name for field in fields(cls)}
-        if missing := known - stored.keys():
+        optional = {field.name for field in fields(cls) if field.default is not MISSING}
+        if missing := known - optional - stored.keys():
             raise MismatchError(
                 f"index {name}: its _meta.latent_ingest lacks {', '.join(sorted(missing))}; "
                 f"ingest into a new index"
             )
-        return cls(**{name: stored[name] for name in known})
+        return cls(**{name: stored[name] for name in known & stored.keys()})
+
+    @property
+    def own_fields(self) -> set[str]:
+        """Fields of a document that are written here, so that a corpus cannot have them."""
+        return {name for name in (self.latent_field, self.hash_field) if name}
 
     @property
     def mapping(self) -> MappingConfig:

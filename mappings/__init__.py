@@ -6,7 +6,16 @@ from latent_ingest.mappings.template import (
     LATENT_FIELD,
     WORDS_FIELD,
     MappingConfig,
+    hash_field,
     index_body,
 )
 
-__all__ = ["DEFAULT_B", "DEFAULT_K1", "LATENT_FIELD", "WORDS_FIELD", "MappingConfig", "index_body"]
+__all__ = [
+    "DEFAULT_B",
+    "DEFAULT_K1",
+    "LATENT_FIELD",
+    "WORDS_FIELD",
+    "MappingConfig",
+    "hash_field",
+    "index_body",
+]

@@ -35,12 +35,17 @@ class MappingConfig:
     its latents without a word."""
 
     def __post_init__(self) -> None:
-        taken = {self.latent_field, WORDS_FIELD} & set(self.text_fields)
+        taken = {self.latent_field, self.hash_field, WORDS_FIELD} & set(self.text_fields)
         if taken or self.latent_field == WORDS_FIELD:
             names = ", ".join(sorted(taken)) or self.latent_field
             raise ValueError(f"field {names!r} is used twice; the index needs it for itself")
         if self.scale <= 0:
             raise ValueError(f"scale {self.scale}: must be above 0")
+
+    @property
+    def hash_field(self) -> str:
+        """Where the hash of the encoded text goes."""
+        return hash_field(self.latent_field)
 
     @property
     def k1(self) -> float:
@@ -51,6 +56,11 @@ class MappingConfig:
     def b(self) -> float:
         """BM25's b of the latent field."""
         return DEFAULT_B
+
+
+def hash_field(latent_field: str) -> str:
+    """The field beside the latent field that tells whether its text has changed since."""
+    return f"{latent_field}_hash"
 
 
 def index_body(config: MappingConfig, meta: dict[str, Any]) -> dict[str, Any]:
@@ -67,8 +77,10 @@ def index_body(config: MappingConfig, meta: dict[str, Any]) -> dict[str, Any]:
     mappings = body["mappings"]
     properties = mappings["properties"]
     latent, words = properties.pop(LATENT_FIELD), properties.pop(WORDS_FIELD)
+    encoded = properties.pop(hash_field(LATENT_FIELD))
     properties.clear()
     properties[config.latent_field] = latent
+    properties[config.hash_field] = encoded
     properties[WORDS_FIELD] = words | {"analyzer": config.analyzer}
     for name in config.text_fields:
         properties[name] = {"type": "text", "analyzer": config.analyzer, "copy_to": WORDS_FIELD}

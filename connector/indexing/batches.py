@@ -95,12 +95,11 @@ class Batches:
         self._digest.update(line.content + b"\n")
         if not line.content.strip():
             return None
-        field = self._meta.latent_field
         document = parse_line(line, id_fields=self.id_fields, text_fields=self._meta.text_fields)
-        if isinstance(document, Document) and field in document.fields:
+        if isinstance(document, Document) and (taken := self._meta.own_fields & {*document.fields}):
             reason = (
-                f"field {field!r} is where latent terms go; rename it in the document, or ingest "
-                f"into a new index with --latent-field"
+                f"field {min(taken)!r} is where latent terms go; rename it in the document, or "
+                f"ingest into a new index with --latent-field"
             )
             return BadLine(line.number, reason, document)
         return document

@@ -68,11 +68,18 @@ class Unsent(Exception):
 
 
 def make_action(
-    document: Document, latent_field: str, latent_string: str, *, truncated: bool = False
+    document: Document,
+    latent_field: str,
+    latent_string: str,
+    *,
+    hash_field: str | None = None,
+    truncated: bool = False,
 ) -> Action:
-    """The bulk lines that index a document with its latent terms."""
+    """The bulk lines that index a document with its latent terms and the hash of its text."""
     header = {"index": {"_id": document.id}}
     source = {**document.fields, latent_field: latent_string}
+    if hash_field:
+        source[hash_field] = document.text_hash
     lines = f"{json.dumps(header)}\n{json.dumps(source, ensure_ascii=False)}\n"
     # A lone surrogate is valid JSON as an escape but no UTF-8.
     return Action(document, lines.encode("utf-8", "replace"), not latent_string, truncated)

@@ -234,6 +234,7 @@ class Ingest:
                             document,
                             self._meta.latent_field,
                             string,
+                            hash_field=self._meta.hash_field,
                             truncated=bool(vectors.truncated[row]),
                         )
                     )

@@ -23,7 +23,7 @@ from latent_ingest.connector import terms
 from latent_ingest.connector.client import EngineInfo
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.mappings import LATENT_FIELD, WORDS_FIELD
+from latent_ingest.mappings import LATENT_FIELD, WORDS_FIELD, hash_field
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -188,7 +188,7 @@ class QueryRewriter:
     def _frame(self, size: int) -> dict[str, Any]:
         return {
             "size": size,
-            "_source": {"excludes": [self.field]},
+            "_source": {"excludes": [self.field, hash_field(self.field)]},
             "track_total_hits": False,
         }
 

@@ -23,7 +23,7 @@ def test_latent_is_one_term_clause_for_each_latent(encoder: LatentEncoder) -> No
     expected = {f"f{i}": v**0.5 for i, v in zip(indices.tolist(), values.tolist(), strict=True)}
     assert terms_in(body["query"]["bool"]["should"], "lt") == pytest.approx(expected, abs=1e-4)
     assert body["size"] == 7
-    assert body["_source"] == {"excludes": ["lt"]}
+    assert body["_source"] == {"excludes": ["lt", "lt_hash"]}
     assert body["track_total_hits"] is False
 
 
