@@ -11,7 +11,7 @@ from opensearchpy.exceptions import NotFoundError
 
 from latent_ingest.connector.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
-from latent_ingest.mappings import MappingConfig
+from latent_ingest.mappings import WORDS_FIELD, MappingConfig
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -84,7 +84,8 @@ class IndexMeta:
         if not isinstance(stored, dict):
             raise MismatchError(
                 f"index {name} has no latent terms (no _meta.latent_ingest in its mapping); "
-                f"ingest into another with --index"
+                f"add them with 'latent-ingest enrich --index {name}', or ingest into another "
+                f"with --index"
             )
         known = {field.name for field in fields(cls)}
         optional = {field.name for field in fields(cls) if field.default is not MISSING}
@@ -99,6 +100,11 @@ class IndexMeta:
     def own_fields(self) -> set[str]:
         """Fields of a document that are written here, so that a corpus cannot have them."""
         return {name for name in (self.latent_field, self.hash_field) if name}
+
+    @property
+    def words_fields(self) -> list[str]:
+        """Where the words are: in the field for them, or in the index's own text fields."""
+        return [WORDS_FIELD] if self.analyzer else self.text_fields
 
     @property
     def mapping(self) -> MappingConfig:

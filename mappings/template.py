@@ -29,13 +29,15 @@ class MappingConfig:
     text_fields: tuple[str, ...] = ("title", "text")
     """Fields that are encoded, searchable by words too, each and together as `words`."""
     analyzer: str = "english"
-    """Of the words; any that the engine knows."""
+    """Of the words; any that the engine knows. Empty where words are searched in fields that the
+    index had before it got latent terms."""
     lean: bool = False
     """Leave latents out of `_source`: smaller, but the next partial update of a document deletes
     its latents without a word."""
 
     def __post_init__(self) -> None:
-        taken = {self.latent_field, self.hash_field, WORDS_FIELD} & set(self.text_fields)
+        own = {self.latent_field, self.hash_field} | ({WORDS_FIELD} if self.analyzer else set())
+        taken = own & set(self.text_fields)
         if taken or self.latent_field == WORDS_FIELD:
             names = ", ".join(sorted(taken)) or self.latent_field
             raise ValueError(f"field {names!r} is used twice; the index needs it for itself")

@@ -64,7 +64,7 @@ class QueryRewriter:
         encoder: LatentEncoder,
         *,
         field: str = LATENT_FIELD,
-        words_field: str = WORDS_FIELD,
+        words_fields: Sequence[str] = (WORDS_FIELD,),
         max_query_terms: int = 512,
         latent_boost: float = LATENT_BOOST,
     ) -> None:
@@ -73,7 +73,7 @@ class QueryRewriter:
         Args:
             encoder: the model the index was made with.
             field: where the latent terms are.
-            words_field: where the words are.
+            words_fields: where the words are.
             max_query_terms: latent terms in a request at most, the heaviest by `w * idf`.
             latent_boost: factor on latent scores in the hybrid form. On engines that keep BM25's
                 factor k1 + 1 use `hybrid_boost`.
@@ -84,7 +84,7 @@ class QueryRewriter:
         if not 1 <= max_query_terms <= ENGINE_CLAUSES:
             raise InputError(f"max_query_terms {max_query_terms}: must be 1 to {ENGINE_CLAUSES}")
         self.field = field
-        self.words_field = words_field
+        self.words_fields = list(words_fields)
         self.max_query_terms = max_query_terms
         self.latent_boost = latent_boost
         self._encoder = encoder
@@ -113,6 +113,7 @@ class QueryRewriter:
             )
         meta.check(encoder, index)
         settings.setdefault("latent_boost", hybrid_boost(EngineInfo.read(client), meta.k1))
+        settings.setdefault("words_fields", meta.words_fields)
         return cls(encoder, field=meta.latent_field, **settings)
 
     def terms(self, text: str) -> list[WeightedTerm]:
@@ -183,7 +184,11 @@ class QueryRewriter:
         }
 
     def _words(self, text: str) -> dict[str, Any]:
-        return {"match": {self.words_field: {"query": text}}}
+        if len(self.words_fields) > 1:
+            # A word counts as one, in whichever of the fields it stands.
+            search = {"query": text, "fields": self.words_fields, "type": "cross_fields"}
+            return {"multi_match": search}
+        return {"match": {self.words_fields[0]: {"query": text}}}
 
     def _frame(self, size: int) -> dict[str, Any]:
         return {

@@ -53,7 +53,7 @@ def test_the_heaviest_terms_by_weight_and_idf_stay(encoder: LatentEncoder) -> No
 
 
 def test_hybrid_is_words_and_latents_in_one_bool(encoder: LatentEncoder) -> None:
-    rewriter = QueryRewriter(encoder, latent_boost=0.2, words_field="w")
+    rewriter = QueryRewriter(encoder, latent_boost=0.2, words_fields=["w"])
     words, latent = rewriter.rewrite(QUESTION)["query"]["bool"]["should"]
     assert words == {"match": {"w": {"query": QUESTION}}}
     assert latent["bool"]["boost"] == 0.2

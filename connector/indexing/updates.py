@@ -1,0 +1,137 @@
+"""Latent terms for documents that are in the index already → partial updates → one ending each.
+
+An update holds only against the state of the document that was read: what somebody else has
+written since is never overwritten.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import OpenSearchException, TransportError
+
+from latent_ingest.connector.client import in_words, reason_in, url_of
+from latent_ingest.connector.indexing import bulk
+from latent_ingest.connector.indexing.retries import retrying
+from latent_ingest.connector.indexing.scan import Stored
+
+Ending = Literal["encoded", "conflict", "deleted", "failed", "left"]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Latent terms ready to be sent."""
+
+    stored: Stored
+    body: bytes
+    """Its two lines of a bulk request."""
+    truncated: bool
+    """Whether its text is longer than the backbone's window."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateOutcome:
+    """How an update ended."""
+
+    stored: Stored
+    ending: Ending
+    """"conflict": the document has changed since it was read; "deleted": it is gone; "left": the
+    engine takes nothing more."""
+    reason: str | None = None
+    """Of the last two."""
+
+
+def make_update(stored: Stored, fields: dict[str, str], *, truncated: bool) -> Update:
+    """The bulk lines that set fields of a document unless it has changed since it was read."""
+    target: dict[str, Any] = {
+        "_id": stored.id,
+        "if_seq_no": stored.seq_no,
+        "if_primary_term": stored.primary_term,
+    }
+    if stored.routing is not None:
+        target["routing"] = stored.routing
+    lines = f"{json.dumps({'update': target})}\n{json.dumps({'doc': fields})}\n"
+    return Update(stored, lines.encode(), truncated)
+
+
+def update_requests(updates: Sequence[Update]) -> Iterator[list[Update]]:
+    """Cut updates into requests by count and bytes."""
+    request: list[Update] = []
+    size = 0
+    for update in updates:
+        full = len(request) >= bulk.MAX_DOCUMENTS or size + len(update.body) > bulk.MAX_BYTES
+        if request and full:
+            yield request
+            request, size = [], 0
+        request.append(update)
+        size += len(update.body)
+    if request:
+        yield request
+
+
+def send_updates(
+    client: OpenSearch, index: str, updates: Sequence[Update]
+) -> Iterator[UpdateOutcome]:
+    """Send one request, with the retries of `bulk.send`; exactly one outcome an update.
+
+    A request whose answer was lost is sent again: what it had changed comes back as a conflict.
+    """
+    outcomes: list[UpdateOutcome] = []
+    pending = list(updates)
+    try:
+        for attempt in retrying():
+            with attempt:
+                pending = send_once(client, index, pending, outcomes)
+                if pending:
+                    raise bulk.Busy
+    except bulk.Busy:
+        reason = f"still too busy after {bulk.ATTEMPTS} attempts"
+        outcomes += [UpdateOutcome(update.stored, "left", reason) for update in pending]
+    except OpenSearchException as error:
+        if isinstance(error, TransportError) and error.status_code == 413:
+            yield from outcomes
+            yield from send_halves(client, index, pending)
+            return
+        reason = str(in_words(error, url_of(client)))
+        outcomes += [UpdateOutcome(update.stored, "left", reason) for update in pending]
+    yield from outcomes
+
+
+def send_halves(
+    client: OpenSearch, index: str, updates: Sequence[Update]
+) -> Iterator[UpdateOutcome]:
+    """Send a request that was too large as two; a single update fails."""
+    if len(updates) == 1:
+        size = len(updates[0].body)
+        reason = f"too large for the engine: {size:,} bytes (http.max_content_length)"
+        yield UpdateOutcome(updates[0].stored, "failed", reason)
+        return
+    middle = len(updates) // 2
+    yield from send_updates(client, index, updates[:middle])
+    yield from send_updates(client, index, updates[middle:])
+
+
+def send_once(
+    client: OpenSearch, index: str, updates: Sequence[Update], outcomes: list[UpdateOutcome]
+) -> list[Update]:
+    """One request; adds what ended to `outcomes`, returns what was turned away for now."""
+    answer = client.bulk(body=b"".join(update.body for update in updates), index=index)
+    turned_away: list[Update] = []
+    for update, item in zip(updates, answer["items"], strict=True):
+        result = item["update"]
+        error = result.get("error", {})
+        if result["status"] in bulk.PASSING:
+            turned_away.append(update)
+        elif result["status"] == 409:
+            outcomes.append(UpdateOutcome(update.stored, "conflict"))
+        elif error.get("type") == "document_missing_exception":
+            outcomes.append(UpdateOutcome(update.stored, "deleted"))
+        elif error:
+            outcomes.append(UpdateOutcome(update.stored, "failed", reason_in(error)))
+        else:
+            outcomes.append(UpdateOutcome(update.stored, "encoded"))
+    return turned_away
