@@ -96,7 +96,11 @@ def point_in_time(
         )
         point = made["pit_id"]
         try:
-            body = {**search_body(meta), "pit": {"id": point, "keep_alive": KEEP_ALIVE}}
+            body = {
+                **search_body(meta),
+                "pit": {"id": point, "keep_alive": KEEP_ALIVE},
+                "track_total_hits": False,
+            }
             while True:
                 answer = twice(
                     client.search, body=body, params={"allow_partial_search_results": "false"}
@@ -146,7 +150,6 @@ def search_body(meta: IndexMeta) -> dict[str, Any]:
         "query": {"bool": {"filter": [{"match_all": {}}], "should": [has_latents]}},
         "_source": {"includes": source_fields(meta)},
         "seq_no_primary_term": True,
-        "track_total_hits": False,
     }
 
 

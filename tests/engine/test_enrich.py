@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,23 @@ from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
 from latent_ingest.connector.indexing.existing import ExistingIndex, plan, prepare
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.mappings import MappingConfig, index_body
+
+# The command, in requests of three documents, and killed before the fifth.
+KILLED = """
+import os, signal
+from opensearchpy import OpenSearch
+from latent_ingest.connector.indexing import bulk
+bulk.MAX_DOCUMENTS = 3
+send, calls = OpenSearch.bulk, []
+def bulk_or_die(*arguments, **options):
+    calls.append(1)
+    if len(calls) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return send(*arguments, **options)
+OpenSearch.bulk = bulk_or_die
+from latent_ingest.cli.main import cli
+cli()
+"""
 
 TEXT = {"type": "text", "analyzer": "english"}
 MAPPING: dict[str, Any] = {
@@ -361,7 +381,9 @@ def test_elasticsearch_is_read_by_scrolling(
     with pytest.raises(InputError, match="this engine needs --spelling repeat"):
         run(name, {**FIELDS, "spelling": "delimited"}, on=elasticsearch)
     assert ExistingIndex.read(elasticsearch, name).open
-    assert counts(run(name, on=elasticsearch)) == (40, 0, 40, 0, 0)
+    report = run(name, on=elasticsearch)
+    assert report.stopped is None
+    assert counts(report) == (40, 0, 40, 0, 0)
     assert all_done(elasticsearch, name, encoder)
     assert counts(run(name, on=elasticsearch)) == (40, 40, 0, 0, 0)
 
@@ -578,6 +600,22 @@ def test_the_command_asks_before_it_closes_an_index(
     assert (report["read"], report["up_to_date"], report["encoded"]) == (40, 40, 0)
     shown = CliRunner().invoke(cli, ["runs"]).stdout
     assert f"index:{index} → {index}: done" in shown
+
+
+def test_a_command_that_was_killed_is_gone_on_with_by_the_same(
+    command: Command, client: OpenSearch, index: str, encoder: LatentEncoder
+) -> None:
+    arguments = ["--text-fields", "title,body", "--yes"]
+    whole = [sys.executable, "-c", KILLED, "enrich", "--index", index, *arguments]
+    killed = subprocess.run(whole, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    shown = CliRunner().invoke(cli, ["runs"]).stdout
+    assert f"index:{index} → {index}: interrupted" in shown
+    assert f"go on with: latent-ingest enrich --index {index}" in shown
+    done = command(*arguments)
+    assert done.exit_code == 0, done.output
+    assert "40 documents read = 12 up to date already + 28 encoded" in done.stdout
+    assert all_done(client, index, encoder)
 
 
 def test_the_command_refuses_in_one_line(command: Command) -> None:
