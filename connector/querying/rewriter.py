@@ -41,6 +41,11 @@ LATENT_BOOST = 0.15
 # BM25's k1 of word fields, in every engine unless set otherwise.
 WORDS_K1 = 1.2
 
+# Of words in several fields: the best field's score, and half of the others'. nDCG@10 of the words
+# alone, in title and text, on the same judgements: .694 and .296; by cross_fields .689 and .283; in
+# one field for both .699 and .289.
+TIE_BREAKER = 0.5
+
 # Of the terms of a two-phase query, those with the largest `w * idf`: 32 heads and a window of
 # 200 keep 97 to 99 % of the top 10 at a twentieth of the postings.
 HEAD_TERMS = 32
@@ -185,8 +190,7 @@ class QueryRewriter:
 
     def _words(self, text: str) -> dict[str, Any]:
         if len(self.words_fields) > 1:
-            # A word counts as one, in whichever of the fields it stands.
-            search = {"query": text, "fields": self.words_fields, "type": "cross_fields"}
+            search = {"query": text, "fields": self.words_fields, "tie_breaker": TIE_BREAKER}
             return {"multi_match": search}
         return {"match": {self.words_fields[0]: {"query": text}}}
 

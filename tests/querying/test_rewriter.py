@@ -60,6 +60,14 @@ def test_hybrid_is_words_and_latents_in_one_bool(encoder: LatentEncoder) -> None
     assert latent["bool"]["should"]
 
 
+def test_words_are_searched_in_all_of_their_fields(encoder: LatentEncoder) -> None:
+    rewriter = QueryRewriter(encoder, words_fields=["title", "body"])
+    words, _ = rewriter.rewrite(QUESTION)["query"]["bool"]["should"]
+    assert words["multi_match"]["query"] == QUESTION
+    assert words["multi_match"]["fields"] == ["title", "body"]
+    assert rewriter.words_only(QUESTION)["query"] == words
+
+
 @pytest.mark.parametrize("form", ["latent", "two_phase", "hybrid"])
 def test_filters_are_passed_through_and_do_not_score(encoder: LatentEncoder, form: str) -> None:
     rewriter = QueryRewriter(encoder)
