@@ -173,6 +173,8 @@ def summary(report: EnrichReport, index: str) -> str:
     if report.truncated:
         texts = number_of(report.truncated, "text")
         lines.append(f"{texts} longer than the backbone's window, cut there")
+    if report.empty:
+        lines.append(f"{documents(report.empty)} without text, so without latents")
     if report.failures_file:
         lines.append(f"failures: {report.failures_file}")
     if report.stopped:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,8 @@ class EnrichReport:
     """Documents in the hands of the run when it was stopped."""
     conflicts: int = 0
     """Times that a document had changed after it was read, and was encoded again."""
+    empty: int = 0
+    """Encoded documents whose text gives no latents."""
     truncated: int = 0
     """Encoded documents longer than the backbone's window."""
     tokens: int = 0
@@ -263,7 +265,6 @@ class Enrich:
 
     def _encoded(self, batch: Batch) -> Batch:
         meta = self._meta
-        assert meta.hash_field is not None
         vectors = self._encoder.encode(batch.texts, allow_nan=True)
         tf = terms.counts(vectors.values, meta.scale)
         for row, (stored, text) in enumerate(zip(batch.stale, batch.texts, strict=True)):
@@ -273,9 +274,8 @@ class Enrich:
                 continue
             span = slice(vectors.offsets[row], vectors.offsets[row + 1])
             string = terms.write(vectors.indices[span], tf[span], meta.spelling)
-            fields = {meta.latent_field: string, meta.hash_field: text_hash(text)}
             truncated = bool(vectors.truncated[row])
-            batch.updates.append(make_update(stored, fields, truncated=truncated))
+            batch.updates.append(make_update(stored, meta, string, text, truncated=truncated))
         batch.tokens = int(vectors.n_tokens.sum())
         return batch
 
@@ -288,9 +288,8 @@ class Enrich:
         for request in update_requests(batch.updates):
             if report.stopped or self._stop.is_set():
                 break
-            truncated = {update.stored.id for update in request if update.truncated}
             for outcome in send_updates(self._client, self._index, request):
-                self._count(outcome, truncated)
+                self._count(outcome)
             if report.failed > max(MAX_FAILED, report.read // 100):
                 report.stopped = (
                     f"{report.failed:,} documents failed; {self._failures.path} says why"
@@ -300,18 +299,19 @@ class Enrich:
             report.stopped = report.stopped or "interrupted"
         self._progress()
 
-    def _count(self, outcome: UpdateOutcome, truncated: set[str]) -> None:
-        report = self.report
+    def _count(self, outcome: UpdateOutcome) -> None:
+        report, update = self.report, outcome.update
         if outcome.ending == "encoded":
             report.encoded += 1
-            report.truncated += outcome.stored.id in truncated
+            report.empty += update.empty
+            report.truncated += update.truncated
         elif outcome.ending == "conflict":
             report.conflicts += 1
-            self._conflicts.append(outcome.stored)
+            self._conflicts.append(replace(update.stored, source={}))  # it is read again
         elif outcome.ending == "deleted":
             report.deleted += 1
         elif outcome.ending == "failed":
-            self._fail(outcome.stored, f"rejected: {outcome.reason}")
+            self._fail(update.stored, f"rejected: {outcome.reason}")
         else:
             report.stopped = report.stopped or outcome.reason
 

@@ -15,6 +15,8 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException, TransportError
 
 from latent_ingest.connector.client import in_words, reason_in, url_of
+from latent_ingest.connector.corpus import text_hash
+from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing import bulk
 from latent_ingest.connector.indexing.retries import retrying
 from latent_ingest.connector.indexing.scan import Stored
@@ -29,6 +31,8 @@ class Update:
     stored: Stored
     body: bytes
     """Its two lines of a bulk request."""
+    empty: bool
+    """Whether its text gives no latents."""
     truncated: bool
     """Whether its text is longer than the backbone's window."""
 
@@ -37,7 +41,7 @@ class Update:
 class UpdateOutcome:
     """How an update ended."""
 
-    stored: Stored
+    update: Update
     ending: Ending
     """"conflict": the document has changed since it was read; "deleted": it is gone; "left": the
     engine takes nothing more."""
@@ -45,8 +49,10 @@ class UpdateOutcome:
     """Of the last two."""
 
 
-def make_update(stored: Stored, fields: dict[str, str], *, truncated: bool) -> Update:
-    """The bulk lines that set fields of a document unless it has changed since it was read."""
+def make_update(
+    stored: Stored, meta: IndexMeta, latent_string: str, text: str, *, truncated: bool
+) -> Update:
+    """The bulk lines that give a document its latent terms unless it changed since it was read."""
     target: dict[str, Any] = {
         "_id": stored.id,
         "if_seq_no": stored.seq_no,
@@ -54,8 +60,10 @@ def make_update(stored: Stored, fields: dict[str, str], *, truncated: bool) -> U
     }
     if stored.routing is not None:
         target["routing"] = stored.routing
-    lines = f"{json.dumps({'update': target})}\n{json.dumps({'doc': fields})}\n"
-    return Update(stored, lines.encode(), truncated)
+    assert meta.hash_field is not None
+    doc = {meta.latent_field: latent_string, meta.hash_field: text_hash(text)}
+    lines = f"{json.dumps({'update': target})}\n{json.dumps({'doc': doc})}\n"
+    return Update(stored, lines.encode(), not latent_string, truncated)
 
 
 def update_requests(updates: Sequence[Update]) -> Iterator[list[Update]]:
@@ -90,14 +98,14 @@ def send_updates(
                     raise bulk.Busy
     except bulk.Busy:
         reason = f"still too busy after {bulk.ATTEMPTS} attempts"
-        outcomes += [UpdateOutcome(update.stored, "left", reason) for update in pending]
+        outcomes += [UpdateOutcome(update, "left", reason) for update in pending]
     except OpenSearchException as error:
         if isinstance(error, TransportError) and error.status_code == 413:
             yield from outcomes
             yield from send_halves(client, index, pending)
             return
         reason = str(in_words(error, url_of(client)))
-        outcomes += [UpdateOutcome(update.stored, "left", reason) for update in pending]
+        outcomes += [UpdateOutcome(update, "left", reason) for update in pending]
     yield from outcomes
 
 
@@ -108,7 +116,7 @@ def send_halves(
     if len(updates) == 1:
         size = len(updates[0].body)
         reason = f"too large for the engine: {size:,} bytes (http.max_content_length)"
-        yield UpdateOutcome(updates[0].stored, "failed", reason)
+        yield UpdateOutcome(updates[0], "failed", reason)
         return
     middle = len(updates) // 2
     yield from send_updates(client, index, updates[:middle])
@@ -127,11 +135,11 @@ def send_once(
         if result["status"] in bulk.PASSING:
             turned_away.append(update)
         elif result["status"] == 409:
-            outcomes.append(UpdateOutcome(update.stored, "conflict"))
+            outcomes.append(UpdateOutcome(update, "conflict"))
         elif error.get("type") == "document_missing_exception":
-            outcomes.append(UpdateOutcome(update.stored, "deleted"))
+            outcomes.append(UpdateOutcome(update, "deleted"))
         elif error:
-            outcomes.append(UpdateOutcome(update.stored, "failed", reason_in(error)))
+            outcomes.append(UpdateOutcome(update, "failed", reason_in(error)))
         else:
-            outcomes.append(UpdateOutcome(update.stored, "encoded"))
+            outcomes.append(UpdateOutcome(update, "encoded"))
     return turned_away

@@ -353,6 +353,22 @@ def test_failures_that_pass_are_tried_again(
 
 
 @pytest.mark.usefixtures("small")
+def test_too_many_failures_end_the_run_early(
+    run: Run, client: OpenSearch, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrich, "MAX_FAILED", 2)
+
+    def forbid(call: int) -> None:
+        if call == 2:
+            client.indices.put_settings(index=index, body={"index.blocks.write": True})
+
+    report = run(on=Between(client, forbid))
+    assert (report.encoded, report.failed) == (3, 3)
+    assert report.left == report.read - 6
+    assert "3 documents failed" in (report.stopped or "")
+
+
+@pytest.mark.usefixtures("small")
 def test_an_index_deleted_under_our_feet_ends_the_run(
     run: Run, client: OpenSearch, index: str
 ) -> None:
@@ -452,7 +468,9 @@ def test_texts_in_arrays_objects_numbers_and_none_at_all(
     make(client, name, [{"_id": key, **fields} for key, (fields, _) in rows.items()])
     client.index(index=name, id="routed", routing="r", body={"title": "t"}, refresh=True)
     wanted = {"text_fields": ("title", "more.summary")}
-    assert counts(run(name, wanted)) == (8, 0, 8, 0, 0)
+    report = run(name, wanted)
+    assert counts(report) == (8, 0, 8, 0, 0)
+    assert report.empty == 2
     after = sources(client, name)
     for key, (fields, text) in rows.items():
         assert after[key].pop("latent_hash") == text_hash(text), key
