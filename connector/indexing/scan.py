@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import OpenSearchException
+from opensearchpy.exceptions import NotFoundError, OpenSearchException
 
-from latent_ingest.connector.client import EngineInfo, engine_errors
+from latent_ingest.connector.client import EngineInfo, engine_errors, reason_of, url_of
+from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing.pipeline import prefetch
 from latent_ingest.connector.indexing.retries import retrying
@@ -90,7 +91,7 @@ def point_in_time(
     twice = retrying()
     # One shard alone: there `_doc` is a total order.
     place = {"keep_alive": KEEP_ALIVE, "preference": f"_shards:{shard}"}
-    with engine_errors(client):
+    with scan_errors(client, index):
         made = twice(
             client.create_pit, index=index, params={**place, "allow_partial_pit_creation": "false"}
         )
@@ -120,7 +121,7 @@ def scroll(client: OpenSearch, index: str, meta: IndexMeta, shard: int) -> Gener
 
     A request that breaks ends it: sent again, it would skip a page.
     """
-    with engine_errors(client):
+    with scan_errors(client, index):
         answer = client.search(
             index=index,
             body=search_body(meta),
@@ -139,6 +140,18 @@ def scroll(client: OpenSearch, index: str, meta: IndexMeta, shard: int) -> Gener
         finally:
             with suppress(OpenSearchException):
                 client.clear_scroll(body={"scroll_id": [answer["_scroll_id"]]})
+
+
+@contextmanager
+def scan_errors(client: OpenSearch, index: str) -> Iterator[None]:
+    """Turn the client's exceptions into one EngineError; the engine forgets places, and indices."""
+    with engine_errors(client):
+        try:
+            yield
+        except NotFoundError as error:
+            raise EngineError(
+                f"{url_of(client)} has lost our place in index {index}: {reason_of(error)}"
+            ) from error
 
 
 def search_body(meta: IndexMeta) -> dict[str, Any]:

@@ -369,6 +369,29 @@ def test_too_many_failures_end_the_run_early(
 
 
 @pytest.mark.usefixtures("small")
+def test_an_engine_that_forgets_where_we_are_ends_the_run(
+    run: Run, client: OpenSearch, index: str, encoder: LatentEncoder
+) -> None:
+    class Forgetting(Between):
+        def search(self, **options: Any) -> Any:
+            self._happen(0)
+            return self._client.search(**options)
+
+    searches: list[int] = []
+
+    def forget(_call: int) -> None:
+        searches.append(1)
+        if len(searches) == 4:
+            client.delete_all_pits()
+
+    report = run(on=Forgetting(client, forget))
+    assert f"has lost our place in index {index}" in (report.stopped or "")
+    assert not report.ok
+    assert run().ok
+    assert all_done(client, index, encoder)
+
+
+@pytest.mark.usefixtures("small")
 def test_an_index_deleted_under_our_feet_ends_the_run(
     run: Run, client: OpenSearch, index: str
 ) -> None:
