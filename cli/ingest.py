@@ -12,10 +12,10 @@ import click
 
 from latent_ingest.cli.options import (
     INTERRUPTED,
-    Duration,
     comma_list,
     compute_options,
     connection_options,
+    give_up_option,
     index_option,
     journal_option,
     load_encoder,
@@ -107,13 +107,7 @@ Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage or input,
     show_default=True,
     help="Requests at once, at most; fewer while the engine is too busy.",
 )
-@click.option(
-    "--give-up-after",
-    type=Duration(),
-    default="10m",
-    show_default=True,
-    help="End when the engine refuses or is away for so long (90s, 10m, 2h).",
-)
+@give_up_option
 @click.option("--restart", is_flag=True, help="From the beginning, not where a run was cut.")
 @journal_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one object.")

@@ -17,6 +17,7 @@ from latent_ingest.connector.errors import InputError, LatentIngestError
 COMMANDS = {
     "ingest": "Encode a corpus file into latent terms and index it (the default command).",
     "verify": "Compare a corpus file with an index, line by line.",
+    "enrich": "Add latent terms to an index that is there already, or bring them up to date.",
     "runs": "List the runs of ingest: how far, how they ended, how to go on.",
     "search": "Search an index in plain words.",
     "rewrite": "Print the request body that a query becomes.",

@@ -161,6 +161,14 @@ journal_option = click.option(
     help="File that notes what is done.  [default: in the user's state folder]",
 )
 
+give_up_option = click.option(
+    "--give-up-after",
+    type=Duration(),
+    default="10m",
+    show_default=True,
+    help="End when the engine refuses or is away for so long (90s, 10m, 2h).",
+)
+
 form_option = click.option(
     "--form",
     type=click.Choice(["hybrid", "latent", "two_phase"]),

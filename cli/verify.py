@@ -33,10 +33,11 @@ Exit status: 0 the index is exactly the file, 1 it is not, 2 wrong usage or inpu
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one object.")
 def verify(file: str, index: str, connection: Connection, id_field: str, as_json: bool) -> None:
-    """Compare every line of FILE with the index: missing, extra, different.
+    """Compare every line of FILE with the index: missing, extra, different, stale.
 
-    Fields are compared one by one; latent terms have to be there, and are not computed again. In
-    an index of chunks, the chunks of a document have to be all there and to cover its text.
+    Fields are compared one by one; latent terms have to be there, and are not computed again. Those
+    of a text that changed in the index after it was encoded are stale. In an index of chunks, the
+    chunks of a document have to be all there and to cover its text.
     """
     client = connection.open()
     meta = IndexMeta.read(client, index)
@@ -58,7 +59,12 @@ def summary(report: VerifyReport, file: str, index: str) -> str:
     """Counts that add up to the lines, and the first differences of each kind."""
     verdict = "is exactly" if report.ok else "is not"
     lines = [f"index {index} {verdict} {file}"]
-    kinds = {"failed": report.failed, "missing": report.missing, "different": report.different}
+    kinds = {
+        "failed": report.failed,
+        "missing": report.missing,
+        "different": report.different,
+        "stale": report.stale,
+    }
     parts = {
         "same": report.same,
         "replaced by a later line with the same id": report.replaced,

@@ -59,6 +59,11 @@ class Document:
     fields: dict[str, Any]
     """The line's object, without `_id`, which the engine does not take inside a document."""
 
+    @property
+    def text_hash(self) -> str:
+        """See the function of that name."""
+        return text_hash(self.text)
+
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
@@ -213,6 +218,11 @@ def text_of(fields: dict[str, Any], text_fields: Sequence[str]) -> str | BadLine
             0, f"no text field: no {wanted} (fields: {has:.120}); use --text-fields", b""
         )
     return " ".join(part for part in parts if part)
+
+
+def text_hash(text: str) -> str:
+    """16 characters that tell, in an index, whether a text is still the one that was encoded."""
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def generated_id(fields: dict[str, Any]) -> str:

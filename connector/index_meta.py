@@ -11,7 +11,7 @@ from opensearchpy.exceptions import NotFoundError
 
 from latent_ingest.connector.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
-from latent_ingest.mappings import MappingConfig
+from latent_ingest.mappings import WORDS_FIELD, MappingConfig
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -41,6 +41,10 @@ class IndexMeta:
     """Of this package, when the index was made."""
     long: str = "truncate"
     """What becomes of documents longer than the window; indices that do not say it cut them."""
+    runs: int = 0
+    """Ingests so far; see `number_run`."""
+    hash_field: str | None = None
+    """Where the hash of the encoded text is; none in indices made before there was one."""
 
     @classmethod
     def of(cls, encoder: LatentEncoder, mapping: MappingConfig) -> IndexMeta:
@@ -62,6 +66,7 @@ class IndexMeta:
             lean=mapping.lean,
             version=version("latent-ingest"),
             long=mapping.long,
+            hash_field=mapping.hash_field,
         )
 
     @classmethod
@@ -84,7 +89,8 @@ class IndexMeta:
         if not isinstance(stored, dict):
             raise MismatchError(
                 f"index {name} has no latent terms (no _meta.latent_ingest in its mapping); "
-                f"ingest into another with --index"
+                f"add them with 'latent-ingest enrich --index {name}', or ingest into another "
+                f"with --index"
             )
         required = {field.name for field in fields(cls) if field.default is MISSING}
         if missing := required - stored.keys():
@@ -94,6 +100,16 @@ class IndexMeta:
             )
         known = {field.name for field in fields(cls)}
         return cls(**{name: stored[name] for name in known & stored.keys()})
+
+    @property
+    def own_fields(self) -> set[str]:
+        """Fields of a document that are written here, so that a corpus cannot have them."""
+        return {name for name in (self.latent_field, self.hash_field) if name}
+
+    @property
+    def words_fields(self) -> list[str]:
+        """Where the words are: in the field for them, or in the index's own text fields."""
+        return [WORDS_FIELD] if self.analyzer else self.text_fields
 
     @property
     def mapping(self) -> MappingConfig:

@@ -8,6 +8,7 @@ from latent_ingest.mappings.template import (
     PARENT_FIELD,
     WORDS_FIELD,
     MappingConfig,
+    hash_field,
     index_body,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "PARENT_FIELD",
     "WORDS_FIELD",
     "MappingConfig",
+    "hash_field",
     "index_body",
 ]

@@ -42,7 +42,8 @@ class MappingConfig:
     text_fields: tuple[str, ...] = ("title", "text")
     """Fields that are encoded, searchable by words too, each and together as `words`."""
     analyzer: str = "english"
-    """Of the words; any that the engine knows."""
+    """Of the words; any that the engine knows. Empty where words are searched in fields that the
+    index had before it got latent terms."""
     lean: bool = False
     """Leave latents out of `_source`: smaller, but the next partial update of a document deletes
     its latents without a word."""
@@ -53,7 +54,9 @@ class MappingConfig:
     def __post_init__(self) -> None:
         if self.long not in LONG:
             raise ValueError(f"long {self.long!r}: use one of {', '.join(LONG)}")
-        own = {self.latent_field, WORDS_FIELD, *self.chunk_fields}
+        own = {self.latent_field, self.hash_field, *self.chunk_fields}
+        if self.analyzer:
+            own.add(WORDS_FIELD)
         taken = own & set(self.text_fields)
         if taken or self.latent_field in (WORDS_FIELD, *self.chunk_fields):
             names = ", ".join(sorted(taken)) or self.latent_field
@@ -67,6 +70,11 @@ class MappingConfig:
         return CHUNK_FIELDS if self.long == "chunks" else {}
 
     @property
+    def hash_field(self) -> str:
+        """Where the hash of the encoded text goes."""
+        return hash_field(self.latent_field)
+
+    @property
     def k1(self) -> float:
         """BM25's k1 of the latent field: scaling counts and k1 alike changes no ranking."""
         return DEFAULT_K1 * self.scale
@@ -75,6 +83,11 @@ class MappingConfig:
     def b(self) -> float:
         """BM25's b of the latent field."""
         return DEFAULT_B
+
+
+def hash_field(latent_field: str) -> str:
+    """The field beside the latent field that tells whether its text has changed since."""
+    return f"{latent_field}_hash"
 
 
 def index_body(config: MappingConfig, meta: dict[str, Any]) -> dict[str, Any]:
@@ -91,8 +104,10 @@ def index_body(config: MappingConfig, meta: dict[str, Any]) -> dict[str, Any]:
     mappings = body["mappings"]
     properties = mappings["properties"]
     latent, words = properties.pop(LATENT_FIELD), properties.pop(WORDS_FIELD)
+    encoded = properties.pop(hash_field(LATENT_FIELD))
     properties.clear()
     properties[config.latent_field] = latent
+    properties[config.hash_field] = encoded
     properties[WORDS_FIELD] = words | {"analyzer": config.analyzer}
     for name in config.text_fields:
         properties[name] = {"type": "text", "analyzer": config.analyzer, "copy_to": WORDS_FIELD}

@@ -25,7 +25,7 @@ def test_every_setting_reaches_the_body() -> None:
     body = index_body(config, {})
     properties = body["mappings"]["properties"]
     assert body["settings"]["index"]["similarity"]["latent_bm25"]["k1"] == 8.0
-    assert set(properties) == {"lt", "words", "body"}
+    assert set(properties) == {"lt", "lt_hash", "words", "body"}
     assert properties["lt"]["similarity"] == "latent_bm25"
     assert properties["body"] == {"type": "text", "analyzer": "german", "copy_to": "words"}
     assert properties["words"]["analyzer"] == "german"
@@ -38,6 +38,7 @@ def test_every_setting_reaches_the_body() -> None:
         {"latent_field": "text"},
         {"latent_field": "words"},
         {"text_fields": ("words",)},
+        {"text_fields": ("latent_hash",)},
         {"scale": 0.0},
         {"scale": -1.0},
     ],

@@ -52,6 +52,7 @@ def make_action(
     latent_field: str,
     latent_string: str,
     *,
+    hash_field: str | None = None,
     truncated: bool = False,
     pooled: bool = False,
 ) -> Action:
@@ -62,11 +63,14 @@ def make_action(
         run: number of the run; higher ones overwrite lower ones.
         latent_field: where latent terms go.
         latent_string: its latent terms.
+        hash_field: where the hash of its text goes; none for an index without.
         truncated: whether its text was cut at the backbone's window.
         pooled: whether it was encoded in several windows.
     """
     version = version_of(document, run)
     source = {**document.fields, latent_field: latent_string}
+    if hash_field:
+        source[hash_field] = document.text_hash
     lines = bulk_lines(document.id, version, source)
     return Action(document, version, lines, not latent_string, truncated, pooled)
 
@@ -114,7 +118,7 @@ class ActionMaker:
             vectors = self._encoder.encode(texts, allow_nan=True, long=self._meta.long)
             first = list(range(len(texts) + 1))
             make = partial(self._whole, vectors, run)
-        strings = self._strings(vectors)
+        strings = term_strings(vectors, self._meta)
         for document, start, end in zip(batch.documents, first, first[1:], strict=False):
             if vectors.finite[start:end].all():
                 batch.actions.append(make(document, start, strings[start:end]))
@@ -125,14 +129,6 @@ class ActionMaker:
         batch.documents = [d for d in batch.documents if d.line in kept]
         batch.tokens = int(vectors.n_tokens.sum())
 
-    def _strings(self, vectors: LatentVectors) -> list[str]:
-        """The terms of each row."""
-        tf = terms.counts(vectors.values, self._meta.scale)
-        return [
-            terms.write(vectors.indices[start:end], tf[start:end], self._meta.spelling)
-            for start, end in zip(vectors.offsets, vectors.offsets[1:], strict=False)
-        ]
-
     def _whole(
         self, vectors: LatentVectors, run: int, document: Document, row: int, strings: list[str]
     ) -> Action:
@@ -141,6 +137,7 @@ class ActionMaker:
             run,
             self._meta.latent_field,
             strings[0],
+            hash_field=self._meta.hash_field,
             truncated=bool(vectors.truncated[row]),
             pooled=bool(vectors.n_windows[row] > 1),
         )
@@ -156,3 +153,12 @@ class ActionMaker:
             source = {**fields, self._meta.latent_field: string}
             lines.append(bulk_lines(chunk_id(document.id, number), version, source))
         return Action(document, version, b"".join(lines), not any(strings), False, items=len(lines))
+
+
+def term_strings(vectors: LatentVectors, meta: IndexMeta) -> list[str]:
+    """The latent terms of each row, as the index spells them."""
+    tf = terms.counts(vectors.values, meta.scale)
+    return [
+        terms.write(vectors.indices[start:end], tf[start:end], meta.spelling)
+        for start, end in zip(vectors.offsets, vectors.offsets[1:], strict=False)
+    ]

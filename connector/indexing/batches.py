@@ -110,11 +110,10 @@ class Batches:
         most = MAX_ID_BYTES - (CHUNK_ID_BYTES if self._meta.long == "chunks" else 0)
         if (size := len(document.id.encode("utf-8", "replace"))) > most:
             return f"the id is {size} bytes long, the engine takes {most}; give a shorter one"
-        field = self._meta.latent_field
-        if field in document.fields:
+        if taken := self._meta.own_fields & document.fields.keys():
             return (
-                f"field {field!r} is where latent terms go; rename it in the document, or ingest "
-                f"into a new index with --latent-field"
+                f"field {min(taken)!r} is where latent terms go; rename it in the document, or "
+                f"ingest into a new index with --latent-field"
             )
         if taken := self._meta.mapping.chunk_fields.keys() & document.fields.keys():
             return (

@@ -67,8 +67,8 @@ class Patience:
         self._warn = warn
         self._waiting = False
 
-    def __call__(self, call: Callable[[], Result]) -> Result:
-        """What `call` returns, in the end.
+    def __call__(self, call: Callable[..., Result], *args: Any, **named: Any) -> Result:
+        """What `call` returns for these arguments, in the end.
 
         Raises:
             Exception: the last of `call`, where it is not one that passes, or passed too late.
@@ -82,7 +82,7 @@ class Patience:
             before_sleep=self._say,
             reraise=True,
         )
-        result: Result = retrying(call)
+        result: Result = retrying(call, *args, **named)
         self._waiting = False
         return result
 

@@ -1,4 +1,4 @@
-"""Every line of a corpus file against the index: what is missing, extra or different.
+"""Every line of a corpus file against the index: what is missing, extra, different or stale.
 
 The file is read twice, since of several lines with one id the last counts. Memory is bounded.
 """
@@ -69,15 +69,16 @@ class VerifyReport:
     """Documents that are not in the index."""
     different: Difference = field(default_factory=Difference)
     """Documents with other fields in the index, or without latent terms there."""
+    stale: Difference = field(default_factory=Difference)
+    """Documents whose text changed in the index after it was encoded."""
     extra: Difference = field(default_factory=Difference)
     """Documents of the index that are not in the file."""
 
     @property
     def ok(self) -> bool:
         """Whether the index is exactly the file."""
-        return not (
-            self.failed.count or self.missing.count or self.different.count or self.extra.count
-        )
+        kinds = (self.failed, self.missing, self.different, self.stale, self.extra)
+        return not any(kind.count for kind in kinds)
 
     def to_json(self) -> dict[str, Any]:
         """All counts and examples."""
@@ -200,6 +201,8 @@ class Verification:
                 self.report.missing.add(place)
             elif reason := self._differs(document, found["_source"]):
                 self.report.different.add(f"{place}: {reason}")
+            elif self._is_stale(document, found["_source"]):
+                self.report.stale.add(f"{place}: its latent terms are of another text")
             else:
                 self.report.same += 1
 
@@ -233,11 +236,11 @@ class Verification:
 
     def _differs(self, document: Document, stored: dict[str, Any]) -> str | None:
         """In what, or none."""
-        latents = stored.pop(self._meta.latent_field, None)
+        latents = stored.get(self._meta.latent_field)
         wanted = as_sent(document.fields)
         names = sorted(
             name
-            for name in wanted.keys() | stored.keys()
+            for name in (wanted.keys() | stored.keys()) - self._meta.own_fields
             if wanted.get(name) != stored.get(name) or (name in wanted) != (name in stored)
         )
         if names:
@@ -245,6 +248,10 @@ class Verification:
         if latents is None and not self._meta.lean:
             return "no latent terms"
         return None
+
+    def _is_stale(self, document: Document, stored: dict[str, Any]) -> bool:
+        field = self._meta.hash_field
+        return field is not None and stored.get(field) != document.text_hash
 
     def _find_extra(self) -> None:
         hits = helpers.scan(

@@ -23,7 +23,7 @@ from latent_ingest.connector import terms
 from latent_ingest.connector.client import EngineInfo
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.mappings import LATENT_FIELD, PARENT_FIELD, WORDS_FIELD
+from latent_ingest.mappings import LATENT_FIELD, PARENT_FIELD, WORDS_FIELD, hash_field
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -40,6 +40,11 @@ LATENT_BOOST = 0.15
 
 # BM25's k1 of word fields, in every engine unless set otherwise.
 WORDS_K1 = 1.2
+
+# Of words in several fields: the best field's score, and half of the others'. nDCG@10 of the words
+# alone, in title and text, on the same judgements: .694 and .296; by cross_fields .689 and .283; in
+# one field for both .699 and .289.
+TIE_BREAKER = 0.5
 
 # Of the terms of a two-phase query, those with the largest `w * idf`: 32 heads and a window of
 # 200 keep 97 to 99 % of the top 10 at a twentieth of the postings.
@@ -64,7 +69,7 @@ class QueryRewriter:
         encoder: LatentEncoder,
         *,
         field: str = LATENT_FIELD,
-        words_field: str = WORDS_FIELD,
+        words_fields: Sequence[str] = (WORDS_FIELD,),
         max_query_terms: int = 512,
         latent_boost: float = LATENT_BOOST,
         collapse: str | None = None,
@@ -74,7 +79,7 @@ class QueryRewriter:
         Args:
             encoder: the model the index was made with.
             field: where the latent terms are.
-            words_field: where the words are.
+            words_fields: where the words are.
             max_query_terms: latent terms in a request at most, the heaviest by `w * idf`.
             latent_boost: factor on latent scores in the hybrid form. On engines that keep BM25's
                 factor k1 + 1 use `hybrid_boost`.
@@ -86,7 +91,7 @@ class QueryRewriter:
         if not 1 <= max_query_terms <= ENGINE_CLAUSES:
             raise InputError(f"max_query_terms {max_query_terms}: must be 1 to {ENGINE_CLAUSES}")
         self.field = field
-        self.words_field = words_field
+        self.words_fields = list(words_fields)
         self.max_query_terms = max_query_terms
         self.latent_boost = latent_boost
         self.collapse = collapse
@@ -118,6 +123,7 @@ class QueryRewriter:
         if meta.long == "chunks":
             settings.setdefault("collapse", PARENT_FIELD)
         settings.setdefault("latent_boost", hybrid_boost(EngineInfo.read(client), meta.k1))
+        settings.setdefault("words_fields", meta.words_fields)
         return cls(encoder, field=meta.latent_field, **settings)
 
     def terms(self, text: str) -> list[WeightedTerm]:
@@ -194,12 +200,15 @@ class QueryRewriter:
         }
 
     def _words(self, text: str) -> dict[str, Any]:
-        return {"match": {self.words_field: {"query": text}}}
+        if len(self.words_fields) > 1:
+            search = {"query": text, "fields": self.words_fields, "tie_breaker": TIE_BREAKER}
+            return {"multi_match": search}
+        return {"match": {self.words_fields[0]: {"query": text}}}
 
     def _frame(self, size: int) -> dict[str, Any]:
         frame = {
             "size": size,
-            "_source": {"excludes": [self.field]},
+            "_source": {"excludes": [self.field, hash_field(self.field)]},
             "track_total_hits": False,
         }
         return frame | ({"collapse": {"field": self.collapse}} if self.collapse else {})

@@ -10,12 +10,14 @@ import pytest
 from lines import adds_up, failures, line
 from opensearchpy import OpenSearch
 
+from latent_ingest.connector.corpus import text_hash
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing import bulk, ingest
 from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.mappings import MappingConfig, index_body
 
 BAD_LINES = {
     "not json at all": "not JSON",
@@ -24,6 +26,7 @@ BAD_LINES = {
     '{"_id": {}, "text": "x"}': "the id is an object",
     '{"_id": "t", "text": 7}': "field 'text' is a number: 7",
     '{"_id": "l", "text": "x", "latent": "mine"}': "field 'latent' is where latent terms go",
+    '{"_id": "h", "text": "x", "latent_hash": 1}': "field 'latent_hash' is where latent terms go",
     b'{"_id": "u", "text": "\xff"}': "not UTF-8: byte 0xff",
 }
 
@@ -36,10 +39,10 @@ def test_bad_lines_are_named_and_the_good_ones_indexed(
     warned: list[str] = []
     report = load(client, index, [*mixed, "", "  "], warn=warned.append)
     assert adds_up(report)
-    assert (report.indexed, report.failed, report.blank) == (7, 7, 2)
-    assert report.lines == 16
+    assert (report.indexed, report.failed, report.blank) == (8, 8, 2)
+    assert report.lines == 18
     assert not report.ok
-    assert client.count(index=index)["count"] == 7
+    assert client.count(index=index)["count"] == 8
     assert warned == [f"corpus.jsonl: line 1: {failures(report)[0]['_failure']['reason']}"]
     for number, (failure, message) in enumerate(
         zip(failures(report), BAD_LINES.values(), strict=True)
@@ -129,6 +132,7 @@ def test_other_fields_stay_and_are_searchable(client: OpenSearch, index: str, lo
     load(client, index, [line("a", title="Bees", year=2020, authors=["Ann", "Bo"], id="own")])
     source = client.get(index=index, id="a")["_source"]
     assert source.pop("latent")
+    assert source.pop("latent_hash") == text_hash("Bees a text about bees")
     assert source == {
         "text": "a text about bees",
         "title": "Bees",
@@ -155,7 +159,7 @@ def test_the_index_says_what_made_it(
     assert (meta.model, meta.fingerprint) == ("minilm-32k", encoder.fingerprint.digest)
     assert (meta.n_latents, meta.k, meta.pooling) == (32768, 16, "sum")
     assert (meta.scale, meta.k1, meta.b, meta.spelling) == (2.0, 4.0, 0.7, "repeat")
-    assert meta.text_fields == ["text"]
+    assert (meta.text_fields, meta.hash_field) == (["text"], "latent_hash")
     settings = client.indices.get_settings(index=index)[index]["settings"]["index"]
     assert settings["similarity"]["latent_bm25"] == {"type": "BM25", "k1": "4.0", "b": "0.7"}
     assert settings["codec"] == "best_compression"
@@ -168,6 +172,21 @@ def test_options_that_contradict_the_index_are_refused(
     with pytest.raises(MismatchError, match="was made with spelling 'repeat', not 'delimited'"):
         load(client, index, [line("b")], wanted={"spelling": "delimited"})
     assert load(client, index, [line("b")], wanted={"spelling": "repeat"}).ok
+
+
+def test_an_index_made_before_there_were_hashes_goes_on_without(
+    client: OpenSearch, index: str, load: Any, encoder: LatentEncoder
+) -> None:
+    mapping = MappingConfig()
+    body = index_body(mapping, IndexMeta.of(encoder, mapping).to_json())
+    del body["mappings"]["properties"]["latent_hash"]
+    del body["mappings"]["_meta"]["latent_ingest"]["hash_field"]
+    client.indices.create(index=index, body=body)
+    assert load(client, index, [line("a"), line("b", latent_hash="mine")]).indexed == 2
+    sources = [client.get(index=index, id=name)["_source"] for name in ("a", "b")]
+    assert [source.get("latent_hash") for source in sources] == [None, "mine"]
+    asked = QueryRewriter.from_index(client, index, encoder).rewrite("bees", form="latent")
+    assert len(client.search(index=index, body=asked)["hits"]["hits"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,20 @@ def test_each_kind_of_difference_is_named(run: Verify, index: str, client: OpenS
     assert report["lines"] == ends + sum(report[kind]["count"] for kind in kinds[:3])
 
 
+def test_latents_of_another_text_are_stale(run: Verify, index: str, client: OpenSearch) -> None:
+    client.update(index=index, id="b", body={"doc": {"text": "wax"}})
+    rows = [row | {"text": "wax"} if row.get("_id") == "b" else row for row in ROWS]
+    Path("c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run()
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == [
+        f"index {index} is not c.jsonl",
+        "5 lines = 3 same + 1 replaced by a later line with the same id + 1 stale",
+        "stale: 1",
+        "  line 2: document 'b': its latent terms are of another text",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -23,7 +23,7 @@ def test_latent_is_one_term_clause_for_each_latent(encoder: LatentEncoder) -> No
     expected = {f"f{i}": v**0.5 for i, v in zip(indices.tolist(), values.tolist(), strict=True)}
     assert terms_in(body["query"]["bool"]["should"], "lt") == pytest.approx(expected, abs=1e-4)
     assert body["size"] == 7
-    assert body["_source"] == {"excludes": ["lt"]}
+    assert body["_source"] == {"excludes": ["lt", "lt_hash"]}
     assert body["track_total_hits"] is False
 
 
@@ -53,11 +53,19 @@ def test_the_heaviest_terms_by_weight_and_idf_stay(encoder: LatentEncoder) -> No
 
 
 def test_hybrid_is_words_and_latents_in_one_bool(encoder: LatentEncoder) -> None:
-    rewriter = QueryRewriter(encoder, latent_boost=0.2, words_field="w")
+    rewriter = QueryRewriter(encoder, latent_boost=0.2, words_fields=["w"])
     words, latent = rewriter.rewrite(QUESTION)["query"]["bool"]["should"]
     assert words == {"match": {"w": {"query": QUESTION}}}
     assert latent["bool"]["boost"] == 0.2
     assert latent["bool"]["should"]
+
+
+def test_words_are_searched_in_all_of_their_fields(encoder: LatentEncoder) -> None:
+    rewriter = QueryRewriter(encoder, words_fields=["title", "body"])
+    words, _ = rewriter.rewrite(QUESTION)["query"]["bool"]["should"]
+    assert words["multi_match"]["query"] == QUESTION
+    assert words["multi_match"]["fields"] == ["title", "body"]
+    assert rewriter.words_only(QUESTION)["query"] == words
 
 
 @pytest.mark.parametrize("form", ["latent", "two_phase", "hybrid"])

@@ -1,0 +1,222 @@
+"""Reading the documents of an index: shard by shard, a point in time of each."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import NotFoundError, OpenSearchException
+
+from latent_ingest.connector.client import EngineInfo, engine_errors, reason_of, url_of
+from latent_ingest.connector.errors import EngineError
+from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.indexing.patience import Patience
+from latent_ingest.connector.indexing.pipeline import prefetch
+
+# Documents fetched by one request.
+PAGE = 200
+
+# Shards read at a time, and pages of each that wait.
+READERS = 4
+AHEAD = 1
+
+# How long the engine keeps its place for us between two requests: longer than all the retries of
+# a bulk request.
+KEEP_ALIVE = "30m"
+
+HAS_LATENTS = "has_latents"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A document as the engine has it."""
+
+    id: str
+    routing: str | None
+    seq_no: int
+    """With `primary_term`, the state of the document that was read."""
+    primary_term: int
+    source: dict[str, Any]
+    """Its text fields, and the hash of the text that was encoded."""
+    has_latents: bool = False
+
+    @classmethod
+    def of(cls, hit: dict[str, Any]) -> Stored:
+        """From a search hit, or a document of an `_mget`, which does not say `has_latents`."""
+        return cls(
+            hit["_id"],
+            hit.get("_routing"),
+            hit["_seq_no"],
+            hit["_primary_term"],
+            hit["_source"],
+            HAS_LATENTS in hit.get("matched_queries", ()),
+        )
+
+
+def scan(
+    client: OpenSearch, index: str, meta: IndexMeta, shards: int, patience: Patience
+) -> Generator[list[Stored]]:
+    """All documents, in pages, as they are when the reading of their shard begins.
+
+    Raises:
+        EngineError: the engine cannot be asked, or has lost our place.
+    """
+    engine = EngineInfo.read(client)
+    has_points = engine.distribution == "opensearch" and engine.version >= (2, 4)
+    read = point_in_time if has_points else scroll
+    waiting = deque(range(shards))
+    active: deque[Generator[list[Stored]]] = deque()
+    try:
+        while waiting or active:
+            while waiting and len(active) < READERS:
+                active.append(
+                    prefetch(read(client, index, meta, waiting.popleft(), patience), AHEAD)
+                )
+            page = next(active[0], None)
+            if page is None:
+                active.popleft()
+            else:
+                active.rotate(-1)
+                yield page
+    finally:
+        for reader in active:
+            reader.close()
+
+
+def point_in_time(
+    client: OpenSearch, index: str, meta: IndexMeta, shard: int, patience: Patience
+) -> Generator[list[Stored]]:
+    """The pages of a shard. A request that breaks is sent again, which changes nothing."""
+    # One shard alone: there `_doc` is a total order.
+    place = {"keep_alive": KEEP_ALIVE, "preference": f"_shards:{shard}"}
+    with scan_errors(client, index):
+        made = patience(
+            client.create_pit, index=index, params={**place, "allow_partial_pit_creation": "false"}
+        )
+        point = made["pit_id"]
+        try:
+            body = {
+                **search_body(meta),
+                "pit": {"id": point, "keep_alive": KEEP_ALIVE},
+                "track_total_hits": False,
+            }
+            while True:
+                answer = patience(
+                    client.search, body=body, params={"allow_partial_search_results": "false"}
+                )
+                hits = answer["hits"]["hits"]
+                if not hits:
+                    return
+                body["search_after"] = hits[-1]["sort"]
+                yield [Stored.of(hit) for hit in hits]
+        finally:
+            with suppress(OpenSearchException):
+                client.delete_pit(body={"pit_id": [point]})
+
+
+def scroll(
+    client: OpenSearch, index: str, meta: IndexMeta, shard: int, _patience: Patience
+) -> Generator[list[Stored]]:
+    """The pages of a shard, for engines without points in time.
+
+    A request that breaks ends it: sent again, it would skip a page.
+    """
+    with scan_errors(client, index):
+        answer = client.search(
+            index=index,
+            body=search_body(meta),
+            params={
+                "scroll": KEEP_ALIVE,
+                "preference": f"_shards:{shard}",
+                "allow_partial_search_results": "false",
+            },
+        )
+        try:
+            while hits := answer["hits"]["hits"]:
+                yield [Stored.of(hit) for hit in hits]
+                answer = client.scroll(
+                    body={"scroll_id": answer["_scroll_id"], "scroll": KEEP_ALIVE}
+                )
+        finally:
+            with suppress(OpenSearchException):
+                client.clear_scroll(body={"scroll_id": [answer["_scroll_id"]]})
+
+
+@contextmanager
+def scan_errors(client: OpenSearch, index: str) -> Iterator[None]:
+    """Turn the client's exceptions into one EngineError; the engine forgets places, and indices."""
+    with engine_errors(client):
+        try:
+            yield
+        except NotFoundError as error:
+            raise EngineError(
+                f"{url_of(client)} has lost our place in index {index}: {reason_of(error)}"
+            ) from error
+
+
+def search_body(meta: IndexMeta) -> dict[str, Any]:
+    """The request for a page; the latent terms themselves are not fetched."""
+    has_latents = {"exists": {"field": meta.latent_field, "_name": HAS_LATENTS}}
+    return {
+        "size": PAGE,
+        "sort": ["_doc"],
+        "query": {"bool": {"filter": [{"match_all": {}}], "should": [has_latents]}},
+        "_source": {"includes": source_fields(meta)},
+        "seq_no_primary_term": True,
+    }
+
+
+def fetch(
+    client: OpenSearch, index: str, meta: IndexMeta, stored: Sequence[Stored], patience: Patience
+) -> list[Stored]:
+    """Documents again, at most a page of them, as they are now; deleted ones are left out.
+
+    Raises:
+        EngineError: the engine cannot be asked.
+    """
+    wanted = [
+        {"_id": one.id, **({"routing": one.routing} if one.routing else {})} for one in stored
+    ]
+    with engine_errors(client):
+        answer = patience(
+            client.mget,
+            body={"docs": wanted},
+            index=index,
+            params={"_source_includes": ",".join(source_fields(meta))},
+        )
+    return [Stored.of(found) for found in answer["docs"] if found.get("found")]
+
+
+def source_fields(meta: IndexMeta) -> list[str]:
+    """What is read of a document."""
+    return [*meta.text_fields, *([meta.hash_field] if meta.hash_field else [])]
+
+
+def text_in(source: dict[str, Any], text_fields: Sequence[str]) -> str:
+    """What is encoded: the text fields joined by a space, those of arrays and objects too.
+
+    For a document of a corpus it is `Document.text`. Numbers in a text field are written out, as
+    the engine does.
+    """
+    parts = (part for path in text_fields for part in values_at(source, path))
+    return " ".join(part for part in parts if part)
+
+
+def values_at(value: object, path: str) -> Iterator[str]:
+    """The texts at a dotted path, whether its dots are in keys or between them."""
+    if isinstance(value, list):
+        for item in value:
+            yield from values_at(item, path)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            if name == path:
+                yield from values_at(inner, "")
+            elif path.startswith(f"{name}."):
+                yield from values_at(inner, path[len(name) + 1 :])
+    elif not path and value is not None:
+        yield value if isinstance(value, str) else json.dumps(value)
