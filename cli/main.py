@@ -17,6 +17,9 @@ from latent_ingest.connector.errors import InputError, LatentIngestError
 COMMANDS = {
     "ingest": "Encode a corpus file into latent terms and index it (the default command).",
     "verify": "Compare a corpus file with an index, line by line.",
+    "indices": "List the indices of latent terms: model, size, alias.",
+    "rollback": "Point an alias back at the version before.",
+    "prune": "Delete old versions of an alias.",
     "runs": "List the runs of ingest: how far, how they ended, how to go on.",
     "search": "Search an index in plain words.",
     "rewrite": "Print the request body that a query becomes.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,14 @@ class IndexMeta:
     lean: bool
     version: str
     """Of this package, when the index was made."""
+    alias: str | None = None
+    """The alias it is a version of; none for an index made on its own."""
+    number: int | None = None
+    """Of the version; later ones have greater numbers."""
+    complete: bool | None = None
+    """Whether the version has taken its alias."""
+    replicas: int | None = None
+    """Those it has when it is complete; it is built without."""
 
     @classmethod
     def of(cls, encoder: LatentEncoder, mapping: MappingConfig) -> IndexMeta:
@@ -63,7 +71,13 @@ class IndexMeta:
 
     @classmethod
     def read(cls, client: OpenSearch, index: str) -> IndexMeta | None:
-        """The meta of an index, or none where there is no such index.
+        """The meta of an index, or none where there is no such index; raises as `find`."""
+        found = cls.find(client, index)
+        return found[1] if found else None
+
+    @classmethod
+    def find(cls, client: OpenSearch, index: str) -> tuple[str, IndexMeta] | None:
+        """The index that a name, which may be an alias, stands for now, and its meta.
 
         Raises:
             MismatchError: the index is not one of ours, or `index` names several.
@@ -77,19 +91,25 @@ class IndexMeta:
         if len(answer) != 1:
             raise MismatchError(f"{index}: {len(answer)} indices ({', '.join(answer)}); name one")
         ((name, mapping),) = answer.items()
-        stored: Any = mapping["mappings"].get("_meta", {}).get("latent_ingest")
+        return name, cls.from_stored(
+            name, mapping["mappings"].get("_meta", {}).get("latent_ingest")
+        )
+
+    @classmethod
+    def from_stored(cls, name: str, stored: object) -> IndexMeta:
+        """Of what the mapping of index `name` holds; raises MismatchError where it is not ours."""
         if not isinstance(stored, dict):
             raise MismatchError(
                 f"index {name} has no latent terms (no _meta.latent_ingest in its mapping); "
                 f"ingest into another with --index"
             )
         known = {field.name for field in fields(cls)}
-        if missing := known - stored.keys():
+        if missing := {f.name for f in fields(cls) if f.default is MISSING} - stored.keys():
             raise MismatchError(
                 f"index {name}: its _meta.latent_ingest lacks {', '.join(sorted(missing))}; "
                 f"ingest into a new index"
             )
-        return cls(**{name: stored[name] for name in known})
+        return cls(**{name: stored[name] for name in known & stored.keys()})
 
     @property
     def mapping(self) -> MappingConfig:

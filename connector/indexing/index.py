@@ -77,10 +77,10 @@ def checked_mapping(base: MappingConfig, wanted: dict[str, Any]) -> MappingConfi
 
 
 def make_index(
-    client: OpenSearch, index: str, encoder: LatentEncoder, mapping: MappingConfig
+    client: OpenSearch, index: str, encoder: LatentEncoder, mapping: MappingConfig, **version: Any
 ) -> IndexMeta:
-    """Create the index from mappings/."""
-    meta = IndexMeta.of(encoder, mapping)
+    """Create the index from mappings/; `version` are fields of `IndexMeta` that differ."""
+    meta = replace(IndexMeta.of(encoder, mapping), **version)
     with engine_errors(client):
         try:
             client.indices.create(index=index, body=index_body(mapping, meta.to_json()))
