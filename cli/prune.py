@@ -48,7 +48,8 @@ def prune(
     """Delete the versions older than the one behind the alias, but for the last KEEP complete ones.
 
     Newer versions stay, so one that is not complete goes when a later one has taken the alias. An
-    index that any alias points at is never deleted, nor one that is being ingested into.
+    index that any alias points at is never deleted, nor one that is being ingested into by a run
+    that the journal knows.
     """
     client = connection.open()
     with closing(Journal(journal)) as book:

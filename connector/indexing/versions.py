@@ -143,7 +143,7 @@ class Build:
             return self.refusal("the run was stopped")
         if report.failed or report.not_sent:
             return self.refusal(
-                f"{report.failed + report.not_sent:,} lines are not in {self.index}",
+                f"{report.failed + report.not_sent:,} of the lines failed",
                 f"mend {report.failures_file} and ingest it with --index {self.index}",
             )
         if not report.indexed:

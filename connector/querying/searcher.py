@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import NotFoundError
+from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 # How old the knowledge of where an alias points may be.
 RENEW_SECONDS = 10.0
+
+# What an engine answers about an index that is deleted, and while it is being deleted.
+GONE = (404, 503)
 
 
 class Searcher:
@@ -61,8 +65,8 @@ class Searcher:
         self._settings = settings
         self._lock = threading.Lock()
         self._found: tuple[str, IndexMeta] | None = None
-        self._looked_up = 0.0
         self._look_up()
+        self._looked_up = time.monotonic()
 
     @property
     def index(self) -> str:
@@ -81,31 +85,33 @@ class Searcher:
             MismatchError: the index is gone, and the alias points at none that can be asked.
             EngineError: the engine cannot be asked, or refuses.
         """
-        gone = None
         while True:
             with self._lock:  # a tokenizer is not for several threads
-                rewriter = self._current(gone)
+                self._renew()
+                rewriter = self._rewriter
                 body = rewriter.rewrite(text, **options)
             with engine_errors(self._client):
                 try:
                     answer: dict[str, Any] = self._client.search(index=rewriter.index, body=body)
-                    return answer
-                except NotFoundError:
-                    if gone == rewriter.index:
+                except TransportError as error:
+                    if error.status_code not in GONE or not self._moved_from(rewriter):
                         raise
-                    gone = rewriter.index
+                    continue
+            if not answer["_shards"]["failed"] or not self._moved_from(rewriter):
+                return answer
 
-    def _current(self, gone: str | None) -> QueryRewriter:
-        """The rewriter for the index behind the alias, which is not the one that is gone."""
-        is_gone = self._rewriter.index == gone
-        if is_gone or time.monotonic() - self._looked_up >= self._renew_seconds:
-            try:
+    def _renew(self) -> None:
+        """Look the alias up when that is due; the index before will do while there is no other."""
+        if time.monotonic() - self._looked_up >= self._renew_seconds:
+            with suppress(MismatchError):
                 self._look_up()
-            except MismatchError:
-                if is_gone:
-                    raise
-                self._looked_up = time.monotonic()
-        return self._rewriter
+            self._looked_up = time.monotonic()
+
+    def _moved_from(self, rewriter: QueryRewriter) -> bool:
+        """Whether there is now another index to ask."""
+        with self._lock:
+            self._look_up()
+            return self._rewriter.index != rewriter.index
 
     def _look_up(self) -> None:
         found = IndexMeta.find(self._client, self._alias)
@@ -125,4 +131,3 @@ class Searcher:
         if found != self._found:
             self._rewriter = QueryRewriter.from_index(self._client, index, known, **self._settings)
             self._found = found
-        self._looked_up = time.monotonic()
