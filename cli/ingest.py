@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from latent_ingest.cli.indices import moved
 from latent_ingest.cli.options import (
     INTERRUPTED,
     comma_list,
@@ -31,6 +33,7 @@ from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.indexing.report import IngestReport
 from latent_ingest.connector.indexing.sending import CONCURRENCY
+from latent_ingest.connector.indexing.versions import Build
 from latent_ingest.mappings import LONG
 
 
@@ -39,6 +42,7 @@ from latent_ingest.mappings import LONG
 Examples:
   latent-ingest corpus.jsonl
   latent-ingest corpus.jsonl.gz --index papers --text-fields title,abstract
+  latent-ingest corpus.jsonl --alias papers
   zcat corpus.jsonl.gz | latent-ingest - --index papers
   latent-ingest books.jsonl --index books --long chunks
   latent-ingest corpus.jsonl --url https://host:9200 --user u --password-env PW
@@ -49,6 +53,11 @@ Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage or input,
 )
 @click.argument("file")
 @index_option
+@click.option(
+    "--alias",
+    help="Build a new index ALIAS-<model>-<number>, and point the alias at it when it is complete "
+    "and holds every document.",
+)
 @connection_options
 @model_option
 @compute_options
@@ -114,6 +123,7 @@ Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage or input,
 def ingest(
     file: str,
     index: str,
+    alias: str | None,
     connection: Connection,
     model: Path | None,
     device: str,
@@ -137,7 +147,14 @@ def ingest(
 
     What the engine has acknowledged is noted in a journal: a run that was cut, at any moment and
     by anything, is gone on with by the same command.
+
+    With --alias the documents go into a new index while the one behind the alias is searched; a
+    run that fails, is cut, or whose documents the index does not hold never moves the alias.
+    --restart begins another new index.
     """
+    source = click.get_current_context().get_parameter_source("index")
+    if alias is not None and source is not ParameterSource.DEFAULT:
+        raise click.UsageError("--alias names the index itself; leave --index out")
     wanted = {name: value for name, value in mapping.items() if value is not None}
     if text_fields is not None:
         wanted["text_fields"] = tuple(comma_list(text_fields))
@@ -147,16 +164,27 @@ def ingest(
     EngineInfo.read(client)
 
     encoder = load_encoder(model, device, dtype)
-    meta = open_index(client, index, encoder, wanted)
     id_fields = comma_list(id_field)
-    key = RunKey(
-        corpus=file if file == "-" else str(Path(file).resolve()),
-        index=index,
-        index_uuid=index_uuid(client, index),
-        settings={"id_fields": id_fields, "long": meta.long},
-        command=shlex.join(["latent-ingest", *click.get_current_context().meta["arguments"]]),
-    )
-    with closing(Journal(journal)) as book, closing(book.open(key, restart=restart)) as run:
+    corpus = file if file == "-" else str(Path(file).resolve())
+    with ExitStack() as stack:
+        book = stack.enter_context(closing(Journal(journal)))
+        build = None
+        if alias is not None:
+            build = Build.begin(
+                client, alias, encoder, wanted, book, corpus, restart=restart, warn=warn
+            )
+            index = build.index
+            stack.enter_context(build.refused_on_error(warn))
+        meta = open_index(client, index, encoder, wanted)
+        key = RunKey(
+            corpus=corpus,
+            index=index,
+            index_uuid=index_uuid(client, index),
+            settings={"id_fields": id_fields, "long": meta.long},
+            command=shlex.join(["latent-ingest", *click.get_current_context().meta["arguments"]]),
+        )
+        run = book.open(key, restart=restart, reopen=build is not None)
+        stack.enter_context(closing(run))
         job = Ingest(
             client,
             index,
@@ -173,15 +201,21 @@ def ingest(
             warn=warn,
         )
         report = run_with_bar(job)
+        refusal = build.finish(report) if build else None
     if as_json:
-        click.echo(json.dumps(report.to_json()))
+        swap = {"index": index, "alias": alias, "alias_moved": not refusal} if build else {}
+        click.echo(json.dumps(report.to_json() | swap))
     else:
         click.echo(summary(report, index))
+        if build and not refusal:
+            click.echo(moved(build.alias, build.before, index))
+    if refusal:
+        click.echo(f"Error: {refusal}", err=True)
     if report.stopped == "interrupted":
         raise click.exceptions.Exit(INTERRUPTED)
     if report.stopped:
         click.echo(f"Error: {report.stopped}", err=True)
-    if not report.ok:
+    if not report.ok or refusal:
         raise click.exceptions.Exit(1)
 
 

@@ -62,6 +62,7 @@ def rewrite(
     """Print the request body for QUERY; nothing is searched.
 
     The index is asked which model made it, so that a body of another model is not sent to it.
+    When INDEX is an alias that has moved to an index of another model, rewrite anew.
     """
     if not query.strip():
         raise InputError("the query is empty; write a question")

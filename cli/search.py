@@ -73,7 +73,9 @@ def search(
         words = rewriter.words_only(query, size=size, filter=filter_clause)
         bodies = {"words": words, **bodies}
     with engine_errors(client):
-        answers = {name: client.search(index=index, body=body) for name, body in bodies.items()}
+        answers = {
+            name: client.search(index=rewriter.index, body=body) for name, body in bodies.items()
+        }
     if as_json:
         click.echo(json.dumps(answers if compare else answers[form]))
         return

@@ -40,9 +40,10 @@ def verify(file: str, index: str, connection: Connection, id_field: str, as_json
     chunks of a document have to be all there and to cover its text.
     """
     client = connection.open()
-    meta = IndexMeta.read(client, index)
-    if meta is None:
+    found = IndexMeta.find(client, index)
+    if found is None:
         raise InputError(f"no index {index}; ingest {file} first, or name another with --index")
+    index, meta = found
     job = Verification(client, index, meta, file, id_fields=comma_list(id_field))
     with progress_bar(total=2 * (job.file_bytes or 0), unit="B", unit_scale=True) as bar:
 

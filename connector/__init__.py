@@ -3,6 +3,7 @@
 encode text           LatentEncoder → LatentVectors, terms
 index a corpus        Connection, open_index, Ingest → IngestReport
 rewrite queries       QueryRewriter, hybrid_boost
+search an alias       Searcher
 run a local engine    LocalEngine
 errors                LatentIngestError and its four kinds
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from latent_ingest.connector.indexing.report import IngestReport as IngestReport
     from latent_ingest.connector.querying.rewriter import QueryRewriter as QueryRewriter
     from latent_ingest.connector.querying.rewriter import hybrid_boost as hybrid_boost
+    from latent_ingest.connector.querying.searcher import Searcher as Searcher
 
 _HOMES = {
     "Connection": "client",
@@ -46,6 +48,7 @@ _HOMES = {
     "MismatchError": "errors",
     "ModelError": "errors",
     "QueryRewriter": "querying.rewriter",
+    "Searcher": "querying.searcher",
     "hybrid_boost": "querying.rewriter",
     "open_index": "indexing.index",
     "terms": "terms",

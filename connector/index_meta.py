@@ -45,6 +45,14 @@ class IndexMeta:
     """Ingests so far; see `number_run`."""
     hash_field: str | None = None
     """Where the hash of the encoded text is; none in indices made before there was one."""
+    alias: str | None = None
+    """The alias it is a version of; none for an index made on its own."""
+    number: int | None = None
+    """Of the version; later ones have greater numbers."""
+    complete: bool | None = None
+    """Whether the version has taken its alias."""
+    replicas: int | None = None
+    """Those it has when it is complete; it is built without."""
 
     @classmethod
     def of(cls, encoder: LatentEncoder, mapping: MappingConfig) -> IndexMeta:
@@ -71,7 +79,13 @@ class IndexMeta:
 
     @classmethod
     def read(cls, client: OpenSearch, index: str) -> IndexMeta | None:
-        """The meta of an index, or none where there is no such index.
+        """The meta of an index, or none where there is no such index; raises as `find`."""
+        found = cls.find(client, index)
+        return found[1] if found else None
+
+    @classmethod
+    def find(cls, client: OpenSearch, index: str) -> tuple[str, IndexMeta] | None:
+        """The index that a name, which may be an alias, stands for now, and its meta.
 
         Raises:
             MismatchError: the index is not one of ours, or `index` names several.
@@ -85,7 +99,13 @@ class IndexMeta:
         if len(answer) != 1:
             raise MismatchError(f"{index}: {len(answer)} indices ({', '.join(answer)}); name one")
         ((name, mapping),) = answer.items()
-        stored: Any = mapping["mappings"].get("_meta", {}).get("latent_ingest")
+        return name, cls.from_stored(
+            name, mapping["mappings"].get("_meta", {}).get("latent_ingest")
+        )
+
+    @classmethod
+    def from_stored(cls, name: str, stored: object) -> IndexMeta:
+        """Of what the mapping of index `name` holds; raises MismatchError where it is not ours."""
         if not isinstance(stored, dict):
             raise MismatchError(
                 f"index {name} has no latent terms (no _meta.latent_ingest in its mapping); "

@@ -26,6 +26,7 @@ PUBLIC = {
     "MismatchError",
     "ModelError",
     "QueryRewriter",
+    "Searcher",
     "hybrid_boost",
     "open_index",
     "terms",

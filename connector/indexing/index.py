@@ -79,10 +79,10 @@ def checked_mapping(base: MappingConfig, wanted: dict[str, Any]) -> MappingConfi
 
 
 def make_index(
-    client: OpenSearch, index: str, encoder: LatentEncoder, mapping: MappingConfig
+    client: OpenSearch, index: str, encoder: LatentEncoder, mapping: MappingConfig, **version: Any
 ) -> IndexMeta:
-    """Create the index from mappings/."""
-    meta = IndexMeta.of(encoder, mapping)
+    """Create the index from mappings/; `version` are fields of `IndexMeta` that differ."""
+    meta = replace(IndexMeta.of(encoder, mapping), **version)
     with engine_errors(client):
         try:
             client.indices.create(index=index, body=index_body(mapping, meta.to_json()))
@@ -185,14 +185,22 @@ def number_run(client: OpenSearch, index: str) -> int:
 
     Raises:
         EngineError: the engine cannot be asked.
+        MismatchError: the index has no latent terms any more.
     """
+    meta = IndexMeta.read(client, index)
+    if meta is None:
+        raise EngineError(f"index {index} was deleted; begin again")
     with engine_errors(client):
-        (found,) = client.indices.get_mapping(index=index).values()
-        meta = found["mappings"]["_meta"]
-        number = int(meta["latent_ingest"].get("runs", 0)) + 1
-        meta["latent_ingest"]["runs"] = number
-        client.indices.put_mapping(index=index, body={"_meta": meta})
-    return number
+        note(client, index, runs=meta.runs + 1)
+    return meta.runs + 1
+
+
+def note(client: OpenSearch, index: str, **changes: Any) -> None:
+    """Change `_meta.latent_ingest`; the engine replaces `_meta` as a whole."""
+    (content,) = client.indices.get_mapping(index=index).values()
+    meta = content["mappings"]["_meta"]
+    meta["latent_ingest"].update(changes)
+    client.indices.put_mapping(index=index, body={"_meta": meta})
 
 
 def set_refresh(client: OpenSearch, index: str, interval: str | None) -> None:

@@ -127,12 +127,13 @@ class Journal:
                 f"upgrade latent-ingest, or name another with --journal"
             )
 
-    def open(self, key: RunKey, *, restart: bool = False) -> Run:
+    def open(self, key: RunKey, *, restart: bool = False, reopen: bool = False) -> Run:
         """Begin a run, or go on with the one that was cut.
 
         Args:
             key: which.
             restart: from the beginning in any case.
+            reopen: go on also with one that was not cut, after its last line.
 
         Raises:
             InputError: another process is at it, or it was begun with other settings.
@@ -145,7 +146,7 @@ class Journal:
                     "AND index_uuid = ?",
                     (key.corpus, key.index_uuid),
                 ).fetchone()
-                if row and not restart and row[2] != DONE:
+                if row and not restart and (reopen or row[2] != DONE):
                     check_settings(key, json.loads(row[1]))
                     progress = Progress(**json.loads(row[3]))
                     if progress.lines:
@@ -188,6 +189,21 @@ class Journal:
             progress = Progress(**json.loads(stored))
             records.append(RunRecord(corpus, index, command, started, updated, state, progress))
         return records
+
+    def knows(self, corpus: str, index_uuid: str) -> bool:
+        """Whether there is a run of this corpus into this index."""
+        return corpus in self._corpora(index_uuid)
+
+    def running(self, index_uuid: str) -> bool:
+        """Whether a process is ingesting into this index now."""
+        return any(self._locked(corpus, index_uuid) for corpus in self._corpora(index_uuid))
+
+    def _corpora(self, index_uuid: str) -> list[str]:
+        with self.errors():
+            rows = self._database.execute(
+                "SELECT corpus FROM run WHERE index_uuid = ?", (index_uuid,)
+            )
+            return [corpus for (corpus,) in rows]
 
     def rejected(self, run: int) -> set[int]:
         """Lines of a run whose documents the engine rejected."""

@@ -95,6 +95,8 @@ class QueryRewriter:
         self.max_query_terms = max_query_terms
         self.latent_boost = latent_boost
         self.collapse = collapse
+        self.index: str | None = None
+        """That `from_index` found: what an alias stood for then. Bodies are good for it alone."""
         self._encoder = encoder
         self._idf = encoder.idf()
 
@@ -106,7 +108,8 @@ class QueryRewriter:
 
         Args:
             client: of the engine.
-            index: its name.
+            index: its name, or an alias of it; search the `index` of the result, since the alias
+                may move to an index of another model.
             encoder: must be the model the index was made with.
             settings: as for the constructor.
 
@@ -114,17 +117,20 @@ class QueryRewriter:
             MismatchError: no such index, not one of ours, or made by another model.
             EngineError: the engine cannot be asked.
         """
-        meta = IndexMeta.read(client, index)
-        if meta is None:
+        found = IndexMeta.find(client, index)
+        if found is None:
             raise MismatchError(
                 f"no index {index}; make it with 'latent-ingest FILE --index {index}'"
             )
-        meta.check(encoder, index)
+        name, meta = found
+        meta.check(encoder, name)
         if meta.long == "chunks":
             settings.setdefault("collapse", PARENT_FIELD)
         settings.setdefault("latent_boost", hybrid_boost(EngineInfo.read(client), meta.k1))
         settings.setdefault("words_fields", meta.words_fields)
-        return cls(encoder, field=meta.latent_field, **settings)
+        rewriter = cls(encoder, field=meta.latent_field, **settings)
+        rewriter.index = name
+        return rewriter
 
     def terms(self, text: str) -> list[WeightedTerm]:
         """The latent terms of a query, heaviest by `w * idf` first, at most `max_query_terms`."""

@@ -354,7 +354,7 @@ def test_failures_that_pass_are_tried_again(
 
 @pytest.mark.usefixtures("small")
 def test_too_many_failures_end_the_run_early(
-    run: Run, client: OpenSearch, index: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, client: OpenSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(enrich, "MAX_FAILED", 2)
 

@@ -11,7 +11,8 @@ from typing import Any
 def test_the_python_of_the_readme_finds_its_document(
     root: Path, opensearch_url: str, client: Any, new_index: Any, load: Any, capsys: Any
 ) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    text = (root / "README.md").read_text()
+    block, searcher = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     index = new_index()
     rows = {"bees": "Insects dance.", "falls": "Cholecalciferol lowers the risk of tumbling."}
     load(client, index, [json.dumps({"_id": name, "text": text}) for name, text in rows.items()])
@@ -19,3 +20,13 @@ def test_the_python_of_the_readme_finds_its_document(
     exec(compile(block, "README.md", "exec"), {})
     first, *_ = capsys.readouterr().out.splitlines()
     assert first.split()[1] == "falls"
+
+    for written, here in {
+        "http://localhost:9200": opensearch_url,
+        '"papers"': f'"{index}"',
+        '"my-model"': "k=8",
+    }.items():
+        searcher = searcher.replace(written, here)
+    names: dict[str, Any] = {}
+    exec(compile(searcher, "README.md", "exec"), names)
+    assert names["answer"]["hits"]["hits"][0]["_id"] == "falls"
