@@ -1,0 +1,182 @@
+"""Throughput of our sending, journal and all, against opensearch-py's parallel_bulk: ratio.
+
+The same documents, latent terms included, sent to a new index by each in turn, several rounds;
+then encoding and indexing at the same time against the slower of the two alone. Docstrings of the
+standard library. Needs an engine: OPENSEARCH_URL, the local one, or http://localhost:9200.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from opensearchpy import OpenSearch, helpers
+
+from latent_ingest.cli.docstrings import standard_library
+from latent_ingest.connector.client import Connection, default_url
+from latent_ingest.connector.corpus import Document
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.indexing import bulk
+from latent_ingest.connector.indexing.actions import ActionMaker, make_action, term_strings
+from latent_ingest.connector.indexing.batches import Batch
+from latent_ingest.connector.indexing.bulk import Outcome, requests
+from latent_ingest.connector.indexing.index import Loading, open_index
+from latent_ingest.connector.indexing.ingest import Ingest
+from latent_ingest.connector.indexing.journal import Journal, Progress, Run, RunKey
+from latent_ingest.connector.indexing.patience import Patience
+from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.indexing.sending import CONCURRENCY, Sender
+
+INDEX = "benchmark-indexing"
+ENCODED = 1000
+COPIES = 30
+BATCH = 1000
+ROUNDS = 5
+
+Row = tuple[Document, str]
+"""A document and its latent terms."""
+
+
+def encoded(encoder: LatentEncoder, meta: IndexMeta) -> list[Row]:
+    """Some documents with their latent terms, and copies of them under other ids."""
+    texts = list(islice(standard_library(), ENCODED))
+    strings = term_strings(encoder.encode([text["text"] for text in texts]), meta)
+    rows = []
+    for copy in range(COPIES):
+        for text, string in zip(texts, strings, strict=True):
+            line = len(rows) + 1
+            document = Document(line, f"{text['_id']}-{copy}", False, text["text"], dict(text))
+            del document.fields["_id"]
+            rows.append((document, string))
+    return rows
+
+
+def theirs(client: OpenSearch, meta: IndexMeta, rows: list[Row]) -> float:
+    """Seconds of parallel_bulk."""
+    client.indices.put_settings(index=INDEX, body={"index": {"refresh_interval": "-1"}})
+    started = time.perf_counter()
+    actions: Iterator[dict[str, Any]] = (
+        {
+            "_index": INDEX,
+            "_id": document.id,
+            "_source": {
+                **document.fields,
+                meta.latent_field: string,
+                str(meta.hash_field): document.text_hash,
+            },
+        }
+        for document, string in rows
+    )
+    for ok, _ in helpers.parallel_bulk(
+        client,
+        actions,
+        thread_count=CONCURRENCY,
+        chunk_size=bulk.MAX_DOCUMENTS,
+        max_chunk_bytes=bulk.MAX_BYTES,
+    ):
+        assert ok
+    return time.perf_counter() - started
+
+
+def ours(client: OpenSearch, meta: IndexMeta, rows: list[Row], run: Run) -> tuple[float, float]:
+    """Seconds of the sender, and of the journal in them."""
+    patience = Patience(client)
+    loading = Loading(client, INDEX, "rows", patience)
+    target = loading.begin()
+    journal = 0.0
+    started = time.perf_counter()
+    sender = Sender(client, target, patience)
+    waiting: deque[list[Future[list[Outcome]]]] = deque()
+
+    def settle() -> float:
+        for future in waiting.popleft():
+            assert all(outcome.reason is None for outcome in future.result())
+        before = time.perf_counter()
+        run.note(Progress(lines=len(rows), report=asdict(IngestReport())))
+        return time.perf_counter() - before
+
+    for start in range(0, len(rows), BATCH):
+        actions = [
+            make_action(document, 1, meta.latent_field, string, hash_field=meta.hash_field)
+            for document, string in rows[start : start + BATCH]
+        ]
+        waiting.append([sender.submit(request) for request in requests(actions)])
+        if len(waiting) > CONCURRENCY:
+            journal += settle()
+    while waiting:
+        journal += settle()
+    sender.close()
+    seconds = time.perf_counter() - started
+    loading.end()
+    return seconds, journal
+
+
+def fresh(client: OpenSearch, encoder: LatentEncoder) -> IndexMeta:
+    client.indices.delete(index=INDEX, ignore_unavailable=True)
+    return open_index(client, INDEX, encoder, {})
+
+
+def compare_sending(client: OpenSearch, encoder: LatentEncoder, journal: Journal) -> None:
+    rows = encoded(encoder, fresh(client, encoder))
+    run = journal.open(RunKey("rows", INDEX, "benchmark"))
+    ratios, shares = [], []
+    for number in range(ROUNDS + 1):
+        plain = theirs(client, fresh(client, encoder), rows)
+        seconds, journalled = ours(client, fresh(client, encoder), rows, run)
+        found = client.indices.refresh(index=INDEX) and client.count(index=INDEX)["count"]
+        assert found == len(rows)
+        if number:  # the first warms the engine up
+            ratios.append(plain / seconds)
+            shares.append(journalled / seconds)
+    run.close()
+    print(
+        f"{len(rows):,} documents, {ROUNDS} rounds: {statistics.median(ratios):.2f} times as fast "
+        f"as parallel_bulk (from {min(ratios):.2f} to {max(ratios):.2f}); the journal takes "
+        f"{statistics.median(shares):.2%} of the time",
+        flush=True,
+    )
+
+
+def compare_overlap(client: OpenSearch, encoder: LatentEncoder, folder: Path) -> None:
+    corpus = folder / "corpus.jsonl"
+    texts = list(islice(standard_library(), ENCODED))
+    corpus.write_text("".join(json.dumps(text) + "\n" for text in texts))
+    meta = fresh(client, encoder)
+    documents = [
+        Document(line, text["_id"], False, text["text"], text)
+        for line, text in enumerate(texts, start=1)
+    ]
+    started = time.perf_counter()
+    ActionMaker(encoder, meta).fill(Batch(documents), 1)
+    encoding = time.perf_counter() - started
+    started = time.perf_counter()
+    report = Ingest(client, INDEX, encoder, fresh(client, encoder), corpus).run()
+    whole = time.perf_counter() - started
+    assert report.ok
+    print(f"encoding and indexing take {whole / encoding:.2f} times what encoding takes alone")
+
+
+def main() -> None:
+    client = Connection(default_url()).open()
+    encoder = LatentEncoder.load()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            compare_sending(client, encoder, Journal(Path(folder) / "journal.sqlite"))
+            compare_overlap(client, encoder, Path(folder))
+        finally:
+            client.indices.delete(index=INDEX, ignore_unavailable=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
