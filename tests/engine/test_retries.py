@@ -241,3 +241,33 @@ def test_stop_ends_after_the_request_in_flight(
     assert report.stopped == "interrupted"
     assert adds_up(report)
     assert 3 <= report.indexed == report.lines == client.count(index=index)["count"] < 60
+
+
+def test_a_document_of_a_higher_version_fails_and_is_left_alone(
+    client: OpenSearch, index: str, load: Any, encoder: LatentEncoder
+) -> None:
+    """An application that numbers its documents itself, higher than runs are."""
+    open_index(client, index, encoder, {})
+    versions = {"version": 2**60, "version_type": "external"}
+    client.index(index=index, id="a", body={"text": "theirs"}, params=versions)
+    report = load(client, index, [line("a", "ours"), line("b")])
+    assert (report.indexed, report.failed) == (1, 1)
+    assert "version conflict, current version" in failures(report)[0]["_failure"]["reason"]
+    assert client.get(index=index, id="a")["_source"] == {"text": "theirs"}
+
+
+def test_what_an_application_changed_since_is_not_undone_by_a_request_sent_twice(
+    client: OpenSearch, index: str, load: Any
+) -> None:
+    class Losing(Failing):
+        def bulk(self, body: bytes, **options: Any) -> Any:
+            answer = super().bulk(body, **options)
+            if self.calls == 1:  # the answer is lost, and somebody is faster than we
+                client.update(index=index, id="a", body={"doc": {"year": 1}})
+                raise NoConnection("N/A", "reset", OSError("reset"))
+            return answer
+
+    report = load(Losing(client, lambda call, body: None), index, [line("a"), line("b")])
+    assert report.ok
+    assert report.indexed == 2
+    assert client.get(index=index, id="a")["_source"]["year"] == 1
