@@ -71,6 +71,8 @@ class Backbone:
         self._tokenizer = tokenizer
         self._projection = projection
         self.name = name
+        self.token_budget = TOKEN_BUDGET[model.device.type]
+        """Padded tokens a forward pass."""
         self.max_tokens = max_tokens
         """Window in tokens, special tokens included."""
         self.prompts = prompts
@@ -152,11 +154,6 @@ class Backbone:
         """Dtype the backbone computes in."""
         return torch.empty(0, dtype=self._model.dtype).dtype
 
-    @property
-    def token_budget(self) -> int:
-        """Padded tokens a forward pass."""
-        return TOKEN_BUDGET[self.device.type]
-
     def embed(
         self, texts: Sequence[str], *, kind: str = "document", long: str = "truncate"
     ) -> Iterator[TokenEmbeddings]:
@@ -221,6 +218,11 @@ class Backbone:
                     ).last_hidden_state
                     hidden = self._projection(states)
                 yield batch, hidden, start
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device or the CPU's allocator had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def pick_device(device: str) -> torch.device:

@@ -5,6 +5,7 @@ texts → token embeddings → token latents → pooled latents
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,18 @@ import torch
 from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
-from latent_ingest.connector.encoding.backbone import Backbone
+from latent_ingest.connector.encoding.backbone import Backbone, out_of_memory
 from latent_ingest.connector.encoding.fingerprint import ModelFingerprint, autoencoder_fingerprint
 from latent_ingest.connector.encoding.pooling import POOLINGS, PooledRows, pool
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors
 from latent_ingest.connector.errors import ModelError
 
 SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "minilm-32k"
+
+# Padded tokens a batch, below which running out of memory is an error.
+SMALLEST_BUDGET = 512
+
+log = logging.getLogger(__name__)
 
 
 class LatentEncoder:
@@ -146,7 +152,7 @@ class LatentEncoder:
         n_windows = np.zeros(len(texts), dtype=np.int64)
         truncated = np.zeros(len(texts), dtype=np.bool_)
         finite = np.ones(len(texts), dtype=np.bool_)
-        for part in self._pooled(texts, kind, long):
+        for part in self._within_memory(texts, kind, long):
             rows.add(part.positions[part.rows], part.latents, part.values)
             np.add.at(n_tokens, part.positions, part.n_tokens)
             np.add.at(n_windows, part.positions, 1)
@@ -163,7 +169,7 @@ class LatentEncoder:
         They are the windows that `encode` pools, so that their sum is its row. Parameters and
         errors are those of `encode`. Memory is some 100 kB a chunk, besides what a batch takes.
         """
-        parts = list(self._pooled(texts, "document", "pool"))
+        parts = self._within_memory(texts, "document", "pool")
         none = np.zeros(0, dtype=np.int64)
         position = np.concatenate([none, *(part.positions for part in parts)])
         spans = np.concatenate([none.reshape(0, 2), *(part.characters for part in parts)])
@@ -185,6 +191,22 @@ class LatentEncoder:
             finite=finite[order],
         )
         return LatentChunks(vectors, position[order], spans[order])
+
+    def _within_memory(self, texts: Sequence[str], kind: str, long: str) -> list[_PooledBatch]:
+        """All batches; smaller ones, from now on, where the device has no memory for them."""
+        while True:
+            try:
+                return list(self._pooled(texts, kind, long))
+            except RuntimeError as error:
+                if not out_of_memory(error) or self.backbone.token_budget <= SMALLEST_BUDGET:
+                    raise
+            # Out of the handler, whose traceback holds on to the tensors.
+            self.backbone.token_budget //= 2
+            if self.backbone.device.type == "cuda":
+                torch.cuda.empty_cache()
+            log.warning(
+                "out of memory: going on with %d tokens a batch", self.backbone.token_budget
+            )
 
     def _pooled(self, texts: Sequence[str], kind: str, long: str) -> Iterator[_PooledBatch]:
         for batch in self.backbone.embed(texts, kind=kind, long=long):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
-from latent_ingest.connector.encoding.backbone import Backbone
+from latent_ingest.connector.encoding.backbone import Backbone, out_of_memory
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.training.activation import make_activation
 from latent_ingest.connector.training.config import TrainingConfig
@@ -144,11 +144,6 @@ def mean_loss(losses: list[Loss]) -> Loss:
         torch.stack([loss.normalized_mse for loss in losses]).mean(),
         torch.stack([loss.latents_a_token for loss in losses]).mean(),
     )
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device or the CPU's allocator had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 @torch.no_grad()

@@ -37,6 +37,34 @@ def test_a_text_alone_and_in_a_batch_give_the_same_latents(
         assert ours == pytest.approx(alone, rel=1e-4, abs=1e-4)
 
 
+def test_out_of_memory_halves_the_batches_and_changes_nothing(
+    encoder: LatentEncoder,
+    documents: list[dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    texts = [document["text"] for document in documents]
+    wanted = encoder.encode(texts)
+    budget = encoder.backbone.token_budget
+    model = encoder.backbone._model
+
+    def small(input_ids: torch.Tensor, **others: torch.Tensor) -> object:
+        if input_ids.numel() > budget // 4:
+            raise torch.OutOfMemoryError("no memory")
+        return model(input_ids=input_ids, **others)
+
+    small.device = model.device  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder.backbone, "_model", small)
+        patch.setattr(encoder.backbone, "token_budget", budget)
+        got = encoder.encode(texts)
+        assert encoder.backbone.token_budget == budget // 4
+    assert "going on with 1024 tokens a batch" in caplog.text
+    np.testing.assert_array_equal(got.offsets, wanted.offsets)
+    np.testing.assert_array_equal(got.indices, wanted.indices)
+    np.testing.assert_allclose(got.values, wanted.values, rtol=1e-4, atol=1e-4)
+
+
 def test_bf16_gives_nearly_the_latents_of_fp32(
     encoder: LatentEncoder, documents: list[dict[str, str]]
 ) -> None:
