@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
@@ -141,7 +142,7 @@ def within_the_run(act: Callable[[Ingest], IngestReport]) -> Iterator[None]:
 
 
 def cut(run: Run, *arguments: object, lines: int = 3) -> Result:
-    """The command, interrupted after so many lines; all but the last of them are done."""
+    """The command, interrupted after so many lines; they are done, and those in flight then."""
 
     def stop(job: Ingest) -> IngestReport:
         return job.run(lambda report, _: job.stop() if report.lines >= lines else None)
@@ -263,7 +264,8 @@ def test_an_interrupted_run_is_gone_on_with_and_then_takes_the_alias(
     done = run(file, "--alias", alias, "--json")
     report = json.loads(done.stdout)
     assert f"alias {alias}: going on with {index}, which is not complete" in done.stderr
-    assert (report["index"], report["resumed_after"], report["indexed"]) == (index, 2, 5)
+    assert (report["index"], report["indexed"]) == (index, 5)
+    assert 3 <= report["resumed_after"] <= 5
     assert pointed_at(client, alias) == [index]
     assert settings_of(client, index)["number_of_replicas"] == "1"
     assert built(run, alias) == f"{alias}-minilm-32k-2", "the next run is a new one"
@@ -319,7 +321,7 @@ def test_a_changed_file_is_refused_and_the_alias_stays(
     first = built(run, alias)
     cut(run, write(ROWS), "--alias", alias)
     done = run(write(list(reversed(ROWS))), "--alias", alias, code=2)
-    assert "first 2 lines are not those that were ingested before" in error(done)
+    assert re.search(r"first [345] lines are not those that were ingested before", error(done))
     assert f"alias {alias} still points at {first}: the run did not end" in done.stderr
     assert pointed_at(client, alias) == [first]
 
@@ -422,7 +424,8 @@ def test_indices_lists_ours_for_people_and_programs(
 
     found = json.loads(run("indices", "--alias", alias, "--json").stdout)["indices"]
     assert [row["index"] for row in found] == [first, second, f"{alias}-other-model-3"]
-    assert [row["documents"] for row in found] == [None, 5, 3]
+    assert [row["documents"] for row in found[:2]] == [None, 5]
+    assert 3 <= found[2]["documents"] <= 5
     assert [row["complete"] for row in found] == [True, True, False]
     assert [row["aliases"] for row in found] == [[], [alias], []]
     assert found[1]["bytes"] > 0
