@@ -2,7 +2,8 @@
 
 A step of ours against plain autograd over dense matrices. Plain: `relu(topk(x @ W_enc))` scattered
 into a dense `[n_tokens, n_latents]`, times `W_dec`, fp32, `loss.backward()`. Ours: `Objective`, in
-fp32 and in the dtype that `latent-ingest train` would choose, and with the multi-k term.
+fp32 and in the dtype that `latent-ingest train` would choose, with the multi-k term, and compiled
+by `torch.compile`, which `latent-ingest train` does not use.
 
 Then a run on real text whose next batch is embedded by a thread while a step is taken, against
 one that does both in turn, as `latent-ingest train` does.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import queue
+import shutil
 import statistics
 import tempfile
 import threading
@@ -57,6 +59,20 @@ def seconds(step: Callable[[], torch.Tensor], model: TokenAutoencoder) -> float:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
     return statistics.median(times[1:])
+
+
+def compiled_ratio(model: TokenAutoencoder, hidden: torch.Tensor, dtype: torch.dtype) -> float:
+    """Time of a step over that of a compiled one, the two in turn."""
+    objective = Objective(model, dead_after=1 << 60, matmul_dtype=dtype).to(hidden.device).train()
+    compiled = torch.compile(objective)
+    rounds = [
+        (
+            seconds(lambda: objective(hidden).total, model),
+            seconds(lambda: compiled(hidden).total, model),
+        )
+        for _ in range(3)
+    ]
+    return statistics.median(plain / ours for plain, ours in rounds)
 
 
 def in_turn(batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -126,6 +142,8 @@ def main() -> None:
         ours = seconds(lambda objective=objective: objective(hidden).total, model)
         name = f"{str(dtype).removeprefix('torch.')}{', multi-k' if multi_k else ''}"
         print(f"ours, {name}: {ours:.3f} s, {plain / ours:.1f} times as fast")
+    if shutil.which("g++"):  # torch.compile needs one
+        print(f"compiled, {compiled_ratio(model, hidden, chosen):.2f} times as fast as not")
     compare_runs()
 
 

@@ -52,6 +52,20 @@ def test_a_cut_run_goes_on_and_a_done_one_begins_again(open_journal: Open) -> No
     fresh.close()
 
 
+def test_a_clock_that_is_set_back_changes_nothing(
+    open_journal: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_journal().open(key())
+    run.note(Progress(lines=7))
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    run.note(Progress(lines=9))
+    run.close()
+    again = open_journal().open(key())
+    assert again.resumed is not None
+    assert again.resumed.lines == 9
+    again.close()
+
+
 @pytest.mark.parametrize("other", [key("/b.jsonl"), key(uuid="u2")])
 def test_another_file_or_index_is_another_run(open_journal: Open, other: RunKey) -> None:
     run = open_journal().open(key())

@@ -124,6 +124,21 @@ def test_a_failures_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         FailuresFile(tmp_path / "none" / "f.jsonl", "c").write(BadLine(1, "why", b""))
 
 
+def test_a_failures_file_that_does_not_fit_is_said_and_keeps_what_it_has(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    file = FailuresFile(tmp_path / "f.jsonl", "c")
+    file.write(BadLine(1, "why", b""))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:  # no file may be longer than this one, as if the disk were full
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file.bytes, before[1]))
+        with pytest.raises(InputError, match=r"f.jsonl: cannot be written.*--failures"):
+            file.write(BadLine(2, "why", b""))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert file.path is not None
+    assert '"line": 1' in file.path.read_text()
+
+
 @pytest.mark.parametrize(
     ("corpus", "path"),
     [("/a/b.jsonl", "b"), ("b.jsonl.gz", "b"), ("b.txt", "b.txt"), ("-", "papers")],
