@@ -1,0 +1,152 @@
+"""How many clauses an engine takes in one query, how many a query has, and who gets the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import TransportError
+
+from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.querying.text_clause import ONE_FIELD, TEXT_KINDS, field_boosts
+
+SETTING = "indices.query.bool.max_clause_count"
+
+# What engines take unless their operator says otherwise, and what is taken for granted where the
+# settings may not be read.
+ENGINE_CLAUSES = 1024
+
+# Each becomes a term of its own in most analyzers: a word, or a character where words are not set
+# apart by spaces.
+WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+")
+
+# Terms that a fuzzy word becomes at most, unless the clause says otherwise; hardly any has so many.
+FUZZY_EXPANSIONS = 50
+
+# Latent terms that are tried, however many the fuzzy words of a request might become.
+BESIDE_FUZZY = 64
+
+# Fields that a pattern stands for where the index's own could not be read.
+UNKNOWN_FIELDS = 16
+
+
+def read_clause_limit(client: OpenSearch) -> int:
+    """The clauses that every node of a cluster takes in one query; 1,024 where we may not ask.
+
+    Raises:
+        EngineError: the engine cannot be reached.
+    """
+    with engine_errors(client):
+        try:
+            told = client.cluster.get_settings(include_defaults=True, flat_settings=True)
+            nodes = client.nodes.info(metric="settings", flat_settings=True)["nodes"].values()
+        except TransportError as error:
+            if not isinstance(error.status_code, int):  # nothing answers
+                raise
+            return ENGINE_CLAUSES
+    for level in ("transient", "persistent"):
+        if SETTING in told.get(level, {}):
+            return int(told[level][SETTING])
+    own = [node["settings"][SETTING] for node in nodes if SETTING in node.get("settings", {})]
+    own.append(told.get("defaults", {}).get(SETTING, ENGINE_CLAUSES))
+    return min(int(limit) for limit in own)
+
+
+def room_for(
+    queries: Sequence[object],
+    gone: Sequence[object],
+    limit: int,
+    known: Collection[str] | None,
+) -> int:
+    """Clauses that may be added to some queries in one request.
+
+    What the engine makes of a text is estimated, and rather too high: each word a term in each
+    field, each fuzzy word as many as it may become. All the same there is room for some latent
+    terms beside fuzzy words.
+
+    Args:
+        queries: with all that they hold.
+        gone: parts of them that will not be in the request.
+        limit: clauses that the engine takes.
+        known: the fields of the index, of which patterns stand for some; none if unknown.
+    """
+    sure, possible = count_clauses(list(queries), known)
+    sure_gone, possible_gone = count_clauses(list(gone), known)
+    room = limit - sure + sure_gone
+    return max(0, room - possible + possible_gone, min(BESIDE_FUZZY, room))
+
+
+def count_clauses(query: object, known: Collection[str] | None) -> tuple[int, int]:
+    """The clauses of a query, and those that its fuzzy words may become besides."""
+    if isinstance(query, list):
+        counted = [count_clauses(part, known) for part in query]
+        return sum(sure for sure, _ in counted), sum(possible for _, possible in counted)
+    if not isinstance(query, dict):
+        return 0, 0
+    sure = possible = 0
+    for kind, content in query.items():
+        if kind in TEXT_KINDS and isinstance(content, dict):
+            terms, expansions = count_terms(kind, content, known)
+            sure, possible = sure + terms, possible + expansions
+        elif (parts := [p for p in values(content) if holds_clauses(p)]) and kind != "term":
+            for part in parts:
+                inner = count_clauses(part, known)
+                sure, possible = sure + inner[0], possible + inner[1]
+        else:
+            sure += 1 if kind == "term" else 2  # a range of numbers is two queries in one
+    return sure, possible
+
+
+def values(content: object) -> list[Any]:
+    return list(content.values()) if isinstance(content, dict) else []
+
+
+def holds_clauses(part: object) -> bool:
+    """Whether a value looks like a clause or a list of clauses."""
+    if isinstance(part, list):
+        return any(holds_clauses(item) for item in part)
+    return isinstance(part, dict) and any(isinstance(value, dict) for value in part.values())
+
+
+def count_terms(
+    kind: str, content: dict[str, Any], known: Collection[str] | None
+) -> tuple[int, int]:
+    """The terms of a text clause, and what fuzziness may add."""
+    options, fields = content, 1
+    if kind in ONE_FIELD or kind.startswith("match_"):
+        first = next(iter(content.values()), None)
+        options = first if isinstance(first, dict) else {"query": first}
+    else:
+        fields = count_fields(kind, content, known)
+    text = str(options.get("query", ""))
+    terms = max(1, len(WORD.findall(text))) * max(1, fields)
+    if "fuzziness" not in options and not (kind.endswith("query_string") and "~" in text):
+        return terms, 0
+    expansions = options.get("max_expansions", options.get("fuzzy_max_expansions"))
+    return terms, terms * (expansions if isinstance(expansions, int) else FUZZY_EXPANSIONS)
+
+
+def count_fields(kind: str, content: dict[str, Any], known: Collection[str] | None) -> int:
+    """How many fields a clause on many of them searches."""
+    try:
+        specs = [spec for spec, _ in field_boosts(kind, content)]
+    except (AttributeError, TypeError, ValueError):
+        return 1
+    patterns = [spec for spec in specs if "*" in spec]
+    if known is None:
+        return len(specs) - len(patterns) + UNKNOWN_FIELDS * bool(patterns)
+    matched = {name for name in known for spec in patterns if fnmatchcase(name, spec)}
+    return len(specs) - len(patterns) + len(matched)
+
+
+def shares(wanted: Sequence[int], room: int) -> list[int]:
+    """`room` divided among those who want some: alike, but none more than it wants."""
+    given = [0] * len(wanted)
+    left = room
+    for waiting, i in enumerate(sorted(range(len(wanted)), key=lambda i: wanted[i])):
+        given[i] = min(wanted[i], left // (len(wanted) - waiting))
+        left -= given[i]
+    return given
