@@ -174,7 +174,7 @@ form_option = click.option(
     type=click.Choice(["hybrid", "latent", "two_phase", "hybrid_two_phase"]),
     default="hybrid",
     show_default=True,
-    help="What scores: words and latents, or latents alone; their latents at once or in two phases.",
+    help="What scores: words and latents, or latents alone; in one phase or two.",
 )
 
 model_option = click.option(

@@ -90,7 +90,7 @@ def rewrite(
         raise InputError("--matching and --fields are for --body")
     if query is not None and not query.strip():
         raise InputError("the query is empty; write a question")
-    given = read_json(body) if body is not None else None
+    given: Any = read_json(body) if body is not None else None
     client = connection.open()
     EngineInfo.read(client)
 
@@ -111,5 +111,5 @@ def read_json(file: IO[str]) -> Any:
     """What a file holds; usage error where it is no JSON."""
     try:
         return json.load(file)
-    except ValueError as error:  # not UTF-8 either
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file.name}: not JSON: {error}") from error

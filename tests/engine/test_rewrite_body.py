@@ -5,87 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from opensearchpy import OpenSearch
 from querying.bodies import BODIES
 
-from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.indexing.index import open_index
-from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.querying.body import value_at
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.rewriting import FORMS
-
-PROPERTIES = {
-    "title": {
-        "type": "text",
-        "analyzer": "english",
-        "copy_to": "words",
-        "fields": {"keyword": {"type": "keyword"}, "plain": {"type": "text"}},
-    },
-    "tags": {"type": "text", "fields": {"keyword": {"type": "keyword"}}},
-    "year": {"type": "integer"},
-    "votes": {"type": "integer"},
-    "published": {"type": "date"},
-    "place": {"type": "geo_point"},
-    "comments": {
-        "type": "nested",
-        "properties": {"text": {"type": "text"}, "stars": {"type": "integer"}},
-    },
-    "relation": {"type": "join", "relations": {"paper": "review"}},
-}
-
-
-def rows(documents: list[dict[str, str]]) -> list[dict[str, Any]]:
-    comments = ["helpful and short", "not helpful at all", "a mistake in it"]
-    return [
-        {
-            **document,
-            "year": 2000 + i % 12,
-            "votes": 1 + i % 7,
-            "tags": ["a", "b", "c"][: 1 + i % 3],
-            "published": f"{2000 + i % 12}-0{1 + i % 9}-01",
-            "place": {"lat": i % 60, "lon": i % 60},
-            "comments": [{"text": comments[i % 3], "stars": 1 + i % 5}],
-        }
-        for i, document in enumerate(documents)
-    ]
-
-
-@pytest.fixture(scope="module")
-def rewriter(
-    client: OpenSearch,
-    encoder: LatentEncoder,
-    documents: list[dict[str, str]],
-    tmp_path_factory: Any,
-) -> Any:
-    """Of an index with fields of many kinds."""
-    index = "latent-ingest-test-bodies"
-    client.indices.delete(index=index, ignore_unavailable=True)
-    folder: Path = tmp_path_factory.mktemp("bodies")
-    corpus = folder / "corpus.jsonl"
-    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows(documents)))
-    meta = open_index(client, index, encoder, {})
-    client.indices.put_mapping(index=index, body={"properties": PROPERTIES})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LATENT_INGEST_JOURNAL", str(folder / "journal.sqlite"))
-        assert Ingest(client, index, encoder, meta, corpus).run().indexed == len(documents)
-    rewriter = QueryRewriter.from_index(client, index, encoder)
-    weigh, known = rewriter._weigh, {}
-
-    def remembered(texts: Any) -> Any:
-        """Each text is encoded once for all tests."""
-        if new := [text for text in texts if text not in known]:
-            known.update(zip(new, weigh(new), strict=True))
-        return [known[text] for text in texts]
-
-    rewriter._weigh = remembered  # type: ignore[method-assign]
-    yield rewriter
-    client.indices.delete(index=index)
-
 
 Bodies = dict[str, dict[str, Any]]
 

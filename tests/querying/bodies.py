@@ -643,3 +643,39 @@ BODIES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["query.function_score.query.bool.must.dis_max.queries[0].multi_match"],
     ),
 }
+
+# The index they are for, beside what an ingest gives it.
+PROPERTIES = {
+    "title": {
+        "type": "text",
+        "analyzer": "english",
+        "copy_to": "words",
+        "fields": {"keyword": {"type": "keyword"}, "plain": {"type": "text"}},
+    },
+    "tags": {"type": "text", "fields": {"keyword": {"type": "keyword"}}},
+    "year": {"type": "integer"},
+    "votes": {"type": "integer"},
+    "published": {"type": "date"},
+    "place": {"type": "geo_point"},
+    "comments": {
+        "type": "nested",
+        "properties": {"text": {"type": "text"}, "stars": {"type": "integer"}},
+    },
+    "relation": {"type": "join", "relations": {"paper": "review"}},
+}
+
+
+def rows(documents: list[dict[str, str]]) -> list[dict[str, Any]]:
+    comments = ["helpful and short", "not helpful at all", "a mistake in it"]
+    return [
+        {
+            **document,
+            "year": 2000 + i % 12,
+            "votes": 1 + i % 7,
+            "tags": ["a", "b", "c"][: 1 + i % 3],
+            "published": f"{2000 + i % 12}-0{1 + i % 9}-01",
+            "place": {"lat": i % 60, "lon": i % 60},
+            "comments": [{"text": comments[i % 3], "stars": 1 + i % 5}],
+        }
+        for i, document in enumerate(documents)
+    ]
