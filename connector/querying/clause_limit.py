@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -25,6 +25,12 @@ WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff\
 
 # Terms that a fuzzy word becomes at most, unless the clause says otherwise; hardly any has so many.
 FUZZY_EXPANSIONS = 50
+
+# A clause on numbers or dates is two in one, by the index and by its stored values.
+VALUE = 2
+
+# Terms that `more_like_this` looks for, unless it says otherwise.
+SIMILAR = 25
 
 # Latent terms that are tried, however many the fuzzy words of a request might become.
 BESIDE_FUZZY = 64
@@ -59,7 +65,7 @@ def room_for(
     queries: Sequence[object],
     gone: Sequence[object],
     limit: int,
-    known: Collection[str] | None,
+    known: Mapping[str, bool] | None,
 ) -> int:
     """Clauses that may be added to some queries in one request.
 
@@ -71,7 +77,7 @@ def room_for(
         queries: with all that they hold.
         gone: parts of them that will not be in the request.
         limit: clauses that the engine takes.
-        known: the fields of the index, of which patterns stand for some; none if unknown.
+        known: the fields of the index, and whether they are of type text; none if unknown.
     """
     sure, possible = count_clauses(list(queries), known)
     sure_gone, possible_gone = count_clauses(list(gone), known)
@@ -79,7 +85,7 @@ def room_for(
     return max(0, room - possible + possible_gone, min(BESIDE_FUZZY, room))
 
 
-def count_clauses(query: object, known: Collection[str] | None) -> tuple[int, int]:
+def count_clauses(query: object, known: Mapping[str, bool] | None) -> tuple[int, int]:
     """The clauses of a query, and those that its fuzzy words may become besides."""
     if isinstance(query, list):
         counted = [count_clauses(part, known) for part in query]
@@ -91,13 +97,22 @@ def count_clauses(query: object, known: Collection[str] | None) -> tuple[int, in
         if kind in TEXT_KINDS and isinstance(content, dict):
             terms, expansions = count_terms(kind, content, known)
             sure, possible = sure + terms, possible + expansions
-        elif (parts := [p for p in values(content) if holds_clauses(p)]) and kind != "term":
+        elif kind == "term":
+            sure += 1 if known and any(known.get(name) for name in names(content)) else VALUE
+        elif kind == "more_like_this" and isinstance(content, dict):
+            most = content.get("max_query_terms", SIMILAR)
+            sure += most if isinstance(most, int) else SIMILAR
+        elif parts := [part for part in values(content) if holds_clauses(part)]:
             for part in parts:
                 inner = count_clauses(part, known)
                 sure, possible = sure + inner[0], possible + inner[1]
         else:
-            sure += 1 if kind == "term" else 2  # a range of numbers is two queries in one
+            sure += VALUE
     return sure, possible
+
+
+def names(content: object) -> list[Any]:
+    return list(content) if isinstance(content, dict) else []
 
 
 def values(content: object) -> list[Any]:
@@ -112,7 +127,7 @@ def holds_clauses(part: object) -> bool:
 
 
 def count_terms(
-    kind: str, content: dict[str, Any], known: Collection[str] | None
+    kind: str, content: dict[str, Any], known: Mapping[str, bool] | None
 ) -> tuple[int, int]:
     """The terms of a text clause, and what fuzziness may add."""
     options, fields = content, 1
@@ -129,7 +144,7 @@ def count_terms(
     return terms, terms * (expansions if isinstance(expansions, int) else FUZZY_EXPANSIONS)
 
 
-def count_fields(kind: str, content: dict[str, Any], known: Collection[str] | None) -> int:
+def count_fields(kind: str, content: dict[str, Any], known: Mapping[str, bool] | None) -> int:
     """How many fields a clause on many of them searches."""
     try:
         specs = [spec for spec, _ in field_boosts(kind, content)]

@@ -13,7 +13,7 @@ hybrid_two_phase  hybrid, its latent terms in two phases
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +69,8 @@ class Target:
     """Latent terms of a clause at most."""
     max_clauses: int
     """That the engine takes in one query."""
-    known_fields: Collection[str] | None = None
-    """All of the index; none if unknown."""
+    known_fields: Mapping[str, bool] | None = None
+    """All of the index, and whether they are of type text; none if unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def read_text_clause(kind: str, content: object, fed: Collection[str]) -> TextCl
             return "a phrase stays a phrase"
         try:
             boosts = dict(field_boosts(kind, options))
-        except (TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError):
             return "its fields are not understood"
     text = options.get("query")
     if not isinstance(text, str):
