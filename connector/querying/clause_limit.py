@@ -45,20 +45,28 @@ def read_clause_limit(client: OpenSearch) -> int:
     Raises:
         EngineError: the engine cannot be reached.
     """
+    only = {"filter_path": f"**.{SETTING}"}
     with engine_errors(client):
         try:
-            told = client.cluster.get_settings(include_defaults=True, flat_settings=True)
-            nodes = client.nodes.info(metric="settings", flat_settings=True)["nodes"].values()
+            told = client.cluster.get_settings(include_defaults=True, params=only)
+            nodes = client.nodes.info(metric="settings", params=only).get("nodes", {})
         except TransportError as error:
             if not isinstance(error.status_code, int):  # nothing answers
                 raise
             return ENGINE_CLAUSES
     for level in ("transient", "persistent"):
-        if SETTING in told.get(level, {}):
-            return int(told[level][SETTING])
-    own = [node["settings"][SETTING] for node in nodes if SETTING in node.get("settings", {})]
-    own.append(told.get("defaults", {}).get(SETTING, ENGINE_CLAUSES))
-    return min(int(limit) for limit in own)
+        if limit := limit_in(told.get(level)):
+            return limit
+    own = [limit_in(node.get("settings")) for node in nodes.values()]
+    own.append(limit_in(told.get("defaults")))
+    return min((limit for limit in own if limit), default=ENGINE_CLAUSES)
+
+
+def limit_in(settings: Any) -> int | None:
+    """The limit among some settings; none if it is not there."""
+    for name in SETTING.split("."):
+        settings = settings.get(name) if isinstance(settings, dict) else None
+    return int(settings) if settings else None
 
 
 def room_for(

@@ -12,16 +12,16 @@ from latent_ingest.connector.errors import InputError
 
 
 def read_fields(client: OpenSearch, index: str) -> dict[str, bool] | None:
-    """Each field of an index, and whether it is of type text; none if we may not ask.
+    """Each field of an index, and whether it is of type text; none where we may not ask.
 
     Raises:
-        EngineError: the engine cannot be asked.
+        EngineError: the engine cannot be reached.
     """
     with engine_errors(client):
         try:
             found = client.field_caps(index=index, fields="*")["fields"]
         except TransportError as error:
-            if error.status_code not in (401, 403):
+            if not isinstance(error.status_code, int):  # nothing answers
                 raise
             return None
     return {name: "text" in types for name, types in found.items() if not name.startswith("_")}

@@ -209,9 +209,10 @@ def share_clauses(plans: Sequence[Plan], body: Clause, target: Target, wish: Wis
         queries.setdefault(plan.found.query, []).append(plan)
     for path, some in queries.items():
         gone = [value_at(body, plan.found.path) for plan in some if not plan.words_stay]
-        twice = [value_at(body, path)] if "min_score" in body else []
+        # Under a `min_score` the words may be there once more, in a filter.
+        times = 2 if "min_score" in body else 1
         room = room_for(
-            [value_at(body, path), *twice], gone, target.max_clauses, target.known_fields
+            [value_at(body, path)] * times, gone, target.max_clauses, target.known_fields
         )
         most = [wish.head_terms if plan.two_phases else target.max_query_terms for plan in some]
         wanted = [
@@ -242,7 +243,8 @@ def with_clauses(body: Clause, plans: Sequence[Plan], target: Target, wish: Wish
         )
         if plan.tail:
             rest = plan.terms[plan.heads : plan.heads + plan.tail]
-            added = any_of(rest, target.latent_field, boost * (plan.found.factor or 1.0))
+            factor = 1.0 if plan.found.factor is None else plan.found.factor
+            added = any_of(rest, target.latent_field, boost * factor)
             if plan.keep:
                 added["bool"]["filter"] = [copied(words)]
             second.append(added)

@@ -295,3 +295,9 @@ def test_fields_that_are_asked_for_are_the_only_ones(rewriter: QueryRewriter) ->
     for fields in ({"title": "latent"}, ["title"]):
         _, report = rewriter.rewrite_and_report(given, fields=fields)
         assert [clause.fields for clause in report.rewritten] == [("title",)]
+
+
+def test_a_boost_of_0_around_a_clause_holds_in_the_second_phase(rewriter: QueryRewriter) -> None:
+    given = {"query": {"bool": {"must": [MATCH], "boost": 0}}}
+    rest = rewriter.rewrite_body(given, form="two_phase")["rescore"]["query"]["rescore_query"]
+    assert rest["bool"]["boost"] == 0
