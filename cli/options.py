@@ -171,10 +171,10 @@ give_up_option = click.option(
 
 form_option = click.option(
     "--form",
-    type=click.Choice(["hybrid", "latent", "two_phase"]),
+    type=click.Choice(["hybrid", "latent", "two_phase", "hybrid_two_phase"]),
     default="hybrid",
     show_default=True,
-    help="What scores: words and latents, latents alone, or those in two phases.",
+    help="What scores: words and latents, or latents alone; in one phase or two.",
 )
 
 model_option = click.option(

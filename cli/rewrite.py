@@ -1,15 +1,16 @@
-"""latent-ingest rewrite: print the request body that a query becomes."""
+"""latent-ingest rewrite: print the request body that a question, or another body, becomes."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
 from latent_ingest.cli.options import (
     JsonObject,
+    comma_list,
     compute_options,
     connection_options,
     form_option,
@@ -28,12 +29,25 @@ Examples:
   latent-ingest rewrite "does vitamin D prevent falls" --index papers
   latent-ingest rewrite "does vitamin D prevent falls" --index papers --form two_phase \\
       | curl -s localhost:9200/papers/_search -H 'content-type: application/json' -d @-
+  cat body.json | latent-ingest rewrite --index papers --body - --form hybrid
 """
 )
-@click.argument("query")
+@click.argument("query", required=False)
+@click.option(
+    "--body",
+    type=click.File(encoding="utf-8"),
+    help="A request body to rewrite instead of QUERY; - for standard input.",
+)
 @index_option
 @form_option
-@click.option("--size", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Hits.")
+@click.option(
+    "--matching",
+    type=click.Choice(["expand", "keep"]),
+    help="With --body: find documents without a common word too, or let words decide what matches, "
+    "so that totals and aggregations stay.  [default: by what the body asks for]",
+)
+@click.option("--fields", help="With --body: rewrite clauses on these alone, as title,text.")
+@click.option("--size", type=click.IntRange(1, 10_000), help="Hits.  [default: 10]")
 @click.option(
     "--filter", "filter_clause", type=JsonObject(), help="A query clause that hits must match."
 )
@@ -48,10 +62,13 @@ Examples:
 @model_option
 @compute_options
 def rewrite(
-    query: str,
+    query: str | None,
+    body: IO[str] | None,
     index: str,
     form: str,
-    size: int,
+    matching: str | None,
+    fields: str | None,
+    size: int | None,
     filter_clause: dict[str, Any] | None,
     max_query_terms: int,
     connection: Connection,
@@ -59,17 +76,40 @@ def rewrite(
     device: str,
     dtype: str,
 ) -> None:
-    """Print the request body for QUERY; nothing is searched.
+    """Print the request body for QUERY, or for the body of an application; nothing is searched.
 
-    The index is asked which model made it, so that a body of another model is not sent to it.
-    When INDEX is an alias that has moved to an index of another model, rewrite anew.
+    What became of the clauses of a body is said on standard error. The index is asked which model
+    made it, so that a body of another model is not sent to it. When INDEX is an alias that has
+    moved to an index of another model, rewrite anew.
     """
-    if not query.strip():
+    if (query is None) == (body is None):
+        raise InputError("give either a question or --body FILE")
+    if body is not None and (size is not None or filter_clause is not None):
+        raise InputError("--size and --filter are for a question; write them into the body")
+    if body is None and (matching is not None or fields is not None):
+        raise InputError("--matching and --fields are for --body")
+    if query is not None and not query.strip():
         raise InputError("the query is empty; write a question")
+    given: Any = read_json(body) if body is not None else None
     client = connection.open()
     EngineInfo.read(client)
 
     encoder = load_encoder(model, device, dtype)
     rewriter = QueryRewriter.from_index(client, index, encoder, max_query_terms=max_query_terms)
-    body = rewriter.rewrite(query, form=form, size=size, filter=filter_clause)
-    click.echo(json.dumps(body, indent=2))
+    if query is not None:
+        made = rewriter.rewrite(query, form=form, size=size or 10, filter=filter_clause)
+    else:
+        made, report = rewriter.rewrite_and_report(
+            given, form=form, matching=matching, fields=comma_list(fields) if fields else None
+        )
+        for line in report.lines():
+            click.echo(line, err=True)
+    click.echo(json.dumps(made, indent=2))
+
+
+def read_json(file: IO[str]) -> Any:
+    """What a file holds; usage error where it is no JSON."""
+    try:
+        return json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file.name}: not JSON: {error}") from error

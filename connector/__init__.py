@@ -2,7 +2,7 @@
 
 encode text           LatentEncoder → LatentVectors, terms
 index a corpus        Connection, open_index, Ingest → IngestReport
-rewrite queries       QueryRewriter, hybrid_boost
+rewrite queries       QueryRewriter → RewriteReport, hybrid_boost
 search an alias       Searcher
 run a local engine    LocalEngine
 errors                LatentIngestError and its four kinds
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from latent_ingest.connector.indexing.index import open_index as open_index
     from latent_ingest.connector.indexing.ingest import Ingest as Ingest
     from latent_ingest.connector.indexing.report import IngestReport as IngestReport
+    from latent_ingest.connector.querying.rewrite_report import RewriteReport as RewriteReport
     from latent_ingest.connector.querying.rewriter import QueryRewriter as QueryRewriter
     from latent_ingest.connector.querying.rewriter import hybrid_boost as hybrid_boost
     from latent_ingest.connector.querying.searcher import Searcher as Searcher
@@ -48,6 +49,7 @@ _HOMES = {
     "MismatchError": "errors",
     "ModelError": "errors",
     "QueryRewriter": "querying.rewriter",
+    "RewriteReport": "querying.rewrite_report",
     "Searcher": "querying.searcher",
     "hybrid_boost": "querying.rewriter",
     "open_index": "indexing.index",

@@ -26,6 +26,7 @@ PUBLIC = {
     "MismatchError",
     "ModelError",
     "QueryRewriter",
+    "RewriteReport",
     "Searcher",
     "hybrid_boost",
     "open_index",

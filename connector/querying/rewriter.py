@@ -1,18 +1,12 @@
-"""Query text → the body of a search request.
+"""Questions, and requests that applications have, → requests that score by latent terms.
 
-query text → latent vector → weighted terms → clauses → request body
-
-Three forms:
-
-latent     the latent terms score, nothing else
-two_phase  the heaviest latent terms retrieve, a rescore adds the rest
-hybrid     words and latent terms are alternatives in one `bool`, their scores summed
+query text → latent vector → weighted terms; see `rewriting` for what becomes of a request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,15 +17,27 @@ from latent_ingest.connector import terms
 from latent_ingest.connector.client import EngineInfo
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.querying.clause_limit import (
+    ENGINE_CLAUSES,
+    count_clauses,
+    read_clause_limit,
+)
+from latent_ingest.connector.querying.fields import fed_fields, read_fields
+from latent_ingest.connector.querying.latent_clause import WeightedTerm
+from latent_ingest.connector.querying.rewrite_report import RewriteReport
+from latent_ingest.connector.querying.rewriting import (
+    HEAD_TERMS,
+    WINDOW,
+    Target,
+    Wish,
+    rewritten,
+)
 from latent_ingest.mappings import LATENT_FIELD, PARENT_FIELD, WORDS_FIELD, hash_field
 
 if TYPE_CHECKING:
+    from opensearchpy.helpers.search import Search
+
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-FORMS = ("hybrid", "latent", "two_phase")
-
-# Clauses an engine takes in one request unless its operator says otherwise.
-ENGINE_CLAUSES = 1024
 
 # Latent scores are several times word scores, hence a small factor. On the training judgements of
 # SciFact and the dev ones of NFCorpus (benchmarks/boost.py), nDCG@10 at .1, .15 and .2: .732 and
@@ -41,24 +47,13 @@ LATENT_BOOST = 0.15
 # BM25's k1 of word fields, in every engine unless set otherwise.
 WORDS_K1 = 1.2
 
+# A form without the words' scores.
+LATENT_ALONE = {"hybrid": "latent", "hybrid_two_phase": "two_phase"}
+
 # Of words in several fields: the best field's score, and half of the others'. nDCG@10 of the words
 # alone, in title and text, on the same judgements: .694 and .296; by cross_fields .689 and .283; in
 # one field for both .699 and .289.
 TIE_BREAKER = 0.5
-
-# Of the terms of a two-phase query, those with the largest `w * idf`: 32 heads and a window of
-# 200 keep 97 to 99 % of the top 10 at a twentieth of the postings.
-HEAD_TERMS = 32
-WINDOW = 200
-
-
-@dataclass(frozen=True, slots=True)
-class WeightedTerm:
-    """A latent term of a query."""
-
-    term: str
-    weight: float
-    """`sqrt` of the pooled activation; multiplies the term's score."""
 
 
 class QueryRewriter:
@@ -70,7 +65,9 @@ class QueryRewriter:
         *,
         field: str = LATENT_FIELD,
         words_fields: Sequence[str] = (WORDS_FIELD,),
+        text_fields: Sequence[str] = (),
         max_query_terms: int = 512,
+        max_clauses: int = ENGINE_CLAUSES,
         latent_boost: float = LATENT_BOOST,
         collapse: str | None = None,
     ) -> None:
@@ -79,8 +76,10 @@ class QueryRewriter:
         Args:
             encoder: the model the index was made with.
             field: where the latent terms are.
-            words_fields: where the words are.
-            max_query_terms: latent terms in a request at most, the heaviest by `w * idf`.
+            words_fields: where the words of a question are looked up.
+            text_fields: others whose text is in the latent field; clauses on them are rewritten.
+            max_query_terms: latent terms of a question at most, the heaviest by `w * idf`.
+            max_clauses: that the engine takes in one query, with those that are in a request.
             latent_boost: factor on latent scores in the hybrid form. On engines that keep BM25's
                 factor k1 + 1 use `hybrid_boost`.
             collapse: field of which each value is hit once, as `parent_id` of an index of chunks.
@@ -88,15 +87,19 @@ class QueryRewriter:
         Raises:
             InputError: `max_query_terms` is out of the engine's range.
         """
-        if not 1 <= max_query_terms <= ENGINE_CLAUSES:
-            raise InputError(f"max_query_terms {max_query_terms}: must be 1 to {ENGINE_CLAUSES}")
+        most = max(max_clauses, ENGINE_CLAUSES)
+        if not 1 <= max_query_terms <= most:
+            raise InputError(f"max_query_terms {max_query_terms}: must be 1 to {most}")
         self.field = field
         self.words_fields = list(words_fields)
+        self.text_fields = list(text_fields)
         self.max_query_terms = max_query_terms
+        self.max_clauses = max_clauses
         self.latent_boost = latent_boost
         self.collapse = collapse
         self.index: str | None = None
         """That `from_index` found: what an alias stood for then. Bodies are good for it alone."""
+        self._fields: Mapping[str, bool] | None = None
         self._encoder = encoder
         self._idf = encoder.idf()
 
@@ -128,16 +131,16 @@ class QueryRewriter:
             settings.setdefault("collapse", PARENT_FIELD)
         settings.setdefault("latent_boost", hybrid_boost(EngineInfo.read(client), meta.k1))
         settings.setdefault("words_fields", meta.words_fields)
+        settings.setdefault("text_fields", meta.text_fields)
+        settings.setdefault("max_clauses", read_clause_limit(client))
         rewriter = cls(encoder, field=meta.latent_field, **settings)
         rewriter.index = name
+        rewriter._fields = read_fields(client, name)
         return rewriter
 
     def terms(self, text: str) -> list[WeightedTerm]:
         """The latent terms of a query, heaviest by `w * idf` first, at most `max_query_terms`."""
-        indices, values = self._encoder.encode([text], kind="query")[0]
-        w: NDArray[np.float32] = terms.weights(values)
-        order = np.argsort(-w * self._idf[indices], kind="stable")[: self.max_query_terms]
-        return [WeightedTerm(terms.term(int(indices[i])), float(w[i])) for i in order]
+        return self._weigh([text])[0][: self.max_query_terms]
 
     def rewrite(
         self,
@@ -152,45 +155,131 @@ class QueryRewriter:
         """The body of a search request for a question.
 
         Args:
-            text: the question.
-            form: "hybrid", "latent" or "two_phase".
+            text: the question. Words of more than the engine takes are left out: latent terms
+                alone score then.
+            form: "hybrid", "latent", "two_phase" or "hybrid_two_phase".
             size: hits wanted.
             filter: query clauses that hits must match and that do not score.
-            head_terms: terms that retrieve, in the two-phase form.
-            window: hits a shard that are rescored, in the two-phase form; at least `size`.
+            head_terms: terms that retrieve, in forms of two phases.
+            window: hits a shard that are rescored, in forms of two phases; at least `size`.
 
         Returns:
             A body for `client.search(index=..., body=...)`. Hits come without the latent field,
             and totals are not counted, which lets the engine skip documents that cannot win.
 
         Raises:
-            InputError: an unknown form, or two_phase where hits are collapsed, which no engine
-                does together.
+            InputError: an empty question, an unknown form, or two phases where hits are
+                collapsed, which no engine does together.
             ModelError: the backbone gives NaN.
         """
-        if form not in FORMS:
-            raise InputError(f"form {form!r}: use one of {', '.join(FORMS)}")
-        if form == "two_phase" and self.collapse:
+        wish = Wish(form, "expand", head_terms, window)
+        if not any(letter.isprintable() and not letter.isspace() for letter in text):
+            raise InputError("the question is empty; write one")
+        if form.endswith("two_phase") and self.collapse:
             raise InputError(
-                "form two_phase: engines cannot rescore hits of an index of chunks, which are "
+                f"form {form}: engines cannot rescore hits of an index of chunks, which are "
                 "collapsed to documents; use hybrid or latent"
             )
-        weighted = self.terms(text)
-        body = self._frame(size)
-        if form == "hybrid":
-            words = self._words(text)
-            latent = self._any_of(weighted, boost=self.latent_boost)
-            body["query"] = filtered({"bool": {"should": [words, latent]}}, filter)
-        elif form == "latent":
-            body["query"] = filtered(self._any_of(weighted), filter)
-        else:
-            body["query"] = filtered(self._any_of(weighted[:head_terms]), filter)
-            if rest := weighted[head_terms:]:
-                body["rescore"] = {
-                    "window_size": max(window, size),
-                    "query": {"rescore_query": self._any_of(rest)},
-                }
-        return body
+        body = self.words_only(text, size=size, filter=filter)
+        if count_clauses(self._words(text), None)[0] > self.max_clauses:
+            wish = replace(wish, form=LATENT_ALONE.get(form, form))
+        return rewritten(body, self._target(None), wish, self._weigh)[0]
+
+    def rewrite_body(
+        self,
+        body: dict[str, Any],
+        *,
+        form: str = "hybrid",
+        matching: str | None = None,
+        fields: Sequence[str] | Mapping[str, str] | None = None,
+        head_terms: int = HEAD_TERMS,
+        window: int = WINDOW,
+    ) -> dict[str, Any]:
+        """A request that an application has, its text clauses scored by meaning.
+
+        Text clauses are rewritten where they score, each into one clause in its place; filters,
+        aggregations and all else stay. A body that was rewritten comes back as it is.
+
+        Args:
+            body: of a search request; it is not changed.
+            form: as for `rewrite`. Where hits cannot be rescored, the form in one phase.
+            matching: "expand": documents without a common word are hits too. "keep": words decide
+                what matches, and latent terms only score, so that totals and aggregations stay.
+                Without it, "keep" where the request aggregates, sorts by something else than
+                scores, asks for exact totals or for no hits, and where a clause demands more than
+                one word, as by `operator: and`.
+            fields: those on which clauses are rewritten, or a mapping of them to the latent field.
+                Without it, all whose text is in the latent field.
+            head_terms: as for `rewrite`, for each clause.
+            window: as for `rewrite`.
+
+        Returns:
+            The new body. Hits come without the latent field unless the body has its own `_source`.
+
+        Raises:
+            InputError: the body is not an object, or an unknown form, matching or field.
+            ModelError: the backbone gives NaN.
+        """
+        settings = {"form": form, "matching": matching, "head_terms": head_terms, "window": window}
+        return self.rewrite_and_report(body, fields=fields, **settings)[0]
+
+    def rewrite_and_report(
+        self,
+        body: dict[str, Any],
+        *,
+        fields: Sequence[str] | Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> tuple[dict[str, Any], RewriteReport]:
+        """`rewrite_body`, and what it did: which clauses, which not and why, what was pruned."""
+        return rewritten(body, self._target(fields), Wish(**settings), self._weigh)
+
+    def rewrite_search(self, search: Search, **settings: Any) -> Search:
+        """`rewrite_body` for a `Search` of opensearch-py; a new one, of the same index and classes.
+
+        Args:
+            search: it is not changed.
+            settings: as for `rewrite_body`.
+
+        Raises:
+            InputError: as `rewrite_body`.
+        """
+        given = search.to_dict()
+        body = self.rewrite_body(given, **settings)
+        new: Search = search.extra(**({"rescore": body["rescore"]} if "rescore" in body else {}))
+        if "query" in body:
+            new.query = body["query"]
+        if "_source" not in given and "_source" in body:
+            new = new.source(excludes=body["_source"]["excludes"])
+        if "min_score" in given and "min_score" not in body:
+            new = new.extra(min_score=0)  # it cannot be taken away
+        return new
+
+    def _target(self, fields: Sequence[str] | Mapping[str, str] | None) -> Target:
+        return Target(
+            latent_field=self.field,
+            fed=fed_fields(
+                self.field, [*self.text_fields, *self.words_fields], self._fields, fields
+            ),
+            latent_boost=self.latent_boost,
+            max_query_terms=self.max_query_terms,
+            max_clauses=self.max_clauses,
+            known_fields=self._fields,
+        )
+
+    def _weigh(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
+        """The latent terms of each text, heaviest by `w * idf` first."""
+        found = []
+        for indices, values in self._encoder.encode(texts, kind="query"):
+            w: NDArray[np.float32] = terms.weights(values)
+            idf = self._idf[indices]
+            order = np.argsort(-w * idf, kind="stable")
+            found.append(
+                [
+                    WeightedTerm(terms.term(int(indices[i])), float(w[i]), float(idf[i]))
+                    for i in order
+                ]
+            )
+        return found
 
     def words_only(
         self,
@@ -218,16 +307,6 @@ class QueryRewriter:
             "track_total_hits": False,
         }
         return frame | ({"collapse": {"field": self.collapse}} if self.collapse else {})
-
-    def _any_of(self, weighted: Sequence[WeightedTerm], boost: float = 1.0) -> dict[str, Any]:
-        if not weighted:
-            return {"match_none": {}}
-        clauses = [
-            {"term": {self.field: {"value": item.term, "boost": round(item.weight, 4)}}}
-            for item in weighted
-        ]
-        scored: dict[str, Any] = {"should": clauses}
-        return {"bool": scored if boost == 1.0 else {**scored, "boost": round(boost, 6)}}
 
 
 def filtered(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from opensearchpy import OpenSearch
+from querying.bodies import PROPERTIES, rows
 
 from latent_ingest.connector.client import Connection, EngineInfo
 from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -17,6 +19,7 @@ from latent_ingest.connector.engine.local import LocalEngine, free_port
 from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 PREFIX = "latent-ingest-test-"
 
@@ -117,3 +120,34 @@ def load(encoder: LatentEncoder) -> Load:
         return Ingest(client, index, encoder, meta, corpus, **options).run()
 
     return run
+
+
+@pytest.fixture(scope="module")
+def rewriter(
+    client: OpenSearch,
+    encoder: LatentEncoder,
+    documents: list[dict[str, str]],
+    tmp_path_factory: Any,
+) -> Any:
+    """Of an index of the documents with fields of many kinds; see `querying.bodies`."""
+    index = f"{PREFIX}{uuid.uuid4().hex[:12]}"
+    folder: Path = tmp_path_factory.mktemp("bodies")
+    corpus = folder / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows(documents)))
+    meta = open_index(client, index, encoder, {})
+    client.indices.put_mapping(index=index, body={"properties": PROPERTIES})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LATENT_INGEST_JOURNAL", str(folder / "journal.sqlite"))
+        assert Ingest(client, index, encoder, meta, corpus).run().indexed == len(documents)
+    rewriter = QueryRewriter.from_index(client, index, encoder)
+    weigh, known = rewriter._weigh, {}
+
+    def remembered(texts: Any) -> Any:
+        """Each text is encoded once for all tests."""
+        if new := [text for text in texts if text not in known]:
+            known.update(zip(new, weigh(new), strict=True))
+        return [known[text] for text in texts]
+
+    rewriter._weigh = remembered  # type: ignore[method-assign]
+    yield rewriter
+    client.indices.delete(index=index)

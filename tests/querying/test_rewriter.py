@@ -79,8 +79,10 @@ def test_filters_are_passed_through_and_do_not_score(encoder: LatentEncoder, for
     assert many["bool"]["filter"] == [clause, clause]
 
 
-def test_a_query_without_latents_matches_nothing_by_them(encoder: LatentEncoder) -> None:
-    assert QueryRewriter(encoder).rewrite("", form="latent")["query"] == {"match_none": {}}
+@pytest.mark.parametrize("text", ["", " \n", "\x00\x07\u200b"])
+def test_an_empty_question_is_refused(encoder: LatentEncoder, text: str) -> None:
+    with pytest.raises(InputError, match="the question is empty"):
+        QueryRewriter(encoder).rewrite(text)
 
 
 def test_what_cannot_be_is_refused(encoder: LatentEncoder) -> None:

@@ -1,0 +1,175 @@
+"""How many clauses an engine takes in one query, how many a query has, and who gets the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import TransportError
+
+from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.querying.text_clause import ONE_FIELD, TEXT_KINDS, field_boosts
+
+SETTING = "indices.query.bool.max_clause_count"
+
+# What engines take unless their operator says otherwise, and what is taken for granted where the
+# settings may not be read.
+ENGINE_CLAUSES = 1024
+
+# Each becomes a term of its own in most analyzers: a word, or a character where words are not set
+# apart by spaces.
+WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+")
+
+# Terms that a fuzzy word becomes at most, unless the clause says otherwise; hardly any has so many.
+FUZZY_EXPANSIONS = 50
+
+# A clause on numbers or dates is two in one, by the index and by its stored values.
+VALUE = 2
+
+# Terms that `more_like_this` looks for, unless it says otherwise.
+SIMILAR = 25
+
+# Latent terms that are tried, however many the fuzzy words of a request might become.
+BESIDE_FUZZY = 64
+
+# Fields that a pattern stands for where the index's own could not be read.
+UNKNOWN_FIELDS = 16
+
+
+def read_clause_limit(client: OpenSearch) -> int:
+    """The clauses that every node of a cluster takes in one query; 1,024 where we may not ask.
+
+    Raises:
+        EngineError: the engine cannot be reached.
+    """
+    only = {"filter_path": f"**.{SETTING}"}
+    with engine_errors(client):
+        try:
+            told = client.cluster.get_settings(include_defaults=True, params=only)
+            nodes = client.nodes.info(metric="settings", params=only).get("nodes", {})
+        except TransportError as error:
+            if not isinstance(error.status_code, int):  # nothing answers
+                raise
+            return ENGINE_CLAUSES
+    for level in ("transient", "persistent"):
+        if limit := limit_in(told.get(level)):
+            return limit
+    own = [limit_in(node.get("settings")) for node in nodes.values()]
+    own.append(limit_in(told.get("defaults")))
+    return min((limit for limit in own if limit), default=ENGINE_CLAUSES)
+
+
+def limit_in(settings: Any) -> int | None:
+    """The limit among some settings; none if it is not there."""
+    for name in SETTING.split("."):
+        settings = settings.get(name) if isinstance(settings, dict) else None
+    return int(settings) if settings else None
+
+
+def room_for(
+    queries: Sequence[object],
+    gone: Sequence[object],
+    limit: int,
+    known: Mapping[str, bool] | None,
+) -> int:
+    """Clauses that may be added to some queries in one request.
+
+    What the engine makes of a text is estimated, and rather too high: each word a term in each
+    field, each fuzzy word as many as it may become. All the same there is room for some latent
+    terms beside fuzzy words.
+
+    Args:
+        queries: with all that they hold.
+        gone: parts of them that will not be in the request.
+        limit: clauses that the engine takes.
+        known: the fields of the index, and whether they are of type text; none if unknown.
+    """
+    sure, possible = count_clauses(list(queries), known)
+    sure_gone, possible_gone = count_clauses(list(gone), known)
+    room = limit - sure + sure_gone
+    return max(0, room - possible + possible_gone, min(BESIDE_FUZZY, room))
+
+
+def count_clauses(query: object, known: Mapping[str, bool] | None) -> tuple[int, int]:
+    """The clauses of a query, and those that its fuzzy words may become besides."""
+    if isinstance(query, list):
+        counted = [count_clauses(part, known) for part in query]
+        return sum(sure for sure, _ in counted), sum(possible for _, possible in counted)
+    if not isinstance(query, dict):
+        return 0, 0
+    sure = possible = 0
+    for kind, content in query.items():
+        if kind in TEXT_KINDS and isinstance(content, dict):
+            terms, expansions = count_terms(kind, content, known)
+            sure, possible = sure + terms, possible + expansions
+        elif kind == "term":
+            sure += 1 if known and any(known.get(name) for name in names(content)) else VALUE
+        elif kind == "more_like_this" and isinstance(content, dict):
+            most = content.get("max_query_terms", SIMILAR)
+            sure += most if isinstance(most, int) else SIMILAR
+        elif parts := [part for part in values(content) if holds_clauses(part)]:
+            for part in parts:
+                inner = count_clauses(part, known)
+                sure, possible = sure + inner[0], possible + inner[1]
+        else:
+            sure += VALUE
+    return sure, possible
+
+
+def names(content: object) -> list[Any]:
+    return list(content) if isinstance(content, dict) else []
+
+
+def values(content: object) -> list[Any]:
+    return list(content.values()) if isinstance(content, dict) else []
+
+
+def holds_clauses(part: object) -> bool:
+    """Whether a value looks like a clause or a list of clauses."""
+    if isinstance(part, list):
+        return any(holds_clauses(item) for item in part)
+    return isinstance(part, dict) and any(isinstance(value, dict) for value in part.values())
+
+
+def count_terms(
+    kind: str, content: dict[str, Any], known: Mapping[str, bool] | None
+) -> tuple[int, int]:
+    """The terms of a text clause, and what fuzziness may add."""
+    options, fields = content, 1
+    if kind in ONE_FIELD or kind.startswith("match_"):
+        first = next(iter(content.values()), None)
+        options = first if isinstance(first, dict) else {"query": first}
+    else:
+        fields = count_fields(kind, content, known)
+    text = str(options.get("query", ""))
+    terms = max(1, len(WORD.findall(text))) * max(1, fields)
+    if "fuzziness" not in options and not (kind.endswith("query_string") and "~" in text):
+        return terms, 0
+    expansions = options.get("max_expansions", options.get("fuzzy_max_expansions"))
+    return terms, terms * (expansions if isinstance(expansions, int) else FUZZY_EXPANSIONS)
+
+
+def count_fields(kind: str, content: dict[str, Any], known: Mapping[str, bool] | None) -> int:
+    """How many fields a clause on many of them searches."""
+    try:
+        specs = [spec for spec, _ in field_boosts(kind, content)]
+    except (AttributeError, TypeError, ValueError):
+        return 1
+    patterns = [spec for spec in specs if "*" in spec]
+    if known is None:
+        return len(specs) - len(patterns) + UNKNOWN_FIELDS * bool(patterns)
+    matched = {name for name in known for spec in patterns if fnmatchcase(name, spec)}
+    return len(specs) - len(patterns) + len(matched)
+
+
+def shares(wanted: Sequence[int], room: int) -> list[int]:
+    """`room` divided among those who want some: alike, but none more than it wants."""
+    given = [0] * len(wanted)
+    left = room
+    for waiting, i in enumerate(sorted(range(len(wanted)), key=lambda i: wanted[i])):
+        given[i] = min(wanted[i], left // (len(wanted) - waiting))
+        left -= given[i]
+    return given

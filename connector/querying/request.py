@@ -1,0 +1,68 @@
+"""What the options of a request, beside its query, mean for a rewriting of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Hits that engines count exactly, and rescore at most, unless told otherwise.
+COUNTED_HITS = 10_000
+LARGEST_WINDOW = 10_000
+
+DEFAULT_SIZE = 10
+
+BY_SCORE: tuple[list[str], ...] = ([], ["_score"])
+
+
+def matching_for(body: dict[str, Any]) -> tuple[str, str]:
+    """The matching that suits a request, and why."""
+    totals = body.get("track_total_hits")
+    if body.get("aggs") or body.get("aggregations"):
+        return "keep", "the request aggregates"
+    if totals is True or (isinstance(totals, int) and totals > COUNTED_HITS):
+        return "keep", "the request asks for exact totals"
+    if body.get("size") == 0:
+        return "keep", "the request asks for no hits, so for their number"
+    if sort_keys(body)[:1] not in BY_SCORE:
+        return "keep", "the hits are sorted by something else than their scores"
+    return "expand", "the request neither aggregates, nor sorts, nor asks for exact totals"
+
+
+def one_phase_because(body: dict[str, Any], keep: bool) -> str | None:
+    """Why hits cannot be rescored, if they cannot."""
+    if sort_keys(body) not in BY_SCORE:
+        return "engines do not rescore sorted hits"
+    for name in ("collapse", "search_after"):
+        if body.get(name) is not None:
+            return f"engines do not rescore hits with {name}"
+    if body.get("size") == 0:
+        return "no hits are asked for"
+    if "min_score" in body and not keep:
+        return "min_score is compared before hits are rescored"
+    return None
+
+
+def sort_keys(body: dict[str, Any]) -> list[str]:
+    """What hits are sorted by; lowest scores first is not `_score`."""
+    sort = body.get("sort") or []
+    keys = []
+    for entry in sort if isinstance(sort, list) else [sort]:
+        key = next(iter(entry), "") if isinstance(entry, dict) else entry
+        order = entry.get("_score") if isinstance(entry, dict) else None
+        order = order.get("order") if isinstance(order, dict) else order
+        keys.append("_score, lowest first" if order == "asc" else str(key))
+    return keys
+
+
+def window_for(body: dict[str, Any], window: int) -> int:
+    """Hits a shard to rescore: all that the request pages through, `window` at least."""
+    try:
+        last = int(body.get("from") or 0) + int(body.get("size", DEFAULT_SIZE))
+    except (TypeError, ValueError):
+        last = DEFAULT_SIZE
+    return max(window, min(last, LARGEST_WINDOW))
+
+
+def with_min_score_of(query: Any, words: Any, min_score: Any) -> dict[str, Any]:
+    """`query` among the documents that score `min_score` in `words`."""
+    filtered = {"function_score": {"query": words, "min_score": min_score}}
+    return {"bool": {"must": [query], "filter": [filtered]}}

@@ -1,0 +1,119 @@
+"""What one text clause of the query language says: its text, its fields, its boost, its demands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+ONE_FIELD = ("match", "match_bool_prefix")
+MANY_FIELDS = ("multi_match", "combined_fields", "simple_query_string", "query_string")
+PHRASES = ("match_phrase", "match_phrase_prefix")
+TEXT_KINDS = (*ONE_FIELD, *MANY_FIELDS, *PHRASES)
+
+# What has a meaning of its own in a query string. Wherever it is unsure, it is one: the clause is
+# then left alone. A hyphen or a plus inside a word is none in `query_string`.
+QUERY_STRING_OPERATOR = re.compile(
+    r'[!(){}\[\]^"~*?:\\/<>]|&&|\|\||(?<!\S)[+-]|\b(AND|OR|NOT|TO)\b'
+)
+SIMPLE_OPERATOR = re.compile(r'[+|"*()~\\]|(?<!\S)-')
+
+
+@dataclass(frozen=True, slots=True)
+class TextClause:
+    """A clause whose text can be asked for by meaning."""
+
+    kind: str
+    """Its name in the query language."""
+    text: str
+    fields: tuple[str, ...]
+    """Those it searches that feed the latent field."""
+    others: tuple[str, ...]
+    """Those, or patterns of those, that do not."""
+    boost: float
+    """Its own, times the mean of those of `fields`."""
+    demands: str | None
+    """What it asks of a document beyond one of its words, such as "operator and"."""
+
+
+def read_text_clause(kind: str, content: object, fed: Collection[str]) -> TextClause | str:
+    """What a clause of one of `TEXT_KINDS` says, or why it is left alone.
+
+    Args:
+        kind: its name in the query language.
+        content: what the name stands before.
+        fed: fields whose text is in the latent field.
+    """
+    if not isinstance(content, dict):
+        return "not understood"
+    if kind in PHRASES:
+        return "a phrase stays a phrase"
+    if kind in ONE_FIELD:
+        if len(content) != 1:
+            return "not understood"
+        ((field, options),) = content.items()
+        options = options if isinstance(options, dict) else {"query": options}
+        boosts = {field: 1.0}
+    else:
+        options = content
+        if str(options.get("type", "")).startswith("phrase"):
+            return "a phrase stays a phrase"
+        try:
+            boosts = dict(field_boosts(kind, options))
+        except (AttributeError, TypeError, ValueError):
+            return "its fields are not understood"
+    text = options.get("query")
+    if not isinstance(text, str):
+        return "its query is not a text"
+    if operators(kind, text, options):
+        return "its query has operators"
+    found = {
+        name: boost for spec, boost in boosts.items() for name in fed if fnmatchcase(name, spec)
+    }
+    if not found:
+        return f"{listed(boosts)} does not feed the latent field"
+    try:
+        boost = float(options.get("boost", 1.0)) * sum(found.values()) / len(found)
+    except (TypeError, ValueError):
+        return "its boost is not a number"
+    if not boost > 0:
+        return "boost 0: it does not score"
+    others = tuple(spec for spec in boosts if spec not in found)
+    return TextClause(kind, text, tuple(found), others, boost, demands(options))
+
+
+def field_boosts(kind: str, options: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Field or pattern → boost, of a clause on many fields; all fields where it names none."""
+    named = options.get("fields")
+    if not named:
+        named = (options.get("default_field") if kind == "query_string" else None) or "*"
+    for spec in [named] if isinstance(named, str) else named:
+        name, _, boost = spec.partition("^")
+        yield name, float(boost or 1)
+
+
+def operators(kind: str, text: str, options: dict[str, Any]) -> bool:
+    """Whether a query string is more than plain words."""
+    if kind == "query_string":
+        return QUERY_STRING_OPERATOR.search(text) is not None
+    if kind == "simple_query_string" and options.get("flags") != "NONE":
+        return SIMPLE_OPERATOR.search(text) is not None
+    return False
+
+
+def demands(options: dict[str, Any]) -> str | None:
+    """What the options of a clause ask of a document beyond one word."""
+    for name in ("operator", "default_operator"):
+        if str(options.get(name, "")).lower() == "and":
+            return f"{name} and"
+    if str(options.get("minimum_should_match", 1)) not in ("0", "1"):
+        return f"minimum_should_match {options['minimum_should_match']}"
+    return None
+
+
+def listed(names: Collection[str]) -> str:
+    """A few names for a message."""
+    first = list(names)[:3]
+    return ", ".join(first) + (", ..." if len(names) > len(first) else "")

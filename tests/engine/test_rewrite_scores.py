@@ -1,0 +1,198 @@
+"""Scores of rewritten requests are those of a plain BM25, to 1e-4, and so is their order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from opensearchpy import OpenSearch
+from querying.bodies import OTHER, QUESTION
+from reference.bm25 import BM25
+
+from latent_ingest.connector import terms
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.querying.rewriter import QueryRewriter
+
+BOOST = 0.15
+HEADS = 20
+
+
+class Reference:
+    """The documents' words and latents, scored in memory."""
+
+    def __init__(
+        self,
+        client: OpenSearch,
+        index: str,
+        encoder: LatentEncoder,
+        documents: list[dict[str, str]],
+    ) -> None:
+        self.ids = [document["_id"] for document in documents]
+        self._client, self._index, self._encoder = client, index, encoder
+        answer = client.mtermvectors(
+            index=index, body={"ids": self.ids}, fields="title,text", positions=False, offsets=False
+        )
+        found = {doc["_id"]: doc["term_vectors"] for doc in answer["docs"]}  # in no order
+        self._words = {
+            field: BM25(
+                [
+                    {t: v["term_freq"] for t, v in found[name][field]["terms"].items()}
+                    for name in self.ids
+                ],
+                k1=1.2,
+                b=0.75,
+            )
+            for field in ("title", "text")
+        }
+        texts = [f"{document['title']} {document['text']}" for document in documents]
+        self._latents = BM25(
+            [
+                {terms.term(i): tf for i, tf in zip(row.tolist(), found.tolist(), strict=True)}
+                for row, values in encoder.encode(texts)
+                for found in [terms.counts(values)]
+            ],
+            k1=2.0,
+            b=0.7,
+        )
+
+    def words(self, field: str, text: str) -> dict[str, float]:
+        """Document → score of a `match` of `text`; those it does not match are left out."""
+        analysed = self._client.indices.analyze(
+            index=self._index, body={"field": field, "text": text}
+        )
+        query: dict[str, float] = {}
+        for token in analysed["tokens"]:
+            query[token["token"]] = query.get(token["token"], 0) + 1
+        return self._scored(self._words[field], query)
+
+    def latents(self, rewriter: QueryRewriter, text: str, most: int | None = None) -> Any:
+        """Document → score of the latent terms of `text`, of the heaviest of them."""
+        query = {item.term: round(item.weight, 4) for item in rewriter.terms(text)[:most]}
+        return self._scored(self._latents, query)
+
+    def _scored(self, bm25: BM25, query: dict[str, float]) -> dict[str, float]:
+        scores = (bm25.score(query, document) for document in bm25.documents)
+        return {name: score for name, score in zip(self.ids, scores, strict=True) if score}
+
+
+@pytest.fixture(scope="module")
+def reference(
+    client: OpenSearch,
+    rewriter: QueryRewriter,
+    encoder: LatentEncoder,
+    documents: list[dict[str, str]],
+) -> Reference:
+    return Reference(client, str(rewriter.index), encoder, documents)
+
+
+def total(*parts: tuple[float, dict[str, float]]) -> dict[str, float]:
+    """The sum of the scores of alternatives, each times its boost."""
+    names = {name for _, scores in parts for name in scores}
+    return {name: sum(boost * scores.get(name, 0.0) for boost, scores in parts) for name in names}
+
+
+def same_hits(answer: dict[str, Any], expected: dict[str, float]) -> None:
+    hits = [(hit["_id"], hit["_score"]) for hit in answer["hits"]["hits"]]
+    assert len(hits) > 5
+    assert dict(hits) == pytest.approx(expected, rel=1e-4)
+    scores = [expected[name] for name, _ in hits]
+    assert scores == pytest.approx(sorted(scores, reverse=True), rel=1e-4)
+
+
+def asked(client: OpenSearch, rewriter: QueryRewriter, body: Any, **settings: Any) -> Any:
+    new, report = rewriter.rewrite_and_report({**body, "size": 1000}, **settings)
+    assert report.rewritten
+    return client.search(index=rewriter.index, body=new)
+
+
+MATCH = {"query": {"match": {"text": {"query": QUESTION, "boost": 2}}}}
+TWO = {
+    "query": {
+        "bool": {
+            "must": [{"match": {"text": QUESTION}}],
+            "should": [{"match": {"title": {"query": OTHER, "boost": 3}}}],
+            "filter": [{"range": {"year": {"gte": 2003}}}],
+            "boost": 2,
+        }
+    }
+}
+
+
+def test_hybrid(client: OpenSearch, rewriter: QueryRewriter, reference: Reference) -> None:
+    """The latent terms have the boost of their clause; a document needs only one of the two."""
+    expected = total(
+        (2, reference.words("text", QUESTION)),
+        (2 * BOOST, reference.latents(rewriter, QUESTION)),
+    )
+    same_hits(asked(client, rewriter, MATCH), expected)
+
+
+def test_hybrid_where_words_decide(
+    client: OpenSearch, rewriter: QueryRewriter, reference: Reference
+) -> None:
+    words = reference.words("text", QUESTION)
+    both = total((2, words), (2 * BOOST, reference.latents(rewriter, QUESTION)))
+    assert len(words) < len(both)
+    same_hits(asked(client, rewriter, MATCH, matching="keep"), {name: both[name] for name in words})
+
+
+def test_latent(client: OpenSearch, rewriter: QueryRewriter, reference: Reference) -> None:
+    expected = total((2, reference.latents(rewriter, QUESTION)))
+    same_hits(asked(client, rewriter, MATCH, form="latent"), expected)
+
+
+def test_latent_where_words_decide(
+    client: OpenSearch, rewriter: QueryRewriter, reference: Reference
+) -> None:
+    scores = reference.latents(rewriter, QUESTION)
+    expected = {name: 2 * scores.get(name, 0.0) for name in reference.words("text", QUESTION)}
+    same_hits(asked(client, rewriter, MATCH, form="latent", matching="keep"), expected)
+
+
+@pytest.mark.parametrize("form", ["two_phase", "hybrid_two_phase"])
+@pytest.mark.parametrize("matching", ["expand", "keep"])
+def test_two_phases(
+    client: OpenSearch, rewriter: QueryRewriter, reference: Reference, form: str, matching: str
+) -> None:
+    """What the first phase finds is scored as in one phase, if it is within the window."""
+    words = reference.words("text", QUESTION)
+    score_words = 2.0 if form == "hybrid_two_phase" else 0.0
+    factor = 2 * BOOST if score_words else 2.0
+    heads = reference.latents(rewriter, QUESTION, HEADS)
+    whole = total((score_words, words), (factor, reference.latents(rewriter, QUESTION)))
+    found = (
+        set(words) if matching == "keep" else set(heads) | (set(words) if score_words else set())
+    )
+    answer = asked(client, rewriter, MATCH, form=form, matching=matching, head_terms=HEADS)
+    same_hits(answer, {name: whole.get(name, 0.0) for name in found})
+    first = asked(
+        client, rewriter, {**MATCH, "sort": ["_score", "year"]}, form=form, matching=matching
+    )
+    assert len(first["hits"]["hits"]) == len(words if matching == "keep" else whole)
+
+
+@pytest.mark.parametrize("form", ["hybrid", "hybrid_two_phase"])
+@pytest.mark.parametrize("matching", ["expand", "keep"])
+def test_two_clauses_in_a_boosted_bool(
+    client: OpenSearch,
+    rewriter: QueryRewriter,
+    reference: Reference,
+    documents: list[dict[str, str]],
+    form: str,
+    matching: str,
+) -> None:
+    """Each has its own latent terms; under "keep", for the documents that its words match."""
+    old = {document["_id"] for i, document in enumerate(documents) if i % 12 < 3}
+    text, title = reference.words("text", QUESTION), reference.words("title", OTHER)
+    of_text = reference.latents(rewriter, QUESTION)
+    of_title = reference.latents(rewriter, OTHER)
+    required = set(text)
+    if matching == "keep":
+        of_title = {name: score for name, score in of_title.items() if name in title}
+    else:
+        heads = HEADS if form == "hybrid_two_phase" else None
+        required |= set(reference.latents(rewriter, QUESTION, heads))
+    whole = total((2, text), (2 * BOOST, of_text), (6, title), (6 * BOOST, of_title))
+    expected = {name: whole[name] for name in required - old}
+    answer = asked(client, rewriter, TWO, form=form, matching=matching, head_terms=HEADS)
+    same_hits(answer, expected)
