@@ -6,6 +6,7 @@ texts → token embeddings → token latents → pooled latents
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
-from latent_ingest.connector.encoding.backbone import Backbone, out_of_memory
+from latent_ingest.connector.encoding.backbone import (
+    Backbone,
+    out_of_memory,
+    pick_device,
+    pick_dtype,
+)
 from latent_ingest.connector.encoding.fingerprint import ModelFingerprint, autoencoder_fingerprint
 from latent_ingest.connector.encoding.pooling import POOLINGS, PooledRows, pool
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors
@@ -28,9 +34,16 @@ SMALLEST_BUDGET = 512
 
 log = logging.getLogger(__name__)
 
+# Models of `LatentEncoder.shared`, by what was asked for.
+_shared: dict[tuple[Path, torch.device, torch.dtype, int | None], LatentEncoder] = {}
+_sharing = threading.Lock()
+
 
 class LatentEncoder:
-    """Texts → sparse vectors over latents; the same function for documents and queries."""
+    """Texts → sparse vectors over latents; the same function for documents and queries.
+
+    It may be used by several threads at once; they encode one after the other.
+    """
 
     def __init__(
         self,
@@ -111,6 +124,24 @@ class LatentEncoder:
         autoencoder = TokenAutoencoder.load(path)
         backbone = Backbone.load(autoencoder.config.backbone, device=device, dtype=dtype)
         return cls(backbone, autoencoder, name=path.resolve().name, k=k)
+
+    @classmethod
+    def shared(
+        cls,
+        folder: str | Path | None = None,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        k: int | None = None,
+    ) -> LatentEncoder:
+        """`load`, once a process: who asks for the same model again gets the same object."""
+        path = Path(folder or SHIPPED_MODEL).resolve()
+        chosen = pick_device(device)
+        key = (path, chosen, pick_dtype(dtype, chosen), k)
+        with _sharing:
+            if key not in _shared:
+                _shared[key] = cls.load(path, device=device, dtype=dtype, k=k)
+            return _shared[key]
 
     @property
     def n_latents(self) -> int:
@@ -195,13 +226,14 @@ class LatentEncoder:
     def _within_memory(self, texts: Sequence[str], kind: str, long: str) -> list[_PooledBatch]:
         """All batches; smaller ones, from now on, where the device has no memory for them."""
         while True:
-            try:
-                return list(self._pooled(texts, kind, long))
-            except RuntimeError as error:
-                if not out_of_memory(error) or self.backbone.token_budget <= SMALLEST_BUDGET:
-                    raise
-            # Out of the handler, whose traceback holds on to the tensors.
-            self.backbone.token_budget //= 2
+            with self.backbone.lock:
+                try:
+                    return list(self._pooled(texts, kind, long))
+                except RuntimeError as error:
+                    if not out_of_memory(error) or self.backbone.token_budget <= SMALLEST_BUDGET:
+                        raise
+                # Out of the handler, whose traceback holds on to the tensors.
+                self.backbone.token_budget //= 2
             if self.backbone.device.type == "cuda":
                 torch.cuda.empty_cache()
             log.warning(
