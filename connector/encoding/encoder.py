@@ -24,6 +24,7 @@ from latent_ingest.connector.encoding.backbone import (
 )
 from latent_ingest.connector.encoding.fingerprint import ModelFingerprint, autoencoder_fingerprint
 from latent_ingest.connector.encoding.pooling import POOLINGS, PooledRows, pool
+from latent_ingest.connector.encoding.quantized import MOST_TOKENS, QuantizedAutoencoder
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors
 from latent_ingest.connector.errors import ModelError
 
@@ -96,7 +97,11 @@ class LatentEncoder:
         self._document_frequency = autoencoder.document_frequency
         self._autoencoder = autoencoder.to(backbone.device).eval().requires_grad_(False)
         # The large product runs in the backbone's dtype; normalisation stays in fp32.
-        self._autoencoder.W_enc.data = self._autoencoder.W_enc.data.to(backbone.dtype)
+        # A latent's weights lie together in memory: twice as fast for a question's few tokens.
+        W_enc = self._autoencoder.W_enc.data.to(backbone.dtype)
+        self._autoencoder.W_enc.data = W_enc.T.contiguous().T
+        self._quantized: QuantizedAutoencoder | None = None
+        self._may_quantize = backbone.device.type == "cpu"
 
     @classmethod
     def load(
@@ -243,9 +248,9 @@ class LatentEncoder:
     def _pooled(self, texts: Sequence[str], kind: str, long: str) -> Iterator[_PooledBatch]:
         for batch in self.backbone.embed(texts, kind=kind, long=long):
             with torch.inference_mode():
-                latents = self._autoencoder.encode(
-                    batch.hidden, cu_seq_lens=batch.cu_seq_lens, k=self.k
-                )
+                few = kind == "query" and len(batch.hidden) <= MOST_TOKENS
+                autoencoder = (self._for_few_tokens() if few else None) or self._autoencoder
+                latents = autoencoder.encode(batch.hidden, cu_seq_lens=batch.cu_seq_lens, k=self.k)
                 rows, indices, values = pool(latents, self.n_latents, self.pooling)
                 pooled = _PooledBatch(
                     positions=np.array(batch.positions, dtype=np.int64),
@@ -258,6 +263,15 @@ class LatentEncoder:
                     values=values.cpu().numpy(),
                 )
             yield pooled
+
+    def _for_few_tokens(self) -> QuantizedAutoencoder | None:
+        """Made when a question first comes; none where torch computes nothing in int8."""
+        if self._quantized is None and self._may_quantize:
+            try:
+                self._quantized = QuantizedAutoencoder(self._autoencoder)
+            except (RuntimeError, AttributeError):
+                self._may_quantize = False
+        return self._quantized
 
     def _check_finite(
         self,
