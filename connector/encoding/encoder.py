@@ -248,7 +248,8 @@ class LatentEncoder:
     def _pooled(self, texts: Sequence[str], kind: str, long: str) -> Iterator[_PooledBatch]:
         for batch in self.backbone.embed(texts, kind=kind, long=long):
             with torch.inference_mode():
-                few = kind == "query" and len(batch.hidden) <= MOST_TOKENS
+                finite = finite_texts(batch.hidden, batch.cu_seq_lens)
+                few = kind == "query" and 0 < len(batch.hidden) <= MOST_TOKENS and finite.all()
                 autoencoder = (self._for_few_tokens() if few else None) or self._autoencoder
                 latents = autoencoder.encode(batch.hidden, cu_seq_lens=batch.cu_seq_lens, k=self.k)
                 rows, indices, values = pool(latents, self.n_latents, self.pooling)
@@ -257,7 +258,7 @@ class LatentEncoder:
                     characters=batch.characters.numpy(),
                     n_tokens=batch.cu_seq_lens.diff().numpy(),
                     truncated=batch.truncated.numpy(),
-                    finite=finite_texts(batch.hidden, batch.cu_seq_lens),
+                    finite=finite,
                     rows=rows.cpu().numpy(),
                     latents=indices.cpu().numpy(),
                     values=values.cpu().numpy(),
