@@ -1,8 +1,6 @@
 """Questions, and requests that applications have, → requests that score by latent terms.
 
 query text → latent vector → weighted terms; see `rewriting` for what becomes of a request.
-
-A rewriter may be used by any number of threads, and by event loops.
 """
 
 from __future__ import annotations
@@ -65,7 +63,7 @@ TIE_BREAKER = 0.5
 
 
 class QueryRewriter:
-    """Turns questions into requests on an index of latent terms."""
+    """Turns questions into requests on an index of latent terms. For any number of threads."""
 
     def __init__(
         self,
@@ -119,8 +117,6 @@ class QueryRewriter:
         client: OpenSearch,
         index: str,
         encoder: LatentEncoder | QueryEncoder,
-        *,
-        statistics_seconds: float | None = STATISTICS_SECONDS,
         **settings: Any,
     ) -> QueryRewriter:
         """A rewriter for an index, checked against its model and engine.
@@ -132,9 +128,8 @@ class QueryRewriter:
                 index of another model.
             encoder: must be the model the index was made with. One that is not loaded yet is
                 checked when the first question comes.
-            statistics_seconds: how old the index's document frequencies may be, by which terms are
-                chosen; none to choose by those of the model.
-            settings: as for the constructor.
+            settings: as for the constructor; and `statistics_seconds`, how old the index's document
+                frequencies may be, by which terms are chosen; none to choose by the model's.
 
         Raises:
             MismatchError: no such index, not one of ours, or made by another model; or several
@@ -142,7 +137,6 @@ class QueryRewriter:
             EngineError: the engine cannot be asked.
         """
         asked = AskedIndices.read(client, index)
-        settings["statistics_seconds"] = statistics_seconds
         rewriter = cls.for_indices(client, asked, QueryEncoder.of(encoder), **settings)
         if rewriter.statistics:
             rewriter.statistics.refresh()
