@@ -3,7 +3,7 @@
 encode text           LatentEncoder → LatentVectors, terms
 index a corpus        Connection, open_index, Ingest → IngestReport
 rewrite queries       QueryRewriter → RewriteReport, hybrid_boost
-search an alias       Searcher
+in a server           QueryEncoder, Searcher, AsyncSearcher
 run a local engine    LocalEngine
 errors                LatentIngestError and its four kinds
 
@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from latent_ingest.connector.indexing.index import open_index as open_index
     from latent_ingest.connector.indexing.ingest import Ingest as Ingest
     from latent_ingest.connector.indexing.report import IngestReport as IngestReport
+    from latent_ingest.connector.querying.async_searcher import AsyncSearcher as AsyncSearcher
+    from latent_ingest.connector.querying.query_encoder import QueryEncoder as QueryEncoder
     from latent_ingest.connector.querying.rewrite_report import RewriteReport as RewriteReport
     from latent_ingest.connector.querying.rewriter import QueryRewriter as QueryRewriter
     from latent_ingest.connector.querying.rewriter import hybrid_boost as hybrid_boost
     from latent_ingest.connector.querying.searcher import Searcher as Searcher
 
 _HOMES = {
+    "AsyncSearcher": "querying.async_searcher",
     "Connection": "client",
     "EngineError": "errors",
     "IndexMeta": "index_meta",
@@ -48,6 +51,7 @@ _HOMES = {
     "LocalEngine": "engine.local",
     "MismatchError": "errors",
     "ModelError": "errors",
+    "QueryEncoder": "querying.query_encoder",
     "QueryRewriter": "querying.rewriter",
     "RewriteReport": "querying.rewrite_report",
     "Searcher": "querying.searcher",

@@ -115,8 +115,10 @@ class IndexMeta:
         required = {field.name for field in fields(cls) if field.default is MISSING}
         if missing := required - stored.keys():
             raise MismatchError(
-                f"index {name}: its _meta.latent_ingest lacks {', '.join(sorted(missing))}; "
-                f"ingest into a new index"
+                f"index {name} was made by another version of latent-ingest: its "
+                f"_meta.latent_ingest lacks {', '.join(sorted(missing))}; ingest into a new index, "
+                f"or copy the documents to one without that _meta and add the terms with "
+                f"'latent-ingest enrich'"
             )
         known = {field.name for field in fields(cls)}
         return cls(**{name: stored[name] for name in known & stored.keys()})

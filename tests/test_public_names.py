@@ -13,6 +13,7 @@ import latent_ingest.connector
 import latent_ingest.mappings
 
 PUBLIC = {
+    "AsyncSearcher",
     "Connection",
     "EngineError",
     "IndexMeta",
@@ -25,6 +26,7 @@ PUBLIC = {
     "LocalEngine",
     "MismatchError",
     "ModelError",
+    "QueryEncoder",
     "QueryRewriter",
     "RewriteReport",
     "Searcher",

@@ -25,9 +25,10 @@ VARIANTS = ("topk", "jumprelu")
 # Tokens whose pre-activations are held at once: 4,096 x 16,384 in fp32 are 268 MB.
 TOKENS_AT_ONCE = 4096
 
-# Tokens are padded to a multiple of this: on a CPU a kernel is kept for each shape it has seen,
-# and memory grows with every new one.
+# Tokens are padded to a multiple of this, fewer to a power of two: on a CPU a kernel is kept for
+# each shape it has seen, and memory grows with every new one.
 TOKENS_A_SHAPE = 256
+FEWEST_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ class TokenAutoencoder(nn.Module):
         packed, bounds = self._pack(hidden, attention_mask, cu_seq_lens)
         acts, indices = [], []
         for chunk in torch.split(packed, TOKENS_AT_ONCE) if len(packed) else [packed]:
-            padded = nn.functional.pad(chunk, (0, 0, 0, -len(chunk) % TOKENS_A_SHAPE))
+            padded = nn.functional.pad(chunk, (0, 0, 0, padded_tokens(len(chunk)) - len(chunk)))
             top = self.pre_activations(self.normalize(padded)).topk(k, dim=-1)
             acts.append(top.values[: len(chunk)].float().relu())
             indices.append(top.indices[: len(chunk)])
@@ -279,6 +280,13 @@ def read_config(folder: Path) -> AutoencoderConfig:
     if unknown := content.keys() - known:
         raise ModelError(f"{path}: unknown {', '.join(sorted(unknown))}; made by a newer version?")
     return AutoencoderConfig(**content)
+
+
+def padded_tokens(tokens: int) -> int:
+    """The next power of two from 16 to 256, or else the next multiple of 256."""
+    if tokens > TOKENS_A_SHAPE:
+        return -(-tokens // TOKENS_A_SHAPE) * TOKENS_A_SHAPE
+    return max(FEWEST_TOKENS, 1 << max(tokens - 1, 0).bit_length())
 
 
 def decode(acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor) -> torch.Tensor:

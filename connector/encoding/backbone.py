@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,9 @@ class Backbone:
         """Text put before a `query` or a `document`: attended to, not pooled."""
         self.fingerprint = fingerprint
         """SHA-256 of the weights as loaded in fp32, 16 hexadecimal digits."""
+        self.lock = threading.Lock()
+        """Held by an encoder while it encodes: a tokenizer is not for several threads, and one
+        forward pass keeps all cores busy."""
 
     @classmethod
     def load(

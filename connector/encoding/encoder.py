@@ -6,6 +6,7 @@ texts → token embeddings → token latents → pooled latents
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,15 @@ import torch
 from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
-from latent_ingest.connector.encoding.backbone import Backbone, out_of_memory
+from latent_ingest.connector.encoding.backbone import (
+    Backbone,
+    out_of_memory,
+    pick_device,
+    pick_dtype,
+)
 from latent_ingest.connector.encoding.fingerprint import ModelFingerprint, autoencoder_fingerprint
 from latent_ingest.connector.encoding.pooling import POOLINGS, PooledRows, pool
+from latent_ingest.connector.encoding.quantized import MOST_TOKENS, QuantizedAutoencoder
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors
 from latent_ingest.connector.errors import ModelError
 
@@ -28,9 +35,16 @@ SMALLEST_BUDGET = 512
 
 log = logging.getLogger(__name__)
 
+# Models of `LatentEncoder.shared`, by what was asked for.
+_shared: dict[tuple[Path, torch.device, torch.dtype, int | None], LatentEncoder] = {}
+_sharing = threading.Lock()
+
 
 class LatentEncoder:
-    """Texts → sparse vectors over latents; the same function for documents and queries."""
+    """Texts → sparse vectors over latents; the same function for documents and queries.
+
+    It may be used by several threads at once; they encode one after the other.
+    """
 
     def __init__(
         self,
@@ -83,7 +97,11 @@ class LatentEncoder:
         self._document_frequency = autoencoder.document_frequency
         self._autoencoder = autoencoder.to(backbone.device).eval().requires_grad_(False)
         # The large product runs in the backbone's dtype; normalisation stays in fp32.
-        self._autoencoder.W_enc.data = self._autoencoder.W_enc.data.to(backbone.dtype)
+        # A latent's weights lie together in memory: twice as fast for a question's few tokens.
+        W_enc = self._autoencoder.W_enc.data.to(backbone.dtype)
+        self._autoencoder.W_enc.data = W_enc.T.contiguous().T
+        self._quantized: QuantizedAutoencoder | None = None
+        self._may_quantize = backbone.device.type == "cpu"
 
     @classmethod
     def load(
@@ -111,6 +129,24 @@ class LatentEncoder:
         autoencoder = TokenAutoencoder.load(path)
         backbone = Backbone.load(autoencoder.config.backbone, device=device, dtype=dtype)
         return cls(backbone, autoencoder, name=path.resolve().name, k=k)
+
+    @classmethod
+    def shared(
+        cls,
+        folder: str | Path | None = None,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        k: int | None = None,
+    ) -> LatentEncoder:
+        """`load`, once a process: who asks for the same model again gets the same object."""
+        path = Path(folder or SHIPPED_MODEL).resolve()
+        chosen = pick_device(device)
+        key = (path, chosen, pick_dtype(dtype, chosen), k)
+        with _sharing:
+            if key not in _shared:
+                _shared[key] = cls.load(path, device=device, dtype=dtype, k=k)
+            return _shared[key]
 
     @property
     def n_latents(self) -> int:
@@ -195,13 +231,14 @@ class LatentEncoder:
     def _within_memory(self, texts: Sequence[str], kind: str, long: str) -> list[_PooledBatch]:
         """All batches; smaller ones, from now on, where the device has no memory for them."""
         while True:
-            try:
-                return list(self._pooled(texts, kind, long))
-            except RuntimeError as error:
-                if not out_of_memory(error) or self.backbone.token_budget <= SMALLEST_BUDGET:
-                    raise
-            # Out of the handler, whose traceback holds on to the tensors.
-            self.backbone.token_budget //= 2
+            with self.backbone.lock:
+                try:
+                    return list(self._pooled(texts, kind, long))
+                except RuntimeError as error:
+                    if not out_of_memory(error) or self.backbone.token_budget <= SMALLEST_BUDGET:
+                        raise
+                # Out of the handler, whose traceback holds on to the tensors.
+                self.backbone.token_budget //= 2
             if self.backbone.device.type == "cuda":
                 torch.cuda.empty_cache()
             log.warning(
@@ -211,21 +248,31 @@ class LatentEncoder:
     def _pooled(self, texts: Sequence[str], kind: str, long: str) -> Iterator[_PooledBatch]:
         for batch in self.backbone.embed(texts, kind=kind, long=long):
             with torch.inference_mode():
-                latents = self._autoencoder.encode(
-                    batch.hidden, cu_seq_lens=batch.cu_seq_lens, k=self.k
-                )
+                finite = finite_texts(batch.hidden, batch.cu_seq_lens)
+                few = kind == "query" and 0 < len(batch.hidden) <= MOST_TOKENS and finite.all()
+                autoencoder = (self._for_few_tokens() if few else None) or self._autoencoder
+                latents = autoencoder.encode(batch.hidden, cu_seq_lens=batch.cu_seq_lens, k=self.k)
                 rows, indices, values = pool(latents, self.n_latents, self.pooling)
                 pooled = _PooledBatch(
                     positions=np.array(batch.positions, dtype=np.int64),
                     characters=batch.characters.numpy(),
                     n_tokens=batch.cu_seq_lens.diff().numpy(),
                     truncated=batch.truncated.numpy(),
-                    finite=finite_texts(batch.hidden, batch.cu_seq_lens),
+                    finite=finite,
                     rows=rows.cpu().numpy(),
                     latents=indices.cpu().numpy(),
                     values=values.cpu().numpy(),
                 )
             yield pooled
+
+    def _for_few_tokens(self) -> QuantizedAutoencoder | None:
+        """Made when a question first comes; none where torch computes nothing in int8."""
+        if self._quantized is None and self._may_quantize:
+            try:
+                self._quantized = QuantizedAutoencoder(self._autoencoder)
+            except (RuntimeError, AttributeError):
+                self._may_quantize = False
+        return self._quantized
 
     def _check_finite(
         self,

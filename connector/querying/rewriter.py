@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector import terms
 from latent_ingest.connector.client import EngineInfo
-from latent_ingest.connector.errors import InputError, MismatchError
-from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.querying.asked_indices import AskedIndices
 from latent_ingest.connector.querying.clause_limit import (
     ENGINE_CLAUSES,
     count_clauses,
@@ -24,14 +22,22 @@ from latent_ingest.connector.querying.clause_limit import (
 )
 from latent_ingest.connector.querying.fields import fed_fields, read_fields
 from latent_ingest.connector.querying.latent_clause import WeightedTerm
+from latent_ingest.connector.querying.query_encoder import (
+    CacheInfo,
+    QueryEncoder,
+    in_encoding_thread,
+)
 from latent_ingest.connector.querying.rewrite_report import RewriteReport
 from latent_ingest.connector.querying.rewriting import (
     HEAD_TERMS,
     WINDOW,
     Target,
+    Weigh,
     Wish,
     rewritten,
 )
+from latent_ingest.connector.querying.statistics import STATISTICS_SECONDS, IndexStatistics
+from latent_ingest.connector.querying.weighing import Weigher
 from latent_ingest.mappings import LATENT_FIELD, PARENT_FIELD, WORDS_FIELD, hash_field
 
 if TYPE_CHECKING:
@@ -57,11 +63,11 @@ TIE_BREAKER = 0.5
 
 
 class QueryRewriter:
-    """Turns questions into requests on an index of latent terms."""
+    """Turns questions into requests on an index of latent terms. For any number of threads."""
 
     def __init__(
         self,
-        encoder: LatentEncoder,
+        encoder: LatentEncoder | QueryEncoder,
         *,
         field: str = LATENT_FIELD,
         words_fields: Sequence[str] = (WORDS_FIELD,),
@@ -74,7 +80,8 @@ class QueryRewriter:
         """Set a rewriter up; see `from_index`, which reads what the index says.
 
         Args:
-            encoder: the model the index was made with.
+            encoder: the model the index was made with. A `QueryEncoder` is loaded when the first
+                question comes, and may be shared by several rewriters.
             field: where the latent terms are.
             words_fields: where the words of a question are looked up.
             text_fields: others whose text is in the latent field; clauses on them are rewritten.
@@ -98,45 +105,88 @@ class QueryRewriter:
         self.latent_boost = latent_boost
         self.collapse = collapse
         self.index: str | None = None
-        """That `from_index` found: what an alias stood for then. Bodies are good for it alone."""
+        """Where `from_index` wants bodies to be sent: what an alias stood for then."""
+        self.indices: tuple[str, ...] = ()
+        """Names of the indices that these are. Bodies are good for them alone."""
         self._fields: Mapping[str, bool] | None = None
-        self._encoder = encoder
-        self._idf = encoder.idf()
+        self._weigh = Weigher(QueryEncoder.of(encoder))
 
     @classmethod
     def from_index(
-        cls, client: OpenSearch, index: str, encoder: LatentEncoder, **settings: Any
+        cls,
+        client: OpenSearch,
+        index: str,
+        encoder: LatentEncoder | QueryEncoder,
+        **settings: Any,
     ) -> QueryRewriter:
         """A rewriter for an index, checked against its model and engine.
 
         Args:
             client: of the engine.
-            index: its name, or an alias of it; search the `index` of the result, since the alias
-                may move to an index of another model.
-            encoder: must be the model the index was made with.
-            settings: as for the constructor.
+            index: its name, an alias, a pattern, or several with commas, which are asked together
+                if they agree; search the `index` of the result, since an alias may move to an
+                index of another model.
+            encoder: must be the model the index was made with. One that is not loaded yet is
+                checked when the first question comes.
+            settings: as for the constructor; and `statistics_seconds`, how old the index's document
+                frequencies may be, by which terms are chosen; none to choose by the model's.
 
         Raises:
-            MismatchError: no such index, not one of ours, or made by another model.
+            MismatchError: no such index, not one of ours, or made by another model; or several
+                that do not agree.
             EngineError: the engine cannot be asked.
         """
-        found = IndexMeta.find(client, index)
-        if found is None:
-            raise MismatchError(
-                f"no index {index}; make it with 'latent-ingest FILE --index {index}'"
-            )
-        name, meta = found
-        meta.check(encoder, name)
+        asked = AskedIndices.read(client, index)
+        rewriter = cls.for_indices(client, asked, QueryEncoder.of(encoder), **settings)
+        if rewriter.statistics:
+            rewriter.statistics.refresh()
+        return rewriter
+
+    @classmethod
+    def for_indices(
+        cls,
+        client: OpenSearch,
+        asked: AskedIndices,
+        encoder: QueryEncoder,
+        *,
+        statistics_seconds: float | None = STATISTICS_SECONDS,
+        **settings: Any,
+    ) -> QueryRewriter:
+        """As `from_index`, for indices that were read; their statistics come in the background."""
+        if encoder.loaded:
+            asked.check(encoder.load())
+        asked.check_alike()
+        meta = asked.meta
         if meta.long == "chunks":
             settings.setdefault("collapse", PARENT_FIELD)
         settings.setdefault("latent_boost", hybrid_boost(EngineInfo.read(client), meta.k1))
-        settings.setdefault("words_fields", meta.words_fields)
+        settings.setdefault("words_fields", asked.words_fields)
         settings.setdefault("text_fields", meta.text_fields)
         settings.setdefault("max_clauses", read_clause_limit(client))
         rewriter = cls(encoder, field=meta.latent_field, **settings)
-        rewriter.index = name
-        rewriter._fields = read_fields(client, name)
+        rewriter.index = asked.target
+        rewriter.indices = tuple(asked.metas)
+        rewriter._fields = read_fields(client, asked.target)
+        if statistics_seconds is not None:
+            rewriter._weigh.statistics = IndexStatistics(
+                client, rewriter.indices, meta.latent_field, meta.n_latents, statistics_seconds
+            )
+        rewriter._weigh.unchecked = None if encoder.loaded else asked
         return rewriter
+
+    @property
+    def encoder(self) -> LatentEncoder:
+        """The model, loaded now if it was not yet; raises as `rewrite`."""
+        return self._weigh.model()
+
+    @property
+    def statistics(self) -> IndexStatistics | None:
+        """Document frequencies of the index; without them, those of the model choose terms."""
+        return self._weigh.statistics
+
+    def cache_info(self) -> CacheInfo:
+        """Hits and misses of the encodings that are kept."""
+        return self._weigh.queries.cache_info()
 
     def terms(self, text: str) -> list[WeightedTerm]:
         """The latent terms of a query, heaviest by `w * idf` first, at most `max_query_terms`."""
@@ -171,8 +221,45 @@ class QueryRewriter:
             InputError: an empty question, an unknown form, or two phases where hits are
                 collapsed, which no engine does together.
             ModelError: the backbone gives NaN.
+            MismatchError: the model is loaded now, and did not make the index.
         """
-        wish = Wish(form, "expand", head_terms, window)
+        options: dict[str, Any] = {"head_terms": head_terms, "window": window, "filter": filter}
+        return self._rewrite(text, self._weigh, form=form, size=size, **options)
+
+    def rewrite_many(self, texts: Sequence[str], **options: Any) -> list[dict[str, Any]]:
+        """`rewrite` of several questions, in their order, which are encoded together.
+
+        Args:
+            texts: the questions.
+            options: as for `rewrite`, for all of them.
+        """
+        terms_of = dict(zip(texts, self._weigh(texts), strict=True))
+        return [
+            self._rewrite(text, lambda some: [terms_of[t] for t in some], **options)
+            for text in texts
+        ]
+
+    async def rewrite_async(self, text: str, **options: Any) -> dict[str, Any]:
+        """`rewrite` for an event loop, which goes on while a thread encodes."""
+        if self._weigh.queries.keeps(text):
+            return self.rewrite(text, **options)
+        return await in_encoding_thread(partial(self.rewrite, text, **options))
+
+    async def rewrite_body_async(self, body: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """`rewrite_body` for an event loop, which goes on while a thread encodes."""
+        return await in_encoding_thread(partial(self.rewrite_body, body, **options))
+
+    def _rewrite(
+        self,
+        text: str,
+        weigh: Weigh,
+        *,
+        size: int = 10,
+        filter: dict[str, Any] | Sequence[dict[str, Any]] | None = None,
+        form: str = "hybrid",
+        **settings: int,
+    ) -> dict[str, Any]:
+        wish = Wish(form=form, matching="expand", **settings)
         if not any(letter.isprintable() and not letter.isspace() for letter in text):
             raise InputError("the question is empty; write one")
         if form.endswith("two_phase") and self.collapse:
@@ -183,7 +270,7 @@ class QueryRewriter:
         body = self.words_only(text, size=size, filter=filter)
         if count_clauses(self._words(text), None)[0] > self.max_clauses:
             wish = replace(wish, form=LATENT_ALONE.get(form, form))
-        return rewritten(body, self._target(None), wish, self._weigh)[0]
+        return rewritten(body, self._target(None), wish, weigh)[0]
 
     def rewrite_body(
         self,
@@ -265,21 +352,6 @@ class QueryRewriter:
             max_clauses=self.max_clauses,
             known_fields=self._fields,
         )
-
-    def _weigh(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
-        """The latent terms of each text, heaviest by `w * idf` first."""
-        found = []
-        for indices, values in self._encoder.encode(texts, kind="query"):
-            w: NDArray[np.float32] = terms.weights(values)
-            idf = self._idf[indices]
-            order = np.argsort(-w * idf, kind="stable")
-            found.append(
-                [
-                    WeightedTerm(terms.term(int(indices[i])), float(w[i]), float(idf[i]))
-                    for i in order
-                ]
-            )
-        return found
 
     def words_only(
         self,

@@ -13,7 +13,8 @@ from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
-from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.querying.asked_indices import AskedIndices
+from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ class Searcher:
     Every question is rewritten for one index, by the model that made it, and sent to that index by
     its own name, not by the alias: while the alias moves to an index of another model, no search
     fails and none has the latent terms of one model looked up among those of the other. It may be
-    used by several threads at once.
+    used by several threads at once; see `AsyncSearcher` for event loops.
     """
 
     def __init__(
         self,
         client: OpenSearch,
         alias: str,
-        encoders: Sequence[LatentEncoder],
+        encoders: Sequence[LatentEncoder | QueryEncoder],
         *,
         renew_seconds: float = RENEW_SECONDS,
         **settings: Any,
@@ -48,11 +49,12 @@ class Searcher:
 
         Args:
             client: of the engine.
-            alias: or an index.
+            alias: or an index, a pattern, or several with commas.
             encoders: the models that the index may have been made by. While the alias points at
-                an index of yet another, the index before is asked.
+                an index of yet another, the index before is asked. Several are all loaded now; one
+                alone, if it is a `QueryEncoder`, when the first question comes.
             renew_seconds: the alias is looked up again after so long, and when its index is gone.
-            settings: as for `QueryRewriter`.
+            settings: as for `QueryRewriter.from_index`.
 
         Raises:
             MismatchError: no such index, not one of ours, or made by none of the models.
@@ -60,13 +62,14 @@ class Searcher:
         """
         self._client = client
         self._alias = alias
-        self._encoders = {encoder.fingerprint.digest: encoder for encoder in encoders}
+        self._encoders = [QueryEncoder.of(encoder) for encoder in encoders]
         self._renew_seconds = renew_seconds
         self._settings = settings
         self._lock = threading.Lock()
-        self._found: tuple[str, IndexMeta] | None = None
+        self._found: AskedIndices | None = None
         self._look_up()
-        self._looked_up = time.monotonic()
+        if self._rewriter.statistics:
+            self._rewriter.statistics.refresh()
 
     @property
     def index(self) -> str:
@@ -86,48 +89,76 @@ class Searcher:
             EngineError: the engine cannot be asked, or refuses.
         """
         while True:
-            with self._lock:  # a tokenizer is not for several threads
-                self._renew()
-                rewriter = self._rewriter
-                body = rewriter.rewrite(text, **options)
+            if self.is_due():
+                self.renew()
+            rewriter = self.rewriter
+            body = rewriter.rewrite(text, **options)
             with engine_errors(self._client):
                 try:
                     answer: dict[str, Any] = self._client.search(index=rewriter.index, body=body)
                 except TransportError as error:
-                    if error.status_code not in GONE or not self._moved_from(rewriter):
+                    if error.status_code not in GONE or not self.moved_from(rewriter):
                         raise
                     continue
-            if not answer["_shards"]["failed"] or not self._moved_from(rewriter):
+            if not doubtful(answer, rewriter) or not self.moved_from(rewriter):
                 return answer
 
-    def _renew(self) -> None:
-        """Look the alias up when that is due; the index before will do while there is no other."""
-        if time.monotonic() - self._looked_up >= self._renew_seconds:
-            with suppress(MismatchError):
-                self._look_up()
-            self._looked_up = time.monotonic()
+    @property
+    def rewriter(self) -> QueryRewriter:
+        """For the index that is asked now."""
+        return self._rewriter
 
-    def _moved_from(self, rewriter: QueryRewriter) -> bool:
-        """Whether there is now another index to ask."""
+    def is_due(self) -> bool:
+        """Whether it is time to look the alias up again."""
+        return time.monotonic() - self._looked_up >= self._renew_seconds
+
+    def renew(self) -> None:
+        """Look the alias up; the index before will do while there is no other.
+
+        While one thread does, the others go on with what is known.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                with suppress(MismatchError):
+                    self._look_up()
+            finally:
+                self._lock.release()
+
+    def moved_from(self, rewriter: QueryRewriter) -> bool:
+        """Whether there is now another index to ask; raises as `search`."""
         with self._lock:
-            self._look_up()
-            return self._rewriter.index != rewriter.index
+            if self._rewriter is rewriter:
+                self._look_up()
+            return self._rewriter is not rewriter
 
     def _look_up(self) -> None:
-        found = IndexMeta.find(self._client, self._alias)
-        if found is None:
-            raise MismatchError(
-                f"no index or alias {self._alias}; make it with 'latent-ingest FILE --alias "
-                f"{self._alias}'"
+        self._looked_up = time.monotonic()
+        asked = AskedIndices.read(self._client, self._alias)
+        asked.check_alike()
+        encoder = self._encoder_of(asked)
+        if not asked.same_as(self._found):
+            self._rewriter = QueryRewriter.for_indices(
+                self._client, asked, encoder, **self._settings
             )
-        index, meta = found
-        known = self._encoders.get(meta.fingerprint)
-        if known is None:
-            names = ", ".join(f"{e.name} ({digest})" for digest, e in self._encoders.items())
-            raise MismatchError(
-                f"index {index} was made by model {meta.model} ({meta.fingerprint}), which is none "
-                f"of those loaded here: {names}"
-            )
-        if found != self._found:
-            self._rewriter = QueryRewriter.from_index(self._client, index, known, **self._settings)
-            self._found = found
+            self._found = asked
+
+    def _encoder_of(self, asked: AskedIndices) -> QueryEncoder:
+        if len(self._encoders) == 1 and not self._encoders[0].loaded:
+            return self._encoders[0]
+        for encoder in self._encoders:
+            if encoder.load().fingerprint.digest == asked.meta.fingerprint:
+                return encoder
+        models = [encoder.load() for encoder in self._encoders]
+        names = ", ".join(f"{model.name} ({model.fingerprint.digest})" for model in models)
+        raise MismatchError(
+            f"index {next(iter(asked.metas))} was made by model {asked.meta.model} "
+            f"({asked.meta.fingerprint}), which is none of those loaded here: {names}"
+        )
+
+
+def doubtful(answer: dict[str, Any], rewriter: QueryRewriter) -> bool:
+    """Whether an answer may be of other indices than the request was made for."""
+    hits = answer.get("hits", {}).get("hits", [])
+    return bool(answer["_shards"]["failed"]) or any(
+        hit["_index"] not in rewriter.indices for hit in hits
+    )

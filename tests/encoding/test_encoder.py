@@ -154,6 +154,8 @@ def test_nan_in_a_hidden_state_is_said_and_spares_the_other_texts() -> None:
     texts = ["a horse", "a zebra", "a cow"]
     with pytest.raises(ModelError, match="gives NaN or infinity for the text 'a zebra'"):
         encoder.encode(texts)
+    with pytest.raises(ModelError, match="gives NaN or infinity for the text 'a zebra'"):
+        encoder.encode(["a zebra"], kind="query")
     vectors = encoder.encode(texts, allow_nan=True)
     assert vectors.finite.tolist() == [True, False, True]
     assert [len(indices) > 0 for indices, _ in vectors] == [True, False, True]
@@ -169,3 +171,21 @@ def test_idf_is_lucenes(encoder: LatentEncoder) -> None:
     for latent in (0, int(df.argmax()), int(df.argmin())):
         count = df[latent].item()
         assert idf[latent] == pytest.approx(np.log(1 + (n - count + 0.5) / (count + 0.5)), rel=1e-5)
+
+
+def test_questions_have_the_latents_that_exact_weights_give(
+    encoder: LatentEncoder, documents: list[dict[str, str]]
+) -> None:
+    """They are looked for in int8; which fire, and how strongly, stays as it is."""
+    questions = [document["text"][:80] for document in documents[::6]]
+    same = 0
+    for question in questions:
+        fast, exact = (encoder.encode([question], kind=kind) for kind in ("query", "document"))
+        dense = np.zeros((2, encoder.n_latents))
+        dense[0, fast.indices], dense[1, exact.indices] = fast.values, exact.values
+        one, other = dense / np.linalg.norm(dense, axis=1, keepdims=True)
+        assert one @ other > 0.999  # the last of a token's latents may be as strong as the next
+        same += np.array_equal(fast.indices, exact.indices)
+    assert len(questions) == 15
+    assert same >= 12
+    assert encoder._quantized, "the shorter way was taken"

@@ -45,7 +45,7 @@ def test_up_status_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             taken.up(port=port)
         # The commands find it without being told.
         missing = runner.invoke(cli, ["search", "bees", "--index", "nowhere"])
-        assert "no index nowhere" in missing.stderr
+        assert "no index or alias nowhere" in missing.stderr
     finally:
         stopped = runner.invoke(cli, ["engine", "down"])
     assert stopped.stdout == f"stopped opensearch 3.8.0, pid {state['pid']}, {url}\n"

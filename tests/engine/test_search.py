@@ -177,7 +177,9 @@ def test_an_index_that_is_not_ours_is_refused(
     client.indices.create(index=index)
     with pytest.raises(MismatchError, match="has no latent terms"):
         load(client, index, lines())
-    with pytest.raises(MismatchError, match=r"no index nowhere; make it with 'latent-ingest FILE"):
+    with pytest.raises(
+        MismatchError, match=r"no index or alias nowhere; make it with 'latent-ingest FILE"
+    ):
         QueryRewriter.from_index(client, "nowhere", encoder)
 
 

@@ -1,0 +1,104 @@
+"""What it costs to rewrite a question, as ratios to the backbone's forward pass alone.
+
+    python benchmarks/rewriting.py
+    python benchmarks/rewriting.py --dtype float32 --rounds 200
+
+The forward pass is that of one question, padded as we pad it, with nothing else done. The three are
+timed in turn, in each round, and medians are compared, so that a busy machine slows all of them.
+Questions get shorter and longer, from 3 to 25 words; each is new to the encoder in each round.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+import click
+import torch
+
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.querying.query_encoder import QueryEncoder
+from latent_ingest.connector.querying.rewriter import QueryRewriter
+
+QUESTIONS = {
+    "short": "does vitamin D prevent falls in older adults",
+    "long": (
+        "patients with type 2 diabetes who walk for half an hour after every meal have lower "
+        "blood sugar over the day than those who walk once in the morning"
+    ),
+}
+
+
+@click.command()
+@click.option("--dtype", default="auto", help="As of latent-ingest.")
+@click.option("--rounds", default=100, show_default=True)
+@click.option("--threads", default=torch.get_num_threads(), help="Of torch.")
+def main(dtype: str, rounds: int, threads: int) -> None:
+    """Print ratios of medians (p50) of ROUNDS."""
+    torch.set_num_threads(threads)
+    encoder = LatentEncoder.load(dtype=dtype)
+    queries = QueryEncoder(encoder)
+    rewriter = QueryRewriter(queries)
+    click.echo(f"{encoder.backbone.dtype}, {threads} threads of torch, {rounds} rounds")
+    for name, question in QUESTIONS.items():
+        forward = forward_of(encoder, question)
+        queries.cache_clear()
+        rewriter.rewrite(question)
+
+        def encoding(question: str = question) -> None:
+            queries.cache_clear()
+            rewriter.rewrite(question)
+
+        took = alternately(
+            rounds,
+            {
+                "forward": forward,
+                "with encoding": encoding,
+                "kept": lambda question=question: rewriter.rewrite(question),  # type: ignore[misc]
+            },
+        )
+        p50 = {what: statistics.median(seconds) for what, seconds in took.items()}
+        best = {what: min(seconds) for what, seconds in took.items()}
+        click.echo(
+            f"{name} question, {len(rewriter.terms(question))} terms: rewriting with encoding "
+            f"{p50['with encoding'] / p50['forward']:.2f} times the backbone's forward pass "
+            f"(of the fastest {best['with encoding'] / best['forward']:.2f}); encoding kept "
+            f"{p50['kept'] / p50['forward']:.3f} times, {p50['kept'] * 1000:.2f} ms"
+        )
+
+
+def forward_of(encoder: LatentEncoder, question: str) -> Callable[[], None]:
+    """The backbone's forward pass for a question, and nothing else."""
+    model, tokenizer = encoder.backbone._model, encoder.backbone._tokenizer
+    ids = tokenizer(question)["input_ids"]
+    padded = -(-len(ids) // 16) * 16
+    input_ids = torch.zeros((1, padded), dtype=torch.int64)
+    input_ids[0, : len(ids)] = torch.tensor(ids)
+    attention = (torch.arange(padded) < len(ids)).long()[None]
+    input_ids, attention = input_ids.to(model.device), attention.to(model.device)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            model(input_ids=input_ids, attention_mask=attention)
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return forward
+
+
+def alternately(rounds: int, ways: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
+    """Seconds of each way in each round, after five rounds to warm up."""
+    took: dict[str, list[float]] = defaultdict(list)
+    for number in range(rounds + 5):
+        for name, run in ways.items():
+            start = time.perf_counter()
+            run()
+            if number >= 5:
+                took[name].append(time.perf_counter() - start)
+    return took
+
+
+if __name__ == "__main__":
+    main()
