@@ -80,6 +80,7 @@ def explain(
     question: str,
     id: str,
     *,
+    index: str | None = None,
     labels: Mapping[int, str] | None = None,
     **options: Any,
 ) -> Explanation:
@@ -91,6 +92,7 @@ def explain(
         encoder: its model.
         question: in plain words.
         id: of the document; in an index of chunks, of the chunk.
+        index: where it is, if the rewriter is of several; by default the rewriter's.
         labels: of latents, see `read_labels`; latents without one are named by the words of the
             question that fire them.
         options: as for `QueryRewriter.rewrite`. In forms of two phases the score is that of both,
@@ -102,7 +104,8 @@ def explain(
         EngineError: the engine cannot be asked, or refuses.
     """
     body = rewriter.rewrite(question, **options)
-    found = explain_request(client, str(rewriter.index), id, body, latent_field=rewriter.field)
+    index = index or str(rewriter.index)
+    found = explain_request(client, index, id, body, latent_field=rewriter.field)
     return labelled(found, {**firing_words(encoder, question), **(labels or {})})
 
 
@@ -200,9 +203,7 @@ def of_term(description: str) -> tuple[str, str] | None:
     return (found["field"], found["term"]) if found else None
 
 
-def contribution(
-    node: Mapping[str, Any], field: str, term: str, factor: float
-) -> Contribution:
+def contribution(node: Mapping[str, Any], field: str, term: str, factor: float) -> Contribution:
     """Of a term's part of an explanation."""
     known = dict(numbers(node["details"]))
     score = float(node["value"]) * factor

@@ -70,6 +70,7 @@ class QueryRewriter:
         *,
         field: str = LATENT_FIELD,
         words_fields: Sequence[str] = (WORDS_FIELD,),
+        text_fields: Sequence[str] = (),
         max_query_terms: int = 512,
         latent_boost: float = LATENT_BOOST,
         collapse: str | None = None,
@@ -80,6 +81,7 @@ class QueryRewriter:
             encoder: the model the index was made with.
             field: where the latent terms are.
             words_fields: where the words are.
+            text_fields: whose text is in the latent field.
             max_query_terms: latent terms in a request at most, the heaviest by `w * idf`.
             latent_boost: factor on latent scores in the hybrid form. On engines that keep BM25's
                 factor k1 + 1 use `hybrid_boost`.
@@ -92,6 +94,7 @@ class QueryRewriter:
             raise InputError(f"max_query_terms {max_query_terms}: must be 1 to {ENGINE_CLAUSES}")
         self.field = field
         self.words_fields = list(words_fields)
+        self.text_fields = list(text_fields)
         self.max_query_terms = max_query_terms
         self.latent_boost = latent_boost
         self.collapse = collapse
@@ -128,6 +131,7 @@ class QueryRewriter:
             settings.setdefault("collapse", PARENT_FIELD)
         settings.setdefault("latent_boost", hybrid_boost(EngineInfo.read(client), meta.k1))
         settings.setdefault("words_fields", meta.words_fields)
+        settings.setdefault("text_fields", meta.text_fields)
         rewriter = cls(encoder, field=meta.latent_field, **settings)
         rewriter.index = name
         return rewriter

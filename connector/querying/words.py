@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def word_spans(text: str, spans: NDArray[np.int64]) -> tuple[list[tuple[int, int]], NDArray[np.int64]]:
+def word_spans(
+    text: str, spans: NDArray[np.int64]
+) -> tuple[list[tuple[int, int]], NDArray[np.int64]]:
     """Join the tokens of a text that are parts of one word.
 
     Args:
