@@ -31,7 +31,7 @@ def shorten(text: str, width: int) -> str:
     """At most `width` cells, of which wide letters take two; ends with dots if it goes on."""
     if wcwidth.width(text) <= width:
         return text
-    return wcwidth.clip(text, 0, max(width - 3, 0)) + "..."[:width]
+    return wcwidth.clip(text, 0, max(width - 3, 0)).rstrip() + "..."[:width]
 
 
 def side_by_side(columns: Sequence[Sequence[str]], width: int, gap: int = 3) -> list[str]:

@@ -211,10 +211,10 @@ def title_and_text(hit: Hit, text_fields: Sequence[str]) -> tuple[str, str]:
 
 
 def passages_of(hit: Hit, text_fields: Sequence[str]) -> list[str]:
-    """The best passage of each field, but of the title only where there is no other."""
-    found = [(name, " ".join(some[0].split())) for name, some in hit.get("highlight", {}).items()]
-    others = [passage for name, passage in found if name != text_fields[0]]
-    return others or [passage for _, passage in found]
+    """The best passage of each field but the title, which is there already."""
+    title = text_fields[0] if len(text_fields) > 1 else None
+    found: dict[str, list[str]] = hit.get("highlight", {})
+    return [" ".join(some[0].split()) for name, some in found.items() if name != title]
 
 
 def in_short(item: Contribution) -> str:

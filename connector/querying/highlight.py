@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 FRAGMENT_SIZE = 150
 FRAGMENTS = 3
 
-# A word is marked when it contributes at least this part of what the document's best word does.
+# A word is marked when it contributes at least this part of what the best word of its field does,
+# which must do so much compared to the best one of the document.
 MARKED_SHARE = 0.5
+FIELD_SHARE = 0.1
 
 TAGS = ("<em>", "</em>")
 
@@ -140,40 +142,47 @@ class Highlighter:
         words, places = word_spans(text, spans)
         of_words = np.bincount(places, weights=contributions, minlength=len(words))
         telling = np.array(
-            [any(map(str.isalnum, text[slice(*word)])) for word in words], dtype=bool
+            [
+                of > 0 and any(map(str.isalnum, text[slice(*word)]))
+                for word, of in zip(words, of_words, strict=True)
+            ],
+            dtype=np.bool_,
         )
-        least = MARKED_SHARE * of_words[telling].max(initial=0.0)
-        ranked: dict[str, list[tuple[float, str]]] = {}
+        best_word = of_words[telling].max(initial=0.0)
+        starts = np.array([start for start, _ in words], dtype=np.int64)
+        inside: list[NDArray[np.int64]] = []
+        best: dict[str, float] = {}
         begin = 0
         for name, value in values:
+            inside.append(np.flatnonzero((begin <= starts) & (starts < begin + len(value))))
+            own_best = of_words[inside[-1]][telling[inside[-1]]].max(initial=0.0)
+            best[name] = max(best.get(name, 0.0), float(own_best))
+            begin += len(value) + 1
+        ranked: dict[str, list[tuple[float, str]]] = {}
+        begin = 0
+        for (name, value), chosen in zip(values, inside, strict=True):
             end = begin + len(value)
-            inside = [i for i, (start, _) in enumerate(words) if begin <= start < end]
-            own = [(words[i][0] - begin, min(words[i][1], end) - begin) for i in inside]
-            scores = of_words[inside]
+            own = [(words[i][0] - begin, min(words[i][1], end) - begin) for i in chosen]
             by_engine = engine_marks(value, theirs.get(name) or ())
-            marked = np.array(
-                [
-                    (telling[i] and of_words[i] > 0 and of_words[i] >= least)
-                    or touches(span, by_engine)
-                    for i, span in zip(inside, own, strict=True)
-                ],
-                dtype=np.bool_,
-            )
-            marks = MarkedText(value, own, scores, marked)
+            least = max(MARKED_SHARE * best[name], FIELD_SHARE * best_word)
+            enough = telling[chosen] & (of_words[chosen] >= least)
+            marked = enough | np.array([touches(span, by_engine) for span in own], dtype=np.bool_)
+            marks = MarkedText(value, own, of_words[chosen], marked)
             ranked.setdefault(name, []).extend(self._fragments(marks))
             begin = end + 1
-        best = {
+        ordered = {
             name: sorted(some, key=lambda pair: -pair[0])[: self._number]
             for name, some in ranked.items()
         }
-        return {name: [fragment for _, fragment in some] for name, some in best.items() if some}
+        return {name: [fragment for _, fragment in some] for name, some in ordered.items() if some}
 
     def _fragments(self, marks: MarkedText) -> Iterator[tuple[float, str]]:
-        """The best sentences with a mark, and what each contributes; the next ones fill them up."""
+        """The best sentences with a mark, filled up with the next, and what their marks add."""
         spans = list(sentence_spans(marks.text, self._fragment_size))
         starts = np.array([start for start, _ in marks.words], dtype=np.int64)
         bounds = np.searchsorted(starts, [start for start, _ in spans] + [len(marks.text)])
-        scores = [float(marks.contributions[a:b].sum()) for a, b in pairwise(bounds.tolist())]
+        counted = marks.contributions * marks.marked
+        scores = [float(counted[a:b].sum()) for a, b in pairwise(bounds.tolist())]
         free = [bool(marks.marked[a:b].any()) for a, b in pairwise(bounds.tolist())]
         used = [False] * len(spans)
         for first in sorted(range(len(spans)), key=lambda i: -scores[i]):
