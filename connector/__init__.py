@@ -4,6 +4,7 @@ encode text           LatentEncoder → LatentVectors, terms
 index a corpus        Connection, open_index, Ingest → IngestReport
 rewrite queries       QueryRewriter, hybrid_boost
 search an alias       Searcher
+see why               explain → Explanation, Highlighter
 run a local engine    LocalEngine
 errors                LatentIngestError and its four kinds
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from latent_ingest.connector.indexing.index import open_index as open_index
     from latent_ingest.connector.indexing.ingest import Ingest as Ingest
     from latent_ingest.connector.indexing.report import IngestReport as IngestReport
+    from latent_ingest.connector.querying.explain import Explanation as Explanation
+    from latent_ingest.connector.querying.explain import explain as explain
+    from latent_ingest.connector.querying.highlight import Highlighter as Highlighter
     from latent_ingest.connector.querying.rewriter import QueryRewriter as QueryRewriter
     from latent_ingest.connector.querying.rewriter import hybrid_boost as hybrid_boost
     from latent_ingest.connector.querying.searcher import Searcher as Searcher
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Connection": "client",
     "EngineError": "errors",
+    "Explanation": "querying.explain",
+    "Highlighter": "querying.highlight",
     "IndexMeta": "index_meta",
     "Ingest": "indexing.ingest",
     "IngestReport": "indexing.report",
@@ -49,6 +55,7 @@ _HOMES = {
     "ModelError": "errors",
     "QueryRewriter": "querying.rewriter",
     "Searcher": "querying.searcher",
+    "explain": "querying.explain",
     "hybrid_boost": "querying.rewriter",
     "open_index": "indexing.index",
     "terms": "terms",

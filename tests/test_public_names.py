@@ -15,6 +15,8 @@ import latent_ingest.mappings
 PUBLIC = {
     "Connection",
     "EngineError",
+    "Explanation",
+    "Highlighter",
     "IndexMeta",
     "Ingest",
     "IngestReport",
@@ -27,6 +29,7 @@ PUBLIC = {
     "ModelError",
     "QueryRewriter",
     "Searcher",
+    "explain",
     "hybrid_boost",
     "open_index",
     "terms",
@@ -52,6 +55,7 @@ def test_the_public_names_are_these() -> None:
         "import latent_ingest.connector.evaluation.evaluate",
         "from latent_ingest.cli.main import cli; cli(['--help'], standalone_mode=False)",
         "from latent_ingest.cli.main import cli; cli(['search', '--help'], standalone_mode=False)",
+        "from latent_ingest.cli.main import cli; cli(['explain', '--help'], standalone_mode=False)",
         "from latent_ingest.cli.main import cli; cli(['train', '--help'], standalone_mode=False)",
     ],
 )

@@ -140,7 +140,8 @@ class Highlighter:
         theirs: Mapping[str, Sequence[str]],
     ) -> dict[str, list[str]]:
         words, places = word_spans(text, spans)
-        of_words = np.bincount(places, weights=contributions, minlength=len(words))
+        of_words: NDArray[np.float64] = np.zeros(len(words), dtype=np.float64)
+        np.add.at(of_words, places, contributions)
         telling = np.array(
             [
                 of > 0 and any(map(str.isalnum, text[slice(*word)]))
