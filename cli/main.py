@@ -23,6 +23,7 @@ COMMANDS = {
     "prune": "Delete old versions of an alias.",
     "runs": "List the runs of ingest: how far, how they ended, how to go on.",
     "search": "Search an index in plain words.",
+    "explain": "Show why a document is found: what each word and latent adds.",
     "rewrite": "Print the request body that a query becomes.",
     "evaluate": "Measure nDCG@10 of a BEIR-format collection through the engine.",
     "train": "Train an autoencoder for a backbone.",

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from latent_ingest.cli.layout import (
+    TEXT_WIDTH,
+    one_line,
+    printable,
+    shorten,
+    side_by_side,
+    terminal_width,
+)
 from latent_ingest.cli.options import (
     JsonObject,
     compute_options,
@@ -19,7 +30,23 @@ from latent_ingest.cli.options import (
 )
 from latent_ingest.connector.client import Connection, EngineInfo, engine_errors
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.indexing.scan import values_at
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.querying.explain import Contribution
+
+Hit = dict[str, Any]
+
+# Cells that columns beside each other need.
+COLUMNS_WIDTH = 120
+
+# Contributions below a hit.
+HEAVIEST = 4
+
+# Bold, for words that are marked on a terminal.
+BOLD = ("\033[1m", "\033[0m")
 
 
 @click.command(
@@ -27,6 +54,7 @@ from latent_ingest.connector.querying.rewriter import QueryRewriter
 Examples:
   latent-ingest search "does vitamin D prevent falls" --index papers
   latent-ingest search "falls" --index papers --filter '{"term": {"year": 2024}}' --json
+  latent-ingest search "does vitamin D prevent falls" --index papers --highlight --explain
   latent-ingest search "does vitamin D prevent falls" --index papers --compare
 """
 )
@@ -38,18 +66,29 @@ Examples:
     "--filter", "filter_clause", type=JsonObject(), help="A query clause that hits must match."
 )
 @click.option(
+    "--highlight", is_flag=True, help="The passages that carry the meaning, their words marked."
+)
+@click.option("--explain", is_flag=True, help="What adds most to the score of each hit.")
+@click.option(
     "--compare", is_flag=True, help="Word hits, latent hits and hybrid hits beside each other."
 )
 @connection_options
 @model_option
 @compute_options
-@click.option("--json", "as_json", is_flag=True, help="Print the engine's answer.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the engine's answer; its hits have `highlight` and `contributions` if wanted.",
+)
 def search(
     query: str,
     index: str,
     form: str,
     size: int,
     filter_clause: dict[str, Any] | None,
+    highlight: bool,
+    explain: bool,
     compare: bool,
     connection: Connection,
     model: Path | None,
@@ -60,6 +99,8 @@ def search(
     """Search for QUERY by meaning."""
     if not query.strip():
         raise InputError("the query is empty; write a question")
+    if compare and explain:
+        raise InputError("--explain and --compare: use one of them; --form chooses what to explain")
     client = connection.open()
     EngineInfo.read(client)
 
@@ -76,23 +117,108 @@ def search(
         answers = {
             name: client.search(index=rewriter.index, body=body) for name, body in bodies.items()
         }
+    hits = {name: answer["hits"]["hits"] for name, answer in answers.items()}
+    if highlight:
+        for some in hits.values():
+            add_highlights(some, rewriter, encoder, query, as_json)
+    if explain:
+        from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
+        from latent_ingest.connector.querying.explain import explain_request, labelled
+        from latent_ingest.connector.querying.labels import firing_words, read_labels
+
+        labels = {**firing_words(encoder, query), **read_labels(model or SHIPPED_MODEL)}
+        for hit in hits[form]:
+            found = explain_request(
+                client, hit["_index"], hit["_id"], bodies[form], latent_field=rewriter.field
+            )
+            hit["contributions"] = labelled(found, labels).contributions
     if as_json:
-        click.echo(json.dumps(answers if compare else answers[form]))
+        answer = answers if compare else answers[form]
+        click.echo(json.dumps(answer, default=asdict))
         return
-    for name, answer in answers.items():
-        hits = answer["hits"]["hits"]
+    width = terminal_width()
+    if compare and width and width >= COLUMNS_WIDTH:
+        columns = [column(name, some, rewriter.text_fields) for name, some in hits.items()]
+        for line in side_by_side(columns, width):
+            click.echo(line)
+        return
+    for name, some in hits.items():
         if compare:
             click.echo(click.style(f"{name}:", bold=True))
-        if not hits:
+        if not some:
             click.echo("  no hits")
-        for rank, hit in enumerate(hits, start=1):
-            click.echo(f"{rank:>3}  {hit['_score']:>7.3f}  {hit['_id']}  {headline(hit)}")
+        for rank, hit in enumerate(some, start=1):
+            for line in lines_of(rank, hit, rewriter.text_fields, width):
+                click.echo(line)
 
 
-def headline(hit: dict[str, Any], length: int = 72) -> str:
-    """The beginning of a hit's title and text, or of its other strings where it has neither."""
-    source: dict[str, Any] = hit["_source"]
-    named = {name: source[name] for name in ("title", "text") if source.get(name)}
-    texts = [value for value in (named or source).values() if isinstance(value, str)]
-    text = " ".join(" ".join(t for t in texts if t != hit["_id"]).split())
-    return text if len(text) <= length else text[: length - 3] + "..."
+def add_highlights(
+    hits: Sequence[Hit], rewriter: QueryRewriter, encoder: LatentEncoder, query: str, for_json: bool
+) -> None:
+    """Give each hit its `highlight`: HTML for programs, bold words for a terminal."""
+    from latent_ingest.connector.querying.highlight import TAGS, Highlighter
+
+    highlighter = Highlighter(
+        rewriter,
+        encoder,
+        query,
+        tags=TAGS if for_json else BOLD,
+        escape=html.escape if for_json else printable,
+    )
+    for hit, found in zip(
+        hits, highlighter.highlight_hits(hits, rewriter.text_fields), strict=True
+    ):
+        hit["highlight"] = found
+
+
+def lines_of(rank: int, hit: Hit, text_fields: Sequence[str], width: int | None) -> list[str]:
+    """A hit: rank, score, id, title and text; below it its passages and what adds to its score."""
+    start = f"{rank:>3}  {hit['_score']:>7.3f}  {one_line(hit['_id'])}  "
+    room = max(width - len(start), 20) if width else TEXT_WIDTH
+    title, text = title_and_text(hit, text_fields)
+    passages = passages_of(hit, text_fields)
+    head = shorten(title if passages and title else one_line(f"{title} {text}"), room)
+    lines = [(start + head).rstrip()]
+    lines += [f"     {passage}" for passage in passages]
+    if heaviest := hit.get("contributions"):
+        lines.append("     " + ", ".join(map(in_short, heaviest[:HEAVIEST])))
+    return lines
+
+
+def column(name: str, hits: Sequence[Hit], text_fields: Sequence[str]) -> list[str]:
+    """The lines of a form's hits, two for each, beside those of other forms."""
+    lines = [click.style(name, bold=True)]
+    for rank, hit in enumerate(hits, start=1):
+        title, text = title_and_text(hit, text_fields)
+        passages = passages_of(hit, text_fields)
+        lines.append(f"{rank:>2} {hit['_score']:>7.3f} {one_line(hit['_id'])} {title}")
+        lines.append(f"   {passages[0] if passages else text}")
+    return lines if hits else [*lines, "no hits"]
+
+
+def title_and_text(hit: Hit, text_fields: Sequence[str]) -> tuple[str, str]:
+    """A hit's first text field, if it has several, and the others, each a line.
+
+    Where it has none of them, its strings; those that are its id are left out.
+    """
+    source = hit["_source"]
+    named = [" ".join(values_at(source, name)) for name in text_fields]
+    every = [value for value in source.values() if isinstance(value, str)]
+    texts = [one_line(text) for text in (named if any(named) else every) if text.strip()]
+    has_title = len(texts) > 1
+    texts = [text if text != one_line(hit["_id"]) else "" for text in texts]
+    return (texts[0] if has_title else ""), " ".join(filter(None, texts[has_title:]))
+
+
+def passages_of(hit: Hit, text_fields: Sequence[str]) -> list[str]:
+    """The best passage of each field but the title, which is there already."""
+    title = text_fields[0] if len(text_fields) > 1 else None
+    found: dict[str, list[str]] = hit.get("highlight", {})
+    return [" ".join(some[0].split()) for name, some in found.items() if name != title]
+
+
+def in_short(item: Contribution) -> str:
+    """A contribution in a few words."""
+    label = one_line(item.label)
+    name = label if item.label == item.term else f"{item.term} ({label})"
+    return f"{item.share:.0%} {name}"

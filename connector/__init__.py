@@ -4,6 +4,7 @@ encode text           LatentEncoder → LatentVectors, terms
 index a corpus        Connection, open_index, Ingest → IngestReport
 rewrite queries       QueryRewriter → RewriteReport, hybrid_boost
 in a server           QueryEncoder, Searcher, AsyncSearcher
+see why               explain → Explanation, Highlighter
 run a local engine    LocalEngine
 errors                LatentIngestError and its four kinds
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from latent_ingest.connector.indexing.ingest import Ingest as Ingest
     from latent_ingest.connector.indexing.report import IngestReport as IngestReport
     from latent_ingest.connector.querying.async_searcher import AsyncSearcher as AsyncSearcher
+    from latent_ingest.connector.querying.explain import Explanation as Explanation
+    from latent_ingest.connector.querying.explain import explain as explain
+    from latent_ingest.connector.querying.highlight import Highlighter as Highlighter
     from latent_ingest.connector.querying.query_encoder import QueryEncoder as QueryEncoder
     from latent_ingest.connector.querying.rewrite_report import RewriteReport as RewriteReport
     from latent_ingest.connector.querying.rewriter import QueryRewriter as QueryRewriter
@@ -41,6 +45,8 @@ _HOMES = {
     "AsyncSearcher": "querying.async_searcher",
     "Connection": "client",
     "EngineError": "errors",
+    "Explanation": "querying.explain",
+    "Highlighter": "querying.highlight",
     "IndexMeta": "index_meta",
     "Ingest": "indexing.ingest",
     "IngestReport": "indexing.report",
@@ -55,6 +61,7 @@ _HOMES = {
     "QueryRewriter": "querying.rewriter",
     "RewriteReport": "querying.rewrite_report",
     "Searcher": "querying.searcher",
+    "explain": "querying.explain",
     "hybrid_boost": "querying.rewriter",
     "open_index": "indexing.index",
     "terms": "terms",

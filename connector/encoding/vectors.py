@@ -60,3 +60,16 @@ class LatentChunks:
 
     A text's chunks touch and cover it; where it has white space they begin with a word.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class TokenVectors:
+    """The latents of the tokens of one text, before pooling; tokens in the text's order."""
+
+    spans: NDArray[np.int64]
+    """Start and end of each token in the text, in characters, `[n_tokens, 2]`."""
+    latents: NDArray[np.int64]
+    """Latent numbers, `[n_tokens, k]`."""
+    activations: NDArray[np.float32]
+    """Of those latents, `[n_tokens, k]`; zero where fewer than k fire. With sum pooling, a text's
+    value of a latent is the sum of its activations over all tokens."""

@@ -1,0 +1,281 @@
+"""Where a document means what a question asks: its best passages, the telling words marked.
+
+A **contribution** of a token is `sum over latents of w_q * idf * a_token`: `w_q` the weight of
+the latent in the question, `idf` its inverse document frequency in the model's training text, and
+`a_token` its activation in that token of the document. With sum pooling, the contributions of all
+tokens add up to `sum over latents of w_q * idf * pooled`, of the very values whose square roots
+are indexed; what BM25 makes of them (the root, the saturation, the length) belongs to the whole
+document and is left out. With max pooling, they are the same product for each token alone.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latent_ingest.connector import terms
+from latent_ingest.connector.indexing.scan import values_at
+from latent_ingest.connector.querying.words import word_spans
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.encoding.vectors import TokenVectors
+    from latent_ingest.connector.querying.latent_clause import WeightedTerm
+    from latent_ingest.connector.querying.rewriter import QueryRewriter
+
+# Characters of a fragment at most, and fragments of a field at most.
+FRAGMENT_SIZE = 150
+FRAGMENTS = 3
+
+# A word is marked when it contributes at least this part of what the best word of its field does,
+# which must do so much compared to the best one of the document.
+MARKED_SHARE = 0.5
+FIELD_SHARE = 0.1
+
+TAGS = ("<em>", "</em>")
+
+SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*\n")
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedText:
+    """A text, what its words contribute, and which are marked."""
+
+    text: str
+    words: Sequence[Span]
+    """Start and end of each, in characters; they ascend and do not overlap."""
+    contributions: NDArray[np.float64]
+    """`[n_words]`"""
+    marked: NDArray[np.bool_]
+    """`[n_words]`"""
+
+
+class Highlighter:
+    """Finds, for one question, the passages of documents that carry its latent score."""
+
+    def __init__(
+        self,
+        rewriter: QueryRewriter,
+        encoder: LatentEncoder,
+        question: str,
+        *,
+        fragment_size: int = FRAGMENT_SIZE,
+        number_of_fragments: int = FRAGMENTS,
+        tags: tuple[str, str] = TAGS,
+        escape: Callable[[str], str] = html.escape,
+    ) -> None:
+        """Encode the question.
+
+        Args:
+            rewriter: whose latent terms of the question count.
+            encoder: its model.
+            question: in plain words.
+            fragment_size: characters of a fragment at most, tags and escapes not counted.
+            number_of_fragments: of a field, at most.
+            tags: put around marked words.
+            escape: applied to all text of documents; `html.escape`, or `str` for none.
+
+        Raises:
+            ValueError: a size or number below 1.
+            ModelError: the backbone gives NaN.
+        """
+        if min(fragment_size, number_of_fragments) < 1:
+            raise ValueError(f"fragments {number_of_fragments} x {fragment_size}: both above 0")
+        self._encoder = encoder
+        self._values = values_of(rewriter.terms(question), encoder.idf())
+        self._fragment_size = fragment_size
+        self._number = number_of_fragments
+        self._tags = tags
+        self._escape = escape
+
+    def highlight(self, text: str) -> list[str]:
+        """The best fragments of a text, best first; none where nothing in it answers.
+
+        Raises:
+            ModelError: the backbone gives NaN.
+        """
+        return self.highlight_hits([{"_source": {"": text}}], [""])[0].get("", [])
+
+    def highlight_hits(
+        self, hits: Sequence[Mapping[str, Any]], fields: Sequence[str]
+    ) -> list[dict[str, list[str]]]:
+        """Fragments of hits, in the shape of the engine's own: field → fragments, best first.
+
+        What the engine has highlighted in these fields is marked too, if it marked with `<em>`.
+
+        Args:
+            hits: of an answer, with their `_source`; they are encoded together.
+            fields: text fields, in the order in which they were encoded.
+
+        Raises:
+            ModelError: the backbone gives NaN.
+        """
+        parts = [
+            [(name, value) for name in fields for value in values_at(hit["_source"], name) if value]
+            for hit in hits
+        ]
+        texts = [" ".join(value for _, value in some) for some in parts]
+        found = []
+        rows = zip(hits, parts, self._encoder.encode_tokens(texts), strict=True)
+        for (hit, values, tokens), text in zip(rows, texts, strict=True):
+            contributions = token_contributions(tokens, self._values)
+            theirs = hit.get("highlight") or {}
+            found.append(self._of_document(text, values, tokens.spans, contributions, theirs))
+        return found
+
+    def _of_document(
+        self,
+        text: str,
+        values: Sequence[tuple[str, str]],
+        spans: NDArray[np.int64],
+        contributions: NDArray[np.float64],
+        theirs: Mapping[str, Sequence[str]],
+    ) -> dict[str, list[str]]:
+        words, places = word_spans(text, spans)
+        of_words: NDArray[np.float64] = np.zeros(len(words), dtype=np.float64)
+        np.add.at(of_words, places, contributions)
+        telling = np.array(
+            [
+                of > 0 and any(map(str.isalnum, text[slice(*word)]))
+                for word, of in zip(words, of_words, strict=True)
+            ],
+            dtype=np.bool_,
+        )
+        best_word = of_words[telling].max(initial=0.0)
+        starts = np.array([start for start, _ in words], dtype=np.int64)
+        inside: list[NDArray[np.int64]] = []
+        best: dict[str, float] = {}
+        begin = 0
+        for name, value in values:
+            inside.append(np.flatnonzero((begin <= starts) & (starts < begin + len(value))))
+            own_best = of_words[inside[-1]][telling[inside[-1]]].max(initial=0.0)
+            best[name] = max(best.get(name, 0.0), float(own_best))
+            begin += len(value) + 1
+        ranked: dict[str, list[tuple[float, str]]] = {}
+        begin = 0
+        for (name, value), chosen in zip(values, inside, strict=True):
+            end = begin + len(value)
+            own = [(words[i][0] - begin, min(words[i][1], end) - begin) for i in chosen]
+            by_engine = engine_marks(value, theirs.get(name) or ())
+            least = max(MARKED_SHARE * best[name], FIELD_SHARE * best_word)
+            enough = telling[chosen] & (of_words[chosen] >= least)
+            marked = enough | np.array([touches(span, by_engine) for span in own], dtype=np.bool_)
+            marks = MarkedText(value, own, of_words[chosen], marked)
+            ranked.setdefault(name, []).extend(self._fragments(marks))
+            begin = end + 1
+        ordered = {
+            name: sorted(some, key=lambda pair: -pair[0])[: self._number]
+            for name, some in ranked.items()
+        }
+        return {name: [fragment for _, fragment in some] for name, some in ordered.items() if some}
+
+    def _fragments(self, marks: MarkedText) -> Iterator[tuple[float, str]]:
+        """The best sentences with a mark, filled up with the next, and what their marks add."""
+        spans = list(sentence_spans(marks.text, self._fragment_size))
+        starts = np.array([start for start, _ in marks.words], dtype=np.int64)
+        bounds = np.searchsorted(starts, [start for start, _ in spans] + [len(marks.text)])
+        counted = marks.contributions * marks.marked
+        scores = [float(counted[a:b].sum()) for a, b in pairwise(bounds.tolist())]
+        free = [bool(marks.marked[a:b].any()) for a, b in pairwise(bounds.tolist())]
+        used = [False] * len(spans)
+        for first in sorted(range(len(spans)), key=lambda i: -scores[i]):
+            if not free[first] or used[first]:
+                continue
+            last = first
+            used[first] = True
+            start = spans[first][0]
+            while (
+                last + 1 < len(spans)
+                and not used[last + 1]
+                and spans[last + 1][1] - start <= self._fragment_size
+            ):
+                last += 1
+                used[last] = True
+            inside = np.flatnonzero(marks.marked[bounds[first] : bounds[last + 1]]) + bounds[first]
+            words = [marks.words[i] for i in inside]
+            yield (
+                sum(scores[first : last + 1]),
+                self._written(marks.text, (start, spans[last][1]), words),
+            )
+
+    def _written(self, text: str, fragment: Span, marked: Sequence[Span]) -> str:
+        pieces, at = [], fragment[0]
+        for start, end in marked:
+            start, end = max(start, at), min(end, fragment[1])
+            word = self._escape(text[start:end])
+            pieces += [self._escape(text[at:start]), self._tags[0], word, self._tags[1]]
+            at = end
+        return "".join([*pieces, self._escape(text[at : fragment[1]])])
+
+
+def values_of(weighted: Sequence[WeightedTerm], idf: NDArray[np.float32]) -> NDArray[np.float64]:
+    """`w_q * idf` of every latent, `[n_latents]`, zero for those the question does not have."""
+    values = np.zeros(len(idf), dtype=np.float64)
+    for item in weighted:
+        latent = terms.latent_of(item.term)
+        values[latent] = item.weight * idf[latent]
+    return values
+
+
+def token_contributions(tokens: TokenVectors, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What each token contributes, `[n_tokens]`; see the head of this module.
+
+    Args:
+        tokens: of a document.
+        values: `w_q * idf` of every latent, `[n_latents]`.
+    """
+    found: NDArray[np.float64] = (values[tokens.latents] * tokens.activations).sum(axis=1)
+    return found
+
+
+def sentence_spans(text: str, size: int) -> Iterator[Span]:
+    """Sentences in order, without white space around them; longer ones than `size` in parts.
+
+    They do not overlap, and hold all characters that are not white space.
+    """
+    start = 0
+    for end in [*(found.end() for found in SENTENCE_END.finditer(text)), len(text)]:
+        while start < end:
+            start += len(text[start:end]) - len(text[start:end].lstrip())
+            whole = text[start:end].rstrip()
+            if len(whole) <= size:
+                if whole:
+                    yield start, start + len(whole)
+                break
+            space = max(whole.rfind(letter, 1, size + 1) for letter in " \n\t")
+            cut = space if space > 0 else size
+            yield start, start + len(whole[:cut].rstrip())
+            start += cut
+        start = end
+
+
+def engine_marks(text: str, fragments: Sequence[str]) -> list[Span]:
+    """Where the engine's fragments of a text mark something, escaped or not."""
+    found: list[Span] = []
+    for written in fragments:
+        for fragment in dict.fromkeys((written, html.unescape(written))):
+            at = text.find(fragment.replace(TAGS[0], "").replace(TAGS[1], ""))
+            if at < 0:
+                continue
+            for piece in re.split(f"({TAGS[0]}.*?{TAGS[1]})", fragment, flags=re.DOTALL):
+                is_mark = piece.startswith(TAGS[0]) and piece.endswith(TAGS[1])
+                length = len(piece) - (len("".join(TAGS)) if is_mark else 0)
+                if is_mark:
+                    found.append((at, at + length))
+                at += length
+            break
+    return found
+
+
+def touches(span: Span, others: Sequence[Span]) -> bool:
+    """Whether a span shares a character with one of others."""
+    return any(span[0] < end and start < span[1] for start, end in others)

@@ -1,0 +1,44 @@
+"""Tokens of a text → its words, as people see them."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def word_spans(
+    text: str, spans: NDArray[np.int64]
+) -> tuple[list[tuple[int, int]], NDArray[np.int64]]:
+    """Join the tokens of a text that are parts of one word.
+
+    Args:
+        text: the text.
+        spans: start and end of each token, `[n_tokens, 2]`, in order.
+
+    Returns:
+        Start and end of each word, which ascend and do not overlap, and the word of each token,
+        `[n_tokens]`. Where words are written without spaces, a token is a word.
+    """
+    words: list[tuple[int, int]] = []
+    places = np.zeros(len(spans), dtype=np.int64)
+    for token, (start, end) in enumerate(spans.tolist()):
+        if words and (start < words[-1][1] or joins(text, words[-1][1], start)):
+            words[-1] = (words[-1][0], max(words[-1][1], end))
+        else:
+            words.append((start, end))
+        places[token] = len(words) - 1
+    return words, places
+
+
+def joins(text: str, before: int, after: int) -> bool:
+    """Whether tokens that end at `before` and begin at `after` are of one word."""
+    if before != after or not 0 < before < len(text):
+        return False
+    pair = text[before - 1], text[before]
+    return all(
+        unicodedata.category(letter)[0] in "LNM"
+        and unicodedata.east_asian_width(letter) not in ("W", "F")
+        for letter in pair
+    )
