@@ -28,13 +28,14 @@ from latent_ingest.cli.options import (
 )
 from latent_ingest.connector.client import MAX_CONNECTIONS, Connection, EngineInfo
 from latent_ingest.connector.corpus import CorpusFile
-from latent_ingest.connector.indexing.index import index_uuid, open_index
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.indexing.index import holds_documents, index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.indexing.report import IngestReport
 from latent_ingest.connector.indexing.sending import CONCURRENCY
 from latent_ingest.connector.indexing.versions import Build
-from latent_ingest.mappings import LONG
+from latent_ingest.mappings import IDS, LONG
 
 
 @click.command(
@@ -83,6 +84,13 @@ Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage or input,
     help="Documents longer than the backbone's window: pool adds the latents of all their windows, "
     "chunks indexes one document a window and collapses them when searched, truncate leaves out "
     "what is beyond the first.  [default: pool]",
+)
+@click.option(
+    "--ids",
+    type=click.Choice(IDS),
+    default=None,
+    help="engine is for collections that refuse ids (managed serverless): the engine makes them, "
+    "and a document may be there twice after a failure, which verify finds.  [default: document]",
 )
 @click.option("--scale", type=float, default=None, help="Factor on the counts.  [default: 1]")
 @click.option("--analyzer", default=None, help="Of the words.  [default: english]")
@@ -183,8 +191,21 @@ def ingest(
             settings={"id_fields": id_fields, "long": meta.long},
             command=shlex.join(["latent-ingest", *click.get_current_context().meta["arguments"]]),
         )
+        known = book.knows(key.corpus, key.index_uuid)
         run = book.open(key, restart=restart, reopen=build is not None)
         stack.enter_context(closing(run))
+        if meta.ids == "engine":
+            again = known and not run.resumed and file != "-"
+            if again and holds_documents(client, index):
+                raise InputError(
+                    f"{file} was ingested into {index} before, where the engine makes ids, so all "
+                    f"of it would be there twice; delete {index} first, or use another --index, or "
+                    f"--alias"
+                )
+            warn(
+                f"the engine makes the ids of {index}: a document may be there twice when a "
+                f"request or this run is cut; 'latent-ingest verify' finds these"
+            )
         job = Ingest(
             client,
             index,
@@ -269,6 +290,10 @@ def summary(report: IngestReport, index: str) -> str:
     if report.pooled:
         texts = number_of(report.pooled, "text")
         lines.append(f"{texts} longer than the backbone's window, pooled over several")
+    if report.repeated:
+        lines.append(
+            f"{documents(report.repeated)} with an id that came before: all of them are there"
+        )
     if report.truncated:
         texts = number_of(report.truncated, "text")
         lines.append(f"{texts} longer than the backbone's window, cut there")

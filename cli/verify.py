@@ -74,10 +74,14 @@ def summary(report: VerifyReport, file: str, index: str) -> str:
     }
     shown = [f"{number:,} {name}" for name, number in parts.items() if number]
     lines.append(f"{report.lines:,} lines = {' + '.join(shown) or 'none'}")
-    for name, kind in {**kinds, "extra": report.extra}.items():
+    for name, kind in {**kinds, "extra": report.extra, "doubled": report.doubled}.items():
         if kind.count:
             lines.append(f"{name}: {kind.count:,}")
             lines += [f"  {example}" for example in kind.examples]
             if kind.count > EXAMPLES:
                 lines.append(f"  ... and {kind.count - EXAMPLES:,} more")
+    if report.doubled.count:
+        lines.append(
+            "to have each once, build a new index with --alias, or delete what is too much"
+        )
     return "\n".join(lines)

@@ -41,6 +41,10 @@ class IndexMeta:
     """Of this package, when the index was made."""
     long: str = "truncate"
     """What becomes of documents longer than the window; indices that do not say it cut them."""
+    ids: str = "document"
+    """Who makes `_id`."""
+    id_field: str | None = None
+    """Where the document's own id is, when the engine makes `_id`."""
     runs: int = 0
     """Ingests so far; see `number_run`."""
     hash_field: str | None = None
@@ -75,6 +79,8 @@ class IndexMeta:
             version=version("latent-ingest"),
             long=mapping.long,
             hash_field=mapping.hash_field,
+            ids=mapping.ids,
+            id_field=mapping.id_field,
         )
 
     @classmethod
@@ -126,7 +132,7 @@ class IndexMeta:
     @property
     def own_fields(self) -> set[str]:
         """Fields of a document that are written here, so that a corpus cannot have them."""
-        return {name for name in (self.latent_field, self.hash_field) if name}
+        return {name for name in (self.latent_field, self.hash_field, self.id_field) if name}
 
     @property
     def words_fields(self) -> list[str]:
@@ -144,6 +150,7 @@ class IndexMeta:
             analyzer=self.analyzer,
             lean=self.lean,
             long=self.long,
+            ids=self.ids,
         )
 
     def check(self, encoder: LatentEncoder, index: str) -> None:

@@ -3,23 +3,27 @@
 from latent_ingest.mappings.template import (
     DEFAULT_B,
     DEFAULT_K1,
+    IDS,
     LATENT_FIELD,
     LONG,
     PARENT_FIELD,
     WORDS_FIELD,
     MappingConfig,
     hash_field,
+    id_field,
     index_body,
 )
 
 __all__ = [
     "DEFAULT_B",
     "DEFAULT_K1",
+    "IDS",
     "LATENT_FIELD",
     "LONG",
     "PARENT_FIELD",
     "WORDS_FIELD",
     "MappingConfig",
     "hash_field",
+    "id_field",
     "index_body",
 ]

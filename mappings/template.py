@@ -20,6 +20,9 @@ DEFAULT_B = 0.7
 # What becomes of documents longer than the backbone's window.
 LONG = ("pool", "chunks", "truncate")
 
+# Who makes `_id`: of the document, or the engine, for collections that refuse ids.
+IDS = ("document", "engine")
+
 # Fields that each document of an index of chunks has; `collapse` needs a keyword.
 PARENT_FIELD = "parent_id"
 CHUNK_FIELDS = {
@@ -50,11 +53,20 @@ class MappingConfig:
     long: str = "pool"
     """Of documents longer than the backbone's window: "pool" adds the latents of all their windows,
     "chunks" makes a document of each, "truncate" leaves out what is beyond the first."""
+    ids: str = "document"
+    """Where `_id` is from: "document", or "engine", and the document's own id is in a field; then
+    a document whose request was answered by nobody may be there twice."""
 
     def __post_init__(self) -> None:
+        if self.ids not in IDS:
+            raise ValueError(f"ids {self.ids!r}: use one of {', '.join(IDS)}")
+        if self.ids == "engine" and self.long == "chunks":
+            raise ValueError("ids 'engine': chunks are found by ids of ours; use --long pool")
         if self.long not in LONG:
             raise ValueError(f"long {self.long!r}: use one of {', '.join(LONG)}")
         own = {self.latent_field, self.hash_field, *self.chunk_fields}
+        if self.id_field:
+            own.add(self.id_field)
         if self.analyzer:
             own.add(WORDS_FIELD)
         taken = own & set(self.text_fields)
@@ -75,6 +87,11 @@ class MappingConfig:
         return hash_field(self.latent_field)
 
     @property
+    def id_field(self) -> str | None:
+        """Where the document's own id goes when the engine makes `_id`; none when it does not."""
+        return id_field(self.latent_field) if self.ids == "engine" else None
+
+    @property
     def k1(self) -> float:
         """BM25's k1 of the latent field: scaling counts and k1 alike changes no ranking."""
         return DEFAULT_K1 * self.scale
@@ -88,6 +105,11 @@ class MappingConfig:
 def hash_field(latent_field: str) -> str:
     """The field beside the latent field that tells whether its text has changed since."""
     return f"{latent_field}_hash"
+
+
+def id_field(latent_field: str) -> str:
+    """The field beside the latent field with the document's own id."""
+    return f"{latent_field}_id"
 
 
 def index_body(config: MappingConfig, meta: dict[str, Any]) -> dict[str, Any]:
@@ -111,6 +133,8 @@ def index_body(config: MappingConfig, meta: dict[str, Any]) -> dict[str, Any]:
     properties[WORDS_FIELD] = words | {"analyzer": config.analyzer}
     for name in config.text_fields:
         properties[name] = {"type": "text", "analyzer": config.analyzer, "copy_to": WORDS_FIELD}
+    if config.id_field:
+        properties[config.id_field] = {"type": "keyword"}
     for name, kind in config.chunk_fields.items():
         properties[name] = {"type": kind}
     if config.lean:

@@ -67,9 +67,9 @@ class FaultProxy:
             return fault
 
     @contextmanager
-    def listening(self) -> Iterator[str]:
-        """Gives the URL while it listens."""
-        handler = type("Handler", (Spoiling,), {"proxy": self})
+    def listening(self, connection: type[Spoiling] | None = None) -> Iterator[str]:
+        """Gives the URL while it listens, with connections of its own kind or another."""
+        handler = type("Handler", (connection or Spoiling,), {"proxy": self})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.measures import mean_ndcg
 from latent_ingest.connector.evaluation.systems import Tick, rank_by_dense, rank_by_engine
@@ -23,10 +24,20 @@ if TYPE_CHECKING:
 
 
 def is_complete(client: OpenSearch, index: str, collection: Collection) -> bool:
-    """Whether the index holds as many documents as the collection has ids."""
+    """Whether the index holds as many documents as the collection has ids.
+
+    Raises:
+        MismatchError: the engine makes the index's ids.
+        EngineError: the engine cannot be asked.
+    """
     meta = IndexMeta.read(client, index)
     if meta is None:
         return False
+    if meta.ids == "engine":
+        raise MismatchError(
+            f"the engine makes the ids of {index}, and judgements are of the collection's own; "
+            f"name another with --index"
+        )
     ids = {document.id for document in collection.documents()}
     if meta.long == "chunks":
         with engine_errors(client):

@@ -53,6 +53,7 @@ def make_action(
     latent_string: str,
     *,
     hash_field: str | None = None,
+    id_field: str | None = None,
     truncated: bool = False,
     pooled: bool = False,
 ) -> Action:
@@ -64,6 +65,7 @@ def make_action(
         latent_field: where latent terms go.
         latent_string: its latent terms.
         hash_field: where the hash of its text goes; none for an index without.
+        id_field: where its id goes when the engine makes another; none when it does not.
         truncated: whether its text was cut at the backbone's window.
         pooled: whether it was encoded in several windows.
     """
@@ -71,7 +73,11 @@ def make_action(
     source = {**document.fields, latent_field: latent_string}
     if hash_field:
         source[hash_field] = document.text_hash
-    lines = bulk_lines(document.id, version, source)
+    if id_field:
+        source[id_field] = document.id
+        lines = two_lines({}, source)
+    else:
+        lines = bulk_lines(document.id, version, source)
     return Action(document, version, lines, not latent_string, truncated, pooled)
 
 
@@ -83,6 +89,11 @@ def version_of(document: Document, run: int) -> int:
 def bulk_lines(identifier: str, version: int, source: dict[str, Any]) -> bytes:
     """The two lines that index a document of the engine."""
     header = {"_id": identifier, "version": version, "version_type": "external_gte"}
+    return two_lines(header, source)
+
+
+def two_lines(header: dict[str, Any], source: dict[str, Any]) -> bytes:
+    """What to do, and with what."""
     lines = f"{json.dumps({'index': header})}\n{json.dumps(source, ensure_ascii=False)}\n"
     # A lone surrogate is valid JSON as an escape but no UTF-8.
     return lines.encode("utf-8", "replace")
@@ -138,6 +149,7 @@ class ActionMaker:
             self._meta.latent_field,
             strings[0],
             hash_field=self._meta.hash_field,
+            id_field=self._meta.id_field,
             truncated=bool(vectors.truncated[row]),
             pooled=bool(vectors.n_windows[row] > 1),
         )

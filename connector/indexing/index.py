@@ -180,6 +180,13 @@ def index_uuid(client: OpenSearch, index: str) -> str:
     return str(settings["settings"]["index"]["uuid"])
 
 
+def holds_documents(client: OpenSearch, index: str) -> bool:
+    """Whether there is any document in the index; raises EngineError."""
+    with engine_errors(client):
+        client.indices.refresh(index=index)
+        return bool(client.count(index=index)["count"])
+
+
 def number_run(client: OpenSearch, index: str) -> int:
     """Count one more run into the index, in its `_meta.latent_ingest.runs`; from 1.
 

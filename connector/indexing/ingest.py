@@ -323,7 +323,11 @@ class Ingest:
         ]
         new = seen.add([action.document.id for action in indexed])
         report.indexed += new
-        report.replaced += len(indexed) - new
+        if self._meta.id_field:
+            report.indexed += len(indexed) - new
+            report.repeated += len(indexed) - new
+        else:
+            report.replaced += len(indexed) - new
         report.empty += sum(action.empty for action in indexed)
         report.truncated += sum(action.truncated for action in indexed)
         report.pooled += sum(action.pooled for action in indexed)

@@ -16,6 +16,9 @@ class IngestReport:
     """Documents in the index from this run."""
     replaced: int = 0
     """Documents whose id came again later in the file; the last one is in the index."""
+    repeated: int = 0
+    """Indexed documents whose id came before in the file, where the engine makes ids: all of one id
+    are in the index."""
     failed: int = 0
     """Lines that are no document, and documents that the engine rejected."""
     not_sent: int = 0

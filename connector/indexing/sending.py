@@ -27,6 +27,9 @@ CONCURRENCY = 4
 ANSWER = "items.*.status,items.*.error"
 
 
+# What managed serverless collections say to an `_id`.
+REFUSES_IDS = "document id is not supported"
+
 NO_INDEX = "index_not_found_exception"
 
 
@@ -201,7 +204,7 @@ class Sender:
                 case Verdict.INDEXED:
                     outcomes[action.document.line] = Outcome(action.document)
                 case Verdict.REJECTED:
-                    reason = reason_in(result["error"])
+                    reason = in_full(reason_in(result["error"]))
                     outcomes[action.document.line] = Outcome(action.document, reason)
                 case Verdict.AGAIN:
                     again.append(action)
@@ -238,6 +241,13 @@ def last_words(result: dict[str, Any]) -> str:
     if result["error"].get("type") == NO_INDEX:
         return f"the index was deleted while it was being loaded ({reason}); begin again"
     return f"the engine forbids this ({reason}); ask for the rights"
+
+
+def in_full(reason: str) -> str:
+    """Why a document is rejected, and what to do where the collection takes no ids at all."""
+    if REFUSES_IDS in reason.lower():
+        return f"{reason}; this collection makes ids itself: ingest with --ids engine"
+    return reason
 
 
 def size_of(request: Sequence[Action]) -> int:

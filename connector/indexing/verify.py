@@ -73,11 +73,14 @@ class VerifyReport:
     """Documents whose text changed in the index after it was encoded."""
     extra: Difference = field(default_factory=Difference)
     """Documents of the index that are not in the file."""
+    doubled: Difference = field(default_factory=Difference)
+    """Documents that are there more often than in the file, where the engine makes ids; all else
+    about them is counted as for the others."""
 
     @property
     def ok(self) -> bool:
         """Whether the index is exactly the file."""
-        kinds = (self.failed, self.missing, self.different, self.stale, self.extra)
+        kinds = (self.failed, self.missing, self.different, self.stale, self.extra, self.doubled)
         return not any(kind.count for kind in kinds)
 
     def to_json(self) -> dict[str, Any]:
@@ -121,7 +124,8 @@ class Verification:
         self._last = sqlite3.connect("", isolation_level=None)
         self._last.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
-            "CREATE TABLE last (id INTEGER PRIMARY KEY, line INTEGER NOT NULL, chunks INTEGER);"
+            "CREATE TABLE last (id INTEGER PRIMARY KEY, line INTEGER NOT NULL, chunks INTEGER,"
+            " lines INTEGER NOT NULL DEFAULT 1);"
         )
         with CorpusFile(corpus) as file:
             self.file_bytes = file.size
@@ -148,14 +152,18 @@ class Verification:
         self._last.execute("BEGIN")
         for document in self._documents(on_progress, 0):
             row = (number_of(document.id), document.line)
-            self._last.execute("INSERT OR REPLACE INTO last VALUES (?, ?, NULL)", row)
+            self._last.execute(
+                "INSERT INTO last (id, line) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET "
+                "line = excluded.line, lines = lines + 1",
+                row,
+            )
         self._last.execute("COMMIT")
         self.report = VerifyReport()  # what the second reading counts
 
     def _compare_documents(self, on_progress: Callable[[int], None]) -> None:
         waiting: list[Document] = []
         for document in self._documents(on_progress, self.file_bytes or 0):
-            if self._last_line(document.id) != document.line:
+            if self._last_line(document.id) != document.line and not self._meta.id_field:
                 self.report.replaced += 1
                 continue
             waiting.append(document)
@@ -194,17 +202,42 @@ class Verification:
         if self._meta.long == "chunks":
             self._compare_chunks(documents, stored_chunks(self._client, self._index, ids))
             return
+        if self._meta.id_field:
+            self._compare_copies(documents, self._meta.id_field)
+            return
         answer = self._client.mget(body={"ids": ids}, index=self._index)
         for document, found in zip(documents, answer["docs"], strict=True):
-            place = f"line {document.line}: document {document.id!r}"
-            if not found.get("found"):
-                self.report.missing.add(place)
-            elif reason := self._differs(document, found["_source"]):
-                self.report.different.add(f"{place}: {reason}")
-            elif self._is_stale(document, found["_source"]):
-                self.report.stale.add(f"{place}: its latent terms are of another text")
-            else:
-                self.report.same += 1
+            self._compare_one(document, [found["_source"]] if found.get("found") else [])
+
+    def _compare_copies(self, documents: list[Document], id_field: str) -> None:
+        """Where the engine makes ids: each line against all documents that have its id."""
+        copies: dict[str, list[Stored]] = {document.id: [] for document in documents}
+        query = {"query": {"terms": {id_field: list(copies)}}}
+        for hit in helpers.scan(self._client, index=self._index, query=query, size=AT_ONCE):
+            copies[hit["_source"][id_field]].append(hit["_source"])
+        for document in documents:
+            found = copies[document.id]
+            self._compare_one(document, found)
+            lines = self._last.execute(
+                "SELECT lines FROM last WHERE id = ? AND line = ?",
+                (number_of(document.id), document.line),
+            ).fetchone()
+            if lines and len(found) > lines[0]:
+                more = f"is there {len(found)} times, {lines[0]} in the file"
+                self.report.doubled.add(f"document {document.id!r} {more}")
+
+    def _compare_one(self, document: Document, stored: Sequence[Stored]) -> None:
+        """A line against what the index has with its id: one like it is enough."""
+        place = f"line {document.line}: document {document.id!r}"
+        alike = [source for source in stored if not self._differs(document, source)]
+        if not stored:
+            self.report.missing.add(place)
+        elif not alike:
+            self.report.different.add(f"{place}: {self._differs(document, stored[0])}")
+        elif all(self._is_stale(document, source) for source in alike):
+            self.report.stale.add(f"{place}: its latent terms are of another text")
+        else:
+            self.report.same += 1
 
     def _compare_chunks(
         self, documents: list[Document], stored: Iterator[list[Stored | None]]
@@ -257,12 +290,15 @@ class Verification:
         hits = helpers.scan(
             self._client,
             index=self._index,
-            query={"query": {"match_all": {}}, "_source": False},
+            query={"query": {"match_all": {}}, "_source": self._meta.id_field or False},
             size=IDS_AT_ONCE,
         )
         for hit in hits:
-            if self._is_extra(hit["_id"]):
-                self.report.extra.add(f"document {hit['_id']!r}")
+            identifier = hit["_id"]
+            if self._meta.id_field:
+                identifier = hit["_source"].get(self._meta.id_field, identifier)
+            if self._is_extra(identifier):
+                self.report.extra.add(f"document {identifier!r}")
 
     def _is_extra(self, identifier: str) -> bool:
         if self._meta.long != "chunks":

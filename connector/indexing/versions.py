@@ -156,7 +156,11 @@ class Build:
         if documents != report.indexed:
             return self.refusal(
                 f"{self.index} has {documents:,} documents and the run indexed {report.indexed:,}, "
-                f"so something else writes there",
+                + (
+                    "so some may be there twice, since the engine makes the ids"
+                    if new.stored.get("ids") == "engine"
+                    else "so something else writes there"
+                ),
                 "begin a new version with --restart",
             )
         take(self._client, self.alias, new)
