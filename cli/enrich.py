@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from contextlib import closing
+import threading
+import warnings
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
+from latent_ingest.cli.indices import moved
 from latent_ingest.cli.ingest import documents, number_of
 from latent_ingest.cli.options import (
     INTERRUPTED,
@@ -28,10 +31,12 @@ from latent_ingest.cli.options import (
 )
 from latent_ingest.connector.client import Connection
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.indexing.copying import Copy
 from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
 from latent_ingest.connector.indexing.existing import ExistingIndex, Preparation, plan, prepare
 from latent_ingest.connector.indexing.index import index_uuid
 from latent_ingest.connector.indexing.journal import Journal, RunKey
+from latent_ingest.connector.indexing.patience import Patience
 
 
 @click.command(
@@ -40,6 +45,7 @@ Examples:
   latent-ingest enrich --index products --text-fields title,body
   latent-ingest enrich --index products                         later: what is new or changed
   latent-ingest enrich --index products --text-fields title --yes --json
+  latent-ingest enrich --index products --text-fields title --alias shop
 
 Exit status: 0 every document has the latent terms of its text, 1 some have not, 2 wrong usage or
 input, 130 interrupted.
@@ -61,6 +67,14 @@ input, 130 interrupted.
     help="How counts are written; delimited needs OpenSearch 2.10.  [default: repeat]",
 )
 @click.option("--latent-field", default=None, help="Where latent terms go.  [default: latent]")
+@click.option(
+    "--alias",
+    help="Leave the index as it is: copy it to a new one ALIAS-<model>-<number>, and point the "
+    "alias at that when it is complete and holds every document.",
+)
+@click.option(
+    "--restart", is_flag=True, help="With --alias: another copy, not the one where a run was cut."
+)
 @click.option("--yes", is_flag=True, help="Close the index for a moment without asking.")
 @click.option(
     "--failures",
@@ -77,6 +91,8 @@ def enrich(
     device: str,
     dtype: str,
     text_fields: str | None,
+    alias: str | None,
+    restart: bool,
     yes: bool,
     failures: Path | None,
     give_up_after: float,
@@ -91,8 +107,12 @@ def enrich(
     not changed since they were encoded are skipped: so the same command goes on where a run was
     cut, and is the job to run every night.
 
-    The first time, the index is closed for a moment to add the analyzer and the similarity.
+    The first time, the index is closed for a moment to add the analyzer and the similarity. With
+    --alias it is not: a copy of it gets latent terms, while it goes on being searched, and takes
+    the alias if nothing was written to the index meanwhile.
     """
+    if restart and alias is None:
+        raise click.UsageError("--restart is for --alias; without, nothing is ever done twice")
     wanted = {name: value for name, value in mapping.items() if value is not None}
     if text_fields is not None:
         wanted["text_fields"] = tuple(comma_list(text_fields))
@@ -100,17 +120,24 @@ def enrich(
     existing = ExistingIndex.read(client, index)
 
     encoder = load_encoder(model, device, dtype)
-    preparation = plan(client, existing, encoder, wanted)
-    ask(preparation, yes)
+    if alias is not None:
+        copy = Copy.begin(client, existing, alias, encoder, wanted, restart=restart, warn=warn)
+        preparation = copy.preparation
+    else:
+        copy = None
+        preparation = plan(client, existing, encoder, wanted)
+        ask(preparation, yes)
+    name = preparation.index.name
     key = RunKey(
         corpus=f"index:{existing.name}",
-        index=existing.name,
-        index_uuid=index_uuid(client, existing.name),
+        index=name,
+        index_uuid=index_uuid(client, name),
         command=shlex.join(["latent-ingest", *click.get_current_context().meta["arguments"]]),
     )
     with (
         closing(Journal(journal)) as book,
         closing(book.open(key, restart=True)) as run,
+        copy.build.refused_on_error(warn) if copy else nullcontext(),
     ):
         job = Enrich(
             client,
@@ -122,14 +149,27 @@ def enrich(
             warn=warn,
         )
         with stopping(job.stop):
-            prepare(client, preparation)
+            if copy:
+                patience = Patience(client, give_up_after=give_up_after, ended=job.ended, warn=warn)
+                fill_with_bar(copy, patience, job.ended)
+            else:
+                prepare(client, preparation)
             report = run_with_bar(job)
-    click.echo(json.dumps(report.to_json()) if as_json else summary(report, existing.name))
+        refusal = copy.finish(report) if copy else None
+    if as_json:
+        swap = {"index": name, "alias": alias, "alias_moved": not refusal} if copy else {}
+        click.echo(json.dumps(report.to_json() | swap))
+    else:
+        click.echo(summary(report, name))
+        if copy and not refusal:
+            click.echo(moved(copy.build.alias, copy.build.before, name))
+    if refusal:
+        click.echo(f"Error: {refusal}", err=True)
     if report.stopped == "interrupted":
         raise click.exceptions.Exit(INTERRUPTED)
     if report.stopped:
         click.echo(f"Error: {report.stopped}", err=True)
-    if not report.ok:
+    if not report.ok or refusal:
         raise click.exceptions.Exit(1)
 
 
@@ -144,6 +184,19 @@ def ask(preparation: Preparation, yes: bool) -> None:
         raise InputError(f"{warning}; agree with --yes")
     else:
         click.confirm(f"{warning}. Go on?", abort=True, err=True)
+
+
+def fill_with_bar(copy: Copy, patience: Patience, ended: threading.Event) -> None:
+    """Copy with a progress bar."""
+    # Asking for a task that is done reads an index of the engine's own, and it says so each time.
+    warnings.filterwarnings("ignore", message="this request accesses system indices")
+    with progress_bar(unit=" documents", desc="copying") as bar:
+
+        def show(done: int, of: int) -> None:
+            bar.total = of
+            bar.update(done - bar.n)
+
+        copy.fill(patience, ended, show)
 
 
 def run_with_bar(job: Enrich) -> EnrichReport:

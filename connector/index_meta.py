@@ -55,6 +55,10 @@ class IndexMeta:
     """Of the version; later ones have greater numbers."""
     complete: bool | None = None
     """Whether the version has taken its alias."""
+    source: str | None = None
+    """Of a version that is a copy of an index: the engine's own name of that (`index_uuid`)."""
+    source_written: int | None = None
+    """How often that had been written to when the copy was begun."""
     replicas: int | None = None
     """Those it has when it is complete; it is built without."""
 

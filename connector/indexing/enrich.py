@@ -159,6 +159,11 @@ class Enrich:
         """In the index when the run began."""
         self.report = EnrichReport()
 
+    @property
+    def ended(self) -> threading.Event:
+        """Set by `stop`."""
+        return self._stop
+
     def stop(self) -> None:
         """End after the request in flight; what was sent stays. Safe from a signal handler."""
         self._stop.set()

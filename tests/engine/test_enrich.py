@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import tenacity
 from click.testing import CliRunner, Result
-from opensearchpy import OpenSearch, helpers
+from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionError as NoConnection
 from opensearchpy.exceptions import TransportError
+from shop import MAPPING, TEXT, all_done, make, sources
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.corpus import text_hash
@@ -45,29 +46,7 @@ from latent_ingest.cli.main import cli
 cli()
 """
 
-TEXT = {"type": "text", "analyzer": "english"}
-MAPPING: dict[str, Any] = {
-    "_meta": {"owner": "shop"},
-    "dynamic": "strict",
-    "properties": {
-        "title": {**TEXT, "fields": {"raw": {"type": "keyword"}}},
-        "body": TEXT,
-        "year": {"type": "integer"},
-        "notes": {"type": "nested", "properties": {"text": {"type": "text"}}},
-        "more": {"properties": {"summary": TEXT}},
-    },
-}
 FIELDS = {"text_fields": ("title", "body")}
-
-
-def make(client: OpenSearch, index: str, rows: list[dict[str, Any]], **mapping: Any) -> None:
-    """An index of somebody else's, with two shards."""
-    body = {
-        "settings": {"number_of_shards": 2, "number_of_replicas": 0},
-        "mappings": {**MAPPING, **mapping},
-    }
-    client.indices.create(index=index, body=body)
-    helpers.bulk(client, [{"_index": index, **row} for row in rows], refresh=True)
 
 
 @pytest.fixture
@@ -124,30 +103,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enrich, "MAX_BATCH_DOCUMENTS", 5)
     monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 3)
     monkeypatch.setattr(patience, "WAIT", tenacity.wait_fixed(0.01))
-
-
-def sources(client: OpenSearch, index: str) -> dict[str, dict[str, Any]]:
-    client.indices.refresh(index=index)
-    hits = client.search(index=index, body={"size": 1000})["hits"]["hits"]
-    return {hit["_id"]: hit["_source"] for hit in hits}
-
-
-def text_of(source: dict[str, Any]) -> str:
-    return " ".join(source[name] for name in ("title", "body") if source[name])
-
-
-def all_done(client: OpenSearch, index: str, encoder: LatentEncoder) -> bool:
-    """Whether every document has the latent terms that its text gives, and is found by them."""
-    stored = sources(client, index)
-    assert stored
-    rewriter = QueryRewriter.from_index(client, index, encoder)
-    for identifier, source in list(stored.items())[::16]:
-        body = rewriter.rewrite(text_of(source), form="latent")
-        assert client.search(index=index, body=body)["hits"]["hits"][0]["_id"] == identifier
-    return all(
-        source.get("latent") and source["latent_hash"] == text_hash(text_of(source))
-        for source in stored.values()
-    )
 
 
 def counts(report: EnrichReport) -> tuple[int, ...]:
