@@ -73,7 +73,7 @@ def test_insecure_takes_any_certificate_and_warns(
     done = call("verify", "corpus.jsonl", "--index", index, "--url", url, "--insecure")
     warning, *_, error = done.stderr.splitlines()
     assert warning == "warning: --insecure: the server's certificate is not checked"
-    assert f"no index or alias {index}" in error  # so the engine was asked
+    assert f"no index {index}" in error  # so the engine was asked
     assert server.requests
     assert [str(w.message) for w in recwarn if "Unverified" in str(w.message)] == []
 
