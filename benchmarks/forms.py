@@ -22,7 +22,8 @@ from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.measures import mean_ndcg
 from latent_ingest.connector.evaluation.systems import DEPTH, Ranking, without_itself
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
-from latent_ingest.connector.querying.rewriter import FORMS, QueryRewriter
+from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.querying.rewriting import FORMS
 
 TOP = 10
 
@@ -40,7 +41,8 @@ def seconds(
 def shared(one: dict[str, float], other: dict[str, float]) -> float:
     """Part of the first ten hits that two rankings have in common."""
     first, second = list(one)[:TOP], list(other)[:TOP]
-    return len({*first} & {*second}) / max(len(first), len(second), 1)
+    most = max(len(first), len(second))
+    return len({*first} & {*second}) / most if most else 1.0
 
 
 @click.command()
