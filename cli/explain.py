@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from latent_ingest.cli.options import (
 from latent_ingest.connector.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.explain import Contribution, Explanation
+from latent_ingest.connector.querying.own_ids import engine_id
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 # Contributions in the table, unless all are wanted.
@@ -37,7 +39,12 @@ Examples:
 )
 @click.argument("query")
 @index_option
-@click.option("--id", "identifier", required=True, help="Of the document: its _id.")
+@click.option(
+    "--id",
+    "identifier",
+    required=True,
+    help="Of the document: its _id, or its own where the engine makes ids.",
+)
 @form_option
 @click.option("--all", "every", is_flag=True, help=f"All contributions, not the first {MOST}.")
 @connection_options
@@ -73,7 +80,9 @@ def explain(
 
     labels = read_labels(model or SHIPPED_MODEL)
     rewriter = QueryRewriter.from_index(client, index, encoder)
-    found = explain_document(client, rewriter, encoder, query, identifier, form=form, labels=labels)
+    made = engine_id(client, index, identifier)
+    found = explain_document(client, rewriter, encoder, query, made, form=form, labels=labels)
+    found = replace(found, id=identifier)
     if as_json:
         click.echo(json.dumps({"query": query, "form": form, **found.to_json()}))
         return

@@ -28,7 +28,6 @@ from latent_ingest.cli.options import (
 )
 from latent_ingest.connector.client import MAX_CONNECTIONS, Connection, EngineInfo
 from latent_ingest.connector.corpus import CorpusFile
-from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.indexing.index import holds_documents, index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
@@ -46,6 +45,7 @@ Examples:
   latent-ingest corpus.jsonl --alias papers
   zcat corpus.jsonl.gz | latent-ingest - --index papers
   latent-ingest books.jsonl --index books --long chunks
+  latent-ingest corpus.jsonl --index papers --ids engine
   latent-ingest corpus.jsonl --url https://host:9200 --user u --password-env PW
   latent-ingest corpus.jsonl --url https://my.eu-west-1.es.amazonaws.com --aws-region eu-west-1
 
@@ -191,21 +191,22 @@ def ingest(
             settings={"id_fields": id_fields, "long": meta.long},
             command=shlex.join(["latent-ingest", *click.get_current_context().meta["arguments"]]),
         )
-        known = book.knows(key.corpus, key.index_uuid)
-        run = book.open(key, restart=restart, reopen=build is not None)
-        stack.enter_context(closing(run))
+        once = None
         if meta.ids == "engine":
-            again = known and not run.resumed and file != "-"
-            if again and holds_documents(client, index):
-                raise InputError(
-                    f"{file} was ingested into {index} before, where the engine makes ids, so all "
-                    f"of it would be there twice; delete {index} first, or use another --index, or "
-                    f"--alias"
+            # What comes from standard input may be another text each time.
+            if (restart or file != "-") and holds_documents(client, index):
+                again = "begin a new version with --restart" if build else "use --alias"
+                once = (
+                    f"the engine makes the ids of {index}, which has documents, so those of {file} "
+                    f"might be there twice; {again}, or delete the index first"
                 )
             warn(
-                f"the engine makes the ids of {index}: a document may be there twice when a "
-                f"request or this run is cut; 'latent-ingest verify' finds these"
+                f"the engine makes the ids of {index}: documents there are never replaced, and "
+                f"one may be there twice when a request or this run is cut; 'latent-ingest verify' "
+                f"finds these"
             )
+        run = book.open(key, restart=restart, reopen=build is not None, once=once)
+        stack.enter_context(closing(run))
         job = Ingest(
             client,
             index,
@@ -227,7 +228,7 @@ def ingest(
         swap = {"index": index, "alias": alias, "alias_moved": not refusal} if build else {}
         click.echo(json.dumps(report.to_json() | swap))
     else:
-        click.echo(summary(report, index))
+        click.echo(summary(report, index, ids=meta.ids))
         if build and not refusal:
             click.echo(moved(build.alias, build.before, index))
     if refusal:
@@ -264,8 +265,9 @@ def run_with_bar(job: Ingest) -> IngestReport:
             return job.run(show)
 
 
-def summary(report: IngestReport, index: str) -> str:
+def summary(report: IngestReport, index: str, *, ids: str = "document") -> str:
     """The counts in lines for a person; they add up to the lines read."""
+    promise = "doubles nothing" if ids == "document" else "may double what was under way"
     seconds = max(report.seconds, 1e-9)
     lines = [
         f"index {index}: {documents(report.indexed)} indexed in {report.seconds:,.1f} s "
@@ -310,9 +312,7 @@ def summary(report: IngestReport, index: str) -> str:
     if report.failures_file:
         lines.append(f"failures: {report.failures_file} (correct it and ingest it)")
     if report.stopped:
-        lines.append(
-            f"stopped after line {report.lines:,}; the same command goes on and doubles nothing"
-        )
+        lines.append(f"stopped after line {report.lines:,}; the same command goes on and {promise}")
     return "\n".join(lines)
 
 

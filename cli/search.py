@@ -31,8 +31,8 @@ from latent_ingest.cli.options import (
 from latent_ingest.connector.client import Connection, EngineInfo, engine_errors
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.indexing.scan import values_at
+from latent_ingest.connector.querying.own_ids import show_own_ids
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.mappings import id_field
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -137,9 +137,7 @@ def search(
         answer = answers if compare else answers[form]
         click.echo(json.dumps(answer, default=asdict))
         return
-    for hit in (hit for some in hits.values() for hit in some):
-        # Where the engine makes ids, people know the document's own.
-        hit["_id"] = hit["_source"].get(id_field(rewriter.field), hit["_id"])
+    show_own_ids(client, index, [hit for some in hits.values() for hit in some])
     width = terminal_width()
     if compare and width and width >= COLUMNS_WIDTH:
         columns = [column(name, some, rewriter.text_fields) for name, some in hits.items()]

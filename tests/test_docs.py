@@ -33,7 +33,7 @@ def parse(command: click.Command, name: str, arguments: list[str]) -> None:
 def test_every_command_in_the_readme_is_one(root: Path, tmp_path: Path) -> None:
     lines = commands(root)
     assert len(lines) > 8
-    for folder in ("scifact", "my-model"):
+    for folder in ("scifact", "nfcorpus", "my-model", "mpnet-8k"):
         (tmp_path / folder).mkdir()
     for line in lines:
         arguments = shlex.split(line.split("|")[0], comments=True)

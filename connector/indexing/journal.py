@@ -127,16 +127,25 @@ class Journal:
                 f"upgrade latent-ingest, or name another with --journal"
             )
 
-    def open(self, key: RunKey, *, restart: bool = False, reopen: bool = False) -> Run:
+    def open(
+        self,
+        key: RunKey,
+        *,
+        restart: bool = False,
+        reopen: bool = False,
+        once: str | None = None,
+    ) -> Run:
         """Begin a run, or go on with the one that was cut.
 
         Args:
             key: which.
             restart: from the beginning in any case.
             reopen: go on also with one that was not cut, after its last line.
+            once: why it must not begin a second time, where it must not.
 
         Raises:
-            InputError: another process is at it, or it was begun with other settings.
+            InputError: another process is at it, it was begun with other settings, or it must not
+                begin again.
         """
         lock = self._lock(key)
         try:
@@ -151,6 +160,8 @@ class Journal:
                     progress = Progress(**json.loads(row[3]))
                     if progress.lines:
                         return Run(self, row[0], lock, progress)
+                if once and (row or restart):
+                    raise InputError(once)
                 if row:
                     self._database.execute("DELETE FROM run WHERE id = ?", (row[0],))
                 now = time.time()

@@ -26,7 +26,6 @@ CONCURRENCY = 4
 # All that is needed of an answer, which otherwise is as long as the ids are.
 ANSWER = "items.*.status,items.*.error"
 
-
 # What managed serverless collections say to an `_id`.
 REFUSES_IDS = "document id is not supported"
 
@@ -204,7 +203,7 @@ class Sender:
                 case Verdict.INDEXED:
                     outcomes[action.document.line] = Outcome(action.document)
                 case Verdict.REJECTED:
-                    reason = in_full(reason_in(result["error"]))
+                    reason = reason_in(result["error"])
                     outcomes[action.document.line] = Outcome(action.document, reason)
                 case Verdict.AGAIN:
                     again.append(action)
@@ -230,7 +229,7 @@ def verdict(action: Action, result: dict[str, Any]) -> Verdict:
         return Verdict.INDEXED
     if result["status"] in PASSING or error.get("type") in BLOCKED:
         return Verdict.AGAIN
-    if result["status"] in (401, 403) or error.get("type") == NO_INDEX:
+    if result["status"] in (401, 403) or error.get("type") == NO_INDEX or refuses_ids(error):
         return Verdict.END
     return Verdict.REJECTED
 
@@ -240,14 +239,17 @@ def last_words(result: dict[str, Any]) -> str:
     reason = reason_in(result["error"])
     if result["error"].get("type") == NO_INDEX:
         return f"the index was deleted while it was being loaded ({reason}); begin again"
+    if refuses_ids(result["error"]):
+        return (
+            f"this collection refuses ids ({reason}); delete the index and ingest with "
+            f"--ids engine, or use another index"
+        )
     return f"the engine forbids this ({reason}); ask for the rights"
 
 
-def in_full(reason: str) -> str:
-    """Why a document is rejected, and what to do where the collection takes no ids at all."""
-    if REFUSES_IDS in reason.lower():
-        return f"{reason}; this collection makes ids itself: ingest with --ids engine"
-    return reason
+def refuses_ids(error: dict[str, Any]) -> bool:
+    """Whether no document with an id of ours is taken."""
+    return REFUSES_IDS in str(error.get("reason")).lower()
 
 
 def size_of(request: Sequence[Action]) -> int:

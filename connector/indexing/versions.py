@@ -157,7 +157,8 @@ class Build:
             return self.refusal(
                 f"{self.index} has {documents:,} documents and the run indexed {report.indexed:,}, "
                 + (
-                    "so some may be there twice, since the engine makes the ids"
+                    "so some may be there twice, since the engine makes the ids ('latent-ingest "
+                    "verify' names them)"
                     if new.stored.get("ids") == "engine"
                     else "so something else writes there"
                 ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import tenacity
 from click.testing import CliRunner, Result
 from faults import FaultProxy, Spoiling
-from lines import adds_up, failures, line
+from lines import adds_up, line
 from opensearchpy import OpenSearch
 
 from latent_ingest.cli.main import cli
@@ -19,7 +20,7 @@ from latent_ingest.connector import client as client_module
 from latent_ingest.connector.client import Connection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.indexing import bulk, patience
+from latent_ingest.connector.indexing import batches, bulk, patience
 from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.verify import Verification
@@ -113,51 +114,159 @@ def test_a_collection_that_refuses_ids(
     with proxy.listening(Refusing) as url:
         refusing = Connection(url).open()
         report = load(refusing, new_index(), [line("a"), line("b")])
-        assert (report.indexed, report.failed) == (0, 2)
-        assert "makes ids itself: ingest with --ids engine" in str(failures(report)[0])
+        assert adds_up(report)
+        assert (report.indexed, report.failed, report.not_sent) == (0, 0, 2)
+        assert report.stopped is not None
+        assert "Document ID is not supported" in report.stopped
+        assert "delete the index and ingest with --ids engine" in report.stopped
         index = new_index()
         report = load(refusing, index, [line("a"), line("b")], wanted=WANTED)
         assert (report.indexed, report.failed) == (2, 0)
     assert copies(client, index) == {"a": 1, "b": 1}
 
 
-def test_the_commands(
-    client: OpenSearch,
-    opensearch_url: str,
-    index: str,
-    encoder: LatentEncoder,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ("ingest", "search", "evaluate"):
-        monkeypatch.setattr(f"latent_ingest.cli.{name}.load_encoder", lambda *_: encoder)
+class Losing(Spoiling):
+    """From the third bulk request on, the engine takes it and the answer is lost or a refusal."""
 
-    def run(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(cli, [*arguments, "--index", index, "--url", opensearch_url])
+    refusing = False
+    bulks = 0
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        answered = self.forward(body)
+        if "_bulk" in self.path:
+            with self.proxy._lock:
+                type(self).bulks += 1
+            if type(self).bulks == 3 and not self.refusing:
+                self.reset()
+                return
+            if type(self).bulks >= 3 and self.refusing:
+                answered = 403, b"{}", "application/json"
+        self.give(*answered)
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
+
+
+class Refused(Losing):
+    """The same, and the run ends."""
+
+    refusing = True
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(opensearch_url: str, encoder: LatentEncoder, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The commands, with four documents a request."""
+    for name in ("ingest", "search", "evaluate", "explain", "enrich"):
+        monkeypatch.setattr(f"latent_ingest.cli.{name}.load_encoder", lambda *_: encoder)
+    monkeypatch.setattr(batches, "MAX_BATCH_LINES", 4)
+
+    def invoke(*arguments: str, code: int = 0, url: str = opensearch_url) -> Result:
+        urls = () if arguments[0] == "runs" else ("--url", url)
+        result = CliRunner().invoke(cli, [*arguments, *urls])
         assert result.exit_code == code, (result.output, result.exception)
         return result
 
+    return invoke
+
+
+def test_the_commands(client: OpenSearch, index: str, run: Run) -> None:
+    here = ("--index", index)
     Path("c.jsonl").write_text(line("bees", "the dance of bees") + "\n" + line("ants", "ants"))
-    done = run("c.jsonl", "--ids", "engine")
-    assert "a document may be there twice when a request or this run is cut" in done.stderr
-    assert "is exactly c.jsonl" in run("verify", "c.jsonl").stdout
-    hits = run("search", "how do bees tell others of flowers").stdout.splitlines()
+    done = run("c.jsonl", *here, "--ids", "engine")
+    assert done.stderr.count("may be there twice when a request or this run is cut") == 1
+    assert f"index {index} is exactly c.jsonl" in run("verify", "c.jsonl", *here).stdout
+    question = "how do bees tell others of flowers"
+    hits = run("search", question, *here, "--form", "latent").stdout.splitlines()
     assert hits[0].split()[2] == "bees"
+    found = run("explain", question, *here, "--id", "bees").stdout
+    assert found.startswith(f"bees in {index}, hybrid: ")
+    assert "no document 'wasps'" in run("explain", "bees", *here, "--id", "wasps", code=2).stderr
 
     for again in ([], ["--restart"]):
-        refused = run("c.jsonl", *again, code=2)
-        assert f"c.jsonl was ingested into {index} before" in refused.stderr
+        refused = run("c.jsonl", *here, *again, code=2)
+        assert f"the engine makes the ids of {index}, which has documents" in refused.stderr
+        assert f"{index}: done" in run("runs").stdout
     assert copies(client, index) == {"bees": 1, "ants": 1}
     assert (
         "made with ids 'engine', not 'document'"
-        in run("c.jsonl", "--ids", "document", code=1).stderr
+        in run("c.jsonl", *here, "--ids", "document", code=1).stderr
     )
+    (hit,) = client.search(index=index, q="latent_id:ants")["hits"]["hits"]
+    client.update(index=index, id=hit["_id"], body={"doc": {"text": "wasps"}}, refresh=True)
+    Path("c.jsonl").write_text(line("bees", "the dance of bees") + "\n" + line("ants", "wasps"))
+    assert "stale: 1\n" in run("verify", "c.jsonl", *here, code=1).stdout
+    assert "1 document encoded" in run("enrich", *here).stdout
+    assert f"index {index} is exactly c.jsonl" in run("verify", "c.jsonl", *here).stdout
 
     Path("queries.jsonl").write_text(line("q", "bees"))
     Path("corpus.jsonl").write_text(line("bees", "the dance of bees"))
     Path("qrels").mkdir()
     Path("qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\nq\tbees\t1\n")
-    refused = run("evaluate", ".", code=1)
+    refused = run("evaluate", ".", *here, code=1)
     assert f"the engine makes the ids of {index}" in refused.stderr
+
+
+def test_a_run_that_is_cut_goes_on_and_verify_names_what_it_doubled(
+    client: OpenSearch, opensearch_url: str, index: str, run: Run
+) -> None:
+    Path("c.jsonl").write_text("\n".join(line(str(n % 18), f"bees {n}") for n in range(20)))
+    command = ("c.jsonl", "--index", index, "--concurrency", "1")
+    Refused.bulks = 0
+    with FaultProxy(opensearch_url, seed=1).listening(Refused) as url:
+        cut = run(*command, "--ids", "engine", code=1, url=url)
+    assert "stopped after line 12; the same command goes on and may double what was" in cut.stdout
+    gone_on = run(*command)
+    assert "going on after line 8" in gone_on.stderr
+    assert "20 lines = 20 indexed" in gone_on.stdout
+    assert "2 documents with an id that came before: all of them are there" in gone_on.stdout
+
+    there = copies(client, index)
+    assert there == Counter(str(n % 18) for n in range(20)) + Counter(["8", "9", "10", "11"])
+    verified = json.loads(run("verify", "c.jsonl", "--index", index, "--json", code=1).stdout)
+    assert verified["same"] == 20
+    assert verified["doubled"] == {
+        "count": 4,
+        "examples": [f"document '{n}' is there 2 times, 1 in the file" for n in (8, 9, 10, 11)],
+    }
+    for_people = run("verify", "c.jsonl", "--index", index, code=1).stdout
+    assert "build a new index with --alias, or delete what is too much" in for_people
+
+
+def test_an_alias_is_not_moved_to_an_index_with_doubles(
+    client: OpenSearch, opensearch_url: str, index: str, run: Run
+) -> None:
+    Path("c.jsonl").write_text("\n".join(line(str(n), f"bees {n}") for n in range(20)))
+    command = ("c.jsonl", "--alias", index, "--ids", "engine", "--concurrency", "1")
+    try:
+        Losing.bulks = 0
+        with FaultProxy(opensearch_url, seed=1).listening(Losing) as url:
+            refused = run(*command, code=1, url=url)
+        assert "has 24 documents and the run indexed 20, so some may be there" in refused.stderr
+        assert not client.indices.exists_alias(name=index)
+        assert "begin a new version with --restart" in run(*command, code=1).stderr
+        assert not client.indices.exists_alias(name=index)
+        run(*command, "--restart")
+        assert set(copies(client, index).values()) == {1}
+        run(*command)  # another version: nothing is doubled
+        assert set(copies(client, index).values()) == {1}
+    finally:
+        for version in client.indices.get(index=f"{index}-*"):
+            client.indices.delete(index=version)
+
+
+def test_lines_that_are_the_same_are_all_wanted(
+    client: OpenSearch, index: str, encoder: LatentEncoder, load: Any
+) -> None:
+    load(client, index, [line("a", "bees"), line("b", "ants")], wanted=WANTED)
+    meta = open_index(client, index, encoder, {})
+    rows = [line("a", "bees"), line("b", "ants"), line("a", "bees")]
+    Path("more.jsonl").write_text("\n".join(rows))
+    verified = Verification(client, index, meta, "more.jsonl").run()
+    assert (verified.same, verified.missing.count) == (2, 1)
+    assert verified.missing.examples == ["line 3: document 'a'"]
 
 
 def test_chunks_need_ids(client: OpenSearch, index: str, encoder: LatentEncoder) -> None:
