@@ -128,10 +128,26 @@ def rewriter(
     encoder: LatentEncoder,
     documents: list[dict[str, str]],
     tmp_path_factory: Any,
-) -> Any:
+) -> Iterator[QueryRewriter]:
     """Of an index of the documents with fields of many kinds; see `querying.bodies`."""
+    yield from rewriter_on(client, encoder, documents, tmp_path_factory.mktemp("bodies"))
+
+
+@pytest.fixture(scope="module")
+def elasticsearch_rewriter(
+    elasticsearch: OpenSearch,
+    encoder: LatentEncoder,
+    documents: list[dict[str, str]],
+    tmp_path_factory: Any,
+) -> Iterator[QueryRewriter]:
+    folder = tmp_path_factory.mktemp("bodies")
+    yield from rewriter_on(elasticsearch, encoder, documents, folder)
+
+
+def rewriter_on(
+    client: OpenSearch, encoder: LatentEncoder, documents: list[dict[str, str]], folder: Path
+) -> Iterator[QueryRewriter]:
     index = f"{PREFIX}{uuid.uuid4().hex[:12]}"
-    folder: Path = tmp_path_factory.mktemp("bodies")
     corpus = folder / "corpus.jsonl"
     corpus.write_text("".join(json.dumps(row) + "\n" for row in rows(documents)))
     meta = open_index(client, index, encoder, {})

@@ -17,6 +17,8 @@ from latent_ingest.connector.querying.rewriting import FORMS
 
 Bodies = dict[str, dict[str, Any]]
 
+NOT_IN_ELASTICSEARCH = {"combined_fields"}
+
 
 def ask(client: OpenSearch, rewriter: QueryRewriter, bodies: Bodies) -> Bodies:
     """The answer to each of the requests."""
@@ -151,3 +153,27 @@ def test_expand_finds_more_among_the_documents_that_pass_the_filters(
         more += len(found - found_by(words[name])) > 0
     assert sum(len(found_by(answer)) < 90 for answer in passing.values()) >= 10
     assert more >= 20
+
+
+def test_elasticsearch_takes_what_it_took_before_and_keeps_its_hits(
+    elasticsearch: OpenSearch, elasticsearch_rewriter: QueryRewriter
+) -> None:
+    """Version 7.10 lacks `combined_fields` and what OpenSearch has added since."""
+    known = {
+        name: all_of(body) for name, (body, _) in BODIES.items() if name not in NOT_IN_ELASTICSEARCH
+    }
+    words = ask(elasticsearch, elasticsearch_rewriter, known)
+    for form in FORMS:
+        kept, expanded = (
+            {
+                name: elasticsearch_rewriter.rewrite_body(body, form=form, matching=matching)
+                for name, body in known.items()
+            }
+            for matching in ("keep", "expand")
+        )
+        ask(elasticsearch, elasticsearch_rewriter, expanded)
+        for name, answer in ask(elasticsearch, elasticsearch_rewriter, kept).items():
+            assert found_by(answer) == found_by(words[name]), name
+            assert answer["hits"]["total"] == words[name]["hits"]["total"], name
+            assert answer.get("aggregations") == words[name].get("aggregations"), name
+    assert len(known) >= 70
