@@ -46,6 +46,12 @@ COLUMNS_WIDTH = 120
 # Contributions below a hit.
 HEAVIEST = 4
 
+# Forms whose scores are of words too: the words that matched are marked.
+WORDY = ("words", "hybrid", "hybrid_two_phase")
+
+# Characters of a field in which OpenSearch looks for them; other engines refuse longer fields.
+MOST_CHARACTERS = 1_000_000
+
 # Bold, for words that are marked on a terminal.
 BOLD = ("\033[1m", "\033[0m")
 
@@ -103,7 +109,7 @@ def search(
     if compare and explain:
         raise InputError("--explain and --compare: use one of them; --form chooses what to explain")
     client = connection.open()
-    EngineInfo.read(client)
+    engine = EngineInfo.read(client)
 
     encoder = load_encoder(model, device, dtype)
     rewriter = QueryRewriter.from_index(client, index, encoder)
@@ -114,6 +120,10 @@ def search(
     if compare:
         words = rewriter.words_only(query, size=size, filter=filter_clause)
         bodies = {"words": words, **bodies}
+    if highlight:
+        for name, body in bodies.items():
+            if name in WORDY:
+                body["highlight"] = words_highlight(rewriter, query, engine)
     with engine_errors(client):
         answers = {
             name: client.search(index=rewriter.index, body=body) for name, body in bodies.items()
@@ -154,10 +164,25 @@ def search(
                 click.echo(line)
 
 
+def words_highlight(rewriter: QueryRewriter, query: str, engine: EngineInfo) -> dict[str, Any]:
+    """What asks the engine to mark the words of the question, in whole fields."""
+    bound = {"max_analyzer_offset": MOST_CHARACTERS} if engine.distribution == "opensearch" else {}
+    return {
+        **bound,
+        "fields": {name: {"number_of_fragments": 0} for name in rewriter.text_fields},
+        "highlight_query": rewriter.words_only(query)["query"],
+        "require_field_match": False,
+        "encoder": "html",
+    }
+
+
 def add_highlights(
     hits: Sequence[Hit], rewriter: QueryRewriter, encoder: LatentEncoder, query: str, for_json: bool
 ) -> None:
-    """Give each hit its `highlight`: HTML for programs, bold words for a terminal."""
+    """Give each hit its `highlight`: HTML for programs, bold words for a terminal.
+
+    Words that the engine has marked are marked too.
+    """
     from latent_ingest.connector.querying.highlight import TAGS, Highlighter
 
     highlighter = Highlighter(

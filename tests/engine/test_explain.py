@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,21 @@ def test_search_of_several_text_fields(
     (hit,) = answer["hits"]["hits"]
     assert set(hit["highlight"]) <= set(fields)
     assert {"name", "body"} <= set(hit["highlight"])
+
+
+def test_words_that_the_engine_finds_are_marked_too(
+    run: Any, client: OpenSearch, new_index: Any, load: Any
+) -> None:
+    """In forms whose scores are of words, whatever latent terms say of these words."""
+    index = new_index()
+    text = (
+        "Vitamin D was given to all. The elderly walk in Oslo harbour, they were asked about ships."
+    )
+    load(client, index, [json.dumps({"_id": "a", "title": "Falls", "text": text})])
+    marked = {}
+    for form in ("hybrid", "latent"):
+        asked = ["vitamin ship asking", "--index", index, "--highlight", "--json", "--form", form]
+        (hit,) = json.loads(run("search", *asked).stdout)["hits"]["hits"]
+        marked[form] = set(re.findall("<em>(.*?)</em>", " ".join(hit["highlight"]["text"])))
+    assert {"Vitamin", "asked", "ships"} <= marked["hybrid"]
+    assert "asked" not in marked["latent"]
