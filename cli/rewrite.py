@@ -20,7 +20,7 @@ from latent_ingest.cli.options import (
 )
 from latent_ingest.connector.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.querying.rewriter import MAX_QUERY_TERMS, QueryRewriter
 
 
 @click.command(
@@ -54,7 +54,7 @@ Examples:
 @click.option(
     "--max-query-terms",
     type=click.IntRange(1, 1024),
-    default=512,
+    default=MAX_QUERY_TERMS,
     show_default=True,
     help="Latent terms at most, the heaviest.",
 )

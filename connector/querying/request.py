@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 # Hits that engines count exactly, and rescore at most, unless told otherwise.
@@ -64,5 +65,15 @@ def window_for(body: dict[str, Any], window: int) -> int:
 
 def with_min_score_of(query: Any, words: Any, min_score: Any) -> dict[str, Any]:
     """`query` among the documents that score `min_score` in `words`."""
-    filtered = {"function_score": {"query": words, "min_score": min_score}}
-    return {"bool": {"must": [query], "filter": [filtered]}}
+    scored = {"function_score": {"query": words, "min_score": min_score}}
+    return {"bool": {"must": [query], "filter": [scored]}}
+
+
+def filtered(
+    query: dict[str, Any], filter: dict[str, Any] | Sequence[dict[str, Any]] | None
+) -> dict[str, Any]:
+    """`query`, scoring as before, among the documents that pass the filters."""
+    if not filter:
+        return query
+    clauses = [filter] if isinstance(filter, dict) else list(filter)
+    return {"bool": {"must": [query], "filter": clauses}}
