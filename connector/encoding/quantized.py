@@ -47,7 +47,7 @@ class QuantizedAutoencoder:
         near = torch.ops.quantized.linear_dynamic(x, self._packed, True)
         candidates = near.topk(wanted, dim=-1, sorted=False).indices
         rows = own.W_enc.T[candidates]
-        exact = torch.bmm(rows, x.to(rows.dtype).unsqueeze(-1)).squeeze(-1).float()
+        exact = torch.bmm(rows.float(), x.float().unsqueeze(-1)).squeeze(-1)
         exact += own.b_enc[candidates]
         if own.theta is not None:
             exact *= exact > own.theta[candidates]
