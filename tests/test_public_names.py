@@ -104,7 +104,9 @@ def test_the_wheel_holds_every_module_the_mappings_and_the_model(wheel: Path, ro
     names = set(zipfile.ZipFile(wheel).namelist())
     for room in ("cli", "connector", "mappings"):
         files = [
-            p for p in (root / room).rglob("*") if p.suffix in (".py", ".json", ".safetensors")
+            p
+            for p in (root / room).rglob("*")
+            if p.suffix in (".py", ".json", ".html", ".safetensors")
         ]
         assert len(files) > 2
         for file in files:

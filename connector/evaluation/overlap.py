@@ -8,16 +8,17 @@ otherwise than the documents are.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import accumulate
+from math import ceil
 from typing import Any
 
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.client import engine_errors
-from latent_ingest.connector.errors import MismatchError
+from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.systems import Tick
 from latent_ingest.connector.index_meta import IndexMeta
@@ -26,11 +27,9 @@ from latent_ingest.connector.index_meta import IndexMeta
 # (index.analyze.max_token_count), and a word has a character at least.
 CHARACTERS = 10_000
 
-# Upper bounds of the shares of a row; a share of a bound is in the row below it.
-BANDS = (0.25, 0.5, 0.75, 1.0)
-
-# The questions with the fewest shared words, a quarter of all.
-FEWEST = 0.25
+# The table has a row for each quarter of the questions. Fixed bounds would not do for all: the median
+# share is .59 for the claims of SciFact and .16 for the questions of NFCorpus.
+QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
 
 def word_overlap(
@@ -133,22 +132,28 @@ def by_overlap(
         measure: which of the measures.
 
     Returns:
-        A row for each of four bands that has a question, and one for the quarter of all questions
-        with the fewest shared words: `overlap` (its bounds), `queries`, `systems` (name → mean).
+        A row for each quarter of the questions, that with the fewest shared words first: `overlap`
+        (the lowest and the highest share in it), `queries`, `systems` (name → mean). Questions of
+        the same share are never parted, so there may be fewer rows.
     """
-    rows = []
-    for low, high in zip((0.0, *BANDS), BANDS, strict=False):
-        within = [q for q, share in shares.items() if low < share <= high or share == low == 0]
-        sign = "" if low == 0 else "> "
-        rows.append((f"{sign}{short(low)} to {short(high)}", within))
-    if fewest := fewest_words(shares):
-        bound = max(shares[query] for query in fewest)
-        rows.append((f"fewest shared words: a quarter, up to {short(bound)}", fewest))
     return [
-        {"overlap": label, "queries": len(within), "systems": means(within, systems, measure)}
-        for label, within in rows
-        if within
+        {
+            "overlap": bounds([shares[query] for query in band]),
+            "queries": len(band),
+            "systems": means(band, systems, measure),
+        }
+        for band in bands(shares)
     ]
+
+
+def bands(shares: Mapping[str, float]) -> list[list[str]]:
+    """The questions in quarters by their share, lowest first."""
+    if not shares:
+        return []
+    ordered = sorted(shares.values())
+    highest = sorted({ordered[ceil(part * len(ordered)) - 1] for part in QUARTERS})
+    places = {query: bisect_left(highest, share) for query, share in shares.items()}
+    return [[q for q, own in places.items() if own == place] for place in range(len(highest))]
 
 
 def means(
@@ -161,26 +166,22 @@ def means(
     }
 
 
-def fewest_words(shares: Mapping[str, float], part: float = FEWEST) -> list[str]:
-    """The questions whose relevant documents have the fewest of their words, fewest first.
+def worded_otherwise(collection: Collection, shares: Mapping[str, float]) -> Collection:
+    """The collection with the questions alone that are worded otherwise than their documents.
+
+    They are chosen, not written: the quarter of the questions with the fewest shared words, which
+    are what re-worded ones would be.
 
     Args:
+        collection: of which `shares` are.
         shares: of `word_overlap`.
-        part: of all questions, above 0 to 1; at least one is taken.
+
+    Raises:
+        InputError: no question has a relevant document.
     """
-    ordered = sorted(shares, key=lambda query: (shares[query], query))
-    return ordered[: max(1, round(part * len(ordered)))]
-
-
-def worded_otherwise(
-    collection: Collection, shares: Mapping[str, float], part: float = FEWEST
-) -> Collection:
-    """The collection with those questions alone that are worded otherwise than their documents.
-
-    They are chosen, not written: a question that shares few words with its documents is what a
-    re-worded one would be.
-    """
-    kept = fewest_words(shares, part)
+    if not shares:
+        raise InputError(f"{collection.name}: no question has a relevant document in the corpus")
+    kept = bands(shares)[0]
     return replace(
         collection,
         queries={query: collection.queries[query] for query in kept},
@@ -188,6 +189,11 @@ def worded_otherwise(
     )
 
 
+def bounds(shares: list[float]) -> str:
+    """The lowest and the highest share: .25 to .5, or one of them where they are the same."""
+    return " to ".join(dict.fromkeys(short(share) for share in (min(shares), max(shares))))
+
+
 def short(share: float) -> str:
     """A share as .25 or 1."""
-    return f"{share:.2f}".removeprefix("0").removesuffix("00").removesuffix(".") or "0"
+    return f"{share:.2f}".rstrip("0").rstrip(".").removeprefix("0") or "0"
