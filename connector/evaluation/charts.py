@@ -16,9 +16,9 @@ from markupsafe import Markup, escape
 # that letters are as large there.
 WIDTH = 420
 
-# Pixels of a line of text, and of a letter of it on average.
+# Pixels of a line of text, and of a letter of it: of a wide font, so that labels keep apart.
 LINE = 14
-LETTER = 6.6
+LETTER = 7.2
 
 # Columns of a plot of differences; of more questions, neighbours share one.
 MOST_COLUMNS = 360
@@ -85,7 +85,7 @@ def shortened(text: str, width: float) -> str:
 
 def bars(rows: Sequence[Bar], label: str) -> Markup:
     """Horizontal bars from 0, each with its name before it and its value behind it."""
-    names = min(170.0, 8 + max(text_width(row.label) for row in rows))
+    names = min(190.0, 8 + max(text_width(row.label) for row in rows))
     values = 8 + max(text_width(row.shown) for row in rows)
     most = max(row.value for row in rows) or 1.0
     children = []
@@ -143,7 +143,7 @@ def differences(values: Sequence[tuple[float, str]], most: float, label: str) ->
                 element("title", f"{signed(value)}  {text}{others}"),
                 x=left + number * step,
                 y=middle - height if mean > 0 else middle,
-                width=max(0.6, step - (0.5 if step > 2 else 0)),
+                width=step - 1 if step > 3 else step + 0.6,
                 height=height,
                 class_="gain" if mean > 0 else "loss",
             )
@@ -159,7 +159,7 @@ def scatter(points: Sequence[Point], x_name: str, y_name: str) -> Markup:
     x_ticks = ticks(0.0, max(point.x for point in points) * 1.05)
     low, high = min(point.y for point in points), max(point.y for point in points)
     room = max(0.01, 0.15 * (high - low))
-    y_ticks = ticks(low - room, high + room)
+    y_ticks = ticks(low - room, min(1.0, high + room) if high <= 1 else high + room)
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])

@@ -41,7 +41,7 @@ MOST_QUERIES = len(THINGS) * (1 + len(KINDS)) - UNASKED
 class Limit:
     """A collection that can be written: the same numbers give the same bytes.
 
-    Up to 1,200 questions ask for things of one word, as in the paper; with more, some ask for
+    Up to some 1,250 questions ask for things of one word, as in the paper; with more, some ask for
     "Posters of Quokkas", whose words occur elsewhere too.
     """
 

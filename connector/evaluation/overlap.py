@@ -27,8 +27,8 @@ from latent_ingest.connector.index_meta import IndexMeta
 # (index.analyze.max_token_count), and a word has a character at least.
 CHARACTERS = 10_000
 
-# The table has a row for each quarter of the questions. Fixed bounds would not do for all: the median
-# share is .59 for the claims of SciFact and .16 for the questions of NFCorpus.
+# The table has a row for each quarter of the questions. Fixed bounds would not do for all: the
+# median share is .59 for the claims of SciFact and .16 for the questions of NFCorpus.
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
 

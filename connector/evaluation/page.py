@@ -11,7 +11,11 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.evaluation import charts
+from latent_ingest.connector.evaluation.charts import short, signed
 
 FORMAT = 1
 
@@ -35,19 +39,13 @@ def html(report: Mapping[str, Any]) -> str:
             list that is empty, is left out or shown as a dash.
 
     Raises:
-        InputError: the report is of another format, or the `evaluate` extra is missing.
+        InputError: the report is of another format.
     """
     if report.get("format") != FORMAT:
         raise InputError(
             f"report of format {report.get('format')!r}: this version reads {FORMAT}; "
             f"evaluate again"
         )
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    except ImportError:
-        raise InputError(
-            "jinja2 is missing; pip install 'latent-ingest[evaluate]' brings it"
-        ) from None
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -196,24 +194,22 @@ def is_significant(comparison: Mapping[str, Any]) -> bool:
 
 def comparison_view(comparison: Mapping[str, Any]) -> dict[str, Any]:
     """A comparison, its numbers as text."""
-    from latent_ingest.connector.evaluation import charts
-
     counts = {name: comparison.get(name) for name in ("won", "tied", "lost")}
-    known = None not in counts.values()
+    parts = [
+        (number, style)
+        for number, style in zip(counts.values(), ("gain", "tie", "loss"), strict=True)
+        if number is not None
+    ]
     label = ", ".join(f"{number} {name}" for name, number in counts.items())
     return {
         "system": comparison["system"],
         "against": comparison["against"],
-        "difference": charts.signed(comparison["difference"], 4),
+        "difference": signed(comparison["difference"], 4),
         "p": probability(comparison.get("p")),
         "p_holm": probability(comparison.get("p_holm")),
         "significant": is_significant(comparison),
         **{name: whole(number) for name, number in counts.items()},
-        "strip": charts.strip(
-            [(counts["won"], "gain"), (counts["tied"], "tie"), (counts["lost"], "loss")], label
-        )
-        if known
-        else "",
+        "strip": charts.strip(parts, label) if len(parts) == 3 else "",
         "gained": moved(comparison.get("gained") or []),
         "lost_most": moved(comparison.get("lost_most") or []),
     }
@@ -221,8 +217,6 @@ def comparison_view(comparison: Mapping[str, Any]) -> dict[str, Any]:
 
 def moved(questions: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Questions that gain or lose, as text."""
-    from latent_ingest.connector.evaluation.charts import signed
-
     return [
         {
             "query": one["query"],
@@ -237,8 +231,6 @@ def bar_chart(
     systems: Mapping[str, Mapping[str, Any]], published: Sequence[Mapping[str, Any]], main: str
 ) -> str:
     """The main measure of each system, and what others published."""
-    from latent_ingest.connector.evaluation import charts
-
     rows = [
         charts.Bar(name, mean, measure_text(mean), style_of(name))
         for name, system in systems.items()
@@ -254,8 +246,6 @@ def bar_chart(
 
 def scatter_chart(systems: Mapping[str, Mapping[str, Any]], main: str) -> dict[str, Any] | None:
     """Quality against latency, of the systems that have both."""
-    from latent_ingest.connector.evaluation import charts
-
     points = [
         charts.Point(name, latency["p50"], mean, style_of(name))
         for name, system in systems.items()
@@ -276,8 +266,6 @@ def difference_charts(
     systems: Mapping[str, Mapping[str, Any]], texts: Mapping[str, str], main: str
 ) -> list[dict[str, Any]]:
     """Of each system but words, the differences of its questions against words, best first."""
-    from latent_ingest.connector.evaluation import charts
-
     base = (systems.get("words") or {}).get("per_query") or {}
     values: dict[str, list[tuple[float, str]]] = {}
     for name, system in systems.items():
@@ -315,21 +303,20 @@ def overlap_view(rows: Sequence[Mapping[str, Any]], systems: Sequence[str]) -> l
 
 
 def cost_view(cost: Mapping[str, Any]) -> dict[str, Any]:
-    """Bytes of each field, largest first, and speeds."""
-    from latent_ingest.connector.evaluation import charts
-
+    """Bytes of each field, largest first; bytes of all, and speeds."""
     sizes = {name: size for name, size in (cost.get("index_bytes") or {}).items() if size}
     rows = [
         charts.Bar(name, size, size_text(size), "ours" if name == "latent" else "baseline")
         for name, size in sorted(sizes.items(), key=lambda pair: -pair[1])
     ]
-    speeds = {
+    others = {
+        "whole index, bytes": cost.get("index_total_bytes"),
         "documents a second, ingest": cost.get("documents_per_second"),
         "tokens a second, encoding": cost.get("tokens_per_second"),
     }
     return {
         "bytes": charts.bars(rows, "bytes of each field") if rows else "",
-        "speeds": {name: whole(value) for name, value in speeds.items() if value is not None},
+        "others": {name: whole(value) for name, value in others.items() if value is not None},
     }
 
 
@@ -340,15 +327,11 @@ def style_of(system: str) -> str:
 
 def measure_text(value: float | None) -> str:
     """A measure with four places: .7387."""
-    from latent_ingest.connector.evaluation.charts import short
-
     return NONE if value is None else short(value, 4)
 
 
 def probability(p: float | None) -> str:
     """A p value: .012, or that it is below .001."""
-    from latent_ingest.connector.evaluation.charts import short
-
     if p is None:
         return NONE
     return "< .001" if p < 0.001 else short(p, 3)
