@@ -56,7 +56,8 @@ def test_the_public_names_are_these() -> None:
     [
         "import latent_ingest.connector.indexing.ingest, latent_ingest.connector.querying.rewriter",
         "import latent_ingest.connector.evaluation.evaluate",
-        "import latent_ingest.connector.evaluation.overlap, latent_ingest.connector.evaluation.page",
+        "import latent_ingest.connector.evaluation.overlap",
+        "import latent_ingest.connector.evaluation.page",
         "from latent_ingest.cli.main import cli; cli(['--help'], standalone_mode=False)",
         "from latent_ingest.cli.main import cli; cli(['search', '--help'], standalone_mode=False)",
         "from latent_ingest.cli.main import cli; cli(['explain', '--help'], standalone_mode=False)",

@@ -23,6 +23,9 @@ LETTER = 7.2
 # Columns of a plot of differences; of more questions, neighbours share one.
 MOST_COLUMNS = 360
 
+# Letters of a question that a pointer shows, for questions that are whole documents.
+POINTED = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Bar:
@@ -79,7 +82,11 @@ def text_width(text: str) -> float:
 
 def shortened(text: str, width: float) -> str:
     """A text that fits."""
-    most = max(2, int(width / LETTER))
+    return cut(text, max(2, int(width / LETTER)))
+
+
+def cut(text: str, most: int) -> str:
+    """A text of at most so many letters."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
@@ -140,7 +147,7 @@ def differences(values: Sequence[tuple[float, str]], most: float, label: str) ->
         children.append(
             element(
                 "rect",
-                element("title", f"{signed(value)}  {text}{others}"),
+                element("title", f"{signed(value)}  {cut(text, POINTED)}{others}"),
                 x=left + number * step,
                 y=middle - height if mean > 0 else middle,
                 width=step - 1 if step > 3 else step + 0.6,
@@ -156,7 +163,7 @@ def scatter(points: Sequence[Point], x_name: str, y_name: str) -> Markup:
     """Points with their names beside them, across from 0, up as far as the values go."""
     height, left, bottom, top = 270.0, 44.0, 40.0, 24.0
     right = WIDTH - 14.0
-    x_ticks = ticks(0.0, max(point.x for point in points) * 1.05)
+    x_ticks = ticks(0.0, max(1.0, max(point.x for point in points) * 1.05))
     low, high = min(point.y for point in points), max(point.y for point in points)
     room = max(0.01, 0.15 * (high - low))
     y_ticks = ticks(low - room, min(1.0, high + room) if high <= 1 else high + room)

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation import charts
-from latent_ingest.connector.evaluation.charts import short, signed
+from latent_ingest.connector.evaluation.charts import cut, short, signed
 
 FORMAT = 1
 
@@ -24,6 +24,9 @@ BASELINES = ("words", "dense")
 
 # Of p after Holm's correction.
 SIGNIFICANT = 0.05
+
+# Letters of a question in the lists of those that gain and lose most.
+SHOWN = 400
 
 NONE = "–"
 
@@ -188,6 +191,7 @@ def legend(comparisons: Sequence[Mapping[str, Any]]) -> str:
 
 
 def is_significant(comparison: Mapping[str, Any]) -> bool:
+    """Whether the corrected p value, where there is one, is small enough."""
     p = comparison.get("p_holm")
     return p is not None and p < SIGNIFICANT
 
@@ -220,7 +224,7 @@ def moved(questions: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return [
         {
             "query": one["query"],
-            "text": one.get("text") or one["query"],
+            "text": cut(one.get("text") or one["query"], SHOWN),
             "difference": signed(one["difference"]),
         }
         for one in questions

@@ -239,6 +239,12 @@ def test_many_questions_share_columns() -> None:
     assert titles[-1].startswith("−1.000  question 2000")
 
 
+def test_questions_that_are_documents_are_cut() -> None:
+    page = html(report("word " * 5000))
+    assert len(page) < 30_000
+    assert "word…" in page
+
+
 def test_bars_are_as_long_as_their_values() -> None:
     rows = [
         Bar("a", 0.8, ".8", "ours"),
