@@ -13,7 +13,7 @@ from latent_ingest.cli.options import progress_bar
 @click.group(
     epilog="""\b
 Examples:
-  latent-ingest generate limit --out limit/
+  latent-ingest generate limit
   latent-ingest evaluate limit/
 """
 )
@@ -24,7 +24,7 @@ def generate() -> None:
 @generate.command(
     epilog="""\b
 Examples:
-  latent-ingest generate limit --documents 50000 --queries 1000 --seed 0 --out limit/
+  latent-ingest generate limit --documents 50000 --queries 1000 --seed 0
   latent-ingest generate limit --documents 46 --queries 1035 --out limit-small/
 """
 )
@@ -33,7 +33,8 @@ Examples:
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")
 @click.option(
     "--out",
-    required=True,
+    default="limit",
+    show_default=True,
     type=click.Path(path_type=Path),
     help="Folder to make, in BEIR's layout.",
 )

@@ -236,7 +236,7 @@ def candidates(x: float, y: float, width: float) -> Iterator[tuple[float, float,
     yield x - 9 - width, y + 4, False
     yield x - width / 2, y - 10, False
     yield x - width / 2, y + 19, False
-    for away, side in product(range(1, 9), (-1, 1)):
+    for away, side in product(range(1, 17), (-1, 1)):
         yield x + 16, y + 4 + side * away * LINE, True
         yield x - 16 - width, y + 4 + side * away * LINE, True
 

@@ -30,7 +30,7 @@ from latent_ingest.connector.indexing.index import open_index
 
 # The third of a query is the share of its words, stemmed and stopped.
 DOCUMENTS = {
-    "d1": ("Dogs", "The dog was running 🙂🙂 in the park."),
+    "d1": ("Dogs", f"{'🙂' * 20} In the park the dog was running."),
     "d2": ("", "It sleeps on a sofa 🙂."),
     "d3": ("Cats", "They sleep."),
     "d4": ("", "Nothing."),
