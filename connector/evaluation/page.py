@@ -314,13 +314,13 @@ def cost_view(cost: Mapping[str, Any]) -> dict[str, Any]:
         for name, size in sorted(sizes.items(), key=lambda pair: -pair[1])
     ]
     others = {
-        "whole index, bytes": cost.get("index_total_bytes"),
-        "documents a second, ingest": cost.get("documents_per_second"),
-        "tokens a second, encoding": cost.get("tokens_per_second"),
+        "whole index": size_text(cost.get("index_total_bytes")),
+        "documents a second, ingest": whole(cost.get("documents_per_second")),
+        "tokens a second, encoding": whole(cost.get("tokens_per_second")),
     }
     return {
         "bytes": charts.bars(rows, "bytes of each field") if rows else "",
-        "others": {name: whole(value) for name, value in others.items() if value is not None},
+        "others": {name: value for name, value in others.items() if value != NONE},
     }
 
 
@@ -355,8 +355,10 @@ def percentiles(milliseconds: Mapping[str, float | None] | None) -> str:
     return " / ".join(whole(milliseconds.get(name)) for name in ("p50", "p95"))
 
 
-def size_text(size: float) -> str:
+def size_text(size: float | None) -> str:
     """Bytes as 12.3 MB."""
+    if size is None:
+        return NONE
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.3g} {unit}"
