@@ -62,7 +62,8 @@ def report(text: str = "who likes quokkas", name: str = "tiny") -> dict[str, Any
         "left_out": {"without_judgements": 809}, "systems": systems, "comparisons": [comparison],
         "cost": {
             "index_bytes": {"text": 123_000, "latent": 4_560_000},
-            "index_total_bytes": 7_890_000, "documents_per_second": 12.5, "tokens_per_second": 3456.0,
+            "index_total_bytes": 7_890_000,
+            "documents_per_second": 12.5, "tokens_per_second": 3456.0,
         },
         "published": [
             {"system": "SPLADE-v3", "measure": "nDCG@10", "value": 0.7103, "source": "their paper"},
@@ -120,7 +121,8 @@ def test_every_value_is_on_the_page() -> None:
         *given["collections"][0]["systems"], *MEASURES, "tiny", "evaluate-tiny", "5,183",
         "809 without judgements", "3 / 81", "5 / 83", "5.5 / 97.5", "7.5 / 97.5", "12.3", "4,321",
         "−.0625", "< .001", ".012", "who likes quokkas", "who likes quokkas lost", "+.500",
-        "−1.000", "123 kB", "4.56 MB", "7.89 MB", "12.5", "3,456", ".7103", "RR@10 .6999", "their paper",
+        "−1.000", "123 kB", "4.56 MB", "7.89 MB",
+        "12.5", "3,456", ".7103", "RR@10 .6999", "their paper",
         "published by others", "0 to .25", ".1357", "minilm-32k (0a1b2c)", "opensearch 3.8.0",
         "2026-01-02", "▼w", "w: words",
     ]:  # fmt: skip
