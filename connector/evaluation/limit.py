@@ -13,11 +13,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, combinations, product
+from itertools import chain, combinations, islice, product
 from math import comb, gcd, isqrt
 from pathlib import Path
 from random import Random
 from string import ascii_uppercase
+from typing import IO
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.limit_words import (
@@ -98,17 +99,17 @@ class Limit:
             for number in pair:
                 liked[places[number]].append(thing)
         with new_folder(folder) as part:
-            with (part / "queries.jsonl").open("w", encoding="utf-8", newline="\n") as file:
+            with lines(part / "queries.jsonl") as file:
                 for number, thing in enumerate(asked):
                     query = {"_id": f"query_{number}", "text": f"Who likes {thing}?"}
                     file.write(json.dumps(query) + "\n")
             (part / "qrels").mkdir()
-            with (part / "qrels/test.tsv").open("w", encoding="utf-8", newline="\n") as file:
+            with lines(part / "qrels/test.tsv") as file:
                 file.write("query-id\tcorpus-id\tscore\n")
                 for query_number, pair in enumerate(pairs):
                     for number in pair:
                         file.write(f"query_{query_number}\t{name(places[number])}\t1\n")
-            with (part / "corpus.jsonl").open("w", encoding="utf-8", newline="\n") as file:
+            with lines(part / "corpus.jsonl") as file:
                 for place in range(self.documents):
                     things = liked.get(place, [])
                     things += random.sample(unasked, self.likes - len(things))
@@ -122,7 +123,7 @@ class Limit:
         """What is asked for, one thing a question; and what is not."""
         kinds = (f"{kind} of {thing}" for kind, thing in product(KINDS, THINGS))
         number = max(len(THINGS), self.queries + UNASKED)
-        things = [thing for thing, _ in zip(chain(THINGS, kinds), range(number), strict=False)]
+        things = list(islice(chain(THINGS, kinds), number))
         random.shuffle(things)
         return things[: self.queries], things[self.queries :]
 
@@ -157,6 +158,11 @@ class Limit:
             return " ".join([parts[0], *letters, parts[1] + parts[2]])
 
         return name
+
+
+def lines(path: Path) -> IO[str]:
+    """A file to write, of the same bytes on every system."""
+    return path.open("w", encoding="utf-8", newline="\n")
 
 
 @contextmanager
