@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "Measure nDCG@10 of a BEIR-format collection through the engine.",
     "train": "Train an autoencoder for a backbone.",
     "engine": "Start, inspect and stop a local OpenSearch.",
+    "generate": "Make a judged collection by a recipe (limit).",
     "docstrings": "Collect the docstrings of the Python standard library as a corpus.",
 }
 

@@ -56,6 +56,8 @@ def test_the_public_names_are_these() -> None:
     [
         "import latent_ingest.connector.indexing.ingest, latent_ingest.connector.querying.rewriter",
         "import latent_ingest.connector.evaluation.evaluate",
+        "import latent_ingest.connector.evaluation.overlap",
+        "import latent_ingest.connector.evaluation.page",
         "from latent_ingest.cli.main import cli; cli(['--help'], standalone_mode=False)",
         "from latent_ingest.cli.main import cli; cli(['search', '--help'], standalone_mode=False)",
         "from latent_ingest.cli.main import cli; cli(['explain', '--help'], standalone_mode=False)",
@@ -104,7 +106,9 @@ def test_the_wheel_holds_every_module_the_mappings_and_the_model(wheel: Path, ro
     names = set(zipfile.ZipFile(wheel).namelist())
     for room in ("cli", "connector", "mappings"):
         files = [
-            p for p in (root / room).rglob("*") if p.suffix in (".py", ".json", ".safetensors")
+            p
+            for p in (root / room).rglob("*")
+            if p.suffix in (".py", ".json", ".html", ".safetensors")
         ]
         assert len(files) > 2
         for file in files:

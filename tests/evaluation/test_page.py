@@ -1,0 +1,294 @@
+"""The page of an evaluation: all its values are there, and no text gets out of its place."""
+
+from __future__ import annotations
+
+import copy
+import re
+from html import unescape
+from html.parser import HTMLParser
+from itertools import combinations
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.evaluation.charts import (
+    Bar,
+    bars,
+    box_of,
+    differences,
+    fits,
+    place_labels,
+    short,
+    signed,
+    strip,
+    text_width,
+    ticks,
+)
+from latent_ingest.connector.evaluation.page import html
+
+SVG = "{http://www.w3.org/2000/svg}"
+NASTY = (
+    "</title></svg><script>alert('x')</script><img src=x onerror=\"y\"> & {{ 7 * 7 }} \x00\ud800"
+)
+MEASURES = ["nDCG@10", "R@100"]
+
+
+def report(text: str = "who likes quokkas", name: str = "tiny") -> dict[str, Any]:
+    """Three systems, four questions."""
+    values = {"words": (0.5, 0.25, 0.0, 1.0), "dense": (0.125, 0.5, 0, 1), "latent": (1, 0.5, 0, 0)}
+    systems = {
+        system: {
+            "means": {"nDCG@10": sum(own) / 4, "R@100": sum(own) / 5 + number / 1000},
+            "took_ms": None if system == "dense" else {"p50": 3 + number, "p95": 81 + number},
+            "client_ms": None if system == "dense" else {"p50": 5.5 + number, "p95": 97.5},
+            "clauses": None if system == "dense" else 12.3,
+            "hits": None if system == "dense" else 4321.0,
+            "per_query": {f"q{n}": {"nDCG@10": v, "R@100": v} for n, v in enumerate(own)},
+        }
+        for number, (system, own) in enumerate(values.items())
+    }
+    comparison = {
+        "system": "latent", "against": "words", "measure": "nDCG@10", "difference": -0.0625,
+        "p": 0.0004, "p_holm": 0.012, "won": 2, "lost": 1, "tied": 1,
+        "gained": [{"query": "q0", "text": text, "difference": 0.5}],
+        "lost_most": [{"query": "q3", "text": f"{text} lost", "difference": -1.0}],
+    }  # fmt: skip
+    collection = {
+        "name": name, "split": "test", "index": "evaluate-tiny", "documents": 5183, "queries": 4,
+        "left_out": {"without_judgements": 809}, "systems": systems, "comparisons": [comparison],
+        "cost": {
+            "index_bytes": {"text": 123_000, "latent": 4_560_000},
+            "index_total_bytes": 7_890_000,
+            "documents_per_second": 12.5, "tokens_per_second": 3456.0,
+        },
+        "published": [
+            {"system": "SPLADE-v3", "measure": "nDCG@10", "value": 0.7103, "source": "their paper"},
+            {"system": "SPLADE-v3", "measure": "RR@10", "value": 0.6999, "source": "their paper"},
+        ],
+        "overlap": [{"overlap": "0 to .25", "queries": 3, "systems": {"words": 0.1357}}],
+        "texts": {f"q{n}": f"{text} {n}" for n in range(4)},
+    }  # fmt: skip
+    return {
+        "format": 1, "created": "2026-01-02T03:04:05+00:00", "latent_ingest": "0.1.0",
+        "engine": {"distribution": "opensearch", "version": "3.8.0"}, "model": "minilm-32k",
+        "fingerprint": "0a1b2c", "measures": MEASURES, "collections": [collection],
+    }  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Elements of a page, and its text; all that is opened is closed."""
+
+    VOID = ("meta", "br")
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.text += data
+
+
+def pictures(page: str) -> list[ElementTree.Element]:
+    found = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    return [ElementTree.fromstring(one) for one in found]
+
+
+def test_every_value_is_on_the_page() -> None:
+    given = report()
+    page = Page(html(given)).text
+    for system in given["collections"][0]["systems"].values():
+        for value in system["means"].values():
+            assert short(value, 4) in page
+    for text in [
+        *given["collections"][0]["systems"], *MEASURES, "tiny", "evaluate-tiny", "5,183",
+        "809 without judgements", "3 / 81", "5 / 83", "5.5 / 97.5", "7.5 / 97.5", "12.3", "4,321",
+        "−.0625", "< .001", ".012", "who likes quokkas", "who likes quokkas lost", "+.500",
+        "−1.000", "123 kB", "4.56 MB", "7.89 MB",
+        "12.5", "3,456", ".7103", "RR@10 .6999", "their paper",
+        "published by others", "0 to .25", ".1357", "minilm-32k (0a1b2c)", "opensearch 3.8.0",
+        "2026-01-02", "▼w", "w: words",
+    ]:  # fmt: skip
+        assert text in page, text
+
+
+def test_pictures_are_svg_and_have_what_they_show() -> None:
+    page = html(report())
+    drawn = pictures(page)
+    assert len(drawn) == 6  # bars, scatter, differences of two systems, a strip, bytes
+    bar_chart, scatter, dense, latent, counts, sizes = drawn
+    assert len(bar_chart.findall(f"{SVG}rect")) == 4
+    assert len(scatter.findall(f"{SVG}circle")) == 2
+    titles = [rect.findtext(f"{SVG}title") for rect in latent.findall(f"{SVG}rect")]
+    assert titles == [
+        "+.500  who likes quokkas 0", "+.250  who likes quokkas 1", "−1.000  who likes quokkas 3",
+    ]  # fmt: skip
+    assert len(dense.findall(f"{SVG}rect")) == 2
+    assert len(counts.findall(f"{SVG}rect")) == 3
+    assert len(sizes.findall(f"{SVG}rect")) == 2
+
+
+@pytest.mark.parametrize("text", [NASTY, 'a" onload="b', "]]>", "<!--"])
+def test_a_text_stays_a_text(text: str) -> None:
+    """In questions and in names, of collections, systems and sources."""
+    plain = Page(html(report()))
+    given = report(text, name=text)
+    page = html(given)
+    assert [tag for tag, _ in Page(page).elements] == [tag for tag, _ in plain.elements]
+    collection = given["collections"][0]
+    collection["systems"][text] = collection["systems"].pop("latent")
+    collection["comparisons"][0]["system"] = collection["published"][0]["source"] = text
+    collection["overlap"][0]["overlap"] = collection["index"] = given["model"] = text
+    collection["cost"]["index_bytes"] = {text: 1, "latent": 2}
+    page = html(given)
+    elements = [tag for tag, _ in Page(page).elements]
+    assert "script" not in elements
+    assert "img" not in elements
+    assert not [
+        name for _, attributes in Page(page).elements for name in attributes if name[:2] == "on"
+    ]
+    assert len(pictures(page)) == 6
+    page.encode()
+
+
+@settings(deadline=None, max_examples=40)
+@given(text=st.text(max_size=40))
+def test_any_text_is_shown_as_it_is(text: str) -> None:
+    source = html(report(text))
+    shown = Page(source)
+    assert [tag for tag, _ in shown.elements] == [tag for tag, _ in Page(html(report())).elements]
+    if text.isprintable():
+        assert f"{text} lost" in shown.text
+    assert len(pictures(source)) == 6
+
+
+def test_a_page_needs_no_network() -> None:
+    given = report()
+    given["collections"][0]["published"][0]["source"] = "https://example.org/paper"
+    page = html(given)
+    allowed = ("http://www.w3.org/2000/svg", "https://example.org/paper")
+    assert [url for url in re.findall(r"https?://[^\s\"'<]+", page) if url not in allowed] == []
+    for tag, attributes in Page(page).elements:
+        assert tag not in ("script", "link", "img", "iframe", "object")
+        assert attributes.keys().isdisjoint({"src", "srcset", "style", "action"})
+        assert (attributes.get("href") or "#").startswith("#")
+    assert "default-src 'none'" in page
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_nulls_and_empty_lists_leave_out_what_they_are_of() -> None:
+    given = report()
+    collection = given["collections"][0]
+    for system in collection["systems"].values():
+        system.update(took_ms=None, client_ms=None, clauses=None, hits=None, per_query={})
+    collection["systems"]["dense"]["means"] = {"nDCG@10": None}
+    collection["comparisons"][0].update(p=None, p_holm=None, won=None, gained=[], lost_most=[])
+    collection.update(cost=None, published=[], overlap=None, left_out={}, texts={})
+    source = html(given)
+    page = Page(source).text
+    assert len(pictures(source)) == 1
+    for heading in ("Cost", "word gap", "published", "latency", "gain and lose"):
+        assert heading not in page, heading
+    assert "None" not in page
+    assert "–" in page
+    collection["comparisons"], given["engine"] = [], None
+    collection["cost"] = {"index_bytes": None, "documents_per_second": None}
+    page = Page(html(given)).text
+    assert "Holm" not in page
+    assert "None" not in page
+
+
+def test_collections_stand_beside_each_other_first() -> None:
+    given = report()
+    other = copy.deepcopy(given["collections"][0])
+    other["name"] = "other <b>"
+    del other["systems"]["dense"]
+    given["collections"].append(other)
+    page = html(given)
+    assert "other &lt;b&gt;" in page
+    assert "at a glance" in page
+    assert [a["href"] for tag, a in Page(page).elements if tag == "a"] == ["#c1", "#c2"]
+
+
+def test_a_report_of_another_format_is_refused() -> None:
+    with pytest.raises(InputError, match=r"format 2: this version reads 1"):
+        html({**report(), "format": 2})
+
+
+def test_many_questions_share_columns() -> None:
+    drawn = differences([(1 - n / 1000, f"question {n}") for n in range(2001)], 1.0, "many")
+    titles = [title.text or "" for title in ElementTree.fromstring(drawn).iter(f"{SVG}title")]
+    assert 300 < len(titles) <= 360
+    assert titles[0] == "+1.000  question 0 (and 5 beside it)"
+    assert titles[-1].startswith("−1.000  question 2000")
+
+
+def test_questions_that_are_documents_are_cut() -> None:
+    page = html(report("word " * 5000))
+    assert len(page) < 30_000
+    assert "word…" in page
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    rows = [
+        Bar("a", 0.8, ".8", "ours"),
+        Bar("b" * 90, 0.2, ".2", "published"),
+        Bar("c", 0, "0", "ours"),
+    ]
+    picture = ElementTree.fromstring(bars(rows, "label"))
+    a, b, c = [float(rect.attrib["width"]) for rect in picture.findall(f"{SVG}rect")]
+    assert a == pytest.approx(4 * b, abs=0.3)
+    assert c == 0
+    assert bars([Bar("a", 0.0, "0", "ours")], "all nothing")
+
+
+points = st.tuples(st.floats(20, 300), st.floats(30, 200))
+
+
+@given(spots=st.lists(points, min_size=1, max_size=8))
+def test_labels_cover_neither_points_nor_each_other(spots: list[tuple[float, float]]) -> None:
+    labels = [f"system {number}" for number in range(len(spots))]
+    frame = (0.0, 0.0, 420.0, 230.0)
+    placed = place_labels(spots, labels, frame)
+    boxes = [box_of(one, text_width(label)) for one, label in zip(placed, labels, strict=True)]
+    dots = [(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
+    for one, other in combinations(boxes, 2):
+        assert fits(one, [other], frame)
+    assert all(fits(box, dots, frame) for box in boxes)
+
+
+@given(low=st.floats(-5, 5), span=st.floats(0.001, 1000))
+def test_ticks_are_round_and_few(low: float, span: float) -> None:
+    marks = ticks(low, low + span)
+    assert 2 <= len(marks) <= 8
+    assert marks[0] <= low + 1e-6
+    assert marks[-1] >= low + span - 1e-6
+
+
+def test_numbers_are_short() -> None:
+    assert (short(0.73871, 4), short(1.0, 4), short(-0.5, 2), short(0.0)) == (
+        ".7387",
+        "1.0000",
+        "-.50",
+        "0",
+    )
+    assert (signed(0.0384), signed(-0.5), signed(0)) == ("+.038", "−.500", "±.000")
+    assert unescape(strip([(1, "gain"), (0, "tie"), (3, "loss")], "1 < 3")).count("<rect") == 3
