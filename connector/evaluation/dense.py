@@ -21,8 +21,8 @@ from latent_ingest.connector.evaluation.systems import Tick, chunks, without_its
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.backbone import Backbone
 
-# Documents embedded at once, and vectors that are compared with all questions at once.
-EMBED_DOCUMENTS = 4096
+# Documents embedded and written at once, and vectors compared with all questions at once.
+EMBED_DOCUMENTS = 512
 COMPARE_DOCUMENTS = 8192
 
 
