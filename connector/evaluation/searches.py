@@ -124,7 +124,10 @@ def count_hits(client: OpenSearch, index: str, bodies: Sequence[dict[str, Any]])
 
 def clauses(body: dict[str, Any], fields: Mapping[str, bool] | None) -> int:
     """Clauses of a request, in its query and in what rescores its hits."""
-    return count_clauses([body.get("query"), body.get("rescore")], fields)[0]
+    rescore = body.get("rescore") or []
+    phases = rescore if isinstance(rescore, list) else [rescore]
+    rescoring = [phase["query"]["rescore_query"] for phase in phases if "query" in phase]
+    return count_clauses([body.get("query"), *rescoring], fields)[0]
 
 
 def reciprocal_rank_fusion(words: Run, latent: Run) -> Run:

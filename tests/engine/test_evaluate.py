@@ -266,7 +266,7 @@ def test_a_run_that_was_cut_is_gone_on_with(
     meta = open_index(client, index, encoder, {})
     corpus = str((own / "corpus.jsonl").resolve())
     settings = {"id_fields": ["_id", "id"], "long": meta.long}
-    with closing(Journal()) as book:
+    with closing(Journal(tmp_path / "journal" / "journal.sqlite")) as book:
         key = RunKey(corpus, index, index_uuid(client, index), settings)
         with closing(book.open(key)) as run:
             job = Ingest(client, index, encoder, meta, corpus, run=run)
