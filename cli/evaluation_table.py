@@ -63,8 +63,9 @@ def systems(collection: dict[str, Any], measures: list[str]) -> list[str]:
                 "" if system["hits"] is None else f"{system['hits']:,.0f}",
             ]
         )
-    sources = list(dict.fromkeys(row["source"] for row in collection["published"]))
-    for row in collection["published"]:
+    published = [row for row in collection["published"] if row["measure"] in measures]
+    sources = list(dict.fromkeys(row["source"] for row in published))
+    for row in published:
         values = [f"{row['value']:.3f} " if row["measure"] == m else "" for m in measures]
         name = f"published: {row['system']} [{sources.index(row['source']) + 1}]"
         rows.append([name, *values, "", "", "", "", ""])

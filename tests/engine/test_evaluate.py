@@ -242,6 +242,29 @@ def test_an_index_of_other_documents_is_left_as_it_is(
     assert client.count(index=index)["count"] == 40
 
 
+def test_an_index_of_the_users_own_is_measured_after_enrich(
+    client: OpenSearch,
+    opensearch_url: str,
+    new_index: Any,
+    documents: list[dict[str, str]],
+    tmp_path: Path,
+) -> None:
+    index = new_index()
+    few = [{"_id": d["_id"], "body": d["text"]} for d in documents[:6]]
+    for document in few:
+        client.index(index=index, id=document["_id"], body={"body": document["body"]})
+    client.indices.refresh(index=index)
+    options = ["--index", index, "--text-fields", "body", "--yes", "--url", opensearch_url]
+    done = CliRunner().invoke(cli, ["enrich", *options])
+    assert done.exit_code == 0, done.output
+    folder = collection(tmp_path / "own", documents[:6])
+    (found,) = evaluate(opensearch_url, folder, "--index", index)["collections"]
+    assert found["documents"] == 6
+    assert tuple(found["systems"]) == SYSTEMS
+    for system, measured in found["systems"].items():
+        assert measured["means"]["nDCG@10"] > 0.9, system
+
+
 def test_another_language_than_the_analyzers_is_said(
     opensearch_url: str, new_index: Any, tmp_path: Path
 ) -> None:
