@@ -1,18 +1,25 @@
-"""latent-ingest evaluate: nDCG@10 of a collection, through the engine."""
+"""latent-ingest evaluate: whether latent terms are worth it on a collection, and by how much."""
 
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from tqdm import tqdm
 
+from latent_ingest.cli.evaluation_table import collection_lines
 from latent_ingest.cli.ingest import run_with_bar
 from latent_ingest.cli.options import (
     INTERRUPTED,
     comma_list,
     compute_options,
     connection_options,
+    journal_option,
     load_encoder,
     model_option,
     progress_bar,
@@ -20,82 +27,222 @@ from latent_ingest.cli.options import (
 )
 from latent_ingest.connector.client import Connection, EngineInfo
 from latent_ingest.connector.errors import EngineError, InputError
+from latent_ingest.connector.evaluation.systems import SYSTEMS
 
-SYSTEMS = "words,dense,latent,two_phase,hybrid"
+if TYPE_CHECKING:
+    from opensearchpy import OpenSearch
+
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.evaluation.collection import Collection
+    from latent_ingest.connector.indexing.report import IngestReport
 
 
 @click.command(
     epilog="""\b
 Examples:
-  latent-ingest evaluate scifact/
-  latent-ingest evaluate scifact/ --index scifact --systems words,latent,hybrid --json
+  latent-ingest evaluate scifact/ nfcorpus/ --out report/
+  latent-ingest evaluate mine/ --index papers --systems words,latent,hybrid
+  latent-ingest evaluate mine/ --index papers --system ours=body.json --json
+  latent-ingest evaluate ir_datasets:beir/scifact/test
+
+body.json is a request as it is sent today, with {{question}} where the question goes.
 """
 )
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--index", default=None, help="Index name.  [default: evaluate-FOLDER]")
+@click.argument("names", metavar="COLLECTION...", nargs=-1, required=True)
+@click.option("--index", default=None, help="Index name.  [default: evaluate-COLLECTION]")
 @click.option("--split", default="test", show_default=True, help="Which of qrels/*.tsv.")
-@click.option("--systems", default=SYSTEMS, show_default=True, help="What to compare, by comma.")
+@click.option("--systems", help=f"What to compare, by comma.  [default: {','.join(SYSTEMS)}]")
+@click.option("--system", "specs", multiple=True, metavar="NAME=FILE", help="A request of yours.")
+@click.option("--measures", help="Of ir-measures.  [default: nDCG@10,R@100,RR@10,AP@100]")
+@click.option("--limit-queries", type=click.IntRange(min=1), help="Ask so many, drawn by lot.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for report.html, report.json, TREC runs and the values of each query.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="LATENT_INGEST_CACHE",
+    show_envvar=True,
+    help="Folder that keeps dense vectors.  [default: in the user's cache folder]",
+)
 @connection_options
 @model_option
 @compute_options
-@click.option("--json", "as_json", is_flag=True, help="Print one object.")
+@journal_option
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one object.")
 def evaluate(
-    folder: Path,
+    names: tuple[str, ...],
     index: str | None,
     split: str,
-    systems: str,
+    systems: str | None,
+    specs: tuple[str, ...],
+    measures: str | None,
+    limit_queries: int | None,
+    out: Path | None,
+    cache: Path | None,
     connection: Connection,
     model: Path | None,
     device: str,
     dtype: str,
+    journal: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure a collection in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/test.tsv).
+    """Compare words, dense, latent and hybrid on collections with judgements.
 
-    Words, latent, two_phase and hybrid go through the engine; dense is the exact cosine of the
-    backbone's own vectors, in memory. The index is made when it does not hold the collection.
+    A COLLECTION is a folder in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/test.tsv), or one
+    with TREC's files beside the corpus (topics*, qrels*), or ir_datasets:NAME.
+
+    All systems but dense, the exact cosine of the backbone's own vectors in memory, go through the
+    engine. The index is made when it does not hold the collection; with --index, one that is there
+    already is measured as it is.
     """
-    chosen = comma_list(systems)
-    if unknown := set(chosen) - set(comma_list(SYSTEMS)):
-        raise click.BadParameter(f"{min(unknown)!r}: use some of {SYSTEMS}", param_hint="--systems")
-    client = connection.open()
-    EngineInfo.read(client)
-
     from latent_ingest.connector.evaluation import evaluate as evaluation
-    from latent_ingest.connector.evaluation.collection import Collection
-    from latent_ingest.connector.indexing.index import open_index
-    from latent_ingest.connector.indexing.ingest import Ingest
+    from latent_ingest.connector.evaluation.dense import default_cache
+    from latent_ingest.connector.evaluation.measures import DEFAULT_MEASURES, parse_measures
+    from latent_ingest.connector.evaluation.report import ReportFolder, new_report
+    from latent_ingest.connector.evaluation.templates import Template
 
-    collection = Collection.load(folder, split)
-    name = index or f"evaluate-{collection.name.lower()}"
+    chosen = comma_list(systems) if systems else None
+    if unknown := set(chosen or ()) - set(SYSTEMS):
+        raise InputError(f"--systems: {min(unknown)!r}: use some of {','.join(SYSTEMS)}")
+    templates = tuple(Template.load(spec) for spec in specs)
+    if len({template.name for template in templates}) < len(templates):
+        raise InputError("--system: the same name twice; name each differently")
+    if index and len(names) > 1:
+        raise InputError("--index is for one collection; leave it out, or evaluate one by one")
+    cache = cache or default_cache()
+    plan = evaluation.Plan(
+        tuple(dict.fromkeys(chosen)) if chosen else None,
+        templates,
+        tuple(parse_measures(comma_list(measures) if measures else DEFAULT_MEASURES)),
+        cache,
+    )
+    folder = ReportFolder(out) if out else None
+    collections = load_collections(names, split, limit_queries, cache)
+    client = connection.open()
+    engine = EngineInfo.read(client)
     encoder = load_encoder(model, device, dtype)
-    if not evaluation.is_complete(client, name, collection):
-        click.echo(f"indexing {collection.corpus} into {name}", err=True)
-        meta = open_index(client, name, encoder, {})
-        report = run_with_bar(Ingest(client, name, encoder, meta, collection.corpus, warn=warn))
-        if report.stopped == "interrupted":
-            raise click.exceptions.Exit(INTERRUPTED)
-        if not report.ok:
-            raise EngineError(f"{report.failed + report.not_sent} documents are not in {name}")
-        if not evaluation.is_complete(client, name, collection):
-            raise InputError(
-                f"index {name} holds other documents than {collection.corpus}; "
-                f"name a new one with --index"
+    report = new_report(engine, encoder, [str(measure) for measure in plan.measures])
+    for collection in collections:
+        name = index or f"evaluate-{collection.name.lower()}"
+        ingested = make_index(client, name, encoder, collection, journal, given=bool(index))
+        evaluation.check_judged(client, name, collection)
+        warn_of_language(client, name, collection)
+        with progress_bar(
+            total=evaluation.work(collection, plan), desc=collection.name, unit=""
+        ) as bar:
+
+            def tick(done: int, bar: tqdm[Any] = bar) -> None:
+                bar.update(done)
+
+            part, runs = evaluation.evaluate(
+                client, name, encoder, collection, plan, ingested=ingested, tick=tick
             )
-    work = len(collection.queries) * len([s for s in chosen if s != "dense"])
-    if "dense" in chosen:
-        work += sum(1 for _ in collection.documents())
-    with progress_bar(total=work, desc="evaluating", unit="") as bar:
-
-        def tick(done: int) -> None:
-            bar.update(done)
-
-        results = evaluation.evaluate(client, name, encoder, collection, chosen, tick)
+        report["collections"].append(part)
+        if folder:
+            folder.write(report, runs)
+        if not as_json:
+            lines = collection_lines(part, report["measures"])
+            click.echo("\n".join([*lines, ""]))
     if as_json:
-        named = {system: {"nDCG@10": value} for system, value in results.items()}
-        click.echo(json.dumps({"collection": collection.name, "systems": named}))
+        click.echo(json.dumps(report))
+    if folder:
+        click.echo(f"report: {out}", err=True)
+
+
+def load_collections(
+    names: Sequence[str], split: str, limit_queries: int | None, cache: Path
+) -> list[Collection]:
+    """All of them, before the first is worked on; raises InputError where one cannot be used."""
+    from latent_ingest.connector.evaluation.collection import Collection
+    from latent_ingest.connector.evaluation.ir_dataset import PREFIX, load_ir_dataset
+
+    collections: list[Collection] = []
+    for name in names:
+        if name.startswith(PREFIX):
+            collection = load_ir_dataset(name.removeprefix(PREFIX), cache)
+        else:
+            collection = Collection.load(Path(name), split)
+        if any(other.name == collection.name for other in collections):
+            raise InputError(f"{name}: a collection {collection.name} was named before; rename one")
+        if collection.corpus and (line := collection.unknown_documents(collection.contents.ids)):
+            warn(f"warning: {line}")
+        collections.append(collection.limited(limit_queries) if limit_queries else collection)
+    return collections
+
+
+def make_index(
+    client: OpenSearch,
+    name: str,
+    encoder: LatentEncoder,
+    collection: Collection,
+    journal: Path | None,
+    *,
+    given: bool,
+) -> IngestReport | None:
+    """Ingest the collection unless the index holds it; goes on where that was cut.
+
+    Args:
+        client: of the engine.
+        name: of the index.
+        encoder: the model.
+        collection: what it is to hold.
+        journal: where ingest notes how far it is.
+        given: whether the user named the index: then documents of others in it stay as they are.
+
+    Raises:
+        InputError: the index holds other documents, or there is no corpus.
+        EngineError: not all documents could be indexed.
+    """
+    from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS
+    from latent_ingest.connector.evaluation.evaluate import is_complete
+    from latent_ingest.connector.indexing.index import holds_documents, index_uuid, open_index
+    from latent_ingest.connector.indexing.ingest import Ingest
+    from latent_ingest.connector.indexing.journal import DONE, Journal, RunKey
+
+    if is_complete(client, name, collection):
+        return None
+    other = InputError(
+        f"index {name} holds other documents than {collection.corpus}; name a new one with --index"
+    )
+    next(collection.documents())  # says so where there is no corpus
+    meta = open_index(client, name, encoder, {})
+    corpus = str(Path(str(collection.corpus)).resolve())
+    key = RunKey(
+        corpus=corpus,
+        index=name,
+        index_uuid=index_uuid(client, name),
+        settings={"id_fields": list(DEFAULT_ID_FIELDS), "long": meta.long},
+        command=shlex.join(["latent-ingest", *click.get_current_context().meta["arguments"]]),
+    )
+    with closing(Journal(journal)) as book:
+        begun = [r for r in book.runs() if (r.corpus, r.index) == (corpus, name)]
+        if given and holds_documents(client, name) and all(r.state == DONE for r in begun):
+            raise other
+        warn(f"indexing {collection.corpus} into {name}")
+        with closing(book.open(key)) as run:
+            report = run_with_bar(Ingest(client, name, encoder, meta, corpus, run=run, warn=warn))
+    if report.stopped == "interrupted":
+        raise click.exceptions.Exit(INTERRUPTED)
+    if not report.ok:
+        raise EngineError(f"{report.failed + report.not_sent} documents are not in {name}")
+    if not is_complete(client, name, collection):
+        raise other
+    return report
+
+
+def warn_of_language(client: OpenSearch, name: str, collection: Collection) -> None:
+    """A line where words are analysed as English and the collection does not seem to be."""
+    from latent_ingest.connector.evaluation.language import seems_english
+    from latent_ingest.connector.index_meta import IndexMeta
+
+    meta = IndexMeta.read(client, name)
+    if meta is None or meta.analyzer != "english" or collection.corpus is None:
         return
-    click.echo(f"{collection.name}, {len(collection.queries):,} queries ({split})")
-    click.echo("system     nDCG@10")
-    for system, value in results.items():
-        click.echo(f"{system:<10} {value:>7.4f}")
+    if not seems_english(document.text for document in collection.documents()):
+        warn(
+            f"warning: {collection.name} does not seem to be English, as which {name} analyses its "
+            f"words; ingest it with --analyzer, and name that index with --index"
+        )

@@ -25,7 +25,7 @@ COMMANDS = {
     "search": "Search an index in plain words.",
     "explain": "Show why a document is found: what each word and latent adds.",
     "rewrite": "Print the request body that a query becomes.",
-    "evaluate": "Measure nDCG@10 of a BEIR-format collection through the engine.",
+    "evaluate": "Compare words, dense, latent and hybrid on judged collections.",
     "train": "Train an autoencoder for a backbone.",
     "engine": "Start, inspect and stop a local OpenSearch.",
     "generate": "Make a judged collection by a recipe (limit).",

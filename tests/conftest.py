@@ -58,6 +58,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test runs in a folder of its own, so that no file of it lands in the project or home."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LATENT_INGEST_JOURNAL", str(tmp_path / "journal" / "journal.sqlite"))
+    monkeypatch.setenv("LATENT_INGEST_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -1,9 +1,17 @@
-"""A judged collection in BEIR's layout: corpus.jsonl[.gz], queries.jsonl, qrels/<split>.tsv."""
+"""A judged collection: its documents, the questions with judgements, and the judgements.
+
+A folder in BEIR's layout (corpus.jsonl[.gz], queries.jsonl[.gz], qrels/<split>.tsv) or with TREC's
+files beside the corpus (topics*, qrels*).
+"""
 
 from __future__ import annotations
 
+import hashlib
+import random
+from collections.abc import Collection as Ids
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from latent_ingest.connector.corpus import (
@@ -14,48 +22,153 @@ from latent_ingest.connector.corpus import (
     parse_line,
 )
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.evaluation.judgements import read_judgements
+from latent_ingest.connector.evaluation.topics import read_topics
 
 
 @dataclass(frozen=True, slots=True)
+class Contents:
+    """What is in a corpus file."""
+
+    ids: list[str]
+    """Of its documents, in their order."""
+    digest: str
+    """SHA-256 over ids and texts, 32 hexadecimal digits."""
+
+
+@dataclass(frozen=True)
 class Collection:
     """Where the documents are, the judged questions, and the judgements."""
 
     name: str
-    corpus: Path
+    corpus: Path | None
+    """None where the documents are in an index alone."""
     queries: dict[str, str]
     """Query id → text, of those that have a judgement."""
     qrels: dict[str, dict[str, int]]
     """Query id → document id → grade; 0 is not relevant."""
+    split: str = "test"
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Questions left out, by reason."""
+    qrels_file: Path | None = None
+    """Where the judgements are from, if from a file."""
 
     @classmethod
     def load(cls, folder: Path, split: str = "test") -> Collection:
         """Read queries and judgements; the corpus stays on disk.
 
         Raises:
-            InputError: a file is missing, a judgement is broken or names no known query.
+            InputError: a file is missing, a judgement is broken or names no known query, or a
+                query is empty.
         """
-        corpus = first_there(folder, "corpus.jsonl", "corpus.jsonl.gz")
-        queries_file = first_there(folder, "queries.jsonl", "queries.jsonl.gz")
-        qrels = read_qrels(first_there(folder, f"qrels/{split}.tsv"))
-        texts = {document.id: document.text for document in read_documents(queries_file)}
-        if unknown := qrels.keys() - texts.keys():
-            raise InputError(
-                f"{folder}/qrels/{split}.tsv: query {min(unknown)!r} is not in {queries_file.name} "
-                f"({len(unknown)} such); give the queries the judgements were made for"
-            )
-        return cls(folder.resolve().name, corpus, {q: texts[q] for q in qrels}, qrels)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; give one in BEIR's layout")
+        corpus = find(folder, "corpus.jsonl", "corpus.jsonl.gz")
+        if queries_file := find(folder, "queries.jsonl", "queries.jsonl.gz"):
+            texts = {document.id: document.text for document in read_documents(queries_file)}
+            qrels_file = first_there(folder, f"qrels/{split}.tsv")
+        else:
+            queries_file = only_one(folder, "topics*")
+            texts = read_topics(queries_file)
+            qrels_file = only_one(folder, "qrels*")
+        qrels: dict[str, dict[str, int]] = {}
+        for judgement in read_judgements(qrels_file):
+            if judgement.query not in texts:
+                raise InputError(
+                    f"{qrels_file}: line {judgement.line}: query {judgement.query!r} is not in "
+                    f"{queries_file.name}; give the queries the judgements were made for"
+                )
+            if not texts[judgement.query].strip():
+                raise InputError(f"{queries_file}: query {judgement.query!r} has no text")
+            qrels.setdefault(judgement.query, {})[judgement.document] = judgement.grade
+        left_out = {"without_judgements": len(texts) - len(qrels)}
+        queries = {query: texts[query] for query in qrels}
+        name = folder.resolve().name
+        return cls(name, corpus, queries, qrels, split, left_out, qrels_file)
 
     def documents(self) -> Iterator[Document]:
-        """The corpus; raises InputError at a line that is no document."""
+        """The corpus; raises InputError at a line that is no document, or without a corpus."""
+        if self.corpus is None:
+            raise InputError(
+                f"{self.name}: no corpus.jsonl or corpus.jsonl.gz; add it, or name an index that "
+                f"holds the documents with --index, and leave out dense"
+            )
         return read_documents(self.corpus)
+
+    @cached_property
+    def contents(self) -> Contents:
+        """The corpus, read once; raises InputError as `documents`, or where there is none."""
+        digest = hashlib.sha256()
+        ids = []
+        for document in self.documents():
+            ids.append(document.id)
+            digest.update(f"{document.id}\0{document.text}\0".encode("utf-8", "replace"))
+        if not ids:
+            raise InputError(f"{self.corpus}: no documents")
+        return Contents(ids, digest.hexdigest()[:32])
+
+    def unknown_documents(self, known: Ids[str]) -> str | None:
+        """A line on judged documents that the corpus lacks; none where it has them all.
+
+        Args:
+            known: ids of the corpus.
+
+        Raises:
+            InputError: it has none of them.
+        """
+        judged = {document for grades in self.qrels.values() for document in grades}
+        unknown = judged - set(known)
+        if not unknown:
+            return None
+        where = f"{self.name}: document {min(unknown)!r}"
+        if self.qrels_file:
+            first = next(j for j in read_judgements(self.qrels_file) if j.document in unknown)
+            where = f"{self.qrels_file}: line {first.line}: document {first.document!r}"
+        if unknown == judged:
+            raise InputError(
+                f"{where} is not in the corpus, nor is any other of the {len(judged):,} judged "
+                f"documents; give the corpus the judgements were made for"
+            )
+        return (
+            f"{where} is not in the corpus, as {len(unknown):,} of the {len(judged):,} judged "
+            f"documents are not: nothing can find them"
+        )
+
+    def limited(self, n_queries: int, seed: int = 0) -> Collection:
+        """The collection with `n_queries` of its questions at most, drawn by a seed."""
+        if n_queries >= len(self.queries):
+            return self
+        drawn = set(random.Random(seed).sample(sorted(self.queries), n_queries))
+        queries = {query: text for query, text in self.queries.items() if query in drawn}
+        left_out = self.left_out | {"limit_queries": len(self.queries) - n_queries}
+        qrels = {query: self.qrels[query] for query in queries}
+        return replace(self, queries=queries, qrels=qrels, left_out=left_out)
+
+
+def find(folder: Path, *names: str) -> Path | None:
+    """The first of some files that exists in a folder, if any does."""
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def first_there(folder: Path, *names: str) -> Path:
     """The first of some files that exists in a folder."""
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
+    if found := find(folder, *names):
+        return found
     raise InputError(f"{folder}: no {' or '.join(names)}; a BEIR folder holds one")
+
+
+def only_one(folder: Path, pattern: str) -> Path:
+    """The one file of a folder whose name begins as TREC's files do."""
+    found = sorted(path for path in folder.glob(pattern) if path.is_file())
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise InputError(f"{folder}: {len(found)} files {pattern} ({names}); keep one of them")
+    raise InputError(
+        f"{folder}: neither queries.jsonl and qrels/*.tsv, as BEIR has them, nor a file "
+        f"{pattern}, as TREC has it"
+    )
 
 
 def read_documents(path: Path) -> Iterator[Document]:
@@ -68,24 +181,3 @@ def read_documents(path: Path) -> Iterator[Document]:
             if isinstance(document, BadLine):
                 raise InputError(f"{path}: line {line.number}: {document.reason}")
             yield document
-
-
-def read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Judgements: a header, then query id, document id and grade, by tabs."""
-    qrels: dict[str, dict[str, int]] = {}
-    with CorpusFile(path) as file:
-        for line in file:
-            parts = line.content.decode("utf-8", "replace").split("\t")
-            if line.number == 1 and parts[-1] == "score":
-                continue
-            try:
-                query, document, grade = parts
-                qrels.setdefault(query, {})[document] = int(grade)
-            except ValueError:
-                raise InputError(
-                    f"{path}: line {line.number}: {line.content[:60]!r} is no judgement; write "
-                    f"query id, document id and a whole number, by tabs"
-                ) from None
-    if not qrels:
-        raise InputError(f"{path}: no judgements")
-    return qrels

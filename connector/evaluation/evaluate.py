@@ -1,33 +1,65 @@
-"""A collection's nDCG@10, system by system, through the engine.
+"""A collection's measures, system by system, through the engine.
 
-collection → index (made when it is not complete) → rankings → measures
+collection → index (made when it is not complete) → rankings → measures → comparisons → report
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.client import engine_errors
-from latent_ingest.connector.errors import MismatchError
+from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.evaluation.measures import mean_ndcg
-from latent_ingest.connector.evaluation.systems import Tick, rank_by_dense, rank_by_engine
+from latent_ingest.connector.evaluation.dense import rank_by_dense
+from latent_ingest.connector.evaluation.index_cost import field_bytes
+from latent_ingest.connector.evaluation.measures import means, per_query
+from latent_ingest.connector.evaluation.overlap import by_overlap, word_overlap
+from latent_ingest.connector.evaluation.published import published
+from latent_ingest.connector.evaluation.searches import HITS, Run, ask, reciprocal_rank_fusion
+from latent_ingest.connector.evaluation.significance import compare
+from latent_ingest.connector.evaluation.systems import SYSTEMS, Tick
+from latent_ingest.connector.evaluation.templates import Template
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing.index import index_size
+from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.querying.fields import read_fields
+from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+# What systems are compared with.
+REFERENCES = ("words", "dense")
+
+# Ids looked up in one request.
+LOOKED_UP = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured, of each collection alike."""
+
+    systems: tuple[str, ...] | None
+    """Of `SYSTEMS`; none for all that the index can be asked for."""
+    templates: tuple[Template, ...]
+    measures: tuple[Any, ...]
+    """Of ir-measures; the first one is compared."""
+    cache: Path
+    """Folder for dense vectors."""
 
 
 def is_complete(client: OpenSearch, index: str, collection: Collection) -> bool:
     """Whether the index holds as many documents as the collection has ids.
 
     Raises:
-        MismatchError: the engine makes the index's ids.
+        MismatchError: the engine makes the index's ids, or it has none of the judged documents.
         EngineError: the engine cannot be asked.
     """
     meta = IndexMeta.read(client, index)
@@ -38,42 +70,201 @@ def is_complete(client: OpenSearch, index: str, collection: Collection) -> bool:
             f"the engine makes the ids of {index}, and judgements are of the collection's own; "
             f"name another with --index"
         )
-    ids = {document.id for document in collection.documents()}
+    if collection.corpus is None:
+        return True
+    n_documents = len(set(collection.contents.ids))
+    return count_documents(client, index, meta) == n_documents
+
+
+def count_documents(client: OpenSearch, index: str, meta: IndexMeta) -> int:
+    """Documents of an index, of which each may be in chunks."""
     if meta.long == "chunks":
         with engine_errors(client):
             first = {"query": {"term": {"chunk": 0}}}
-            return bool(client.count(index=index, body=first)["count"] == len(ids))
-    return index_size(client, index).documents == len(ids)
+            return int(client.count(index=index, body=first)["count"])
+    return index_size(client, index).documents
+
+
+def check_judged(client: OpenSearch, index: str, collection: Collection) -> None:
+    """Raise MismatchError when the index lacks documents that are judged and in the corpus."""
+    meta = IndexMeta.read(client, index)
+    judged = {document for grades in collection.qrels.values() for document in grades}
+    if collection.corpus is not None:
+        judged &= set(collection.contents.ids)
+    ids = sorted(judged)
+    suffix = "#0" if meta and meta.long == "chunks" else ""
+    found = 0
+    for start in range(0, len(ids), LOOKED_UP):
+        values = [document + suffix for document in ids[start : start + LOOKED_UP]]
+        with engine_errors(client):
+            found += client.count(index=index, body={"query": {"ids": {"values": values}}})["count"]
+    if found < len(ids) and (collection.corpus is not None or not found):
+        raise MismatchError(
+            f"index {index} has {found:,} of the {len(ids):,} documents that {collection.name} "
+            f"judges, such as {ids[0]!r}; it is of other documents, or has other ids; name "
+            f"another with --index"
+        )
+
+
+def work(collection: Collection, plan: Plan) -> int:
+    """What `evaluate` counts while it works: questions for each system, and documents for dense."""
+    systems = plan.systems or SYSTEMS
+    engine = len([s for s in systems if s not in ("dense", "rrf")]) + len(plan.templates)
+    if "rrf" in systems:
+        engine += len({"words", "latent"} - set(systems))
+    documents = len(collection.contents.ids) if "dense" in systems else 0
+    return engine * len(collection.queries) + documents
 
 
 def evaluate(
     client: OpenSearch,
     index: str,
-    encoder: LatentEncoder,
+    encoder: LatentEncoder | QueryEncoder,
     collection: Collection,
-    systems: Sequence[str],
+    plan: Plan,
+    *,
+    ingested: IngestReport | None = None,
     tick: Tick = lambda done: None,
-) -> dict[str, float]:
-    """nDCG@10 of each system.
+) -> tuple[dict[str, Any], dict[str, Run]]:
+    """Rank, measure and compare.
 
     Args:
         client: of the engine.
         index: holds the collection.
         encoder: the model it was made with.
         collection: questions and judgements.
-        systems: of `SYSTEMS`.
-        tick: called with queries done, and documents done for the dense system.
+        plan: systems and measures.
+        ingested: how it came into the index, if now.
+        tick: called with what is done of `work`.
+
+    Returns:
+        The collection's part of the report, and the answers of each system.
 
     Raises:
+        InputError: a system needs what there is not: a corpus, or an index of whole documents.
         MismatchError: the index was made by another model.
         EngineError: a search fails.
     """
+    encoder = QueryEncoder.of(encoder)
     rewriter = QueryRewriter.from_index(client, index, encoder)
-    results: dict[str, float] = {}
-    for system in systems:
+    systems = plan.systems
+    if systems is None:
+        chunked = rewriter.collapse is not None
+        systems = tuple(s for s in SYSTEMS if not (chunked and s.endswith("two_phase")))
+    runs = run_systems(client, index, rewriter, collection, systems, plan, tick)
+    values = {
+        system: per_query(collection.qrels, run.ranking, plan.measures)
+        for system, run in runs.items()
+    }
+    main = str(plan.measures[0])
+    of_main = {
+        system: {query: row[main] for query, row in rows.items()} for system, rows in values.items()
+    }
+    compared = [
+        comparison.to_json()
+        for reference in REFERENCES
+        if reference in runs
+        for comparison in compare(of_main, reference, main, collection.queries)
+    ]
+    meta = IndexMeta.read(client, index)
+    assert meta is not None
+    n_documents = count_documents(client, index, meta)
+    rates = ingested.to_json() if ingested else {}
+    measured = {
+        system: {"means": means(values[system], plan.measures), **costs(run),
+                 "per_query": values[system]}
+        for system, run in runs.items()
+    }  # fmt: skip
+    report = {
+        "name": collection.name,
+        "split": collection.split,
+        "index": index,
+        "documents": n_documents,
+        "queries": len(collection.queries),
+        "left_out": collection.left_out,
+        "systems": measured,
+        "comparisons": compared,
+        "cost": {
+            "index_bytes": field_bytes(client, index),
+            "index_total_bytes": index_size(client, index).bytes,
+            "documents_per_second": rates.get("documents_per_second"),
+            "tokens_per_second": rates.get("tokens_per_second"),
+        },
+        "published": published(
+            collection.name, collection.split, n_documents, len(collection.queries)
+        ),
+        "overlap": by_overlap(word_overlap(client, index, collection), measured, main)
+        if collection.corpus
+        else None,
+        "texts": collection.queries,
+    }
+    return report, runs
+
+
+def run_systems(
+    client: OpenSearch,
+    index: str,
+    rewriter: QueryRewriter,
+    collection: Collection,
+    systems: Sequence[str],
+    plan: Plan,
+    tick: Tick,
+) -> dict[str, Run]:
+    """The answers of each system, and of the templates after them."""
+    if rewriter.collapse and (refused := [s for s in systems if s.endswith("two_phase")]):
+        raise InputError(
+            f"system {refused[0]}: engines cannot rescore hits of an index of chunks; leave it out"
+        )
+    fields = read_fields(client, index)
+    runs: dict[str, Run] = {}
+
+    def run(system: str) -> Run:
+        if system in runs:
+            return runs[system]
         if system == "dense":
-            ranking = rank_by_dense(collection, encoder.backbone, tick)
-        else:
-            ranking = rank_by_engine(system, collection, rewriter, client, index, tick)
-        results[system] = mean_ndcg(collection.qrels, ranking)
-    return results
+            backbone = rewriter.encoder.backbone
+            return rank_by_dense(collection, backbone, plan.cache, tick)
+        if system == "rrf":
+            return reciprocal_rank_fusion(run("words"), run("latent"))
+
+        def bodies(texts: Sequence[str]) -> list[dict[str, Any]]:
+            if system == "words":
+                made = [rewriter.words_only(text, size=HITS) for text in texts]
+            else:
+                made = rewriter.rewrite_many(texts, form=system, size=HITS)
+            return [{**body, "_source": False} for body in made]
+
+        return ask(system, bodies, collection, client, index, fields, tick)
+
+    for system in sorted(systems, key=lambda system: system == "rrf"):
+        runs[system] = run(system)
+    for template in plan.templates:
+        runs[template.name] = ask(
+            template.name,
+            lambda texts, template=template: [template.body(text, HITS) for text in texts],  # type: ignore[misc]
+            collection,
+            client,
+            index,
+            fields,
+            tick,
+        )
+    names = [*systems, *(template.name for template in plan.templates)]
+    return {name: runs[name] for name in names}
+
+
+def costs(run: Run) -> dict[str, Any]:
+    """Times in milliseconds, and means of clauses and hits; none where there are none."""
+    return {
+        "took_ms": percentiles(run.took_ms),
+        "client_ms": percentiles(run.client_ms),
+        "clauses": float(np.mean(run.clauses)) if run.clauses else None,
+        "hits": float(np.mean(run.hits)) if run.hits else None,
+    }
+
+
+def percentiles(times: Sequence[float]) -> dict[str, float] | None:
+    """The median, and what 95 of 100 stay below."""
+    if not times:
+        return None
+    p50, p95 = np.percentile(times, [50, 95])
+    return {"p50": float(p50), "p95": float(p95)}

@@ -1,10 +1,10 @@
-"""Rankings of a collection's questions: by the engine, or by dense vectors in memory."""
+"""Rankings of a collection's questions by the engine, and what becomes of rankings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opensearchpy import OpenSearch
 
@@ -14,17 +14,16 @@ from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.mappings import PARENT_FIELD
 
-if TYPE_CHECKING:
-    from latent_ingest.connector.encoding.backbone import Backbone
-
-SYSTEMS = ("words", "dense", "latent", "two_phase", "hybrid")
+SYSTEMS = ("words", "latent", "two_phase", "hybrid", "hybrid_two_phase", "rrf", "dense")
 
 # Hits asked for; nDCG@10 needs ten, and one may be left out for being the query itself.
 DEPTH = 20
 
-# Searches in one `_msearch`, and documents embedded at once for the dense system.
+# Searches in one `_msearch`.
 SEARCHES = 50
-EMBED_DOCUMENTS = 4096
+
+# Of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009).
+RRF_K = 60
 
 Ranking = dict[str, dict[str, float]]
 """Query id → document id → score."""
@@ -74,23 +73,21 @@ def document_of(hit: dict[str, Any]) -> str:
     return str(parents[0] if parents else hit["_id"])
 
 
-def rank_by_dense(collection: Collection, backbone: Backbone, tick: Tick) -> Ranking:
-    """Exact cosine of the backbone's own mean-pooled vectors."""
-    queries = list(collection.queries)
-    asked = backbone.mean_pooled([collection.queries[q] for q in queries], kind="query")
-    best: list[dict[str, float]] = [{} for _ in queries]
-    for chunk in chunks(collection.documents(), EMBED_DOCUMENTS):
-        vectors = backbone.mean_pooled([document.text for document in chunk])
-        top = (asked @ vectors.T).topk(min(DEPTH, len(chunk)), dim=1)
-        for row, (scores, places) in enumerate(zip(top.values, top.indices, strict=True)):
-            found = {
-                chunk[place].id: score
-                for place, score in zip(places.tolist(), scores.tolist(), strict=True)
-            }
-            both = sorted({**best[row], **found}.items(), key=lambda item: -item[1])
-            best[row] = dict(both[:DEPTH])
-        tick(len(chunk))
-    return {q: without_itself(q, hits) for q, hits in zip(queries, best, strict=True)}
+def fused(rankings: Sequence[Ranking], depth: int) -> Ranking:
+    """Reciprocal rank fusion: a document's score is the sum of 1 / (60 + its rank) over rankings.
+
+    Args:
+        rankings: of the same queries, documents best first; ranks count from 1.
+        depth: documents kept for each query.
+    """
+    result: Ranking = {}
+    for query in rankings[0]:
+        scores: dict[str, float] = {}
+        for ranking in rankings:
+            for rank, document in enumerate(ranking[query], 1):
+                scores[document] = scores.get(document, 0.0) + 1 / (RRF_K + rank)
+        result[query] = dict(sorted(scores.items(), key=lambda item: -item[1])[:depth])
+    return result
 
 
 def without_itself(query: str, hits: dict[str, float]) -> dict[str, float]:

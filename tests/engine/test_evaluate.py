@@ -1,27 +1,49 @@
-"""nDCG@10 through the engine: of a collection made here, and of a real one with a floor."""
+"""`evaluate` through the engine: collections made here, and a real one with a floor."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
+import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import ir_measures
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
+from opensearchpy import OpenSearch
 
 from latent_ingest.cli.main import cli
+from latent_ingest.connector.client import Connection
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.evaluation.systems import SYSTEMS
+from latent_ingest.connector.indexing.index import index_uuid, open_index
+from latent_ingest.connector.indexing.ingest import Ingest
+from latent_ingest.connector.indexing.journal import Journal, RunKey
 
 ROOT = Path(__file__).parent.parent.parent
 NFCORPUS = ROOT.parent / "shared" / "data" / "nfcorpus"
 
-SYSTEMS = {"words", "dense", "latent", "two_phase", "hybrid"}
+
+def invoke(url: str, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["evaluate", *arguments, "--url", url])
 
 
 def evaluate(url: str, folder: Path, *options: str) -> dict[str, Any]:
-    done = CliRunner().invoke(cli, ["evaluate", str(folder), "--url", url, *options, "--json"])
+    """The report."""
+    done = invoke(url, str(folder), *options, "--json")
     assert done.exit_code == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
+
+
+def refused(url: str, *arguments: str, status: int = 2) -> str:
+    done = invoke(url, *arguments)
+    assert done.exit_code == status, done.output
+    assert "Traceback" not in done.output
+    return done.stderr
 
 
 def collection(folder: Path, documents: list[dict[str, str]]) -> Path:
@@ -37,30 +59,255 @@ def collection(folder: Path, documents: list[dict[str, str]]) -> Path:
     return folder
 
 
-def test_a_document_is_found_by_its_own_words(
-    opensearch_url: str, new_index: Any, documents: list[dict[str, str]], tmp_path: Path
+@pytest.fixture(scope="module")
+def own(documents: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return collection(tmp_path_factory.mktemp("collections") / "own", documents[:40])
+
+
+@pytest.fixture(scope="module")
+def indexed(opensearch_url: str, own: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The index of that collection, and the report of the evaluation that made it."""
+    index = f"latent-ingest-test-evaluate-{own.parent.name}"
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("state")
+        patch.setenv("LATENT_INGEST_JOURNAL", str(folder / "journal.sqlite"))
+        patch.setenv("LATENT_INGEST_CACHE", str(folder / "cache"))
+        yield index, evaluate(opensearch_url, own, "--index", index)
+    Connection(opensearch_url).open().indices.delete(index=index)
+
+
+def test_a_document_is_found_by_its_own_words(indexed: Any) -> None:
+    _, report = indexed
+    (found,) = report["collections"]
+    assert (found["name"], found["split"], found["documents"]) == ("own", "test", 40)
+    assert tuple(found["systems"]) == SYSTEMS
+    assert report["measures"] == ["nDCG@10", "R@100", "RR@10", "AP@100"]
+    for system, measured in found["systems"].items():
+        assert measured["means"].keys() == set(report["measures"])
+        assert 0.9 < measured["means"]["nDCG@10"] <= 1.0, system
+        assert measured["per_query"].keys() == {f"q{n}" for n in range(40)}
+    assert found["cost"]["documents_per_second"] > 0
+    assert found["cost"]["tokens_per_second"] > 0
+    assert found["cost"]["index_total_bytes"] > 0
+    assert found["texts"]["q0"]
+    assert found["published"] == []
+
+
+def test_costs_are_of_each_system_that_goes_through_the_engine(indexed: Any) -> None:
+    systems = indexed[1]["collections"][0]["systems"]
+    for name, system in systems.items():
+        if name == "dense":
+            assert {system[cost] for cost in ("took_ms", "client_ms", "clauses", "hits")} == {None}
+            continue
+        assert 0 < system["client_ms"]["p50"] <= system["client_ms"]["p95"]
+        assert system["took_ms"]["p50"] <= system["took_ms"]["p95"]
+    assert systems["words"]["hits"] <= systems["hybrid"]["hits"] <= 40
+    assert systems["rrf"]["hits"] is None
+    both = systems["words"]["clauses"] + systems["latent"]["clauses"]
+    assert systems["rrf"]["clauses"] == pytest.approx(both)
+    assert systems["two_phase"]["clauses"] == pytest.approx(systems["latent"]["clauses"])
+    assert 1 < systems["words"]["clauses"] < systems["latent"]["clauses"]
+
+
+def test_each_system_is_compared_with_words_and_with_dense(indexed: Any) -> None:
+    (found,) = indexed[1]["collections"]
+    pairs = {(row["system"], row["against"]) for row in found["comparisons"]}
+    assert pairs == {(s, a) for a in ("words", "dense") for s in SYSTEMS if s != a}
+    for row in found["comparisons"]:
+        assert row["won"] + row["lost"] + row["tied"] == 40
+        assert row["p"] <= row["p_holm"] <= 1
+        values = found["systems"]
+        means = [values[row[name]]["means"]["nDCG@10"] for name in ("system", "against")]
+        assert row["difference"] == pytest.approx(means[0] - means[1])
+
+
+def test_ndcg_is_that_of_the_engines_own_hits(client: OpenSearch, own: Path, indexed: Any) -> None:
+    """Recomputed from the plain words query: one relevant document, so 1 / log2(1 + rank)."""
+    values = indexed[1]["collections"][0]["systems"]["words"]["per_query"]
+    for line in (own / "queries.jsonl").read_text().splitlines():
+        query = json.loads(line)
+        wanted = json.loads((own / "corpus.jsonl").read_text().splitlines()[int(query["_id"][1:])])
+        body = {"query": {"match": {"words": query["text"]}}, "size": 10, "_source": False}
+        hits = [hit["_id"] for hit in client.search(index=indexed[0], body=body)["hits"]["hits"]]
+        rank = hits.index(wanted["_id"]) + 1 if wanted["_id"] in hits else math.inf
+        assert values[query["_id"]]["nDCG@10"] == pytest.approx(1 / math.log2(1 + rank))
+
+
+def test_an_index_that_is_there_is_used_with_a_template_and_a_report(
+    opensearch_url: str, own: Path, indexed: Any, tmp_path: Path
 ) -> None:
-    folder = collection(tmp_path / "own", documents[:40])
-    index = new_index()
-    first = evaluate(opensearch_url, folder, "--index", index)
-    assert first["collection"] == "own"
-    assert set(first["systems"]) == SYSTEMS
-    for system, measures in first["systems"].items():
-        assert 0.9 < measures["nDCG@10"] <= 1.0, system
-    # The index is there now, and used as it is.
-    again = evaluate(opensearch_url, folder, "--index", index, "--systems", "latent")
-    assert again["systems"] == {"latent": first["systems"]["latent"]}
+    index, first = indexed
+    (tmp_path / "body.json").write_text('{"query": {"match": {"words": "{{question}}"}}}')
+    done = invoke(
+        opensearch_url, str(own), "--index", index, "--systems", "latent,words",
+        "--system", "mine=body.json", "--measures", "nDCG@10,P@1", "--out", "out",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert "indexing" not in done.stderr
+    assert re.search(r"^own \(test\): 40 documents, 40 queries", done.stdout)
+    assert re.search(r"^latent +[\d.]+ +[\d.]+ .*\d+ / \d+", done.stdout, re.MULTILINE)
+    assert re.search(r"^mine against words +\+0.0000 +1.0000 +1.0000 +0 +0 +40", done.stdout, re.M)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    (found,) = report["collections"]
+    assert list(found["systems"]) == ["latent", "words", "mine"]
+    before = first["collections"][0]["systems"]
+    for name, same in (("latent", "latent"), ("words", "words"), ("mine", "words")):
+        assert found["systems"][name]["means"].keys() == {"nDCG@10", "P@1"}
+        ndcg = found["systems"][name]["means"]["nDCG@10"]
+        assert ndcg == pytest.approx(before[same]["means"]["nDCG@10"])
+    assert found["cost"]["documents_per_second"] is None
+    runs = list(ir_measures.read_trec_run(str(tmp_path / "out" / "own.latent.run")))
+    judged = ir_measures.read_trec_qrels("".join(
+        f"q{n} 0 {json.loads(line)['_id']} 1\n"
+        for n, line in enumerate((own / "corpus.jsonl").read_text().splitlines())
+    ))  # fmt: skip
+    again = ir_measures.calc_aggregate([ir_measures.nDCG @ 10], judged, runs)
+    ours = found["systems"]["latent"]["means"]["nDCG@10"]
+    assert again[ir_measures.nDCG @ 10] == pytest.approx(ours)
+    values = json.loads((tmp_path / "out" / "own.mine.per_query.json").read_text())
+    assert values == found["systems"]["mine"]["per_query"]
+    assert sum(row["queries"] for row in found["overlap"]) == 40
+    assert re.search(r"^nDCG@10 by shared words +queries +latent +words +mine", done.stdout, re.M)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"{found['systems']['latent']['means']['P@1']:.4f}".lstrip("0") in page
+
+
+def test_few_queries_are_asked_where_a_limit_is_set(
+    opensearch_url: str, own: Path, indexed: Any
+) -> None:
+    options = ("--index", indexed[0], "--systems", "words", "--limit-queries", "5")
+    (found,) = evaluate(opensearch_url, own, *options)["collections"]
+    assert found["queries"] == len(found["texts"]) == 5
+    assert found["left_out"] == {"without_judgements": 0, "limit_queries": 35}
+    assert found["comparisons"] == []
+
+
+def test_an_index_alone_is_enough_but_for_dense(
+    opensearch_url: str, own: Path, indexed: Any, tmp_path: Path
+) -> None:
+    """Queries and judgements, the documents only in the index."""
+    folder = tmp_path / "bare"
+    shutil.copytree(own, folder, ignore=shutil.ignore_patterns("corpus.jsonl"))
+    options = (str(folder), "--index", indexed[0])
+    report = json.loads(invoke(opensearch_url, *options, "--systems", "words", "--json").stdout)
+    before = indexed[1]["collections"][0]["systems"]["words"]["means"]
+    assert report["collections"][0]["systems"]["words"]["means"] == before
+    assert "bare: no corpus.jsonl" in refused(opensearch_url, *options)
+    assert "bare: no corpus.jsonl" in refused(opensearch_url, str(folder), "--systems", "words")
+
+
+def test_two_collections_make_two_indices_and_one_report(
+    client: OpenSearch, opensearch_url: str, documents: list[dict[str, str]], tmp_path: Path
+) -> None:
+    names = [f"latent-ingest-test-{tmp_path.name.lower()}-{n}" for n in "ab"]
+    folders = [
+        str(collection(tmp_path / name, documents[n : n + 5]))
+        for n, name in zip((0, 20), names, strict=True)
+    ]
+    indices = [f"evaluate-{name}" for name in names]
+    try:
+        done = invoke(opensearch_url, *folders, "--systems", "words,latent", "--json")
+        assert done.exit_code == 0, done.stderr
+        found = json.loads(done.stdout)["collections"]
+        assert [part["name"] for part in found] == names
+        assert [part["index"] for part in found] == indices
+        assert [part["documents"] for part in found] == [5, 5]
+        same = refused(opensearch_url, folders[0], folders[0] + "/")
+        assert "was named before" in same
+    finally:
+        client.indices.delete(index=",".join(indices), ignore_unavailable=True)
 
 
 def test_judgements_turned_round_count_nothing(
-    opensearch_url: str, new_index: Any, documents: list[dict[str, str]], tmp_path: Path
+    opensearch_url: str, own: Path, indexed: Any, tmp_path: Path
 ) -> None:
     """So that a perfect figure above is not one that cannot be missed."""
-    folder = collection(tmp_path / "own", documents[:40])
+    folder = Path(shutil.copytree(own, tmp_path / "own"))
     path = folder / "qrels" / "test.tsv"
-    path.write_text(path.read_text().replace("\t1", "\t0"))
-    figures = evaluate(opensearch_url, folder, "--index", new_index())["systems"]
-    assert {measures["nDCG@10"] for measures in figures.values()} == {0.0}
+    path.write_text(path.read_text().replace("\t1\n", "\t0\n").removesuffix("1") + "0")
+    (found,) = evaluate(opensearch_url, folder, "--index", indexed[0])["collections"]
+    assert {system["means"]["nDCG@10"] for system in found["systems"].values()} == {0.0}
+
+
+def test_an_index_of_other_documents_is_left_as_it_is(
+    client: OpenSearch,
+    opensearch_url: str,
+    indexed: Any,
+    documents: list[dict[str, str]],
+    tmp_path: Path,
+) -> None:
+    index, _ = indexed
+    fewer = collection(tmp_path / "fewer", documents[:39])
+    said = refused(opensearch_url, str(fewer), "--index", index)
+    assert f"index {index} holds other documents than" in said
+    others = collection(tmp_path / "others", documents[40:80])
+    said = refused(opensearch_url, str(others), "--index", index, status=1)
+    assert f"index {index} has 0 of the 40 documents that others judges" in said
+    assert client.count(index=index)["count"] == 40
+
+
+def test_an_index_of_the_users_own_is_measured_after_enrich(
+    client: OpenSearch,
+    opensearch_url: str,
+    new_index: Any,
+    documents: list[dict[str, str]],
+    tmp_path: Path,
+) -> None:
+    index = new_index()
+    few = [{"_id": d["_id"], "body": d["text"]} for d in documents[:6]]
+    for document in few:
+        client.index(index=index, id=document["_id"], body={"body": document["body"]})
+    client.indices.refresh(index=index)
+    options = ["--index", index, "--text-fields", "body", "--yes", "--url", opensearch_url]
+    done = CliRunner().invoke(cli, ["enrich", *options])
+    assert done.exit_code == 0, done.output
+    folder = collection(tmp_path / "own", documents[:6])
+    (found,) = evaluate(opensearch_url, folder, "--index", index)["collections"]
+    assert found["documents"] == 6
+    assert tuple(found["systems"]) == SYSTEMS
+    for system, measured in found["systems"].items():
+        assert measured["means"]["nDCG@10"] > 0.9, system
+
+
+def test_another_language_than_the_analyzers_is_said(
+    opensearch_url: str, new_index: Any, tmp_path: Path
+) -> None:
+    text = "Die Bienen fliegen in den Garten, und was sie dort tun, weiß man nicht."
+    folder = collection(tmp_path / "garten", [{"_id": "d1", "text": text}])
+    index = new_index()
+    done = invoke(opensearch_url, str(folder), "--index", index, "--systems", "words")
+    assert done.exit_code == 0, done.stderr
+    assert f"garten does not seem to be English, as which {index} analyses its" in done.stderr
+
+
+def test_a_run_that_was_cut_is_gone_on_with(
+    client: OpenSearch,
+    opensearch_url: str,
+    encoder: LatentEncoder,
+    own: Path,
+    new_index: Any,
+    tmp_path: Path,
+) -> None:
+    """An index of a run that the journal knows as cut; without that, it would be another's."""
+    index = new_index()
+    meta = open_index(client, index, encoder, {})
+    corpus = str((own / "corpus.jsonl").resolve())
+    settings = {"id_fields": ["_id", "id"], "long": meta.long}
+    with closing(Journal(tmp_path / "journal" / "journal.sqlite")) as book:
+        key = RunKey(corpus, index, index_uuid(client, index), settings)
+        with closing(book.open(key)) as run:
+            job = Ingest(client, index, encoder, meta, corpus, run=run)
+            job.stop()
+            assert job.run().stopped == "interrupted"
+    first = json.loads((own / "corpus.jsonl").read_text().splitlines()[0])
+    client.index(index=index, id=first.pop("_id"), body=first, refresh=True)
+    options = (str(own), "--index", index, "--systems", "words")
+    elsewhere = ("--journal", str(tmp_path / "other.sqlite"))
+    assert "holds other documents" in refused(opensearch_url, *options, *elsewhere)
+    assert client.count(index=index)["count"] == 1
+    done = invoke(opensearch_url, *options)
+    assert done.exit_code == 0, done.stderr
+    assert client.count(index=index)["count"] == 40
 
 
 @pytest.mark.parametrize(
@@ -68,9 +315,11 @@ def test_judgements_turned_round_count_nothing(
     [
         ("qrels/test.tsv", "q1\td1\n", "line 1: .* is no judgement"),
         ("qrels/test.tsv", "q1\td1\tgood\n", "line 1: .* is no judgement"),
-        ("qrels/test.tsv", "other\td1\t1\n", "query 'other' is not in queries.jsonl"),
+        ("qrels/test.tsv", "other\td1\t1\n", "line 1: query 'other' is not in queries.jsonl"),
+        ("qrels/test.tsv", "q1\tnone\t1\n", "line 1: document 'none' is not in the corpus, nor"),
         ("qrels/test.tsv", "\n", "is no judgement"),
         ("queries.jsonl", "{", "queries.jsonl: line 1: not JSON"),
+        ("corpus.jsonl", "", "corpus.jsonl: no documents"),
     ],
 )
 def test_a_broken_collection_is_said(
@@ -81,22 +330,43 @@ def test_a_broken_collection_is_said(
     content: str,
     message: str,
 ) -> None:
-    import re
-
     folder = collection(tmp_path / "own", documents[:3])
     (folder / file).write_text(content)
-    done = CliRunner().invoke(cli, ["evaluate", str(folder), "--url", opensearch_url])
-    assert done.exit_code == 2
-    assert re.search(message, done.stderr), done.stderr
+    said = refused(opensearch_url, str(folder))
+    assert re.search(message, said), said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--systems", "words,best"], "--systems: 'best': use some of words,latent"),
+        (["--measures", "nDCG@10,best"], "measure 'best': ir-measures cannot compute it"),
+        (["--system", "mine=body.json"], r"body.json: no \{\{question\}\}; put it in"),
+        (["--out", "body.json"], "--out body.json: cannot be written"),
+        (["--index", "papers", "other/"], "--index is for one collection"),
+        (["ir_datasets:no/such"], "ir_datasets:no/such: no such collection"),
+        (["nowhere/"], "nowhere: no such folder"),
+    ],
+)
+def test_wrong_usage_is_said_before_anything_is_done(
+    own: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No engine is asked, so that none need be there."""
+    monkeypatch.setenv("IR_DATASETS_HOME", str(tmp_path / "home"))
+    Path("body.json").write_text('{"query": {"match_all": {}}}')
+    said = refused("http://127.0.0.1:9", str(own), *options)
+    assert re.search(message, said), said
 
 
 @pytest.mark.skipif(not NFCORPUS.is_dir(), reason=f"no {NFCORPUS.name} beside the checkout")
 def test_nfcorpus_has_a_floor(opensearch_url: str, new_index: Any) -> None:
     """3,633 documents and 323 questions; about two minutes on two cores."""
-    figures = evaluate(
-        opensearch_url, NFCORPUS, "--index", new_index(), "--systems", "words,latent,hybrid"
-    )["systems"]
-    ndcg = {system: measures["nDCG@10"] for system, measures in figures.items()}
+    options = ("--index", new_index(), "--systems", "words,latent,hybrid")
+    (found,) = evaluate(opensearch_url, NFCORPUS, *options)["collections"]
+    ndcg = {name: system["means"]["nDCG@10"] for name, system in found["systems"].items()}
     assert 0.31 < ndcg["words"] < 0.33
     assert ndcg["latent"] >= 0.328
     assert ndcg["hybrid"] >= 0.350
+    assert "SPLADE-v3" in {row["system"] for row in found["published"]}
+    (hybrid,) = (row for row in found["comparisons"] if row["system"] == "hybrid")
+    assert hybrid["p_holm"] < 0.05
