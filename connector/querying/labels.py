@@ -89,7 +89,7 @@ def write_labels(
 def check_writable(folder: Path) -> None:
     """Raise InputError where `write_labels` cannot write; it is cheap, the labels are not."""
     effective = os.access in os.supports_effective_ids
-    if folder.is_dir() and not os.access(folder, os.W_OK, effective_ids=effective):
+    if not os.access(folder, os.W_OK, effective_ids=effective):
         raise InputError(unwritable(folder, os.strerror(errno.EACCES)))
 
 
