@@ -23,7 +23,7 @@ class Words:
     """The words of some texts, one text after the other."""
 
     names: list[str]
-    """As they are written, `[n_words]`."""
+    """As they are written, without what is not seen, `[n_words]`."""
     texts: NDArray[np.int64]
     """Which text each is of, ascending, `[n_words]`."""
     spans: NDArray[np.int64]
@@ -59,7 +59,7 @@ def firings_of(texts: Sequence[str], tokens: Sequence[TokenVectors]) -> Firings:
         places.append(np.repeat(place + len(names), fires.sum(axis=1)))
         counted.append(np.bincount(place, minlength=len(found)))
         spans.append(np.array(found, dtype=np.int64).reshape(-1, 2))
-        names += [text[start : min(end, start + LONGEST_WORD)] for start, end in found]
+        names += [name_of(text[start : min(end, start + LONGEST_WORD)]) for start, end in found]
     words = Words(
         names=names,
         texts=np.repeat(np.arange(len(texts)), [len(some) for some in spans]),
@@ -75,6 +75,11 @@ def firings_of(texts: Sequence[str], tokens: Sequence[TokenVectors]) -> Firings:
     new = np.ones(len(keys), dtype=np.bool_)
     new[1:] = (latent[1:] != latent[:-1]) | (text_of[1:] != text_of[:-1])
     return Firings(words, latent, word, sums, np.flatnonzero(new))
+
+
+def name_of(word: str) -> str:
+    """The word without characters that are not seen, such as soft hyphens."""
+    return word if word.isprintable() else "".join(filter(str.isprintable, word)) or "?"
 
 
 def summed(

@@ -90,7 +90,7 @@ def add_passages(rows: list[list[Any]], survey: Survey, room: int) -> None:
             contexts = survey.contexts.of(latent)[place : place + 1]
             for context in contexts:
                 passage = [context.text, *(at for mark in context.marks for at in mark)]
-                room -= len(written(passage)) + 1
+                room -= len(written(passage)) + bool(passages)
                 if room < 0:
                     return
                 passages.append(passage)

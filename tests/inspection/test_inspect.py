@@ -31,17 +31,17 @@ def refused(*arguments: object) -> str:
 def test_the_report_of_a_model(small_model: Any, corpus: Path) -> None:
     """For people and for programs, with random directions beside it."""
     model = small_model()
-    sample = ("--sample", corpus, "--tokens", "8K", "--baseline")
+    sample = ("--sample", corpus, "--tokens", "3K", "--baseline")
     shown = run(model, *sample)
     assert shown.exit_code == 0, shown.stderr
     told = json.loads(run(model, *sample, "--json").stdout)
     assert told["model"] == "small"
     assert told["sample"]["sources"] == [corpus.name]
-    assert told["sample"]["tokens"] > 5000
+    assert told["sample"]["tokens"] > 2500
     assert len(told["latents"]) == 20
     frequencies = [row["document_frequency"] for row in told["latents"]]
     assert frequencies == sorted(frequencies, reverse=True)
-    assert told["vocabulary"]["words"]["terms"] > 500
+    assert told["vocabulary"]["words"]["terms"] > 300
     assert 0 < told["vocabulary"]["latents"]["terms"] <= 512
     assert told["baseline"]["latents"] != told["vocabulary"]["latents"]
     assert told["baseline"]["words"] == told["vocabulary"]["words"]
@@ -61,7 +61,7 @@ def test_the_report_of_a_model(small_model: Any, corpus: Path) -> None:
 
 def test_one_latent_in_full(small_model: Any, corpus: Path) -> None:
     model = small_model()
-    sample = ("--sample", corpus, "--tokens", "4K")
+    sample = ("--sample", corpus, "--tokens", "2K")
     told = json.loads(run(model, *sample, "--latent", 7, "--latent", 9, "--json").stdout)
     assert [row["latent"] for row in told["latents"]] == [7, 9]
     row = told["latents"][0]
@@ -125,7 +125,7 @@ def test_a_page_is_written(small_model: Any, corpus: Path) -> None:
     """By direction where the decoder is kept."""
     for name, decoder, near in (("with", True, "direction"), ("without", False, "texts in")):
         model = small_model(name, decoder=decoder)
-        done = run(model, "--sample", corpus, "--tokens", "4K", "--html", f"{name}.html")
+        done = run(model, "--sample", corpus, "--tokens", "2K", "--html", f"{name}.html")
         assert done.exit_code == 0, done.stderr
         assert f"{name}.html: " in done.stderr
         text = Path(f"{name}.html").read_text(encoding="utf-8")

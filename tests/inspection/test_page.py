@@ -29,8 +29,12 @@ FIGURES = [["", "latents", "words"], ["slope", "-0.54", "-0.84"]]
 TITLE = "DATA of </title><b>&"
 
 
-def write(found: Survey, labelling: Labelling) -> str:
-    near = nearest(found, found.alive, None)
+@pytest.fixture(scope="session")
+def near(found: Survey) -> dict[int, list[int]]:
+    return nearest(found, found.alive, None)
+
+
+def write(found: Survey, labelling: Labelling, near: dict[int, list[int]]) -> str:
     return page(
         found, labelling, title=TITLE, figures=FIGURES, near=near, near_by="by texts in common"
     )
@@ -39,7 +43,7 @@ def write(found: Survey, labelling: Labelling) -> str:
 @pytest.fixture(scope="session")
 def written(found: Survey, labelling: Labelling, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(write(found, labelling), encoding="utf-8")
+    path.write_text(write(found, labelling, near), encoding="utf-8")
     return path
 
 
@@ -82,8 +86,16 @@ def telling(found: Survey, labelling: Labelling) -> int:
     raise AssertionError("none")
 
 
+def written_data(text: str) -> str:
+    """The page's JSON."""
+    return text.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+
+
 def test_a_latent_shows_its_words_passages_and_neighbours(
-    browse: Callable[[str], str], found: Survey, labelling: Labelling
+    browse: Callable[[str], str],
+    found: Survey,
+    labelling: Labelling,
+    near: dict[int, list[int]],
 ) -> None:
     latent = telling(found, labelling)
     dom = browse(f"latent={latent}")
@@ -102,10 +114,9 @@ def test_a_latent_shows_its_words_passages_and_neighbours(
     ]
     assert passages == expected
     assert "[" in passages[0]
-    near = nearest(found, found.alive, None)[latent]
     numbers = re.findall(r"#latent=(\d+)", part(dom, "ul", "neighbours"))
-    assert [int(number) for number in numbers] == near
-    assert near
+    assert [int(number) for number in numbers] == near[latent]
+    assert near[latent]
 
 
 def test_a_word_finds_its_latents(
@@ -138,12 +149,15 @@ def test_the_front_shows_figures_and_the_picture(
 
 
 def test_texts_cannot_break_out_of_the_page(
-    found: Survey, labelling: Labelling, monkeypatch: pytest.MonkeyPatch
+    found: Survey,
+    labelling: Labelling,
+    near: dict[int, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     latent = int(found.alive[0])
     evil = Context(1e9, "</script><script>alert(1)</script><!-- \u2028", ((0, 2),))
     monkeypatch.setattr(found.contexts, "of", lambda own: [evil] if own == latent else [])
-    text = write(found, labelling)
+    text = write(found, labelling, near)
     assert text.count("</script") == 2
     assert "alert(1)" in text
     assert "<b>&" not in text
@@ -152,10 +166,14 @@ def test_texts_cannot_break_out_of_the_page(
 
 
 def test_passages_are_left_out_of_a_page_that_is_too_large(
-    found: Survey, labelling: Labelling, monkeypatch: pytest.MonkeyPatch
+    found: Survey,
+    labelling: Labelling,
+    near: dict[int, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = write(found, labelling)
-    most = len(whole) - 500_000
+    whole = write(found, labelling, near)
+    most = len(written_data(whole)) - 500_000
     monkeypatch.setattr(module, "MOST_CHARACTERS", most)
-    less = write(found, labelling)
-    assert most - 1000 < len(less) < most + 20_000
+    less = write(found, labelling, near)
+    rest = len(whole) - len(written_data(whole))
+    assert most - 2000 < len(less) - rest <= most
