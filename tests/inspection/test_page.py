@@ -41,7 +41,12 @@ def write(found: Survey, labelling: Labelling, near: dict[int, list[int]]) -> st
 
 
 @pytest.fixture(scope="session")
-def written(found: Survey, labelling: Labelling, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(
+    found: Survey,
+    labelling: Labelling,
+    near: dict[int, list[int]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(write(found, labelling, near), encoding="utf-8")
     return path
