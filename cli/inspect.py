@@ -24,6 +24,7 @@ from latent_ingest.connector.errors import InputError
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.inspection.labelling import Labelling
     from latent_ingest.connector.inspection.survey import Survey
     from latent_ingest.connector.training.texts import TrainingTexts
@@ -104,7 +105,6 @@ def inspect(
     from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
     from latent_ingest.connector.inspection.baseline import random_encoder
     from latent_ingest.connector.inspection.labelling import Labelling, every_nth
-    from latent_ingest.connector.inspection.survey import survey
     from latent_ingest.connector.querying import labels as stored
 
     folder = model or SHIPPED_MODEL
@@ -116,11 +116,10 @@ def inspect(
             )
     if write_labels:
         stored.check_writable(folder)
-    told: dict[str, Any] = {
-        "model": encoder.name, "fingerprint": encoder.fingerprint.autoencoder
-    }  # fmt: skip
+    own = encoder.fingerprint.autoencoder
+    told: dict[str, Any] = {"model": encoder.name, "fingerprint": own}
     if text is not None:
-        known = stored.read_labels(folder, encoder.fingerprint.autoencoder)
+        known = stored.read_labels(folder, own)
         told["text"] = output.latents_of(encoder, text, known)
         if not as_json:
             output.show_text(told["text"])
@@ -132,14 +131,7 @@ def inspect(
     autoencoder = TokenAutoencoder.load(folder) if baseline or page_file else None
     if baseline and autoencoder:
         encoders.append(random_encoder(encoder, autoencoder))
-    with tempfile.TemporaryDirectory(prefix="latent-ingest-inspect-") as spool:
-        texts, named = sample_texts(samples, text_fields, Path(spool))
-        from latent_ingest.connector.training.activations import first_round
-
-        with progress_bar(total=tokens, unit="tok", unit_scale=True, desc="reading") as bar:
-            found, *random = survey(
-                encoders, first_round(texts, frozenset()), tokens=tokens, progress=bar.update
-            )
+    (found, *random), named = read_sample(encoders, samples, text_fields, tokens)
     labelling = Labelling(found)
     chosen = list(numbers) or every_nth(found.alive, SHOWN)
     told["sample"] = {"sources": named, "texts": found.n_texts, "tokens": found.n_tokens}
@@ -150,18 +142,29 @@ def inspect(
     if not as_json:
         output.show(told, in_full=bool(numbers))
     if write_labels:
-        path = stored.write_labels(
-            folder,
-            labelling.labels(),
-            fingerprint=encoder.fingerprint.autoencoder,
-            sample=told["sample"],
-        )
+        labels = labelling.labels()
+        path = stored.write_labels(folder, labels, fingerprint=own, sample=told["sample"])
         click.echo(f"{path}: written", err=True)
     if page_file and autoencoder:
         write_page(page_file, found, labelling, autoencoder, told)
         click.echo(f"{page_file}: {page_file.stat().st_size / 1e6:.1f} MB", err=True)
     if as_json:
         click.echo(json.dumps(told))
+
+
+def read_sample(
+    encoders: list[LatentEncoder], samples: tuple[str, ...], text_fields: str, tokens: int
+) -> tuple[list[Survey], list[str]]:
+    """What latents do in the sample, and which sources that is of."""
+    from latent_ingest.connector.inspection.survey import survey
+    from latent_ingest.connector.training.activations import first_round
+
+    with tempfile.TemporaryDirectory(prefix="latent-ingest-inspect-") as spool:
+        texts, named = sample_texts(samples, text_fields, Path(spool))
+        with progress_bar(total=tokens, unit="tok", unit_scale=True, desc="reading") as bar:
+            each_once = first_round(texts, frozenset())
+            found = survey(encoders, each_once, tokens=tokens, progress=bar.update)
+    return found, named
 
 
 def sample_texts(
