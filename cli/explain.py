@@ -78,7 +78,7 @@ def explain(
     from latent_ingest.connector.querying.explain import explain as explain_document
     from latent_ingest.connector.querying.labels import read_labels
 
-    labels = read_labels(model or SHIPPED_MODEL)
+    labels = read_labels(model or SHIPPED_MODEL, encoder.fingerprint.autoencoder)
     rewriter = QueryRewriter.from_index(client, index, encoder)
     made = engine_id(client, index, identifier)
     found = explain_document(client, rewriter, encoder, query, made, form=form, labels=labels)

@@ -27,6 +27,7 @@ COMMANDS = {
     "rewrite": "Print the request body that a query becomes.",
     "evaluate": "Compare words, dense, latent and hybrid on judged collections.",
     "train": "Train an autoencoder for a backbone.",
+    "inspect": "Show what the latents of a model mean, and store labels for them.",
     "engine": "Start, inspect and stop a local OpenSearch.",
     "generate": "Make a judged collection by a recipe (limit).",
     "docstrings": "Collect the docstrings of the Python standard library as a corpus.",

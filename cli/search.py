@@ -137,7 +137,10 @@ def search(
         from latent_ingest.connector.querying.explain import explain_request, labelled
         from latent_ingest.connector.querying.labels import firing_words, read_labels
 
-        labels = {**firing_words(encoder, query), **read_labels(model or SHIPPED_MODEL)}
+        labels = {
+            **firing_words(encoder, query),
+            **read_labels(model or SHIPPED_MODEL, encoder.fingerprint.autoencoder),
+        }
         for hit in hits[form]:
             found = explain_request(
                 client, hit["_index"], hit["_id"], bodies[form], latent_field=rewriter.field

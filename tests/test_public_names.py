@@ -62,6 +62,7 @@ def test_the_public_names_are_these() -> None:
         "from latent_ingest.cli.main import cli; cli(['search', '--help'], standalone_mode=False)",
         "from latent_ingest.cli.main import cli; cli(['explain', '--help'], standalone_mode=False)",
         "from latent_ingest.cli.main import cli; cli(['train', '--help'], standalone_mode=False)",
+        "from latent_ingest.cli.main import cli; cli(['inspect', '--help'], standalone_mode=False)",
     ],
 )
 def test_help_and_the_rooms_beside_the_encoder_load_no_torch(code: str) -> None:
@@ -115,3 +116,4 @@ def test_the_wheel_holds_every_module_the_mappings_and_the_model(wheel: Path, ro
             assert f"latent_ingest/{file.relative_to(root)}" in names
         assert f"latent_ingest/{room}/py.typed" in names
     assert "latent_ingest/connector/models/minilm-32k/README.md" in names
+    assert "latent_ingest/connector/inspection/page.html" in names

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latent_ingest.connector.errors import ModelError
+from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.querying.words import word_spans
 
 if TYPE_CHECKING:
@@ -19,22 +21,84 @@ LABELS_FILE = "labels.json"
 MOST_WORDS = 3
 
 
-def read_labels(folder: Path) -> dict[int, str]:
+def read_labels(folder: Path, fingerprint: str | None = None) -> dict[int, str]:
     """The labels in a model folder, by latent; none where it has no labels.json.
 
+    The file is what `write_labels` writes, or simply an object of latent numbers and labels.
+
+    Args:
+        folder: of the model.
+        fingerprint: of its autoencoder; labels of another one are refused, where the file says
+            whose they are.
+
     Raises:
-        ModelError: the file is not an object of latent numbers and strings.
+        ModelError: the file holds no labels, or those of another model.
     """
     path = folder / LABELS_FILE
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return {int(latent): str(label) for latent, label in stored.items()}
+        labels = stored.get("labels", stored)
+        made_by = stored.get("fingerprint")
+        found = {int(latent): str(label) for latent, label in labels.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ModelError(
             f"{path}: not an object of latent numbers and labels ({error}); delete it or mend it"
         ) from error
+    if fingerprint and made_by not in (None, fingerprint):
+        raise ModelError(
+            f"{path}: labels of another model ({made_by}, this one is {fingerprint}); delete it, "
+            f"or write it anew: latent-ingest inspect {folder} --write-labels"
+        )
+    return found
+
+
+def write_labels(
+    folder: Path, labels: Mapping[int, str], *, fingerprint: str, sample: Mapping[str, object]
+) -> Path:
+    """Store labels with a model.
+
+    Args:
+        folder: of the model.
+        labels: by latent.
+        fingerprint: of its autoencoder.
+        sample: what they were made of, for people.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    path = folder / LABELS_FILE
+    content = {
+        "fingerprint": fingerprint,
+        "sample": dict(sample),
+        "labels": {str(latent): labels[latent] for latent in sorted(labels)},
+    }
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(content, indent=0) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise InputError(unwritable(folder, error.strerror)) from error
+    return path
+
+
+def check_writable(folder: Path) -> None:
+    """Raise InputError where `write_labels` cannot write; it is cheap, the labels are not."""
+    effective = os.access in os.supports_effective_ids
+    if not os.access(folder, os.W_OK, effective_ids=effective):
+        raise InputError(unwritable(folder, os.strerror(errno.EACCES)))
+
+
+def unwritable(folder: Path, reason: str | None) -> str:
+    """One line on a folder that takes no file."""
+    return (
+        f"{folder / LABELS_FILE}: cannot be written: {reason}; copy the folder to one of your own "
+        f"and name that"
+    )
 
 
 def firing_words(encoder: LatentEncoder, question: str) -> Mapping[int, str]:

@@ -42,5 +42,10 @@ def word_frequencies(texts: Iterable[str]) -> Frequencies:
     """Document frequencies of lower-cased words."""
     counted: Counter[str] = Counter()
     for text in texts:
-        counted.update(set(re.findall(r"\w+", text.lower())))
+        counted.update(words_of(text))
     return Frequencies.of(np.array(list(counted.values()), dtype=np.int64))
+
+
+def words_of(text: str) -> set[str]:
+    """The different lower-cased words of a text."""
+    return set(re.findall(r"\w+", text.lower()))

@@ -1,0 +1,105 @@
+"""Where a latent fires most: passages, the firing words marked."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latent_ingest.connector.inspection.firings import Firings, Words
+
+# Passages kept of a latent, each of another text.
+CONTEXTS = 5
+
+# Characters of a passage on either side of the word that fires most.
+AROUND = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A passage in which a latent fires."""
+
+    activation: float
+    """Of the word that fires most."""
+    text: str
+    """On one line."""
+    marks: tuple[tuple[int, int], ...]
+    """Start and end in `text` of all words that fire, in characters."""
+
+    def pieces(self) -> list[tuple[str, bool]]:
+        """The text in parts, and whether each is marked."""
+        found, at = [], 0
+        for start, end in self.marks:
+            found += [(self.text[at:start], False), (self.text[start:end], True)]
+            at = end
+        return [piece for piece in [*found, (self.text[at:], False)] if piece[0]]
+
+
+class HeaviestContexts:
+    """For each latent the texts in which a word fires it most, a passage of each."""
+
+    def __init__(self, n_latents: int) -> None:
+        self._heaps: list[list[tuple[float, int, Context]]] = [[] for _ in range(n_latents)]
+        self._least: NDArray[np.float32] = np.zeros(n_latents, dtype=np.float32)
+        self._order = count()
+
+    def add(self, firings: Firings) -> None:
+        """Look at those of some texts."""
+        if not len(firings.starts):
+            return
+        best = np.maximum.reduceat(firings.activations, firings.starts)
+        ends = np.append(firings.starts[1:], len(firings.latents))
+        latents = firings.latents[firings.starts]
+        for pair in np.flatnonzero(best > self._least[latents]).tolist():
+            latent, activation = int(latents[pair]), float(best[pair])
+            heap = self._heaps[latent]
+            if len(heap) == CONTEXTS and activation <= heap[0][0]:
+                continue
+            at = slice(int(firings.starts[pair]), int(ends[pair]))
+            strongest = int(firings.activations[at].argmax())
+            fired = firings.places[at]
+            context = passage(firings.words, int(fired[strongest]), fired, activation)
+            # Of two alike, that which came first stays.
+            item = (activation, -next(self._order), context)
+            if len(heap) < CONTEXTS:
+                heapq.heappush(heap, item)
+            else:
+                heapq.heapreplace(heap, item)
+            if len(heap) == CONTEXTS:
+                self._least[latent] = heap[0][0]
+
+    def of(self, latent: int) -> list[Context]:
+        """Those of a latent, the strongest first."""
+        return [context for _, _, context in sorted(self._heaps[latent], reverse=True)]
+
+
+def passage(words: Words, word: int, fired: NDArray[np.int64], activation: float) -> Context:
+    """What stands around a word, with single spaces; of it the words `fired` are marked."""
+    begin = max(word - AROUND, 0)
+    near = slice(begin, word + AROUND + 1)
+    texts, spans = words.texts[near].tolist(), words.spans[near].tolist()
+    first = last = middle = word - begin
+    start, end = spans[middle]
+    while first > 0 and texts[first - 1] == texts[middle] and start - spans[first - 1][0] <= AROUND:
+        first -= 1
+    while (
+        last + 1 < len(texts)
+        and texts[last + 1] == texts[middle]
+        and spans[last + 1][1] - end <= AROUND
+    ):
+        last += 1
+    marked = set(fired.tolist())
+    written, marks, at = [], [], 0
+    for place in range(first, last + 1):
+        if place > first and spans[place][0] > spans[place - 1][1]:
+            written.append(" ")
+            at += 1
+        name = words.names[begin + place]
+        if begin + place in marked:
+            marks.append((at, at + len(name)))
+        written.append(name)
+        at += len(name)
+    return Context(activation, "".join(written), tuple(marks))

@@ -1,0 +1,184 @@
+"""The page, in a real browser."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from latent_ingest.connector.inspection import page as module
+from latent_ingest.connector.inspection.contexts import Context
+from latent_ingest.connector.inspection.labelling import Labelling
+from latent_ingest.connector.inspection.neighbours import nearest
+from latent_ingest.connector.inspection.page import page
+from latent_ingest.connector.inspection.survey import Survey
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+)
+
+FIGURES = [["", "latents", "words"], ["slope", "-0.54", "-0.84"]]
+TITLE = "DATA of </title><b>&"
+
+
+@pytest.fixture(scope="session")
+def near(found: Survey) -> dict[int, list[int]]:
+    return nearest(found, found.alive, None)
+
+
+def write(found: Survey, labelling: Labelling, near: dict[int, list[int]]) -> str:
+    return page(
+        found, labelling, title=TITLE, figures=FIGURES, near=near, near_by="by texts in common"
+    )
+
+
+@pytest.fixture(scope="session")
+def written(
+    found: Survey,
+    labelling: Labelling,
+    near: dict[int, list[int]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(write(found, labelling, near), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def browse(written: Path, tmp_path: Path) -> Callable[[str], str]:
+    """What a browser has made of the page, as HTML."""
+    if not CHROMIUM:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no chromium: apt-get install chromium")
+        pytest.skip("no chromium")
+
+    def shown(fragment: str) -> str:
+        command = [CHROMIUM, *FLAGS.split(), f"--user-data-dir={tmp_path / 'profile'}"]
+        address = f"{written.as_uri()}#{fragment}"
+        done = subprocess.run(
+            [*command, "--dump-dom", address], capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout[: done.stdout.index('<script type="application/json"')]
+
+    return shown
+
+
+def part(dom: str, tag: str, identifier: str) -> str:
+    """The element's content, as text and marks."""
+    (found,) = re.findall(rf'<{tag} id="{identifier}"[^>]*>(.*?)</{tag}>', dom, re.DOTALL)
+    return str(found)
+
+
+def plain(markup: str) -> str:
+    return html.unescape(re.sub(r"<[^>]*>", "", markup))
+
+
+def telling(found: Survey, labelling: Labelling) -> int:
+    """A latent with a label, whose heaviest word is of letters, and passages."""
+    for latent in found.alive.tolist():
+        words = labelling.label_words(latent)
+        if words and words[0].share > 0.5 and words[0].word.isalpha():
+            return int(latent)
+    raise AssertionError("none")
+
+
+def written_data(text: str) -> str:
+    """The page's JSON."""
+    return text.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+
+
+def test_a_latent_shows_its_words_passages_and_neighbours(
+    browse: Callable[[str], str],
+    found: Survey,
+    labelling: Labelling,
+    near: dict[int, list[int]],
+) -> None:
+    latent = telling(found, labelling)
+    dom = browse(f"latent={latent}")
+    assert f"<h2>Latent {latent}: {labelling.label(latent)}</h2>" in dom
+    assert plain(part(dom, "h1", "title")) == TITLE
+    table = plain(part(dom, "table", "words"))
+    for word in labelling.words(latent, 3):
+        assert f"{word.word}{word.share * 100:.1f} %" in table
+    passages = [
+        html.unescape(passage.replace("<mark>", "[").replace("</mark>", "]"))
+        for passage in re.findall(r'<div class="passage">(.*?)</div>', dom, re.DOTALL)
+    ]
+    expected = [
+        "".join(f"[{piece}]" if marked else piece for piece, marked in context.pieces())
+        for context in found.contexts.of(latent)
+    ]
+    assert passages == expected
+    assert "[" in passages[0]
+    numbers = re.findall(r"#latent=(\d+)", part(dom, "ul", "neighbours"))
+    assert [int(number) for number in numbers] == near[latent]
+    assert near[latent]
+
+
+def test_a_word_finds_its_latents(
+    browse: Callable[[str], str], found: Survey, labelling: Labelling
+) -> None:
+    word = labelling.label_words(telling(found, labelling))[0].word
+    results = part(browse(f"search={word}"), "ol", "results")
+    shown = [int(number) for number in re.findall(r"#latent=(\d+)", results)]
+    assert shown
+    assert telling(found, labelling) in shown
+    for latent in shown:
+        heaviest = labelling.words(latent, module.WORDS)
+        assert any(heavy.word.startswith(word) for heavy in heaviest)
+    none = browse("search=zzzznothing")
+    assert "0 latents" in none
+    assert "<li>" not in part(none, "ol", "results")
+
+
+def test_the_front_shows_figures_and_the_picture(
+    browse: Callable[[str], str], found: Survey
+) -> None:
+    dom = browse("")
+    assert plain(part(dom, "table", "figures")) == "latentswordsslope-0.54-0.84"
+    assert f"{len(found.alive):,} latents fire" in dom
+    assert part(dom, "ol", "results").count("<li>") == 100
+    for name in ("latents", "words"):
+        (points,) = re.findall(rf'<polyline points="([^"]+)" class="{name}"', dom)
+        assert len(points.split()) > 20
+    assert "NaN" not in dom
+
+
+def test_texts_cannot_break_out_of_the_page(
+    found: Survey,
+    labelling: Labelling,
+    near: dict[int, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    latent = int(found.alive[0])
+    evil = Context(1e9, "</script><script>alert(1)</script><!-- \u2028", ((0, 2),))
+    monkeypatch.setattr(found.contexts, "of", lambda own: [evil] if own == latent else [])
+    text = write(found, labelling, near)
+    assert text.count("</script") == 2
+    assert "alert(1)" in text
+    assert "<b>&" not in text
+    assert "<!--" not in text
+    assert re.findall(r"https?:", text.replace("http://www.w3.org/2000/svg", "")) == []
+
+
+def test_passages_are_left_out_of_a_page_that_is_too_large(
+    found: Survey,
+    labelling: Labelling,
+    near: dict[int, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = write(found, labelling, near)
+    most = len(written_data(whole)) - 500_000
+    monkeypatch.setattr(module, "MOST_CHARACTERS", most)
+    less = write(found, labelling, near)
+    rest = len(whole) - len(written_data(whole))
+    assert most - 2000 < len(less) - rest <= most
