@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
+from evaluation.reports import report
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.index_cost import fields_in
@@ -99,10 +100,14 @@ def test_run_files_and_values_are_read_back(tmp_path: Path) -> None:
 
     measures = parse_measures(["nDCG@10"])
     values = per_query(QRELS, RANKING, measures)
-    report = {"collections": [{"name": "ours", "systems": {"mine": {"per_query": values}}}]}
-    ReportFolder(tmp_path / "new" / "out").write(report, {"mine": Run(RANKING)})
+    written = report(name="ours")
+    written["collections"][0]["systems"]["mine"] = {
+        **written["collections"][0]["systems"]["words"], "per_query": values
+    }  # fmt: skip
+    ReportFolder(tmp_path / "new" / "out").write(written, {"mine": Run(RANKING)})
     folder = tmp_path / "new" / "out"
-    assert json.loads((folder / "report.json").read_text()) == report
+    assert json.loads((folder / "report.json").read_text()) == written
+    assert "ours" in (folder / "report.html").read_text()
     assert json.loads((folder / "ours.mine.per_query.json").read_text()) == values
     read = list(ir_measures.read_trec_run(str(folder / "ours.mine.run")))
     assert [(r.query_id, r.doc_id, r.score) for r in read] == [
