@@ -25,6 +25,7 @@ COMMANDS = {
     "search": "Search an index in plain words.",
     "explain": "Show why a document is found: what each word and latent adds.",
     "rewrite": "Print the request body that a query becomes.",
+    "tune": "Choose the settings of scoring that do best on judged questions.",
     "evaluate": "Measure nDCG@10 of a BEIR-format collection through the engine.",
     "train": "Train an autoencoder for a backbone.",
     "engine": "Start, inspect and stop a local OpenSearch.",

@@ -54,9 +54,7 @@ Examples:
 @click.option(
     "--max-query-terms",
     type=click.IntRange(1, 1024),
-    default=512,
-    show_default=True,
-    help="Latent terms at most, the heaviest.",
+    help="Latent terms at most, the heaviest.  [default: 512, or what the index was tuned to]",
 )
 @connection_options
 @model_option
@@ -70,7 +68,7 @@ def rewrite(
     fields: str | None,
     size: int | None,
     filter_clause: dict[str, Any] | None,
-    max_query_terms: int,
+    max_query_terms: int | None,
     connection: Connection,
     model: Path | None,
     device: str,
@@ -95,7 +93,8 @@ def rewrite(
     EngineInfo.read(client)
 
     encoder = load_encoder(model, device, dtype)
-    rewriter = QueryRewriter.from_index(client, index, encoder, max_query_terms=max_query_terms)
+    limits = {"max_query_terms": max_query_terms} if max_query_terms else {}
+    rewriter = QueryRewriter.from_index(client, index, encoder, **limits)
     if query is not None:
         made = rewriter.rewrite(query, form=form, size=size or 10, filter=filter_clause)
     else:
