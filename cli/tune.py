@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 KNOBS = "latent_boost,k1,b,query_k,max_query_terms,head_terms,window"
 
+GAINS = (
+    "one after the other: the best value, what it gains in nDCG@10 on the queries that choose, and",
+    "what was chosen: the best outside noise; of query_k and below, the cheapest that loses .001",
+)
+
 KNOWN_ITEMS = (
     "known-item questions, made of the collection's own titles and sentences without their rarest "
     "words: each has to find its document again. No person asked them, and they share the "
@@ -251,15 +256,17 @@ def lines_of(found: Tuning, index: str, from_titles: bool) -> list[str]:
     lines = [f"{found.collection} in {index}: {found.description}"]
     if from_titles:
         lines.append(f"These are {KNOWN_ITEMS}.")
-    lines += ["", "chosen, one after the other (gain: nDCG@10 on the queries that choose)"]
-    lines.append(f"{'knob':<16}{'before':>8}{'chosen':>8}{'gain':>9}{'error':>8}  {'took':>12}")
+    lines += ["", *GAINS]
+    lines.append(
+        f"{'knob':<16}{'before':>8}{'best':>8}{'gain':>9}{'error':>8}{'chosen':>8}  {'took':>12}"
+    )
     for curve in found.curves:
         at = {point.value: point for point in curve.points}
         took = f"{at[curve.default].took_p50:.0f} → {at[curve.best].took_p50:.0f} ms"
         noise = "" if curve.outside_noise else "  inside noise"
         lines.append(
             f"{curve.knob:<16}{curve.default:>8g}{curve.best:>8g}{curve.gain:>+9.4f}"
-            f"{curve.error:>8.4f}  {took:>12}{noise}"
+            f"{curve.error:>8.4f}{curve.chosen:>8g}  {took:>12}{noise}"
         )
     held = "each fold by the others" if found.folds else "queries that chose nothing"
     lines += ["", f"reported on {held} (nDCG@10; words {found.words:.4f})"]

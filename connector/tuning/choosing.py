@@ -1,4 +1,8 @@
-"""Knob by knob, the best value on some queries: on a grid first, then finer around the best."""
+"""Knob by knob, the best value on some queries: on a grid first, then finer around the best.
+
+A value that is better by less than the standard error of the difference is not taken: on other
+queries it would be as likely to be worse.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,9 @@ class Curve:
     default: float
     """What it was before."""
     best: float
-    """What was chosen."""
+    """By nDCG@10; of a knob that saves time, the cheapest that loses next to nothing."""
+    chosen: float
+    """The best if that is outside noise, else what it was; of a knob that saves time, the best."""
     gain: float
     """nDCG@10 of the best less that of the value before."""
     error: float
@@ -68,7 +74,7 @@ def choose(
     for knob in knobs:
         asked = form if not knob.two_phase else two_phase_of(form)
         curve = curve_of(ask, settings, knob, queries, asked)
-        settings = knob.turned(settings, curve.best)
+        settings = knob.turned(settings, curve.chosen)
         curves.append(curve)
     return settings, curves
 
@@ -100,7 +106,8 @@ def curve_of(
     before, after = trial(now), trial(best)
     gain, error = difference([after.values[q] - before.values[q] for q in queries])
     points = [Point(v, means[v], trial(v).took_p50, trial(v).clauses) for v in values]
-    return Curve(knob.name, form, now, best, gain, error, points)
+    chosen = best if knob.saves or gain > error else now
+    return Curve(knob.name, form, now, best, chosen, gain, error, points)
 
 
 def pick(knob: Knob, means: dict[float, float]) -> float:

@@ -28,13 +28,28 @@ def answer(settings: Settings, _form: str) -> Trial:
 
 def test_the_best_is_found_between_the_values_of_the_grid() -> None:
     settings, (curve,) = choose(answer, Settings(2.0, 0.7), [BOOST], ["d1", "d2"], "hybrid")
-    assert settings == replace(Settings(2.0, 0.7), latent_boost=curve.best)
+    assert settings == replace(Settings(2.0, 0.7), latent_boost=curve.chosen)
     tried = [point.value for point in curve.points]
     assert len(tried) > len(BOOST.grid) + 2
     assert abs(curve.best - 0.26) == min(abs(value - 0.26) for value in tried) < 0.03
     assert curve.default == 0.15
     assert curve.gain == pytest.approx(0.11 - abs(curve.best - 0.26))
     assert curve.outside_noise
+    assert curve.chosen == curve.best
+
+
+def test_what_is_better_by_chance_is_not_taken() -> None:
+    def noisy(settings: Settings, _form: str) -> Trial:
+        """A boost of .2 gains on half of the queries and loses nearly as much on the others."""
+        signs = {f"q{n}": 1 if n % 2 else -0.9 for n in range(20)}
+        away = settings.latent_boost != 0.15
+        return Trial({q: 0.5 + 0.1 * sign * away for q, sign in signs.items()}, 1.0, 2.0)
+
+    queries = [f"q{n}" for n in range(20)]
+    settings, (curve,) = choose(noisy, Settings(2.0, 0.7), [BOOST], queries, "hybrid")
+    assert curve.gain > 0
+    assert not curve.outside_noise
+    assert settings.latent_boost == curve.chosen == 0.15 != curve.best
 
 
 def test_the_queries_that_may_choose_alone_choose() -> None:
