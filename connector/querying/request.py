@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 # Hits that engines count exactly, and rescore at most, unless told otherwise.
@@ -66,3 +67,13 @@ def with_min_score_of(query: Any, words: Any, min_score: Any) -> dict[str, Any]:
     """`query` among the documents that score `min_score` in `words`."""
     filtered = {"function_score": {"query": words, "min_score": min_score}}
     return {"bool": {"must": [query], "filter": [filtered]}}
+
+
+def filtered(
+    query: dict[str, Any], filter: dict[str, Any] | Sequence[dict[str, Any]] | None
+) -> dict[str, Any]:
+    """`query`, scoring as before, among the documents that pass the filters."""
+    if not filter:
+        return query
+    clauses = [filter] if isinstance(filter, dict) else list(filter)
+    return {"bool": {"must": [query], "filter": clauses}}

@@ -15,6 +15,7 @@ from opensearchpy import OpenSearch
 from latent_ingest.connector.client import EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.asked_indices import AskedIndices
+from latent_ingest.connector.querying.boost import LATENT_BOOST, hybrid_boost
 from latent_ingest.connector.querying.clause_limit import (
     ENGINE_CLAUSES,
     count_clauses,
@@ -27,6 +28,7 @@ from latent_ingest.connector.querying.query_encoder import (
     QueryEncoder,
     in_encoding_thread,
 )
+from latent_ingest.connector.querying.request import filtered
 from latent_ingest.connector.querying.rewrite_report import RewriteReport
 from latent_ingest.connector.querying.rewriting import (
     HEAD_TERMS,
@@ -44,14 +46,6 @@ if TYPE_CHECKING:
     from opensearchpy.helpers.search import Search
 
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-# Latent scores are several times word scores, hence a small factor. On the training judgements of
-# SciFact and the dev ones of NFCorpus (benchmarks/boost.py), nDCG@10 at .1, .15 and .2: .732 and
-# .332, .731 and .336, .726 and .337; no better with k1 3 instead of 2.
-LATENT_BOOST = 0.15
-
-# BM25's k1 of word fields, in every engine unless set otherwise.
-WORDS_K1 = 1.2
 
 # A form without the words' scores.
 LATENT_ALONE = {"hybrid": "latent", "hybrid_two_phase": "two_phase"}
@@ -399,22 +393,3 @@ class QueryRewriter:
             "track_total_hits": False,
         }
         return frame | ({"collapse": {"field": self.collapse}} if self.collapse else {})
-
-
-def filtered(
-    query: dict[str, Any], filter: dict[str, Any] | Sequence[dict[str, Any]] | None
-) -> dict[str, Any]:
-    """`query`, scoring as before, among the documents that pass the filters."""
-    if not filter:
-        return query
-    clauses = [filter] if isinstance(filter, dict) else list(filter)
-    return {"bool": {"must": [query], "filter": clauses}}
-
-
-def hybrid_boost(engine: EngineInfo, k1: float, boost: float = LATENT_BOOST) -> float:
-    """The factor on latent scores that gives the same ranking on every engine.
-
-    Where BM25 keeps its factor k1 + 1, latent scores are k1 + 1 times and word scores 2.2 times
-    what they are on OpenSearch 3, on which `boost` was measured.
-    """
-    return boost * (WORDS_K1 + 1) / (k1 + 1) if engine.keeps_k1_factor else boost

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.querying.rewriter import LATENT_BOOST
+from latent_ingest.connector.querying.boost import LATENT_BOOST
 from latent_ingest.connector.querying.rewriting import HEAD_TERMS, WINDOW
 
 # A knob that only saves time takes the cheapest value that loses at most so much nDCG@10.

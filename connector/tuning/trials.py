@@ -23,9 +23,10 @@ from latent_ingest.connector.evaluation.systems import (
     document_of,
     without_itself,
 )
+from latent_ingest.connector.querying.boost import hybrid_boost
 from latent_ingest.connector.querying.clause_limit import count_clauses
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
-from latent_ingest.connector.querying.rewriter import QueryRewriter, hybrid_boost
+from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.tuning.knobs import Settings
 from latent_ingest.connector.tuning.tuned_index import TunedIndex
 
