@@ -25,6 +25,7 @@ COMMANDS = {
     "search": "Search an index in plain words.",
     "explain": "Show why a document is found: what each word and latent adds.",
     "rewrite": "Print the request body that a query becomes.",
+    "tune": "Choose the settings of scoring that do best on judged questions.",
     "evaluate": "Compare words, dense, latent and hybrid on judged collections.",
     "train": "Train an autoencoder for a backbone.",
     "inspect": "Show what the latents of a model mean, and store labels for them.",

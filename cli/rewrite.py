@@ -20,7 +20,8 @@ from latent_ingest.cli.options import (
 )
 from latent_ingest.connector.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.querying.rewriter import MAX_QUERY_TERMS, QueryRewriter
+from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.querying.rewriting import MAX_QUERY_TERMS
 
 
 @click.command(
@@ -54,9 +55,8 @@ Examples:
 @click.option(
     "--max-query-terms",
     type=click.IntRange(1, 1024),
-    default=MAX_QUERY_TERMS,
-    show_default=True,
-    help="Latent terms at most, the heaviest.",
+    help=f"Latent terms at most, the heaviest.  [default: {MAX_QUERY_TERMS}, or what the index was "
+    "tuned to]",
 )
 @connection_options
 @model_option
@@ -70,7 +70,7 @@ def rewrite(
     fields: str | None,
     size: int | None,
     filter_clause: dict[str, Any] | None,
-    max_query_terms: int,
+    max_query_terms: int | None,
     connection: Connection,
     model: Path | None,
     device: str,
@@ -95,7 +95,8 @@ def rewrite(
     EngineInfo.read(client)
 
     encoder = load_encoder(model, device, dtype)
-    rewriter = QueryRewriter.from_index(client, index, encoder, max_query_terms=max_query_terms)
+    limits = {"max_query_terms": max_query_terms} if max_query_terms else {}
+    rewriter = QueryRewriter.from_index(client, index, encoder, **limits)
     if query is not None:
         made = rewriter.rewrite(query, form=form, size=size or 10, filter=filter_clause)
     else:

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from latent_ingest.connector.indexing.ingest import Ingest as Ingest
     from latent_ingest.connector.indexing.report import IngestReport as IngestReport
     from latent_ingest.connector.querying.async_searcher import AsyncSearcher as AsyncSearcher
+    from latent_ingest.connector.querying.boost import hybrid_boost as hybrid_boost
     from latent_ingest.connector.querying.explain import Explanation as Explanation
     from latent_ingest.connector.querying.explain import explain as explain
     from latent_ingest.connector.querying.highlight import Highlighter as Highlighter
     from latent_ingest.connector.querying.query_encoder import QueryEncoder as QueryEncoder
     from latent_ingest.connector.querying.rewrite_report import RewriteReport as RewriteReport
     from latent_ingest.connector.querying.rewriter import QueryRewriter as QueryRewriter
-    from latent_ingest.connector.querying.rewriter import hybrid_boost as hybrid_boost
     from latent_ingest.connector.querying.searcher import Searcher as Searcher
 
 _HOMES = {
@@ -62,7 +62,7 @@ _HOMES = {
     "RewriteReport": "querying.rewrite_report",
     "Searcher": "querying.searcher",
     "explain": "querying.explain",
-    "hybrid_boost": "querying.rewriter",
+    "hybrid_boost": "querying.boost",
     "open_index": "indexing.index",
     "terms": "terms",
 }

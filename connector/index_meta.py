@@ -11,6 +11,7 @@ from opensearchpy.exceptions import NotFoundError
 
 from latent_ingest.connector.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
+from latent_ingest.connector.unfinished_tuning import put_back_unfinished
 from latent_ingest.mappings import WORDS_FIELD, MappingConfig
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class IndexMeta:
     """How often that had been written to when the copy was begun."""
     replicas: int | None = None
     """Those it has when it is complete; it is built without."""
+    query_settings: dict[str, Any] | None = None
+    """Defaults of `QueryRewriter` for this index, as `latent-ingest tune --apply` leaves them."""
+    tuning: dict[str, Any] | None = None
+    """While it is tuned: what has to be put back; see `unfinished_tuning`."""
 
     @classmethod
     def of(cls, encoder: LatentEncoder, mapping: MappingConfig) -> IndexMeta:
@@ -106,6 +111,7 @@ class IndexMeta:
                 answer = client.indices.get_mapping(index=index)
             except NotFoundError:
                 return None
+        answer = put_back_unfinished(client, answer)
         if len(answer) != 1:
             raise MismatchError(f"{index}: {len(answer)} indices ({', '.join(answer)}); name one")
         ((name, mapping),) = answer.items()

@@ -160,6 +160,7 @@ class LatentEncoder:
         kind: str = "document",
         allow_nan: bool = False,
         long: str = "pool",
+        k: int | None = None,
     ) -> LatentVectors:
         """Sparse vectors of `texts`, in their order.
 
@@ -174,6 +175,7 @@ class LatentEncoder:
             kind: "query" or "document", which chooses the backbone's prompt.
             allow_nan: return an empty row with `finite` false instead of raising.
             long: "pool", or "truncate" to leave out what is beyond the first window.
+            k: latents a token, fewer than the model's; for questions, since an index has one k.
 
         Returns:
             A CSR batch on the CPU: int32 `indices` and fp32 `values` of `[nnz]`, int64 `offsets`
@@ -188,7 +190,7 @@ class LatentEncoder:
         n_windows = np.zeros(len(texts), dtype=np.int64)
         truncated = np.zeros(len(texts), dtype=np.bool_)
         finite = np.ones(len(texts), dtype=np.bool_)
-        for part in self._within_memory(texts, kind, long):
+        for part in self._within_memory(texts, kind, long, k):
             rows.add(part.positions[part.rows], part.latents, part.values)
             np.add.at(n_tokens, part.positions, part.n_tokens)
             np.add.at(n_windows, part.positions, 1)
@@ -260,12 +262,14 @@ class LatentEncoder:
             for text in ordered
         ]
 
-    def _within_memory(self, texts: Sequence[str], kind: str, long: str) -> list[_PooledBatch]:
+    def _within_memory(
+        self, texts: Sequence[str], kind: str, long: str, k: int | None = None
+    ) -> list[_PooledBatch]:
         """All batches; smaller ones, from now on, where the device has no memory for them."""
         while True:
             with self.backbone.lock:
                 try:
-                    return list(self._pooled(texts, kind, long))
+                    return list(self._pooled(texts, kind, long, k))
                 except RuntimeError as error:
                     if not out_of_memory(error) or self.backbone.token_budget <= SMALLEST_BUDGET:
                         raise
@@ -277,13 +281,16 @@ class LatentEncoder:
                 "out of memory: going on with %d tokens a batch", self.backbone.token_budget
             )
 
-    def _pooled(self, texts: Sequence[str], kind: str, long: str) -> Iterator[_PooledBatch]:
+    def _pooled(
+        self, texts: Sequence[str], kind: str, long: str, k: int | None
+    ) -> Iterator[_PooledBatch]:
+        k = self.k if k is None else k
         for batch in self.backbone.embed(texts, kind=kind, long=long):
             with torch.inference_mode():
                 finite = finite_texts(batch.hidden, batch.cu_seq_lens)
                 few = kind == "query" and 0 < len(batch.hidden) <= MOST_TOKENS and finite.all()
                 autoencoder = (self._for_few_tokens() if few else None) or self._autoencoder
-                latents = autoencoder.encode(batch.hidden, cu_seq_lens=batch.cu_seq_lens, k=self.k)
+                latents = autoencoder.encode(batch.hidden, cu_seq_lens=batch.cu_seq_lens, k=k)
                 rows, indices, values = pool(latents, self.n_latents, self.pooling)
                 pooled = _PooledBatch(
                     positions=np.array(batch.positions, dtype=np.int64),

@@ -19,6 +19,7 @@ from latent_ingest.connector.errors import EngineError, InputError, MismatchErro
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing.index import checked_mapping, open_index
 from latent_ingest.connector.indexing.patience import Patience
+from latent_ingest.connector.unfinished_tuning import put_back_unfinished
 from latent_ingest.mappings import MappingConfig, hash_field, index_body
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ class ExistingIndex:
                 several = f"{index}: {len(found)} indices ({names}); name one with --index"
                 raise InputError(several if found else f"no index {index}; check --index")
             name = found[0]["index"]
-            mapping = client.indices.get_mapping(index=name)[name]["mappings"]
+            found_mapping = client.indices.get_mapping(index=name)
+            if put_back_unfinished(client, found_mapping) is not found_mapping:
+                return cls.read(client, index)
+            mapping = found_mapping[name]["mappings"]
             settings = client.indices.get_settings(index=name, flat_settings=True)[name]["settings"]
         shards = int(settings["index.number_of_shards"])
         return cls(name, found[0]["status"] == "open", shards, mapping, settings)

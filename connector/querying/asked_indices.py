@@ -13,6 +13,7 @@ from opensearchpy.exceptions import NotFoundError, TransportError
 from latent_ingest.connector.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.unfinished_tuning import put_back_unfinished
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -53,6 +54,7 @@ class AskedIndices:
             if not answer:
                 raise nothing(name)
             limited = is_limited(client, name)
+        answer = put_back_unfinished(client, answer)
         metas = {index: meta_of(index, answer[index]["mappings"]) for index in sorted(answer)}
         return cls(name, metas, limited)
 
@@ -67,12 +69,20 @@ class AskedIndices:
 
     @property
     def meta(self) -> IndexMeta:
-        """What a request is made by: that of the first, and the text fields of all."""
+        """What a request is made by: that of the first, and the text fields of all.
+
+        Query settings count where all have the same.
+        """
         first, *others = self.metas.values()
+        alike = all(meta.query_settings == first.query_settings for meta in others)
         text_fields = dict.fromkeys(
             [*first.text_fields, *(f for m in others for f in m.text_fields)]
         )
-        return replace(first, text_fields=list(text_fields))
+        return replace(
+            first,
+            text_fields=list(text_fields),
+            query_settings=first.query_settings if alike else None,
+        )
 
     @property
     def words_fields(self) -> list[str]:
@@ -100,7 +110,7 @@ class AskedIndices:
         return other is not None and self._key() == other._key()
 
     def _key(self) -> Any:
-        parts = (*ALIKE, "long", "text_fields", "analyzer")
+        parts = (*ALIKE, "long", "text_fields", "analyzer", "query_settings")
         metas = [[n, *(getattr(m, part) for part in parts)] for n, m in self.metas.items()]
         return self.name, self.limited, metas
 

@@ -76,7 +76,7 @@ class QueryEncoder:
         self._folder = model if lazy else None
         self._options = {"device": device, "dtype": dtype, "k": k}
         self._cache_size = cache_size
-        self._cache: OrderedDict[str, Encoding] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int | None], Encoding] = OrderedDict()
         self._hits = self._misses = 0
         self._keeping = threading.Lock()
         self._encoding = threading.Lock()
@@ -106,30 +106,34 @@ class QueryEncoder:
             self._idf = self.load().idf()
         return self._idf
 
-    def encode(self, texts: Sequence[str]) -> list[Encoding]:
+    def encode(self, texts: Sequence[str], k: int | None = None) -> list[Encoding]:
         """The latents of questions; those that are not kept are encoded in one batch.
+
+        Args:
+            texts: the questions.
+            k: latents a token, when fewer than the model's are wanted.
 
         Raises:
             ModelError: the model cannot be loaded, or gives NaN.
         """
-        found = self._kept(texts)
+        found = self._kept(texts, k)
         if missing := [text for text, encoding in found.items() if encoding is None]:
             with self._encoding:
                 # Another thread may have encoded the same while this one waited.
-                again = self._kept(missing, counted=False)
+                again = self._kept(missing, k, counted=False)
                 missing = [text for text, encoding in again.items() if encoding is None]
                 if missing:
-                    vectors = self.load().encode(missing, kind="query")
+                    vectors = self.load().encode(missing, kind="query", k=k)
                     for text, (latents, values) in zip(missing, vectors, strict=True):
                         again[text] = Encoding(latents, terms.weights(values))
-                    self._keep({text: again[text] for text in missing})
+                    self._keep({text: again[text] for text in missing}, k)
             found |= again
         return [encoding for text in texts if (encoding := found[text]) is not None]
 
-    def keeps(self, text: str) -> bool:
+    def keeps(self, text: str, k: int | None = None) -> bool:
         """Whether a text would be answered without the model."""
         with self._keeping:
-            return text in self._cache
+            return (text, k) in self._cache
 
     def cache_info(self) -> CacheInfo:
         """Hits and misses so far, and encodings kept."""
@@ -142,24 +146,26 @@ class QueryEncoder:
             self._cache.clear()
             self._hits = self._misses = 0
 
-    def _kept(self, texts: Sequence[str], *, counted: bool = True) -> dict[str, Encoding | None]:
+    def _kept(
+        self, texts: Sequence[str], k: int | None, *, counted: bool = True
+    ) -> dict[str, Encoding | None]:
         with self._keeping:
-            found = {text: self._cache.get(text) for text in texts}
+            found = {text: self._cache.get((text, k)) for text in texts}
             for text, encoding in found.items():
                 if encoding is not None:
-                    self._cache.move_to_end(text)
+                    self._cache.move_to_end((text, k))
             if counted:
                 misses = sum(encoding is None for encoding in found.values())
                 self._misses += misses
                 self._hits += len(texts) - misses
             return found
 
-    def _keep(self, encodings: dict[str, Encoding | None]) -> None:
+    def _keep(self, encodings: dict[str, Encoding | None], k: int | None) -> None:
         with self._keeping:
             for text, encoding in encodings.items():
                 if encoding is not None and len(text) <= LONGEST_KEPT:
                     # A copy, lest a row holds on to its whole batch.
-                    self._cache[text] = Encoding(encoding.latents.copy(), encoding.weights)
+                    self._cache[text, k] = Encoding(encoding.latents.copy(), encoding.weights)
             while len(self._cache) > self._cache_size:
                 self._cache.popitem(last=False)
 

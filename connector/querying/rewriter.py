@@ -15,6 +15,7 @@ from opensearchpy import OpenSearch
 from latent_ingest.connector.client import EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.asked_indices import AskedIndices
+from latent_ingest.connector.querying.boost import LATENT_BOOST, hybrid_boost
 from latent_ingest.connector.querying.clause_limit import (
     ENGINE_CLAUSES,
     count_clauses,
@@ -31,6 +32,7 @@ from latent_ingest.connector.querying.request import filtered
 from latent_ingest.connector.querying.rewrite_report import RewriteReport
 from latent_ingest.connector.querying.rewriting import (
     HEAD_TERMS,
+    MAX_QUERY_TERMS,
     WINDOW,
     Target,
     Weigh,
@@ -45,18 +47,6 @@ if TYPE_CHECKING:
     from opensearchpy.helpers.search import Search
 
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-# Latent scores are several times word scores, hence a small factor. On the training judgements of
-# SciFact and the dev ones of NFCorpus (benchmarks/boost.py), nDCG@10 at .1, .15 and .2: .732 and
-# .332, .731 and .336, .726 and .337; no better with k1 3 instead of 2.
-LATENT_BOOST = 0.15
-
-# nDCG@10 on the same judgements with 64, 96, 128, 192 and 512: latent .702, .706, .712, .714, .714
-# (claims of 20 words) and .330 for all of them (a few words); hybrid .734, .735, .736, .736, .736.
-MAX_QUERY_TERMS = 192
-
-# BM25's k1 of word fields, in every engine unless set otherwise.
-WORDS_K1 = 1.2
 
 # A form without the words' scores.
 LATENT_ALONE = {"hybrid": "latent", "hybrid_two_phase": "two_phase"}
@@ -80,6 +70,9 @@ class QueryRewriter:
         max_query_terms: int = MAX_QUERY_TERMS,
         max_clauses: int = ENGINE_CLAUSES,
         latent_boost: float = LATENT_BOOST,
+        head_terms: int = HEAD_TERMS,
+        window: int = WINDOW,
+        query_k: int | None = None,
         collapse: str | None = None,
     ) -> None:
         """Set a rewriter up; see `from_index`, which reads what the index says.
@@ -94,6 +87,9 @@ class QueryRewriter:
             max_clauses: that the engine takes in one query, with those that are in a request.
             latent_boost: factor on latent scores in the hybrid form. On engines that keep BM25's
                 factor k1 + 1 use `hybrid_boost`.
+            head_terms: terms that retrieve, in forms of two phases.
+            window: hits a shard that are rescored, in forms of two phases.
+            query_k: latents a token of a question, when fewer than the model's are wanted.
             collapse: field of which each value is hit once, as `parent_id` of an index of chunks.
 
         Raises:
@@ -108,6 +104,8 @@ class QueryRewriter:
         self.max_query_terms = max_query_terms
         self.max_clauses = max_clauses
         self.latent_boost = latent_boost
+        self.head_terms = head_terms
+        self.window = window
         self.collapse = collapse
         self.index: str | None = None
         """Where `from_index` wants bodies to be sent: what an alias stood for then."""
@@ -115,6 +113,7 @@ class QueryRewriter:
         """Names of the indices that these are. Bodies are good for them alone."""
         self._fields: Mapping[str, bool] | None = None
         self._weigh = Weigher(QueryEncoder.of(encoder))
+        self._weigh.query_k = query_k
 
     @classmethod
     def from_index(
@@ -133,7 +132,8 @@ class QueryRewriter:
                 index of another model.
             encoder: must be the model the index was made with. One that is not loaded yet is
                 checked when the first question comes.
-            settings: as for the constructor; and `statistics_seconds`, how old the index's document
+            settings: as for the constructor, in place of those that `latent-ingest tune` has left
+                in the index; and `statistics_seconds`, how old the index's document
                 frequencies may be, by which terms are chosen; none to choose by the model's.
 
         Raises:
@@ -164,7 +164,10 @@ class QueryRewriter:
         meta = asked.meta
         if meta.long == "chunks":
             settings.setdefault("collapse", PARENT_FIELD)
-        settings.setdefault("latent_boost", hybrid_boost(EngineInfo.read(client), meta.k1))
+        tuned = dict(meta.query_settings or {})
+        boost = tuned.pop("latent_boost", LATENT_BOOST)
+        settings.setdefault("latent_boost", hybrid_boost(EngineInfo.read(client), meta.k1, boost))
+        settings = {**tuned, **settings}
         settings.setdefault("words_fields", asked.words_fields)
         settings.setdefault("text_fields", meta.text_fields)
         settings.setdefault("max_clauses", read_clause_limit(client))
@@ -204,8 +207,8 @@ class QueryRewriter:
         form: str = "hybrid",
         size: int = 10,
         filter: dict[str, Any] | Sequence[dict[str, Any]] | None = None,
-        head_terms: int = HEAD_TERMS,
-        window: int = WINDOW,
+        head_terms: int | None = None,
+        window: int | None = None,
     ) -> dict[str, Any]:
         """The body of a search request for a question.
 
@@ -215,7 +218,7 @@ class QueryRewriter:
             form: "hybrid", "latent", "two_phase" or "hybrid_two_phase".
             size: hits wanted.
             filter: query clauses that hits must match and that do not score.
-            head_terms: terms that retrieve, in forms of two phases.
+            head_terms: terms that retrieve, in forms of two phases; by default the rewriter's.
             window: hits a shard that are rescored, in forms of two phases; at least `size`.
 
         Returns:
@@ -246,7 +249,7 @@ class QueryRewriter:
 
     async def rewrite_async(self, text: str, **options: Any) -> dict[str, Any]:
         """`rewrite` for an event loop, which goes on while a thread encodes."""
-        if self._weigh.queries.keeps(text):
+        if self._weigh.queries.keeps(text, self._weigh.query_k):
             return self.rewrite(text, **options)
         return await in_encoding_thread(partial(self.rewrite, text, **options))
 
@@ -262,9 +265,9 @@ class QueryRewriter:
         size: int = 10,
         filter: dict[str, Any] | Sequence[dict[str, Any]] | None = None,
         form: str = "hybrid",
-        **settings: int,
+        **settings: int | None,
     ) -> dict[str, Any]:
-        wish = Wish(form=form, matching="expand", **settings)
+        wish = Wish(form=form, matching="expand", **self._phases(**settings))
         if not any(letter.isprintable() and not letter.isspace() for letter in text):
             raise InputError("the question is empty; write one")
         if form.endswith("two_phase") and self.collapse:
@@ -284,8 +287,8 @@ class QueryRewriter:
         form: str = "hybrid",
         matching: str | None = None,
         fields: Sequence[str] | Mapping[str, str] | None = None,
-        head_terms: int = HEAD_TERMS,
-        window: int = WINDOW,
+        head_terms: int | None = None,
+        window: int | None = None,
     ) -> dict[str, Any]:
         """A request that an application has, its text clauses scored by meaning.
 
@@ -323,7 +326,8 @@ class QueryRewriter:
         **settings: Any,
     ) -> tuple[dict[str, Any], RewriteReport]:
         """`rewrite_body`, and what it did: which clauses, which not and why, what was pruned."""
-        return rewritten(body, self._target(fields), Wish(**settings), self._weigh)
+        phases = self._phases(settings.pop("head_terms", None), settings.pop("window", None))
+        return rewritten(body, self._target(fields), Wish(**settings, **phases), self._weigh)
 
     def rewrite_search(self, search: Search, **settings: Any) -> Search:
         """`rewrite_body` for a `Search` of opensearch-py; a new one, of the same index and classes.
@@ -345,6 +349,12 @@ class QueryRewriter:
         if "min_score" in given and "min_score" not in body:
             new = new.extra(min_score=0)  # it cannot be taken away
         return new
+
+    def _phases(self, head_terms: int | None = None, window: int | None = None) -> dict[str, Any]:
+        return {
+            "head_terms": self.head_terms if head_terms is None else head_terms,
+            "window": self.window if window is None else window,
+        }
 
     def _target(self, fields: Sequence[str] | Mapping[str, str] | None) -> Target:
         return Target(
@@ -384,12 +394,3 @@ class QueryRewriter:
             "track_total_hits": False,
         }
         return frame | ({"collapse": {"field": self.collapse}} if self.collapse else {})
-
-
-def hybrid_boost(engine: EngineInfo, k1: float, boost: float = LATENT_BOOST) -> float:
-    """The factor on latent scores that gives the same ranking on every engine.
-
-    Where BM25 keeps its factor k1 + 1, latent scores are k1 + 1 times and word scores 2.2 times
-    what they are on OpenSearch 3, on which `boost` was measured.
-    """
-    return boost * (WORDS_K1 + 1) / (k1 + 1) if engine.keeps_k1_factor else boost

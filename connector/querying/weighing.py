@@ -26,6 +26,8 @@ class Weigher:
         """Of the index that is asked; without them, the model's own."""
         self.unchecked: AskedIndices | None = None
         """That the model must have made, which is seen when it is loaded."""
+        self.query_k: int | None = None
+        """Latents a token of a question; none for the model's own."""
 
     def model(self) -> LatentEncoder:
         """Loaded and checked; raises ModelError or MismatchError."""
@@ -44,7 +46,7 @@ class Weigher:
         """
         if self.unchecked:
             self.model()
-        encodings = self.queries.encode(texts)
+        encodings = self.queries.encode(texts, self.query_k)
         every = self.statistics.idf() if self.statistics else None
         every = self.queries.idf() if every is None else every
         found = []

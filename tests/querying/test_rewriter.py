@@ -7,7 +7,8 @@ import pytest
 from latent_ingest.connector.client import EngineInfo
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.querying.rewriter import QueryRewriter, hybrid_boost
+from latent_ingest.connector.querying.boost import hybrid_boost
+from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 QUESTION = "does vitamin D prevent falls in older adults"
 

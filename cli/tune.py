@@ -1,0 +1,292 @@
+"""latent-ingest tune: settings of scoring chosen on judged questions."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latent_ingest.cli.options import (
+    comma_list,
+    compute_options,
+    connection_options,
+    journal_option,
+    load_encoder,
+    model_option,
+    progress_bar,
+    warn,
+)
+from latent_ingest.connector.client import Connection, EngineInfo
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.indexing.existing import ExistingIndex
+from latent_ingest.connector.indexing.index import index_uuid
+from latent_ingest.connector.indexing.journal import Journal
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.tuning.tune import Tuning
+
+KNOBS = "latent_boost,k1,b,query_k,max_query_terms,head_terms,window"
+
+GAINS = (
+    "one after the other: the best value, what it gains in nDCG@10 on the queries that choose, and",
+    "what was chosen: the best outside noise; of query_k and below, the cheapest that loses .001",
+)
+
+KNOWN_ITEMS = (
+    "known-item questions, made of the collection's own titles and sentences without their rarest "
+    "words: each has to find its document again. No person asked them, and they share the "
+    "writer's words, so that they favour words; judged questions are better"
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  latent-ingest tune scifact/ --index scifact --split train --copy
+  latent-ingest tune scifact/ --index scifact --split train --yes --apply
+  latent-ingest tune corpus.jsonl --index papers --from-titles --copy --out report/
+"""
+)
+@click.argument("collection", type=click.Path(exists=True, path_type=Path))
+@click.option("--index", required=True, help="Index that holds the collection.")
+@click.option("--split", help="Which of qrels/*.tsv chooses.  [default: dev, or train, or test]")
+@click.option(
+    "--report",
+    default="test",
+    show_default=True,
+    help="Which reports. Where it is the same, a half of the queries chooses and the other "
+    "reports; fewer than 100 are cross-validated.",
+)
+@click.option(
+    "--from-titles",
+    is_flag=True,
+    help="Without judgements: titles and sentences have to find their documents.",
+)
+@click.option(
+    "--limit-queries", type=click.IntRange(10), help="Queries that choose, at most; drawn by seed."
+)
+@click.option("--seed", default=0, show_default=True, help="Of halves, folds and samples.")
+@click.option("--knobs", default=KNOBS, show_default=True, help="What is tuned, by comma.")
+@click.option(
+    "--form",
+    type=click.Choice(["hybrid", "latent"]),
+    default="hybrid",
+    show_default=True,
+    help="Whose nDCG@10 is to be best.",
+)
+@click.option("--copy", is_flag=True, help="Try on a clone of the index, deleted in the end.")
+@click.option("--yes", is_flag=True, help="Close the index for moments without asking.")
+@click.option(
+    "--apply/--dry-run",
+    "apply",
+    default=False,
+    help="Keep what was chosen, in the index; or change nothing.  [default: dry-run]",
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for tune.json and PNGs."
+)
+@connection_options
+@model_option
+@compute_options
+@journal_option
+@click.option("--json", "as_json", is_flag=True, help="Print one object.")
+def tune(
+    collection: Path,
+    index: str,
+    split: str | None,
+    report: str,
+    from_titles: bool,
+    limit_queries: int | None,
+    seed: int,
+    knobs: str,
+    form: str,
+    copy: bool,
+    yes: bool,
+    apply: bool,
+    out: Path | None,
+    connection: Connection,
+    model: Path | None,
+    device: str,
+    dtype: str,
+    journal: Path | None,
+    as_json: bool,
+) -> None:
+    """Choose the settings of scoring for a collection whose index is there.
+
+    Knob by knob, a grid first and then finer, nDCG@10 on one part of the judgements decides, and
+    what that is worth is reported on the other; no document is encoded again. To try k1 and b, the
+    index is closed and opened again each time, or a clone is, with --copy. A run that is cut leaves
+    nothing behind: Ctrl-C puts the index back at once, and after a kill the next command that reads
+    the index does.
+    """
+    from latent_ingest.connector.tuning import known_items, splits, tuned_index
+    from latent_ingest.connector.tuning.knobs import NAMES, knobs_for
+    from latent_ingest.connector.tuning.tune import check_holds, searches
+    from latent_ingest.connector.tuning.tune import tune as run
+
+    names = comma_list(knobs)
+    if unknown := sorted(set(names) - set(NAMES)):
+        raise click.BadParameter(f"{unknown[0]!r}: use some of {KNOBS}", param_hint="--knobs")
+    if from_titles and split:
+        raise InputError("--split and --from-titles: use one of them")
+    if not from_titles and not collection.is_dir():
+        raise InputError(f"{collection}: a folder in BEIR's layout is needed, or --from-titles")
+    if form == "latent":
+        names = [name for name in names if name != "latent_boost"]
+    if out is not None:
+        make_folder(out)
+    if from_titles:
+        judged = known_items.known_items(collection, 2 * (limit_queries or 200), seed)
+        parts = splits.halved(judged, limit_queries, seed, known_items.SPLIT)
+    else:
+        parts = splits.split_of(collection, split, report, limit_queries, seed)
+    client = connection.open()
+    EngineInfo.read(client)
+    existing = ExistingIndex.read(client, index)
+    meta = tuned_index.check_meta(existing)
+    chosen = knobs_for(meta, names)
+    if not chosen:
+        raise InputError(f"--knobs {knobs}: index {index} has none of these in the form {form}")
+    if lacking := check_holds(client, existing.name, meta, parts.development):
+        warn(f"warning: index {index} lacks {lacking} of the documents judged relevant")
+    closes = bool({"k1", "b"} & set(names)) and not copy
+    if closes or (apply and {"k1", "b"} & set(names)):
+        ask(existing.name, yes)
+    with closing(Journal(journal)) as book:
+        if (closes or copy or apply) and book.running(index_uuid(client, existing.name)):
+            raise InputError(f"a run of ingest writes to {existing.name}; let it end first")
+    if closes or copy:
+        tuned_index.check_quiet(client, existing.name)
+
+    encoder = load_encoder(model, device, dtype)
+    meta.check(encoder, existing.name)
+    from latent_ingest.connector.querying.query_encoder import QueryEncoder
+
+    questions = len(parts.development.queries)
+    questions += len(parts.held_out.queries) if parts.held_out else 0
+    queries = QueryEncoder(encoder, cache_size=5 * questions)
+    in_place = tuned_index.in_place if closes else tuned_index.as_it_is
+    bench = tuned_index.on_a_copy if copy else in_place
+    with (
+        terminated_as_interrupted(),
+        bench(client, existing) as asked,
+        progress_bar(
+            total=searches(parts, chosen, form, meta), desc="tuning", unit=" searches"
+        ) as bar,
+    ):
+
+        def tick(done: int) -> None:
+            bar.update(done)
+
+        found = run(client, asked, meta, parts, chosen, queries, form=form, seed=seed, tick=tick)
+    if apply:
+        with terminated_as_interrupted():
+            tuned_index.apply(client, existing.name, found.after)
+    content = found.to_json() | {
+        "index": existing.name,
+        "applied": apply,
+        "known_items": from_titles,
+    }
+    if out is not None:
+        write(out, content, found)
+    if as_json:
+        click.echo(json.dumps(content))
+        return
+    for line in lines_of(found, existing.name, from_titles):
+        click.echo(line)
+    if out is not None:
+        click.echo(f"curves: {out}")
+    if apply:
+        click.echo(f"applied to {existing.name}: its next questions are asked so")
+    else:
+        click.echo("nothing was changed; --apply keeps these settings")
+
+
+def ask(index: str, yes: bool) -> None:
+    """Have the closing of the index agreed to; InputError where nobody can be asked."""
+    warning = (
+        f"index {index} will be closed for moments, to set k1 and b; searching it and writing to "
+        f"it fails meanwhile"
+    )
+    if yes:
+        warn(warning)
+    elif not sys.stdin.isatty():
+        raise InputError(f"{warning}; agree with --yes, or try on a clone with --copy")
+    else:
+        click.confirm(f"{warning}. Go on?", abort=True, err=True)
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends as Ctrl-C does, which puts things back."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the report, and see that it can be written to; raises InputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tune.json").touch()
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be written to: {error.strerror}") from error
+
+
+def write(folder: Path, content: dict[str, Any], found: Tuning) -> None:
+    """tune.json and the pictures."""
+    from latent_ingest.connector.tuning.pictures import draw
+
+    (folder / "tune.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if not draw(folder, found.curves):
+        warn("no pictures without matplotlib; pip install 'latent-ingest[train]' brings it")
+
+
+def lines_of(found: Tuning, index: str, from_titles: bool) -> list[str]:
+    """The tables for a person."""
+    lines = [f"{found.collection} in {index}: {found.description}"]
+    if from_titles:
+        lines.append(f"These are {KNOWN_ITEMS}.")
+    lines += ["", *GAINS]
+    lines.append(
+        f"{'knob':<16}{'before':>8}{'best':>8}{'gain':>9}{'error':>8}{'chosen':>8}  {'took':>12}"
+    )
+    for curve in found.curves:
+        at = {point.value: point for point in curve.points}
+        took = f"{at[curve.default].took_p50:.0f} → {at[curve.best].took_p50:.0f} ms"
+        noise = "" if curve.outside_noise else "  inside noise"
+        lines.append(
+            f"{curve.knob:<16}{curve.default:>8g}{curve.best:>8g}{curve.gain:>+9.4f}"
+            f"{curve.error:>8.4f}{curve.chosen:>8g}  {took:>12}{noise}"
+        )
+    held = "each fold by the others" if found.folds else "queries that chose nothing"
+    lines += ["", f"reported on {held} (nDCG@10; words {found.words:.4f})"]
+    lines.append(
+        f"{'form':<18}{'before':>8}{'tuned':>8}{'gain':>9}{'error':>8}{'p':>8}"
+        f"  {'took':>12}  {'clauses':>10}"
+    )
+    for one in found.outcomes:
+        took = f"{one.took_p50_before:.0f} → {one.took_p50_after:.0f} ms"
+        clauses = f"{one.clauses_before:.0f} → {one.clauses_after:.0f}"
+        noise = "" if one.outside_noise else "  inside noise"
+        lines.append(
+            f"{one.form:<18}{one.before:>8.4f}{one.after:>8.4f}{one.gain:>+9.4f}{one.error:>8.4f}"
+            f"{one.p:>8.4f}  {took:>12}  {clauses:>10}{noise}"
+        )
+    for number, fold in enumerate(found.folds, start=1):
+        lines.append(f"fold {number}: {shown(asdict(fold))}")
+    return [*lines, "", f"settings: {shown(asdict(found.after))}"]
+
+
+def shown(settings: dict[str, Any]) -> str:
+    named = {name: "all" if value is None else f"{value:g}" for name, value in settings.items()}
+    return ", ".join(f"{name} {value}" for name, value in named.items())

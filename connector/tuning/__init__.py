@@ -1,0 +1,1 @@
+"""Settings of scoring chosen on judged questions, with nothing encoded or indexed again."""

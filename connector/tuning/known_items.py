@@ -1,0 +1,89 @@
+"""Questions without judgements: a document's title, or a sentence of it, has to find it again.
+
+Words find a text by its own words too easily, so the rarest third of the words is left out of each
+question. It remains a substitute: such questions share the writer's words, as people's do not.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from pathlib import Path
+
+from latent_ingest.connector.corpus import Document
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.evaluation.collection import Collection, first_there, read_documents
+from latent_ingest.connector.tuning.splits import FEWEST_QUERIES
+
+SPLIT = "known items"
+
+# Words of a title or a sentence that may become a question.
+FEWEST_WORDS, MOST_WORDS = 6, 40
+
+# The part of a question's words that is left out.
+LEFT_OUT = 1 / 3
+
+WORD = re.compile(r"\w+")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+
+def known_items(path: Path, n_questions: int, seed: int) -> Collection:
+    """A collection judged by itself.
+
+    Args:
+        path: a corpus file, or a folder that holds corpus.jsonl.
+        n_questions: at most, each of another document, drawn by the seed.
+        seed: of the sample.
+
+    Raises:
+        InputError: no corpus, a broken line, or too few documents with a title or sentence of six
+            words.
+    """
+    corpus = path if path.is_file() else first_there(path, "corpus.jsonl", "corpus.jsonl.gz")
+    generator = random.Random(seed)
+    sample: list[tuple[str, str]] = []
+    frequency: Counter[str] = Counter()
+    seen = 0
+    for document in read_documents(corpus):
+        frequency.update(set(words_of(document.text)))
+        if not (text := title_or_sentence(document, generator)):
+            continue
+        seen += 1
+        # Reservoir sampling: each such document is as likely.
+        place = len(sample) if len(sample) < n_questions else generator.randrange(seen)
+        sample[place : place + 1] = [(document.id, text)] if place < n_questions else []
+    if seen < FEWEST_QUERIES:
+        raise InputError(
+            f"{corpus}: {seen} documents have a title or a sentence of {FEWEST_WORDS} words, and "
+            f"{FEWEST_QUERIES} are needed for --from-titles"
+        )
+    queries = {f"item-{id_}": without_rare(text, frequency) for id_, text in sample}
+    qrels = {f"item-{id_}": {id_: 1} for id_, _ in sample}
+    name = path.resolve().name.partition(".")[0]
+    return Collection(name, corpus, queries, qrels)
+
+
+def title_or_sentence(document: Document, generator: random.Random) -> str | None:
+    """The title if it is long enough, else a sentence; none where there is neither."""
+    title = document.fields.get("title")
+    if isinstance(title, str) and fits(title):
+        return title
+    sentences = [text for text in SENTENCE_END.split(document.text) if fits(text)]
+    return generator.choice(sentences) if sentences else None
+
+
+def fits(text: str) -> bool:
+    return FEWEST_WORDS <= len(words_of(text)) <= MOST_WORDS
+
+
+def without_rare(text: str, frequency: Counter[str]) -> str:
+    """The words of a text, in their order, but for its rarest third."""
+    words = words_of(text)
+    order = sorted(range(len(words)), key=lambda place: frequency[words[place]])
+    left_out = set(order[: int(len(words) * LEFT_OUT)])
+    return " ".join(word for place, word in enumerate(words) if place not in left_out)
+
+
+def words_of(text: str) -> list[str]:
+    return WORD.findall(text.lower())

@@ -1,0 +1,57 @@
+"""The curves of the knobs, by matplotlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from latent_ingest.connector.tuning.choosing import Curve
+
+# Knobs whose values differ by factors.
+LOGARITHMIC = ("latent_boost", "k1", "query_k", "max_query_terms", "head_terms", "window")
+
+# Ticks are further apart than by this factor.
+APART = 1.15
+
+
+def draw(folder: Path, curves: list[Curve]) -> list[str]:
+    """Write a picture for each knob; none without matplotlib.
+
+    Returns:
+        Their file names.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return []
+    names = []
+    # A knob that is tuned twice is drawn as it was the last time.
+    for name, curve in {curve.knob: curve for curve in curves}.items():
+        figure = picture(Figure(figsize=(6, 4)), curve)
+        names.append(f"{name.replace('_', '-')}.png")
+        figure.savefig(folder / names[-1], dpi=120, bbox_inches="tight")
+    return names
+
+
+def picture(figure: Any, curve: Curve) -> Any:
+    """nDCG@10 by value, the value before and the best one marked; below it, the time."""
+    axes = figure.subplots()
+    values = [point.value for point in curve.points]
+    axes.plot(values, [point.ndcg for point in curve.points], "o-", color="C0")
+    axes.axvline(curve.default, color="gray", linestyle=":", label=f"before: {curve.default:g}")
+    noise = "" if curve.outside_noise else ", inside noise"
+    label = f"best: {curve.best:g}{noise}"
+    axes.axvline(curve.best, color="C2", linestyle="--", label=label)
+    axes.set(xlabel=curve.knob, ylabel=f"nDCG@10 of {curve.form}, development queries")
+    if curve.knob in LOGARITHMIC:
+        axes.set_xscale("log")
+        ticks = values[:1]
+        ticks += [v for v, last in zip(values[1:], values, strict=False) if v > APART * last]
+        axes.set_xticks(ticks, [f"{value:g}" for value in ticks], rotation=45)
+        axes.minorticks_off()
+    other = axes.twinx()
+    other.plot(values, [point.took_p50 for point in curve.points], ".:", color="C1", alpha=0.7)
+    other.set_ylabel("median took, ms (dotted)", color="C1")
+    other.set_ylim(bottom=0)
+    axes.legend()
+    return figure

@@ -1,0 +1,154 @@
+"""Questions asked with one setting of all knobs: nDCG@10 of each, the engine's time, the clauses.
+
+Encodings and the answers to a setting are kept, so that a setting costs its searches, once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from opensearchpy import OpenSearch
+
+from latent_ingest.connector.client import EngineInfo, engine_errors, reason_in
+from latent_ingest.connector.errors import EngineError, InputError
+from latent_ingest.connector.evaluation.systems import (
+    DEPTH,
+    SEARCHES,
+    Ranking,
+    chunks,
+    document_of,
+    without_itself,
+)
+from latent_ingest.connector.querying.boost import hybrid_boost
+from latent_ingest.connector.querying.clause_limit import count_clauses
+from latent_ingest.connector.querying.query_encoder import QueryEncoder
+from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.tuning.knobs import Settings
+from latent_ingest.connector.tuning.tuned_index import TunedIndex
+
+Qrels = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of one setting in one form."""
+
+    values: dict[str, float]
+    """Query id → nDCG@10."""
+    took_p50: float
+    """Milliseconds of a search in the engine, the median; searches go fifty at once."""
+    clauses: float
+    """Of a query, the mean."""
+
+    def mean(self, queries: Iterable[str]) -> float:
+        """nDCG@10 over some queries."""
+        return float(np.mean([self.values[query] for query in queries]))
+
+
+class Trials:
+    """Asks one set of judged questions with any setting."""
+
+    def __init__(
+        self,
+        client: OpenSearch,
+        index: TunedIndex,
+        queries: Mapping[str, str],
+        qrels: Qrels,
+        encoder: QueryEncoder,
+        tick: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            client: of the engine.
+            index: that is asked; its k1 and b are set as needed.
+            queries: id → text.
+            qrels: id → document id → grade, of these queries alone.
+            encoder: the model, with room for all questions.
+            tick: called with the number of questions answered.
+        """
+        self.queries = dict(queries)
+        self._qrels = {query: dict(qrels[query]) for query in queries}
+        self._client = client
+        self._index = index
+        self._tick = tick
+        self._engine = EngineInfo.read(client)
+        self._encoder = encoder
+        self._rewriters: dict[int | None, QueryRewriter] = {}
+        self._done: dict[tuple[Settings, str], Trial] = {}
+
+    def __call__(self, settings: Settings, form: str) -> Trial:
+        """What comes of a setting; raises EngineError when a search fails."""
+        settings = plain(settings, form)
+        if (settings, form) not in self._done:
+            self._done[settings, form] = self._ask(settings, form)
+        return self._done[settings, form]
+
+    def _ask(self, settings: Settings, form: str) -> Trial:
+        self._index.set(settings.k1, settings.b)
+        rewriter = self._rewriter(settings.query_k)
+        rewriter.latent_boost = hybrid_boost(self._engine, settings.k1, settings.latent_boost)
+        rewriter.max_query_terms = settings.max_query_terms
+        rewriter.head_terms, rewriter.window = settings.head_terms, settings.window
+        ranking: Ranking = {}
+        took: list[int] = []
+        clauses: list[int] = []
+        for chunk in chunks(self.queries, SEARCHES):
+            texts = [self.queries[query] for query in chunk]
+            if form == "words":
+                bodies = [rewriter.words_only(text, size=DEPTH) for text in texts]
+            else:
+                bodies = rewriter.rewrite_many(texts, form=form, size=DEPTH)
+            clauses += [count_clauses(body["query"], None)[0] for body in bodies]
+            requests = [part for body in bodies for part in ({}, {**body, "_source": False})]
+            with engine_errors(self._client):
+                answers = self._client.msearch(body=requests, index=self._index.name)["responses"]
+            for query, answer in zip(chunk, answers, strict=True):
+                if "error" in answer:
+                    raise EngineError(f"query {query!r} ({form}): {reason_in(answer['error'])}")
+                took.append(answer["took"])
+                hits = {document_of(hit): hit["_score"] for hit in answer["hits"]["hits"]}
+                ranking[query] = without_itself(query, hits)
+            self._tick(len(chunk))
+        return Trial(ndcg(self._qrels, ranking), float(np.median(took)), float(np.mean(clauses)))
+
+    def _rewriter(self, query_k: int | None) -> QueryRewriter:
+        if query_k not in self._rewriters:
+            self._rewriters[query_k] = QueryRewriter.from_index(
+                self._client,
+                self._index.name,
+                self._encoder,
+                query_k=query_k,
+                # Document frequencies do not change, and the index may be closed for a moment.
+                statistics_seconds=math.inf,
+            )
+        return self._rewriters[query_k]
+
+
+def plain(settings: Settings, form: str) -> Settings:
+    """The setting without what does not count in a form, so that it is asked once."""
+    if form == "words":
+        return Settings(settings.k1, settings.b)
+    if not form.endswith("two_phase"):
+        return replace(settings, head_terms=1, window=1)
+    return settings
+
+
+def ndcg(qrels: Any, ranking: Ranking) -> dict[str, float]:
+    """nDCG@10 of each query; 0 for one without hits.
+
+    Raises:
+        InputError: the `evaluate` extra is missing.
+    """
+    try:
+        from ir_measures import nDCG
+    except ImportError:
+        raise InputError(
+            "ir-measures is missing; pip install 'latent-ingest[evaluate]' brings it"
+        ) from None
+    found = {r.query_id: r.value for r in (nDCG @ 10).iter_calc(qrels, ranking)}
+    return {query: float(found.get(query, 0.0)) for query in qrels}

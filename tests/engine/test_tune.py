@@ -1,0 +1,392 @@
+"""tune: what it chooses, what it never looks at, what it leaves behind, also when it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from opensearchpy import OpenSearch
+
+from latent_ingest.cli.main import cli
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.evaluation.collection import Collection
+from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.indexing.index import open_index
+from latent_ingest.connector.indexing.ingest import Ingest
+from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.tuning.splits import halved
+from latent_ingest.mappings import MappingConfig
+
+HEADER = "query-id\tcorpus-id\tscore\n"
+PREFIX = "latent-ingest-test-"
+
+
+@pytest.fixture(scope="module")
+def folder(documents: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parts of documents as questions; every third is judged in dev, the others in test."""
+    folder = tmp_path_factory.mktemp("tune") / "docs"
+    (folder / "qrels").mkdir(parents=True)
+    chosen = documents[:55]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(d) + "\n" for d in chosen))
+    parts = [(d["_id"], d["text"].split()[n::2][:8]) for d in chosen for n in (0, 1)]
+    queries = [{"_id": f"q{n}", "text": " ".join(words)} for n, (_, words) in enumerate(parts)]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(q) + "\n" for q in queries))
+    lines = [f"q{n}\t{id_}\t1\n" for n, (id_, _) in enumerate(parts)]
+    (folder / "qrels" / "dev.tsv").write_text(HEADER + "".join(lines[::3]))
+    others = [line for n, line in enumerate(lines) if n % 3]
+    (folder / "qrels" / "test.tsv").write_text(HEADER + "".join(others))
+    (folder / "qrels" / "all.tsv").write_text(HEADER + "".join(lines))
+    (folder / "qrels" / "few.tsv").write_text(HEADER + "".join(lines[:15]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(
+    client: OpenSearch, encoder: LatentEncoder, folder: Path, tmp_path_factory: Any
+) -> Iterator[str]:
+    """An index of the documents, which tests leave as it is."""
+    index = f"{PREFIX}{uuid.uuid4().hex[:12]}"
+    with pytest.MonkeyPatch.context() as patch:
+        journal = tmp_path_factory.mktemp("journal") / "journal.sqlite"
+        patch.setenv("LATENT_INGEST_JOURNAL", str(journal))
+        meta = open_index(client, index, encoder, {})
+        assert Ingest(client, index, encoder, meta, folder / "corpus.jsonl").run().ok
+    yield index
+    client.indices.delete(index=index)
+
+
+def state(client: OpenSearch, index: str) -> dict[str, Any]:
+    """All that tuning may change; settings but for what each opening counts up."""
+    (content,) = client.indices.get(index=index).values()
+    content["settings"]["index"].pop("verified_before_close", None)
+    (row,) = client.cat.indices(index=index, format="json", h="status")
+    content["mappings"]["_meta"]["latent_ingest"].setdefault("tuning", None)
+    return {"status": row["status"], **content}
+
+
+def call(url: str, folder: Path, index: str, *options: str) -> Result:
+    arguments = ["tune", str(folder), "--index", index, "--url", url, "--dtype", "float32"]
+    return CliRunner().invoke(cli, [*arguments, *options])
+
+
+def tuned(url: str, folder: Path, index: str, *options: str) -> dict[str, Any]:
+    done = call(url, folder, index, *options, "--json")
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def rewritten(source: Path, target: Path, name: str, lines: list[str]) -> Path:
+    """The collection with other judgements in one file."""
+    (target / "qrels").mkdir(parents=True)
+    for file in source.rglob("*.*"):
+        (target / file.relative_to(source)).write_bytes(file.read_bytes())
+    (target / "qrels" / name).write_text(HEADER + "".join(lines))
+    return target
+
+
+def decided(answer: dict[str, Any]) -> Any:
+    """What was chosen and every figure that chose it, but for times."""
+    curves = [
+        {**c, "points": [{**p, "took_p50": 0} for p in c["points"]]} for c in answer["curves"]
+    ]
+    return answer["after"], curves
+
+
+def judged(folder: Path, name: str) -> list[list[str]]:
+    return [line.split("\t") for line in (folder / "qrels" / name).read_text().splitlines()[1:]]
+
+
+def test_test_judgements_turned_round_change_nothing_that_is_chosen(
+    opensearch_url: str, made: str, folder: Path, tmp_path: Path
+) -> None:
+    """Each question is judged by another's document instead."""
+    rows = judged(folder, "test.tsv")
+    moved = [
+        f"{q}\t{other[1]}\t1\n" for (q, *_), other in zip(rows, rows[7:] + rows[:7], strict=True)
+    ]
+    garbled = rewritten(folder, tmp_path / "docs", "test.tsv", moved)
+    options = ("--split", "dev", "--copy", "--knobs", "latent_boost,k1")
+    honest = tuned(opensearch_url, folder, made, *options)
+    other = tuned(opensearch_url, garbled, made, *options)
+    assert decided(honest) == decided(other)
+    assert len(honest["curves"]) == 3  # the boost twice
+    values = [answer["held_out"]["forms"][0]["after"] for answer in (honest, other)]
+    assert values[0] > 0.8 > 0.2 > values[1]
+
+
+def test_judgements_of_the_other_half_change_nothing_that_is_chosen(
+    opensearch_url: str, made: str, folder: Path, tmp_path: Path
+) -> None:
+    split = halved(Collection.load(folder, "all"), None, 3, "")
+    assert split.held_out is not None
+    held = split.held_out.queries
+    rows = judged(folder, "all.tsv")
+    moved = [f"{q}\t{rows[0][1] if q in held else d}\t{g}\n" for q, d, g in rows]
+    garbled = rewritten(folder, tmp_path / "docs", "all.tsv", moved)
+    options = ("--split", "all", "--report", "all", "--seed", "3", "--knobs", "latent_boost")
+    honest = tuned(opensearch_url, folder, made, *options)
+    other = tuned(opensearch_url, garbled, made, *options)
+    assert decided(honest) == decided(other)
+    assert honest["held_out"] != other["held_out"]
+
+
+def test_few_queries_are_cross_validated(
+    opensearch_url: str, client: OpenSearch, made: str, folder: Path, tmp_path: Path
+) -> None:
+    before = state(client, made)
+    options = ("--split", "few", "--report", "few", "--knobs", "latent_boost,head_terms")
+    answer = tuned(opensearch_url, folder, made, *options, "--out", str(tmp_path / "out"))
+    assert len(answer["folds"]) == 5
+    forms = [outcome["form"] for outcome in answer["held_out"]["forms"]]
+    assert forms == ["hybrid", "hybrid_two_phase", "latent"]
+    assert 0 < answer["held_out"]["forms"][0]["p"] <= 1
+    written = json.loads((tmp_path / "out" / "tune.json").read_text())
+    assert written == answer
+    pictures = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert pictures == ["head-terms.png", "latent-boost.png"]
+    assert state(client, made) == before
+
+
+def test_a_dry_run_leaves_the_index_as_it_was(
+    opensearch_url: str, client: OpenSearch, made: str, folder: Path
+) -> None:
+    before = state(client, made)
+    done = call(opensearch_url, folder, made, "--split", "dev", "--knobs", "k1,b", "--yes")
+    assert done.exit_code == 0, done.stderr
+    assert "nothing was changed" in done.stdout
+    assert state(client, made) == before
+
+
+def test_what_is_applied_is_what_questions_are_asked_with(
+    opensearch_url: str,
+    client: OpenSearch,
+    encoder: LatentEncoder,
+    folder: Path,
+    made: str,
+    tmp_path: Path,
+) -> None:
+    index = f"{made}-applied"
+    client.reindex(body={"source": {"index": made}, "dest": {"index": copied(client, made, index)}})
+    try:
+        client.indices.refresh(index=index)
+        agreeing = rewritten(
+            folder, tmp_path / "docs", "dev.tsv", found_by_latents(client, made, encoder, folder)
+        )
+        options = ("--split", "dev", "--copy", "--yes", "--apply")
+        options += ("--knobs", "latent_boost,b,max_query_terms,head_terms")
+        answer = tuned(opensearch_url, agreeing, index, *options)
+        after = answer["after"]
+        assert answer["applied"]
+        assert after != answer["before"]
+        similarity = state(client, index)["settings"]["index"]["similarity"]["latent_bm25"]
+        assert (float(similarity["k1"]), float(similarity["b"])) == (after["k1"], after["b"])
+        rewriter = QueryRewriter.from_index(client, index, encoder)
+        assert rewriter.latent_boost == after["latent_boost"] != 0.15
+        assert rewriter.max_query_terms == after["max_query_terms"]
+        should = rewriter.rewrite("a pattern of file names")["query"]["bool"]["should"]
+        assert should[1]["bool"]["boost"] == after["latent_boost"]
+        own = QueryRewriter.from_index(client, index, encoder, latent_boost=0.9, max_query_terms=7)
+        should = own.rewrite("a pattern of file names")["query"]["bool"]["should"]
+        assert should[1]["bool"]["boost"] == 0.9
+        assert len(should[1]["bool"]["should"]) == 7
+        meta = IndexMeta.read(client, index)
+        assert meta is not None
+        assert (meta.k1, meta.b, meta.tuning) == (after["k1"], after["b"], None)
+        two = rewriter.rewrite("a pattern of file names", form="two_phase")
+        assert two["rescore"]["window_size"] == after["window"]
+        assert len(two["query"]["bool"]["should"]) == min(
+            after["head_terms"], len(rewriter.terms("a pattern of file names"))
+        )
+    finally:
+        client.indices.delete(index=index)
+
+
+def found_by_latents(
+    client: OpenSearch, index: str, encoder: LatentEncoder, folder: Path
+) -> list[str]:
+    """Judgements that agree with the latents alone, so that a higher boost is better."""
+    rewriter = QueryRewriter.from_index(client, index, encoder)
+    texts = Collection.load(folder, "dev").queries
+    lines = []
+    for query, text in texts.items():
+        body = rewriter.rewrite(text, form="latent", size=5)
+        hits = client.search(index=index, body=body)["hits"]["hits"]
+        lines += [f"{query}\t{hit['_id']}\t{5 - rank}\n" for rank, hit in enumerate(hits)]
+    return lines
+
+
+def copied(client: OpenSearch, source: str, target: str) -> str:
+    """An empty index like another."""
+    (content,) = client.indices.get(index=source).values()
+    settings = {"similarity": content["settings"]["index"]["similarity"]}
+    settings["analysis"] = content["settings"]["index"]["analysis"]
+    body = {"settings": {"index": settings}, "mappings": content["mappings"]}
+    client.indices.create(index=target, body=body)
+    return target
+
+
+def started(url: str, folder: Path, index: str, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from latent_ingest.cli.main import cli; cli()"]
+    arguments = ["tune", str(folder), "--index", index, "--url", url, "--split", "all"]
+    return subprocess.Popen(
+        [*command, *arguments, *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_until(condition: Any, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def k1_of(client: OpenSearch, index: str) -> float:
+    settings = client.indices.get_settings(index=index)[index]["settings"]["index"]
+    return float(settings["similarity"]["latent_bm25"]["k1"])
+
+
+def test_killed_in_the_middle_the_next_command_puts_the_index_back(
+    opensearch_url: str, client: OpenSearch, made: str, folder: Path
+) -> None:
+    before = state(client, made)
+    process = started(opensearch_url, folder, made, "--knobs", "k1,b", "--yes")
+    wait_until(lambda: k1_of(client, made) != 2.0, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    # As if it had been killed a moment earlier, while the index was closed.
+    client.indices.close(index=made)
+    left = state(client, made)
+    assert left["status"] == "close"
+    assert left["settings"] != before["settings"]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", "from latent_ingest.cli.main import cli; cli()", "search"),
+            *("file names", "--index", made, "--url", opensearch_url, "--json"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"index {made} was left in the middle of tuning: it is open" in done.stderr
+    assert json.loads(done.stdout)["hits"]["hits"]
+    assert state(client, made) == before
+
+
+def test_killed_with_a_copy_the_next_command_deletes_it(
+    opensearch_url: str, client: OpenSearch, made: str, folder: Path
+) -> None:
+    before = state(client, made)
+    process = started(opensearch_url, folder, made, "--knobs", "k1", "--copy")
+    copies = f"{made}-tune-*"
+    wait_until(lambda: client.indices.get(index=copies), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(client.indices.get(index=copies)) == 1
+    corpus = str(folder / "corpus.jsonl")
+    done = CliRunner().invoke(cli, ["verify", corpus, "--index", made, "--url", opensearch_url])
+    assert done.exit_code == 0, done.stderr
+    assert client.indices.get(index=copies) == {}
+    assert state(client, made) == before
+
+
+def test_interrupted_it_puts_the_index_back_at_once(
+    opensearch_url: str, client: OpenSearch, made: str, folder: Path
+) -> None:
+    before = state(client, made)
+    process = started(opensearch_url, folder, made, "--knobs", "k1,b", "--yes")
+    wait_until(lambda: k1_of(client, made) != 2.0, process)
+    process.send_signal(signal.SIGINT)
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert state(client, made) == before
+
+
+def test_a_process_that_lives_is_left_alone(
+    opensearch_url: str, client: OpenSearch, made: str, folder: Path
+) -> None:
+    from latent_ingest.connector.unfinished_tuning import new_note, write_note
+
+    write_note(client, made, new_note({"index.similarity.latent_bm25.k1": 9.0}))
+    try:
+        meta = IndexMeta.read(client, made)
+        assert meta is not None
+        assert meta.tuning is not None
+        assert k1_of(client, made) == 2.0
+        done = call(opensearch_url, folder, made, "--split", "dev", "--yes")
+        assert done.exit_code == 2
+        assert f"index {made} is being tuned by process {os.getpid()}" in done.stderr
+    finally:
+        write_note(client, made, None)
+
+
+def test_titles_and_sentences_do_without_judgements(
+    opensearch_url: str, made: str, folder: Path
+) -> None:
+    options = ("--from-titles", "--knobs", "latent_boost")
+    done = call(opensearch_url, folder / "corpus.jsonl", made, *options)
+    assert done.exit_code == 0, done.stderr
+    assert "No person asked them" in done.stdout
+    assert "cross-validated" in done.stdout
+
+
+def test_an_index_of_chunks_has_no_knobs_of_two_phases(
+    opensearch_url: str, folder: Path, load: Any, client: OpenSearch, index: str
+) -> None:
+    assert load(client, index, folder / "corpus.jsonl", wanted={"long": "chunks"}).ok
+    options = ("--split", "dev", "--knobs", "latent_boost,head_terms,window")
+    answer = tuned(opensearch_url, folder, index, *options)
+    assert {curve["knob"] for curve in answer["curves"]} == {"latent_boost"}
+    assert answer["held_out"]["forms"][0]["after"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (("--split", "none"), 2, "no qrels/none.tsv; name one with --split (there: all, dev"),
+        (("--knobs", "speed"), 2, "'speed': use some of latent_boost,k1"),
+        (("--split", "dev"), 2, "agree with --yes, or try on a clone with --copy"),
+        (("--split", "dev", "--from-titles"), 2, "--split and --from-titles: use one"),
+        (("--split", "dev", "--form", "latent", "--knobs", "latent_boost"), 2, "has none of these"),
+        (("--split", "dev", "--out", "/dev/null/report"), 2, "cannot be written to"),
+    ],
+)
+def test_bad_input_is_said_in_a_line(
+    opensearch_url: str, made: str, folder: Path, options: Any, status: int, message: str
+) -> None:
+    done = call(opensearch_url, folder, made, *options)
+    assert done.exit_code == status
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_index_that_cannot_be_tuned_is_said_in_a_line(
+    opensearch_url: str, client: OpenSearch, folder: Path, index: str, encoder: LatentEncoder
+) -> None:
+    done = call(opensearch_url, folder, index, "--split", "dev", "--copy")
+    assert (done.exit_code, f"no index {index}" in done.stderr) == (2, True)
+    client.indices.create(index=index, body={"mappings": {"properties": {"a": {"type": "text"}}}})
+    done = call(opensearch_url, folder, index, "--split", "dev", "--copy")
+    assert (done.exit_code, "has no latent terms" in done.stderr) == (1, True)
+    client.indices.delete(index=index)
+    open_index(client, index, encoder, {"long": MappingConfig().long})
+    done = call(opensearch_url, folder, index, "--split", "dev", "--copy")
+    assert (done.exit_code, "holds 0 of the 37 documents" in done.stderr) == (2, True), done.stderr
+    client.indices.close(index=index)
+    done = call(opensearch_url, folder, index, "--split", "dev", "--copy")
+    assert (done.exit_code, f"index {index} is closed; open it" in done.stderr) == (2, True)
