@@ -176,13 +176,13 @@ def check_meta(index: ExistingIndex) -> IndexMeta:
 
 
 def check_quiet(client: OpenSearch, index: str) -> None:
-    """Raise InputError where somebody writes to the index, which closing would stop."""
+    """Raise InputError where somebody writes to the index, which closing or cloning would stop."""
     before = writes(client, index)
     time.sleep(WATCH_SECONDS)
     if number := writes(client, index) - before:
         raise InputError(
             f"index {index} receives writes ({number} in {WATCH_SECONDS} s), which fail while it "
-            f"is closed; stop them, or tune a copy with --copy"
+            f"is closed or cloned; stop them meanwhile"
         )
 
 

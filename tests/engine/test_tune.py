@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing.index import open_index
+from latent_ingest.connector.indexing.index import index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
+from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.tuning.splits import halved
 from latent_ingest.mappings import MappingConfig
@@ -248,7 +251,7 @@ def started(url: str, folder: Path, index: str, *options: str) -> subprocess.Pop
 
 
 def wait_until(condition: Any, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not condition():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
@@ -333,6 +336,37 @@ def test_a_process_that_lives_is_left_alone(
         assert f"index {made} is being tuned by process {os.getpid()}" in done.stderr
     finally:
         write_note(client, made, None)
+
+
+def test_an_index_that_is_written_to_is_left_alone(
+    opensearch_url: str, client: OpenSearch, folder: Path, load: Any, index: str, tmp_path: Path
+) -> None:
+    """By an application, or by a run of ours that is under way."""
+    assert load(client, index, folder / "corpus.jsonl").ok
+    before = state(client, index)
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.wait(0.1):
+            client.index(index=index, id="written", body={"text": "Vitamin D"})
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        for options in (("--yes",), ("--copy",)):
+            done = call(opensearch_url, folder, index, "--split", "dev", *options)
+            assert done.exit_code == 2
+            assert f"index {index} receives writes" in done.stderr
+    finally:
+        ended.set()
+        writing.join()
+    key = RunKey(str(tmp_path / "corpus.jsonl"), index, index_uuid(client, index))
+    with closing(Journal(tmp_path / "runs.sqlite")) as book, closing(book.open(key)):
+        options = ("--split", "dev", "--yes", "--journal", str(tmp_path / "runs.sqlite"))
+        done = call(opensearch_url, folder, index, *options)
+        assert (done.exit_code, f"a run of ingest writes to {index}" in done.stderr) == (2, True)
+    after = state(client, index)
+    assert (after["status"], after["settings"]) == ("open", before["settings"])
 
 
 def test_titles_and_sentences_do_without_judgements(
