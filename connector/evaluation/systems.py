@@ -1,4 +1,4 @@
-"""Rankings of a collection's questions by the engine, and what becomes of rankings."""
+"""What systems are called, and what becomes of their rankings."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from opensearchpy import OpenSearch
-
-from latent_ingest.connector.client import engine_errors, reason_in
-from latent_ingest.connector.errors import EngineError
-from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.mappings import PARENT_FIELD
 
 SYSTEMS = ("words", "latent", "two_phase", "hybrid", "hybrid_two_phase", "rrf", "dense")
@@ -30,41 +24,6 @@ Ranking = dict[str, dict[str, float]]
 
 Tick = Callable[[int], None]
 """Called with the number of queries or documents that are done."""
-
-
-def rank_by_engine(
-    system: str,
-    collection: Collection,
-    rewriter: QueryRewriter,
-    client: OpenSearch,
-    index: str,
-    tick: Tick,
-) -> Ranking:
-    """Ask the engine all questions; every query has a row, if an empty one.
-
-    Raises:
-        EngineError: a search fails.
-    """
-    ranking: Ranking = {}
-    for chunk in chunks(collection.queries, SEARCHES):
-        requests: list[dict[str, Any]] = []
-        for query in chunk:
-            text = collection.queries[query]
-            body = (
-                rewriter.words_only(text, size=DEPTH)
-                if system == "words"
-                else rewriter.rewrite(text, form=system, size=DEPTH)
-            )
-            requests += [{}, {**body, "_source": False}]
-        with engine_errors(client):
-            answers = client.msearch(body=requests, index=index)["responses"]
-        for query, answer in zip(chunk, answers, strict=True):
-            if "error" in answer:
-                raise EngineError(f"query {query!r} ({system}): {reason_in(answer['error'])}")
-            hits = {document_of(hit): hit["_score"] for hit in answer["hits"]["hits"]}
-            ranking[query] = without_itself(query, hits)
-        tick(len(chunk))
-    return ranking
 
 
 def document_of(hit: dict[str, Any]) -> str:

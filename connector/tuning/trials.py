@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.client import EngineInfo, engine_errors, reason_in
-from latent_ingest.connector.errors import EngineError, InputError
+from latent_ingest.connector.errors import EngineError
+from latent_ingest.connector.evaluation.measures import parse_measures, per_query
+from latent_ingest.connector.evaluation.searches import clauses
 from latent_ingest.connector.evaluation.systems import (
     DEPTH,
     SEARCHES,
@@ -24,11 +25,13 @@ from latent_ingest.connector.evaluation.systems import (
     without_itself,
 )
 from latent_ingest.connector.querying.boost import hybrid_boost
-from latent_ingest.connector.querying.clause_limit import count_clauses
+from latent_ingest.connector.querying.fields import read_fields
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.tuning.knobs import Settings
 from latent_ingest.connector.tuning.tuned_index import TunedIndex
+
+NDCG = "nDCG@10"
 
 Qrels = Mapping[str, Mapping[str, int]]
 
@@ -70,6 +73,9 @@ class Trials:
             qrels: id → document id → grade, of these queries alone.
             encoder: the model, with room for all questions.
             tick: called with the number of questions answered.
+
+        Raises:
+            InputError: the `evaluate` extra is missing.
         """
         self.queries = dict(queries)
         self._qrels = {query: dict(qrels[query]) for query in queries}
@@ -77,6 +83,8 @@ class Trials:
         self._index = index
         self._tick = tick
         self._engine = EngineInfo.read(client)
+        self._measures = parse_measures([NDCG])
+        self._fields = read_fields(client, index.name)
         self._encoder = encoder
         self._rewriters: dict[int | None, QueryRewriter] = {}
         self._done: dict[tuple[Settings, str], Trial] = {}
@@ -96,14 +104,14 @@ class Trials:
         rewriter.head_terms, rewriter.window = settings.head_terms, settings.window
         ranking: Ranking = {}
         took: list[int] = []
-        clauses: list[int] = []
+        counted: list[int] = []
         for chunk in chunks(self.queries, SEARCHES):
             texts = [self.queries[query] for query in chunk]
             if form == "words":
                 bodies = [rewriter.words_only(text, size=DEPTH) for text in texts]
             else:
                 bodies = rewriter.rewrite_many(texts, form=form, size=DEPTH)
-            clauses += [count_clauses(body["query"], None)[0] for body in bodies]
+            counted += [clauses(body, self._fields) for body in bodies]
             requests = [part for body in bodies for part in ({}, {**body, "_source": False})]
             with engine_errors(self._client):
                 answers = self._client.msearch(body=requests, index=self._index.name)["responses"]
@@ -114,7 +122,9 @@ class Trials:
                 hits = {document_of(hit): hit["_score"] for hit in answer["hits"]["hits"]}
                 ranking[query] = without_itself(query, hits)
             self._tick(len(chunk))
-        return Trial(ndcg(self._qrels, ranking), float(np.median(took)), float(np.mean(clauses)))
+        found = per_query(self._qrels, ranking, self._measures)
+        values = {query: row[NDCG] for query, row in found.items()}
+        return Trial(values, float(np.median(took)), float(np.mean(counted)))
 
     def _rewriter(self, query_k: int | None) -> QueryRewriter:
         if query_k not in self._rewriters:
@@ -136,19 +146,3 @@ def plain(settings: Settings, form: str) -> Settings:
     if not form.endswith("two_phase"):
         return replace(settings, head_terms=1, window=1)
     return settings
-
-
-def ndcg(qrels: Any, ranking: Ranking) -> dict[str, float]:
-    """nDCG@10 of each query; 0 for one without hits.
-
-    Raises:
-        InputError: the `evaluate` extra is missing.
-    """
-    try:
-        from ir_measures import nDCG
-    except ImportError:
-        raise InputError(
-            "ir-measures is missing; pip install 'latent-ingest[evaluate]' brings it"
-        ) from None
-    found = {r.query_id: r.value for r in (nDCG @ 10).iter_calc(qrels, ranking)}
-    return {query: float(found.get(query, 0.0)) for query in qrels}
