@@ -11,7 +11,14 @@ from latent_ingest.connector.evaluation.significance import compare, holm, rando
 
 @pytest.mark.parametrize(
     "differences",
-    [[1.0, 1.0, 1.0], [1.0, 2.0, -1.0], [0.5, 0.25, 0.0, -0.125], [0.3, -0.3], [0.1] * 7],
+    [
+        [1.0, 1.0, 1.0],
+        [1.0, 2.0, -1.0],
+        [0.5, 0.25, 0.0, -0.125],
+        [0.3, -0.3],
+        [0.1] * 7,
+        [0.0, 0.4],
+    ],
 )
 def test_p_is_the_share_of_sign_changes_with_as_large_a_sum(differences: list[float]) -> None:
     observed = abs(sum(differences))
