@@ -16,7 +16,7 @@ $(INSTALLED): pyproject.toml $(PINS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	@echo "installing (on Linux PyTorch comes with CUDA, about 3 GB)"
-	$(BIN)/python -m pip install -c $(PINS) -e '.[async,aws,backbone,engine,evaluate,ir-datasets,train,dev]'
+	$(BIN)/python -m pip install -c $(PINS) -e '.[async,aws,backbone,engine,evaluate,ir-datasets,sentence-transformers,train,dev]'
 	@mkdir -p .venv/src/latent_ingest
 	@cd .venv/src/latent_ingest && ln -sfn ../../../connector ../../../mappings ../../../cli .
 	@touch $@

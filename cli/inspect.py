@@ -139,8 +139,6 @@ def inspect(
     if random:
         told["baseline"] = output.vocabulary(random[0], Labelling(random[0]))
     told["latents"] = [output.latent(found, labelling, number) for number in chosen]
-    if not as_json:
-        output.show(told, in_full=bool(numbers))
     if write_labels:
         labels = labelling.labels()
         path = stored.write_labels(folder, labels, fingerprint=own, sample=told["sample"])
@@ -150,6 +148,8 @@ def inspect(
         click.echo(f"{page_file}: {page_file.stat().st_size / 1e6:.1f} MB", err=True)
     if as_json:
         click.echo(json.dumps(told))
+    else:
+        output.show(told, in_full=bool(numbers))
 
 
 def read_sample(

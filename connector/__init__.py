@@ -6,6 +6,7 @@ rewrite queries       QueryRewriter → RewriteReport, hybrid_boost
 in a server           QueryEncoder, Searcher, AsyncSearcher
 see why               explain → Explanation, Highlighter
 run a local engine    LocalEngine
+in another library    latent_ingest.connector.sentence_transformers
 errors                LatentIngestError and its four kinds
 
 Names are imported when they are first used: `import latent_ingest.connector` loads no torch.

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from latent_ingest.connector.encoding.modules_json import find_autoencoder, find_pooling
 from latent_ingest.connector.errors import ModelError
 
 VARIANTS = ("topk", "jumprelu")
@@ -189,9 +190,10 @@ class TokenAutoencoder(nn.Module):
         *,
         attention_mask: torch.Tensor | None = None,
         cu_seq_lens: torch.Tensor | None = None,
+        k: int | None = None,
     ) -> TokenLatents | Reconstruction:
         """As `encode`; in training mode, with a decoder, input and reconstruction beside it."""
-        latents = self.encode(hidden, attention_mask=attention_mask, cu_seq_lens=cu_seq_lens)
+        latents = self.encode(hidden, attention_mask=attention_mask, cu_seq_lens=cu_seq_lens, k=k)
         if not self.training or self.W_dec is None:
             return latents
         packed, _ = self._pack(hidden, attention_mask, cu_seq_lens)
@@ -239,15 +241,27 @@ class TokenAutoencoder(nn.Module):
         text = json.dumps(asdict(self.config), indent=2) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Buffers that are there in what is loaded, but not here yet.
+        for name in ("data_mean", "document_frequency"):
+            stored = state_dict.get(prefix + name)
+            if stored is not None and getattr(self, name) is None:
+                empty = torch.empty_like(stored, dtype=torch.float32, device=self.W_enc.device)
+                self.register_buffer(name, empty)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     @classmethod
     def load(cls, folder: Path) -> TokenAutoencoder:
-        """Read a folder written by `save`, in fp32, on the CPU.
+        """Read a folder written by `save`, or the one in a model of sentence-transformers.
+
+        Returns:
+            In fp32, on the CPU.
 
         Raises:
             ModelError: a file is missing or broken, or weights and config disagree.
         """
         config = read_config(folder)
-        path = folder / "model.safetensors"
+        path = find_autoencoder(folder) / "model.safetensors"
         try:
             weights = load_file(path)
         except FileNotFoundError:
@@ -255,9 +269,6 @@ class TokenAutoencoder(nn.Module):
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path}: cannot be read: {error}") from error
         model = cls(config, decoder="W_dec" in weights)
-        for name in ("data_mean", "document_frequency"):
-            if name in weights:
-                model.register_buffer(name, torch.empty_like(weights[name], dtype=torch.float32))
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
@@ -266,20 +277,35 @@ class TokenAutoencoder(nn.Module):
 
 
 def read_config(folder: Path) -> AutoencoderConfig:
-    """config.json of a model folder, checked."""
-    path = folder / "config.json"
+    """config.json of the autoencoder in a model folder, checked."""
+    path = find_autoencoder(folder) / "config.json"
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; a model folder holds one") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error
+    if isinstance(content, dict) and "input_dim" in content:
+        content = from_sentence_transformers(content, folder)
     known = {field.name for field in fields(AutoencoderConfig)}
     if not isinstance(content, dict) or not {"d_in", "n_latents", "k"} <= content.keys():
         raise ModelError(f"{path}: not an autoencoder's: d_in, n_latents or k is missing")
     if unknown := content.keys() - known:
         raise ModelError(f"{path}: unknown {', '.join(sorted(unknown))}; made by a newer version?")
     return AutoencoderConfig(**content)
+
+
+def from_sentence_transformers(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Our names for the settings of a SparseAutoEncoderTokenEncoder, of which the others decide
+    nothing about encoding; the backbone is in the model's folder."""
+    names = {"input_dim": "d_in", "hidden_dim": "n_latents", "k": "k", "rms_scale": "rms_scale"}
+    variant = content.get("variant", "standard")
+    return {
+        **{ours: content[theirs] for theirs, ours in names.items() if theirs in content},
+        "variant": "topk" if variant == "standard" else variant,
+        "pooling": find_pooling(folder).get("pooling_strategy", "sum"),
+        "backbone": str(folder),
+    }
 
 
 def padded_tokens(tokens: int) -> int:

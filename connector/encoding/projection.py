@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from latent_ingest.connector.encoding.modules_json import read_modules
 from latent_ingest.connector.errors import ModelError
 
 ACTIVATIONS = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU}
@@ -24,17 +25,11 @@ def load_projection(folder: Path) -> nn.Sequential:
     Raises:
         ModelError: a module's files are missing, broken or of a kind unknown here.
     """
-    path = folder / "modules.json"
     layers: list[nn.Module] = []
-    if not path.is_file():
-        return nn.Sequential()
-    try:
-        for module in json.loads(path.read_text(encoding="utf-8"))[1:]:
-            if str(module["type"]).rsplit(".", 1)[-1] != "Dense":
-                break
-            layers += dense(folder / str(module["path"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: not of a sentence-transformers model: {error!r}") from error
+    for module in read_modules(folder)[1:]:
+        if module.kind != "Dense":
+            break
+        layers += dense(module.folder)
     return nn.Sequential(*layers)
 
 

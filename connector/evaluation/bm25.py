@@ -13,8 +13,7 @@ from latent_ingest.mappings import DEFAULT_B, DEFAULT_K1
 class MemoryBM25:
     """An inverted index of documents given as counts.
 
-    Lucene's idf, `ln(1 + (N - df + 0.5) / (df + 0.5))`, and no factor k1 + 1; field lengths are
-    exact, where an engine keeps them in one byte.
+    Lucene's idf, `ln(1 + (N - df + 0.5) / (df + 0.5))`, and no factor k1 + 1.
     """
 
     def __init__(
@@ -26,6 +25,7 @@ class MemoryBM25:
         *,
         k1: float = DEFAULT_K1,
         b: float = DEFAULT_B,
+        exact_lengths: bool = True,
     ) -> None:
         """Index documents.
 
@@ -36,6 +36,7 @@ class MemoryBM25:
             n_terms: size of the vocabulary.
             k1: of BM25.
             b: of BM25.
+            exact_lengths: or else as an engine keeps them, in one byte.
         """
         self.n_documents = len(offsets) - 1
         row = np.repeat(np.arange(self.n_documents), np.diff(offsets))
@@ -46,7 +47,8 @@ class MemoryBM25:
         holding = np.count_nonzero(lengths)
         df = self.document_frequency
         self.idf = np.log1p((holding - df + 0.5) / (df + 0.5)).astype(np.float32)
-        norm = k1 * (1 - b + b * lengths / average)
+        stored = lengths if exact_lengths else stored_lengths(lengths.astype(np.int64))
+        norm = k1 * (1 - b + b * stored / average)
         order = np.argsort(terms, kind="stable")
         self._row = row[order]
         self._score = ((tf / (tf + norm[row])) * self.idf[terms]).astype(np.float32)[order]
@@ -72,3 +74,11 @@ class MemoryBM25:
         scores = self.scores(terms, weights)
         best = np.argsort(-scores, kind="stable")[:depth]
         return {ids[i]: float(scores[i]) for i in best.tolist() if scores[i] > 0}
+
+
+def stored_lengths(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Field lengths after Lucene's `SmallFloat.intToByte4` and back, `[n]`: exact to 40, then
+    only the four highest bits of what is above 24."""
+    above = np.maximum(lengths - 24, 0)
+    lost_bits = np.maximum(np.frexp(above)[1] - 4, 0)
+    return np.where(lengths < 24, lengths, 24 + (above >> lost_bits << lost_bits))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# Relabellings tried, all there are where they are fewer. The smallest p is 1 / 10,001.
+# Relabellings tried, all there are where they are fewer. The smallest p is 2 / 10,001.
 RESAMPLES = 10_000
 
 # Queries named that gain and lose most.

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.training.activation import ACTIVATIONS
 
+# Tokens without firing after which a latent is dead.
+DEAD_AFTER = 300_000
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
@@ -24,8 +27,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     warmup: float = 0.05
     """Share of the steps in which the learning rate climbs; after it a cosine to zero."""
-    dead_after: int = 300_000
-    """Tokens without firing after which a latent is dead."""
+    dead_after: int = DEAD_AFTER
     buffer_tokens: int = 131_072
     """Tokens shuffled together; 131,072 x 384 in bf16 are 100 MB."""
     held_out_texts: int = 1000

@@ -105,8 +105,6 @@ class Optimization:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
-        mean = state["objective"]["autoencoder.data_mean"]
-        self.autoencoder.data_mean = torch.empty_like(mean, device=self.autoencoder.W_enc.device)
         self.objective.load_state_dict(state["objective"])
         self._adam.load_state_dict(state["adam"])
 

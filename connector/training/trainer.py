@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.modules_json import write_modules
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.training.activation import MOST_TIMES_K
 from latent_ingest.connector.training.activations import (
@@ -192,6 +193,12 @@ class Trainer:
         df = self._with_document_frequency()
         latents, words = Frequencies.of(df), word_frequencies(self._held_out)
         self._optimization.autoencoder.save(folder, decoder=keep_decoder)
+        write_modules(
+            folder,
+            n_latents=self.config.n_latents,
+            pooling=self._optimization.autoencoder.config.pooling,
+            prompts=self._backbone.prompts,
+        )
         shutil.copy(self.folder / "metrics.jsonl", folder)
         pictures = draw(folder, report, latents, words)
         if not pictures:

@@ -8,16 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import bm25 as reference
 
-from latent_ingest.connector.evaluation.bm25 import MemoryBM25
+from latent_ingest.connector.evaluation.bm25 import MemoryBM25, stored_lengths
 
-documents = st.lists(st.dictionaries(st.integers(0, 9), st.integers(0, 5), max_size=6), max_size=8)
+documents = st.lists(
+    st.dictionaries(st.integers(0, 9), st.integers(0, 500), max_size=6), max_size=8
+)
 
 
 @given(documents, st.dictionaries(st.integers(0, 9), st.floats(0.5, 3), max_size=6))
 def test_scores_are_those_of_the_plain_formula(
     documents: list[dict[int, int]], query: dict[int, float]
 ) -> None:
-    """Lengths here are below 41, which Lucene's byte holds exactly."""
     memory = MemoryBM25(
         np.array([term for d in documents for term in d], np.int32),
         np.array([tf for d in documents for tf in d.values()], np.int64),
@@ -25,6 +26,7 @@ def test_scores_are_those_of_the_plain_formula(
         10,
         k1=2.0,
         b=0.7,
+        exact_lengths=False,
     )
     got = memory.scores(np.array(list(query), np.int32), np.array(list(query.values()), np.float32))
     counted = [{str(t): tf for t, tf in d.items() if tf} for d in documents]
@@ -41,3 +43,10 @@ def test_a_ranking_is_the_best_first_without_what_scores_nothing() -> None:
     query = np.array([0], np.int32), np.ones(1, np.float32)
     assert list(memory.ranking(["a", "b", "c"], *query, 5)) == ["b", "a"]
     assert list(memory.ranking(["a", "b", "c"], *query, 1)) == ["b"]
+
+
+def test_lengths_are_stored_as_the_engine_stores_them() -> None:
+    lengths = np.array([*range(3000), 123_456, 2**31 - 1])
+    wanted = [reference.stored_length(length) for length in lengths.tolist()]
+    assert stored_lengths(lengths).tolist() == wanted
+    assert wanted[343] == 312

@@ -72,6 +72,7 @@ def test_a_run_learns_and_its_folder_is_a_model(start: Start, tmp_path: Path) ->
     assert {path.name for path in out.iterdir()} == {
         "config.json", "model.safetensors", "README.md", "metrics.jsonl",
         "rank-frequency.png", "learning-curve.png", "document-frequency.png",
+        "modules.json", "config_sentence_transformers.json", "2_SparseTokenPooling",
     }  # fmt: skip
     card = (out / "README.md").read_text()
     for fact in ("8,000 in 16 steps", "`the command`", "CC0", f"{report.normalized_mse:.4f}"):

@@ -1,0 +1,151 @@
+"""What an engine's BM25 will give, as an evaluator of sentence-transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from sentence_transformers.base.evaluation import BaseEvaluator
+from tqdm import tqdm
+
+from latent_ingest.connector import terms
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.evaluation.bm25 import MemoryBM25
+from latent_ingest.connector.evaluation.measures import means, parse_measures, per_query
+from latent_ingest.connector.evaluation.systems import Ranking, chunks, without_itself
+from latent_ingest.mappings import DEFAULT_B, DEFAULT_K1
+
+# Texts that are encoded before their sparse vectors are put aside.
+TEXTS_AT_ONCE = 512
+
+# Documents of a ranking that are measured.
+DEPTH = 100
+
+
+class LatentBM25Evaluator(BaseEvaluator):
+    """BM25 over a corpus's latent counts, and the dot product of the vectors beside it.
+
+    The counts and the formula are those of an index made by `latent-ingest`.
+    """
+
+    def __init__(
+        self,
+        queries: Mapping[str, str],
+        corpus: Mapping[str, str],
+        relevant_docs: Mapping[str, Set[str] | Mapping[str, int]],
+        *,
+        measures: Sequence[str] = ("nDCG@10", "R@100"),
+        k1: float = DEFAULT_K1,
+        b: float = DEFAULT_B,
+        batch_size: int = 32,
+        show_progress_bar: bool = False,
+        name: str = "",
+    ) -> None:
+        """Hold a collection.
+
+        Args:
+            queries: id → text.
+            corpus: id → text.
+            relevant_docs: query id → ids of relevant documents, or their grades; queries that
+                are not there are left out.
+            measures: names of ir-measures; the first decides.
+            k1: of BM25.
+            b: of BM25.
+            batch_size: of encoding.
+            show_progress_bar: while encoding.
+            name: put before the names of the metrics.
+
+        Raises:
+            InputError: no query has a judgement, or a measure is unknown.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.qrels = {
+            query: grades(relevant)
+            for query, relevant in relevant_docs.items()
+            if query in queries and relevant
+        }
+        if not self.qrels or not corpus:
+            raise InputError("no query with a judgement, or no document: nothing to evaluate")
+        self.queries = {query: queries[query] for query in self.qrels}
+        self.corpus = corpus
+        self.k1, self.b = k1, b
+        self.batch_size = batch_size
+        self.show_progress_bar = show_progress_bar
+        self.name = name
+        self._measures = parse_measures(measures)
+        self.primary_metric = f"bm25_{str(self._measures[0]).lower()}"
+
+    def __call__(
+        self,
+        model: Any,
+        output_path: str | None = None,
+        epoch: int = -1,
+        steps: int = -1,
+    ) -> dict[str, float]:
+        """The means of the measures, `bm25_ndcg@10`, `dot_ndcg@10` and so on.
+
+        Args:
+            model: a SparseEncoder, whose `encode_query` and `encode_document` give latents' sums.
+            output_path: not used.
+            epoch: for the model's card.
+            steps: for the model's card.
+        """
+        documents = self._encode(model.encode_document, list(self.corpus.values()), "documents")
+        queries = self._encode(model.encode_query, list(self.queries.values()), "queries")
+        bm25 = MemoryBM25(
+            documents.indices,
+            terms.counts(documents.data),
+            documents.indptr.astype(np.int64),
+            documents.shape[1],
+            k1=self.k1,
+            b=self.b,
+            exact_lengths=False,
+        )
+        ids = list(self.corpus)
+        rankings: dict[str, Ranking] = {"bm25": {}, "dot": {}}
+        for row, query in enumerate(self.queries):
+            asked = queries[row]
+            by_bm25 = bm25.ranking(ids, asked.indices, terms.weights(asked.data), DEPTH)
+            by_dot = best(ids, (documents @ asked.T).toarray().ravel())
+            rankings["bm25"][query] = without_itself(query, by_bm25)
+            rankings["dot"][query] = without_itself(query, by_dot)
+        metrics = {
+            f"{system}_{measure.lower()}": value
+            for system, ranking in rankings.items()
+            for measure, value in means(
+                per_query(self.qrels, ranking, self._measures), self._measures
+            ).items()
+        }
+        metrics = self.prefix_name_to_metrics(metrics, self.name)
+        self.store_metrics_in_model_card_data(model, metrics, epoch, steps)
+        return metrics
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """For the model's card."""
+        return {"k1": self.k1, "b": self.b}
+
+    def _encode(self, encode: Any, texts: list[str], what: str) -> scipy.sparse.csr_matrix:
+        """Sparse vectors, `[n_texts, n_latents]`, columns in order."""
+        blocks = []
+        bar = tqdm(total=len(texts), desc=what, disable=not self.show_progress_bar)
+        for chunk in chunks(texts, TEXTS_AT_ONCE):
+            vectors = encode(chunk, batch_size=self.batch_size, show_progress_bar=False)
+            bar.update(len(chunk))
+            rows, columns = vectors.coalesce().indices().cpu().numpy()
+            values = vectors.coalesce().values().float().cpu().numpy()
+            blocks.append(scipy.sparse.csr_matrix((values, (rows, columns)), vectors.shape))
+        bar.close()
+        return scipy.sparse.vstack(blocks, format="csr", dtype=np.float32)
+
+
+def grades(relevant: Set[str] | Mapping[str, int]) -> dict[str, int]:
+    """Judgements of a query, by document."""
+    return dict(relevant) if isinstance(relevant, Mapping) else dict.fromkeys(relevant, 1)
+
+
+def best(ids: Sequence[str], scores: np.ndarray[Any, np.dtype[np.float32]]) -> dict[str, float]:
+    """The best documents and their scores, best first, at most `DEPTH`."""
+    order = np.argsort(-scores, kind="stable")[:DEPTH]
+    return {ids[i]: float(scores[i]) for i in order.tolist() if scores[i] > 0}

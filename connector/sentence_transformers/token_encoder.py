@@ -1,0 +1,173 @@
+"""Token embeddings → token latents, as a module of sentence-transformers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from sentence_transformers.base.modules import Module
+
+from latent_ingest.connector.encoding.autoencoder import (
+    AutoencoderConfig,
+    Reconstruction,
+    TokenAutoencoder,
+)
+from latent_ingest.connector.errors import ModelError
+
+VARIANTS = {"standard": "topk", "jumprelu": "jumprelu"}
+
+
+class SparseAutoEncoderTokenEncoder(Module):
+    """`token_embeddings` → `token_sparse_values` and `token_sparse_indices`, by `autoencoder`.
+
+    In training mode, with a decoder, also `sae_input_normalized` and `sae_output_decoded`, each
+    `[n_tokens, input_dim]`: the tokens that are not padding, one text after the other.
+    """
+
+    autoencoder: TokenAutoencoder
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int,
+        k: int = 16,
+        variant: str = "standard",
+        has_decoder: bool = True,
+        rms_scale: float | None = None,
+    ) -> None:
+        """Begin untrained: a Kaiming decoder with rows of unit norm, the encoder its transpose.
+
+        Args:
+            input_dim: width of a token embedding.
+            hidden_dim: latents.
+            k: of them, kept for each token.
+            variant: "standard" (the k largest), or "jumprelu" (those above their threshold).
+            has_decoder: needed to train; twice the weights.
+            rms_scale: factor on embeddings before they are brought to one length, where there is
+                no mean of the data.
+
+        Raises:
+            ModelError: sizes do not fit, or an unknown variant.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        if variant not in VARIANTS:
+            raise ModelError(f"variant {variant!r}: use one of {', '.join(VARIANTS)}")
+        config = AutoencoderConfig(
+            d_in=input_dim,
+            n_latents=hidden_dim,
+            k=k,
+            variant=VARIANTS[variant],
+            rms_scale=rms_scale,
+        )
+        self.autoencoder = TokenAutoencoder(config)
+        self.autoencoder.initialize(torch.default_generator)
+        if not has_decoder:
+            self.autoencoder.W_dec = None
+
+    @classmethod
+    def of(cls, autoencoder: TokenAutoencoder) -> SparseAutoEncoderTokenEncoder:
+        """The module of an autoencoder that is there already, which is not copied."""
+        module = cls.__new__(cls)
+        Module.__init__(module)  # type: ignore[no-untyped-call]
+        module.autoencoder = autoencoder
+        return module
+
+    @property
+    def k(self) -> int:
+        """Latents kept for each token."""
+        return self.autoencoder.config.k
+
+    @k.setter
+    def k(self, k: int) -> None:
+        self.autoencoder.config = dataclasses.replace(self.autoencoder.config, k=k)
+
+    def forward(
+        self, features: dict[str, Any], max_active_dims: int | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Add the latents of each token.
+
+        Args:
+            features: `token_embeddings`, padded `[n_texts, seq, input_dim]` with
+                `attention_mask`; or packed `[1, n_tokens, input_dim]` or `[n_tokens, input_dim]`
+                with `cu_seq_lens_q`; or flattened `[n_tokens, input_dim]`, one text.
+            max_active_dims: latents kept for each token, in place of `k`. A SparseEncoder's
+                `max_active_dims` is another number, of latents kept for a whole text.
+
+        Returns:
+            The features with `token_sparse_values` and `token_sparse_indices` of the embeddings'
+            shape but for the last dimension, `k`; values of padding are zero.
+        """
+        hidden = features["token_embeddings"]
+        bounds = features.get("cu_seq_lens_q")
+        mask = features.get("attention_mask") if bounds is None and hidden.ndim == 3 else None
+        found = self.autoencoder(hidden, attention_mask=mask, cu_seq_lens=bounds, k=max_active_dims)
+        if isinstance(found, Reconstruction):
+            features["sae_input_normalized"] = found.normalized
+            features["sae_output_decoded"] = found.decoded
+            found = found.latents
+        features["token_sparse_values"] = unpacked(found.top_acts, hidden, mask)
+        features["token_sparse_indices"] = unpacked(found.top_indices, hidden, mask)
+        return features
+
+    def get_embedding_dimension(self) -> int:
+        """Size of the vocabulary."""
+        return self.autoencoder.config.n_latents
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What config.json holds, by the pull request's names."""
+        config = self.autoencoder.config
+        return {
+            "input_dim": config.d_in,
+            "hidden_dim": config.n_latents,
+            "k": config.k,
+            "variant": "standard" if config.variant == "topk" else config.variant,
+            "has_decoder": self.autoencoder.W_dec is not None,
+            "rms_scale": config.rms_scale,
+        }
+
+    def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
+        """Write config.json and model.safetensors, in the dtype that the weights have."""
+        weights = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in self.autoencoder.state_dict().items()
+            if name != "document_frequency"
+        }
+        save_file(weights, Path(output_path) / "model.safetensors")
+        text = json.dumps(self.get_config_dict(), indent=2) + "\n"
+        (Path(output_path) / "config.json").write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(
+        cls,
+        model_name_or_path: str,
+        subfolder: str = "",
+        token: bool | str | None = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        init_defaults: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> SparseAutoEncoderTokenEncoder:
+        """Read a folder that `save` or `latent-ingest train` wrote.
+
+        Raises:
+            ModelError: a file is missing or broken, or weights and config disagree.
+        """
+        folder = cls.load_dir_path(
+            model_name_or_path, subfolder, token, cache_folder, revision, local_files_only
+        )
+        if folder is None:
+            raise ModelError(f"{model_name_or_path}: no folder {subfolder} in it")
+        return cls.of(TokenAutoencoder.load(Path(folder)))
+
+
+def unpacked(packed: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """`[n_tokens, k]` in the shape of `hidden` but for the last dimension, zero in padding."""
+    shape = (*hidden.shape[:-1], packed.shape[-1])
+    if mask is None:
+        return packed.reshape(shape)
+    return packed.new_zeros(shape).masked_scatter(mask.bool().unsqueeze(-1), packed)

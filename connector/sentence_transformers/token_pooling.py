@@ -1,0 +1,151 @@
+"""Token latents → one vector a text, as a module of sentence-transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sentence_transformers.base.model import BaseModel
+from sentence_transformers.base.modules import Module
+from sentence_transformers.sentence_transformer.modules import Pooling
+
+from latent_ingest.connector.encoding.autoencoder import TokenLatents
+from latent_ingest.connector.encoding.pooling import POOLINGS, pool
+from latent_ingest.connector.errors import ModelError
+
+# What the library calls such a model in its card, and the end of "can be used for".
+MODEL_TYPE = "Latent Terms Sparse Encoder"
+TASK = (
+    "semantic search by the BM25 of a search engine, with its dimensions as words (arXiv "
+    "2605.29384). Its modules come with `pip install 'latent-ingest[sentence-transformers]'`: load "
+    "it with `trust_remote_code=True`, or serve it with `latent-ingest FILE --model FOLDER`"
+)
+
+
+class SparseTokenPooling(Pooling):
+    """`token_sparse_values` and `token_sparse_indices` → `sentence_embedding`.
+
+    Special tokens do not count, and the prompt does not unless `include_prompt`: as in
+    `LatentEncoder`. It is a `Pooling` so that `SparseEncoder.set_pooling_include_prompt` finds it.
+    """
+
+    config_keys: list[str] = [  # noqa: RUF012
+        "embedding_dimension",
+        "pooling_strategy",
+        "include_prompt",
+        "values_key",
+        "indices_key",
+    ]
+
+    def __init__(
+        self,
+        embedding_dimension: int,
+        pooling_strategy: str = "sum",
+        include_prompt: bool = False,
+        values_key: str = "token_sparse_values",
+        indices_key: str = "token_sparse_indices",
+        special_tokens: tuple[int, int] | None = None,
+    ) -> None:
+        """Pool over texts.
+
+        Args:
+            embedding_dimension: latents.
+            pooling_strategy: "sum", "max" or "max_log1p".
+            include_prompt: whether tokens of a prompt count.
+            values_key: feature that holds the activations.
+            indices_key: feature that holds the latents.
+            special_tokens: how many special tokens come before and after each text; by default
+                what the model's tokenizer adds, once a SparseEncoder has the module, and none
+                without one.
+
+        Raises:
+            ModelError: an unknown strategy.
+        """
+        Module.__init__(self)  # type: ignore[no-untyped-call]
+        if pooling_strategy not in POOLINGS:
+            raise ModelError(f"pooling {pooling_strategy!r}: use one of {', '.join(POOLINGS)}")
+        self.embedding_dimension = embedding_dimension
+        self.pooling_strategy = pooling_strategy
+        self.include_prompt = include_prompt
+        self.values_key = values_key
+        self.indices_key = indices_key
+        self.special_tokens = special_tokens
+        self._tokenizer_adds: tuple[int, int] = (0, 0)
+
+    def on_model_ready(self, model: BaseModel) -> None:
+        """Ask the model's tokenizer for its special tokens, and tell the card what this is."""
+        special = model.tokenizer("x", return_special_tokens_mask=True)["special_tokens_mask"]
+        self._tokenizer_adds = (special.index(0), special[::-1].index(0))
+        card: Any = model.model_card_data
+        card.model_type, card.task_name = MODEL_TYPE, TASK
+        card.add_tags(["latent-terms", "token-sparse-autoencoder", "bm25"])
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Add `sentence_embedding`, dense `[n_texts, embedding_dimension]`.
+
+        Args:
+            features: values and indices, padded, packed or flattened as
+                `SparseAutoEncoderTokenEncoder` takes embeddings, with the same masks and bounds.
+        """
+        values, indices = features[self.values_key], features[self.indices_key]
+        counted = self.counted(features, values)
+        latents = TokenLatents(
+            values.reshape(*counted.shape, -1)[counted],
+            indices.reshape(*counted.shape, -1)[counted],
+            torch.nn.functional.pad(self._lengths(features, counted).cumsum(0), (1, 0)),
+        )
+        texts, found, pooled = pool(latents, self.embedding_dimension, self.pooling_strategy)
+        shape = (len(latents.cu_seq_lens) - 1, self.embedding_dimension)
+        features["sentence_embedding"] = pooled.new_zeros(shape).index_put((texts, found), pooled)
+        return features
+
+    def counted(self, features: dict[str, Any], tokens: torch.Tensor) -> torch.Tensor:
+        """Which tokens count: bool `[n_texts, seq]` if padded, else `[n_tokens]`.
+
+        Args:
+            features: with `attention_mask`, `cu_seq_lens_q` and `prompt_length` where there are.
+            tokens: what is there for each token, padded, packed or flattened.
+        """
+        bounds = features.get("cu_seq_lens_q")
+        before, after = self.special_tokens or self._tokenizer_adds
+        if not self.include_prompt:
+            prompt = torch.as_tensor(features.get("prompt_length", 0)).flatten()[0]
+            before = max(before, int(prompt))
+        if bounds is not None or tokens.ndim == 2:
+            n_tokens = tokens.shape[-2]
+            place = torch.arange(n_tokens, device=tokens.device)
+            lengths = bounds.diff() if bounds is not None else place.new_tensor([n_tokens])
+            start = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+            end = lengths.cumsum(0).repeat_interleave(lengths)
+            return (place >= start + before) & (place < end - after)
+        mask = features.get("attention_mask")
+        if mask is None:
+            mask = tokens.new_ones(tokens.shape[:2])
+        mask = mask.bool()
+        place = mask.cumsum(dim=1) - 1
+        last = mask.sum(dim=1, keepdim=True) - after
+        return mask & (place >= before) & (place < last)
+
+    @staticmethod
+    def _lengths(features: dict[str, Any], counted: torch.Tensor) -> torch.Tensor:
+        """Tokens that count in each text, `[n_texts]`."""
+        if counted.ndim == 2:
+            return counted.sum(dim=1)
+        bounds = features.get("cu_seq_lens_q")
+        if bounds is None:
+            return counted.sum().reshape(1)
+        until = torch.nn.functional.pad(counted.cumsum(0), (1, 0))
+        return until[bounds.long()].diff()
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What config.json holds, by the pull request's names."""
+        own = {} if self.special_tokens is None else {"special_tokens": self.special_tokens}
+        return super().get_config_dict() | own
+
+    def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
+        """Write config.json."""
+        self.save_config(output_path)
+
+    def get_embedding_dimension(self) -> int:
+        """Size of the vocabulary."""
+        return self.embedding_dimension
