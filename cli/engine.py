@@ -47,7 +47,7 @@ def engine() -> None:
 @click.option("--heap", default="2g", show_default=True, help="Java heap.")
 def up(kind: str, port: int, heap: str) -> None:
     """Start it and wait until it answers; prints its URL."""
-    state = LocalEngine(kind).up(port=port, heap=heap, say=lambda line: click.echo(line, err=True))
+    state = LocalEngine(kind).up(port=port, heap=heap, say=say)
     click.echo(state.url)
 
 
@@ -55,7 +55,7 @@ def up(kind: str, port: int, heap: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one object.")
 def status(as_json: bool) -> None:
     """Say what runs. Exit status 1 when nothing does."""
-    states = [state for kind in DISTRIBUTIONS if (state := LocalEngine(kind).running())]
+    states = [state for kind in DISTRIBUTIONS if (state := LocalEngine(kind).running(say))]
     if as_json:
         click.echo(json.dumps({"running": [asdict(state) for state in states]}))
     for state in [] if as_json else states:
@@ -72,8 +72,13 @@ def status(as_json: bool) -> None:
 def down(kind: str | None) -> None:
     """Stop what runs; its data stays."""
     kinds = [kind] if kind else list(DISTRIBUTIONS)
-    stopped = [state for name in kinds if (state := LocalEngine(name).down())]
+    stopped = [state for name in kinds if (state := LocalEngine(name).down(say))]
     for state in stopped:
         click.echo(f"stopped {state.kind} {state.version}, pid {state.pid}, {state.url}")
     if not stopped:
         click.echo("no local engine runs")
+
+
+def say(line: str) -> None:
+    """A line on what goes on."""
+    click.echo(line, err=True)

@@ -6,6 +6,8 @@ Exit status: 0 all well, 1 something failed, 2 wrong usage or input, 130 interru
 from __future__ import annotations
 
 import importlib
+from difflib import get_close_matches
+from pathlib import Path
 
 import click
 
@@ -64,6 +66,7 @@ class LazyGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {"--help", "--version", "-h"}
         if args and args[0] not in COMMANDS and args[0] not in own:
+            refuse_misspelt(args[0], ctx)
             args = ["ingest", *args]
         ctx.meta["arguments"] = args
         return super().parse_args(ctx, args)
@@ -78,6 +81,13 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+def refuse_misspelt(word: str, ctx: click.Context) -> None:
+    """Usage error for a word like a command's name, where no such file is."""
+    near = get_close_matches(word, COMMANDS, n=1) if word.isalpha() else []
+    if near and not Path(word).exists():
+        raise click.UsageError(f"no command or file {word!r}; did you mean {near[0]!r}?", ctx)
 
 
 @click.command(

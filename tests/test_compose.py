@@ -39,8 +39,9 @@ def test_it_is_one_node_on_the_loopback_interface_without_security(
 
 
 def test_its_test_service_runs_the_gates_command_against_it(
-    services: dict[str, Any], root: Path
+    services: dict[str, Any], root: Path, tmp_path: Path
 ) -> None:
+    """The command itself, in other folders, up to where make says what it would do."""
     service = services["tests"]
     assert service["environment"]["OPENSEARCH_URL"] == "http://opensearch:9200"
     assert service["depends_on"] == {"opensearch": {"condition": "service_healthy"}}
@@ -48,8 +49,14 @@ def test_its_test_service_runs_the_gates_command_against_it(
     assert (shell, option) == ("sh", "-c")
     assert script.endswith("make -C /tmp/checkout test")
     assert "exec make test" in (root / ".ci" / "run").read_text()
-    checked = subprocess.run([shell, "-n", option, script], capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stderr
+    script = script.replace("/source", str(root)).replace("/tmp/checkout", str(tmp_path / "copy"))
+    script = script.replace("make -C", "make --dry-run -C")
+    done = subprocess.run([shell, option, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("pytest")
+    assert "venv .venv" in done.stdout
+    assert (tmp_path / "copy" / "connector" / "__init__.py").is_file()
+    assert not (tmp_path / "copy" / ".venv").exists()
 
 
 def health(services: dict[str, Any], url: str) -> int:

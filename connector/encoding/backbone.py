@@ -29,7 +29,11 @@ TOKEN_BUDGET = {"cpu": 4096, "mps": 16384, "cuda": 65536}
 # Texts tokenized at once when a long list is streamed: enough to sort by length.
 SORT_WINDOW = 4096
 
-HUB_FILES = ["*.json", "*.txt", "*.safetensors", "*.model", "*/config.json"]
+HUB_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
+# Of repositories that have their weights in this form only.
+OLD_HUB_FILES = [*HUB_FILES, "*pytorch_model*.bin"]
+# Exports of the same weights, which are not read.
+OTHER_FORMS = ["onnx/*", "openvino/*"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +276,8 @@ def find_folder(name: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
     try:
-        cached = Path(snapshot_download(name, local_files_only=True, allow_patterns=HUB_FILES))
-        if (cached / "config.json").is_file():
+        cached = Path(snapshot_download(name, local_files_only=True))
+        if (cached / "config.json").is_file() and has_weights(cached):
             return cached
     except HFValidationError:
         raise ModelError(f"{name}: no such folder, and not the name of a hub model") from None
@@ -284,7 +288,13 @@ def find_folder(name: str) -> Path:
     if spec and spec.origin:
         return Path(spec.origin).parent / "model"
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        for patterns in (HUB_FILES, OLD_HUB_FILES):
+            fetched = Path(
+                snapshot_download(name, allow_patterns=patterns, ignore_patterns=OTHER_FORMS)
+            )
+            if has_weights(fetched):
+                break
+        return fetched
     except GatedRepoError as error:
         raise ModelError(
             f"{name}: its owner lets nobody in without asking; accept the terms on its page of "
@@ -300,6 +310,11 @@ def find_folder(name: str) -> Path:
             f"{name}: not a folder, not in the Hugging Face cache, and not to be had from the hub "
             f"({type(error).__name__}){hint}"
         ) from error
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether the transformer's weights are in a folder, whole or in parts."""
+    return any(folder.glob("model*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
 
 
 def reads_both_ways(config: Any) -> bool:

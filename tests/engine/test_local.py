@@ -15,7 +15,13 @@ import pytest
 from click.testing import CliRunner
 
 from latent_ingest.cli.main import cli
-from latent_ingest.connector.engine.local import PORTS, LocalEngine, answer, free_port
+from latent_ingest.connector.engine.local import (
+    PORTS,
+    LocalEngine,
+    answer,
+    free_port,
+    local_url,
+)
 from latent_ingest.connector.errors import EngineError
 
 
@@ -54,23 +60,49 @@ def test_up_status_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "no local engine runs" in runner.invoke(cli, ["engine", "down"]).stdout
 
 
+def stale(pid: int) -> str:
+    return json.dumps({"pid": pid, "url": "http://127.0.0.1:1", "kind": "x", "version": "1"})
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("content", "what"),
     [
-        "not json",
-        "{}",
-        json.dumps({"pid": 2**22 - 3, "url": "http://127.0.0.1:1", "kind": "x", "version": "1"}),
-        json.dumps({"pid": os.getpid(), "url": "http://127.0.0.1:1", "kind": "x", "version": "1"}),
+        ("not json", "not a node's state"),
+        ("{}", "not a node's state"),
+        (stale(2**22 - 3), f"OpenSearch of pid {2**22 - 3} is gone"),
+        (stale(os.getpid()), f"OpenSearch of pid {os.getpid()} is gone"),
     ],
     ids=["not json", "empty", "dead pid", "somebody else's pid"],
 )
-def test_a_stale_state_is_noticed_and_removed(tmp_path: Path, content: str) -> None:
+def test_a_stale_state_is_said_and_removed(tmp_path: Path, content: str, what: str) -> None:
     engine = LocalEngine("opensearch", tmp_path)
     engine.home.mkdir(parents=True)
     (engine.home / "state.json").write_text(content)
-    assert engine.running() is None
+    said: list[str] = []
+    assert engine.running(said.append) is None
+    assert len(said) == 1
+    assert what in said[0]
     assert not (engine.home / "state.json").exists()
-    assert engine.down() is None
+    assert engine.down(said.append) is None
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("command", ["status", "down", "up"])
+def test_without_the_extra_one_line_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    engine = LocalEngine("opensearch")
+    assert tmp_path in engine.home.parents
+    engine.home.mkdir(parents=True)
+    (engine.home / "state.json").write_text(stale(os.getpid()))
+    done = CliRunner().invoke(cli, ["engine", command])
+    assert done.exit_code == 1
+    assert (
+        done.output == "Error: psutil is missing; pip install 'latent-ingest[engine]' brings it\n"
+    )
+    assert local_url() is None
 
 
 def test_a_port_taken_by_another_program_is_said(tmp_path: Path) -> None:
