@@ -157,12 +157,11 @@ def read_sample(
 ) -> tuple[list[Survey], list[str]]:
     """What latents do in the sample, and which sources that is of."""
     from latent_ingest.connector.inspection.survey import survey
-    from latent_ingest.connector.training.activations import first_round
 
     with tempfile.TemporaryDirectory(prefix="latent-ingest-inspect-") as spool:
         texts, named = sample_texts(samples, text_fields, Path(spool))
         with progress_bar(total=tokens, unit="tok", unit_scale=True, desc="reading") as bar:
-            each_once = first_round(texts, frozenset())
+            each_once = texts.round()
             found = survey(encoders, each_once, tokens=tokens, progress=bar.update)
     return found, named
 

@@ -110,11 +110,13 @@ def train(
     """Train a sparse autoencoder on the texts of SOURCES.
 
     A source is a file (JSONL, a text a line in .txt, Parquet; .gz and .zst are read), a folder of
-    such files, or - for standard input; FILE=3 draws from it three times as often. Texts are
-    shuffled, each is used once a round, and the backbone stays frozen. OUT then works as --model
-    of every command.
+    such files, or - for standard input. Texts are shuffled, each is used once a round, and long
+    ones are read in all their windows; FILE=3 draws from a file three times as often as its size
+    would have it, which matters where --tokens end before the texts do. The backbone stays frozen.
+    OUT then works as --model of every command.
 
-    Ctrl-C writes a checkpoint, as the run does every three minutes; --resume goes on from there.
+    Ctrl-C writes a checkpoint, as the run does every three minutes; --resume goes on from there
+    with the same settings, of which only --learning-rate and --dtype may be others.
     Under torchrun each process takes a device and its share of every batch.
     """
     from latent_ingest.connector.encoding.backbone import (
@@ -126,7 +128,7 @@ def train(
     from latent_ingest.connector.training.processes import Processes
     from latent_ingest.connector.training.report import TrainingProgress
     from latent_ingest.connector.training.texts import TrainingTexts, find_sources
-    from latent_ingest.connector.training.trainer import Trainer
+    from latent_ingest.connector.training.trainer import Trainer, check_place
 
     config = TrainingConfig(
         n_latents=latents,
@@ -138,6 +140,7 @@ def train(
         learning_rate=learning_rate,
         seed=seed,
     )
+    check_place(out, resume=resume)
     spool = ctx.with_resource(tempfile.TemporaryDirectory(prefix="latent-ingest-train-"))
     processes = Processes.join(pick_device(device))
     ctx.call_on_close(processes.leave)
@@ -148,18 +151,19 @@ def train(
         warn=warn if processes.first else lambda line: None,
     )
     retriever = Backbone.load(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype)
-    asks = probe_folder if processes.first else None
-    probe = load_probe(asks, split, retriever) if asks else None
     with progress_bar(
         total=tokens,
         unit="tok",
         unit_scale=True,
-        desc="training",
         disable=not processes.first,
     ) as bar:
 
         def show(progress: TrainingProgress) -> None:
             probed = f", nDCG@10 {progress.probe:.4f}" if progress.probe is not None else ""
+            if bar.desc != "training":
+                # Time left is reckoned from here on, of what this part of the run does.
+                bar.reset()
+                bar.initial = bar.n = max(0, progress.tokens - batch)
             bar.set_description_str("training", refresh=False)
             bar.set_postfix_str(
                 f"step {progress.step}, nmse {progress.normalized_mse:.3f}, "
@@ -173,8 +177,6 @@ def train(
         def show_cache(held: int) -> None:
             bar.set_description_str("embedding", refresh=False)
             bar.update(min(held, tokens) - bar.n)
-            if held >= tokens:
-                bar.reset()
 
         trainer = Trainer(
             retriever,
@@ -182,13 +184,14 @@ def train(
             out,
             config,
             cache=cache,
-            probe=probe,
             resume=resume,
             processes=processes,
             on_step=show,
             on_cache=show_cache,
             warn=warn,
         )
+        if probe_folder and processes.first:
+            trainer.probe = load_probe(probe_folder, split, retriever)
         with stopping(trainer.stop):
             report = trainer.run()
     if not processes.first:

@@ -53,7 +53,7 @@ def test_its_test_service_runs_the_gates_command_against_it(
     script = script.replace("make -C", "make --dry-run -C")
     done = subprocess.run([shell, option, script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip().endswith("pytest")
+    assert "\n.venv/bin/pytest\n" in done.stdout
     assert "venv .venv" in done.stdout
     assert (tmp_path / "copy" / "connector" / "__init__.py").is_file()
     assert not (tmp_path / "copy" / ".venv").exists()

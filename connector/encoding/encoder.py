@@ -5,7 +5,6 @@ texts → token embeddings → token latents → pooled latents
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
-from latent_ingest.connector.encoding.backbone import (
-    Backbone,
-    out_of_memory,
-    pick_device,
-    pick_dtype,
-)
+from latent_ingest.connector.encoding.backbone import Backbone, pick_device, pick_dtype
 from latent_ingest.connector.encoding.fingerprint import ModelFingerprint, autoencoder_fingerprint
 from latent_ingest.connector.encoding.pooling import POOLINGS, PooledRows, pool
 from latent_ingest.connector.encoding.quantized import MOST_TOKENS, QuantizedAutoencoder
@@ -29,11 +23,6 @@ from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors
 from latent_ingest.connector.errors import ModelError
 
 SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "minilm-32k"
-
-# Padded tokens a batch, below which running out of memory is an error.
-SMALLEST_BUDGET = 512
-
-log = logging.getLogger(__name__)
 
 # Models of `LatentEncoder.shared`, by what was asked for.
 _shared: dict[tuple[Path, torch.device, torch.dtype, int | None], LatentEncoder] = {}
@@ -265,21 +254,9 @@ class LatentEncoder:
     def _within_memory(
         self, texts: Sequence[str], kind: str, long: str, k: int | None = None
     ) -> list[_PooledBatch]:
-        """All batches; smaller ones, from now on, where the device has no memory for them."""
-        while True:
-            with self.backbone.lock:
-                try:
-                    return list(self._pooled(texts, kind, long, k))
-                except RuntimeError as error:
-                    if not out_of_memory(error) or self.backbone.token_budget <= SMALLEST_BUDGET:
-                        raise
-                # Out of the handler, whose traceback holds on to the tensors.
-                self.backbone.token_budget //= 2
-            if self.backbone.device.type == "cuda":
-                torch.cuda.empty_cache()
-            log.warning(
-                "out of memory: going on with %d tokens a batch", self.backbone.token_budget
-            )
+        """All batches."""
+        with self.backbone.lock:
+            return self.backbone.within_memory(lambda: list(self._pooled(texts, kind, long, k)))
 
     def _pooled(
         self, texts: Sequence[str], kind: str, long: str, k: int | None

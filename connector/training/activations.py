@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,8 +22,10 @@ from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.training.files import disk_errors, write_atomically
 from latent_ingest.connector.training.texts import TrainingTexts
 
-# Texts embedded at once: enough to sort by length without padding much.
+# Texts embedded at once: enough to sort by length without padding much. Characters of them at
+# most: some 250,000 tokens, 200 MB in bf16 at a width of 384.
 TEXTS_A_BLOCK = 512
+CHARACTERS_A_BLOCK = 1_000_000
 
 # Consecutive tokens of a cache that are read at once, some six texts: a batch drawn from a buffer
 # of many blocks still mixes many documents.
@@ -33,6 +34,9 @@ TOKENS_A_BLOCK = 1024
 
 class TokenSource(Protocol):
     """An endless stream of blocks of token embeddings `[n_tokens, d_in]`."""
+
+    rounds: int
+    """Times that all of it was given."""
 
     def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
         """Every `step`-th block from number `start`, counted from 0."""
@@ -49,13 +53,23 @@ class TextTokens:
         self._backbone = backbone
         self._texts = texts
         self._held_out = held_out
+        self.rounds = 0
 
     def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
-        kept = (text for text in self._texts if text not in self._held_out)
-        texts = islice(kept, start * TEXTS_A_BLOCK, None)
-        while True:
-            yield embedded(self._backbone, list(islice(texts, TEXTS_A_BLOCK)))
-            deque(islice(texts, (step - 1) * TEXTS_A_BLOCK), maxlen=0)
+        """As `TokenSource`; raises InputError where a whole round has not one token."""
+        tokens, begun = 0, None
+        for block in islice(self._text_blocks(), start, None, step):
+            begun = self.rounds if begun is None else begun
+            if self.rounds > begun + 1 and not tokens:
+                raise InputError("the texts have no tokens to train on; give others")
+            hidden = embedded(self._backbone, block)
+            tokens += len(hidden)
+            yield hidden
+
+    def _text_blocks(self) -> Iterator[list[str]]:
+        for number in count():
+            self.rounds = number
+            yield from blocks_of(one_round(self._texts, self._held_out, number))
 
 
 class CachedTokens:
@@ -65,10 +79,12 @@ class CachedTokens:
         self._tokens = cache.tokens()
         self._seed = seed
         self.n_blocks = -(-len(self._tokens) // TOKENS_A_BLOCK)
+        self.rounds = 0
 
     def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
         number = start
         while True:
+            self.rounds = number // self.n_blocks
             shuffling = np.random.default_rng([self._seed, number // self.n_blocks])
             for block in shuffling.permutation(self.n_blocks)[number % self.n_blocks :: step]:
                 first = int(block) * TOKENS_A_BLOCK
@@ -77,8 +93,26 @@ class CachedTokens:
 
 
 def embedded(backbone: Backbone, texts: list[str]) -> torch.Tensor:
-    """Token embeddings of some texts, `[n_tokens, d_in]`, ordered by the texts' lengths."""
-    return torch.cat([batch.hidden for batch in backbone.embed(texts)])
+    """Token embeddings of some texts, all their windows, `[n_tokens, d_in]`, ordered by length."""
+    return backbone.within_memory(
+        lambda: torch.cat([batch.hidden for batch in backbone.embed(texts, long="pool")])
+    )
+
+
+def blocks_of(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts that are embedded together; one of more than `CHARACTERS_A_BLOCK` in several parts."""
+    block: list[str] = []
+    size = 0
+    for text in texts:
+        for start in range(0, len(text), CHARACTERS_A_BLOCK):
+            part = text[start : start + CHARACTERS_A_BLOCK]
+            if len(block) == TEXTS_A_BLOCK or (block and size + len(part) > CHARACTERS_A_BLOCK):
+                yield block
+                block, size = [], 0
+            block.append(part)
+            size += len(part)
+    if block:
+        yield block
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +203,10 @@ class ActivationCache:
         return np.memmap(self._folder / "tokens.bin", dtype=np.float16, mode="r", shape=shape)
 
     def _append(self, file: Any, tokens: int, on_progress: Callable[[int], None]) -> None:
-        texts = first_round(self._texts, self._held_out)
-        texts = islice(texts, self.state.blocks * TEXTS_A_BLOCK, None)
+        every = blocks_of(one_round(self._texts, self._held_out))
+        blocks = islice(every, self.state.blocks, None)
         while self.state.tokens < tokens and not self.state.whole_round:
-            block = list(islice(texts, TEXTS_A_BLOCK))
+            block = next(blocks, None)
             new = embedded(self._backbone, block).cpu() if block else torch.empty(0, 0)
             file.write(new.to(torch.float16).numpy().tobytes())
             file.flush()
@@ -180,8 +214,8 @@ class ActivationCache:
                 **{
                     **asdict(self.state),
                     "tokens": self.state.tokens + len(new),
-                    "blocks": self.state.blocks + bool(block),
-                    "whole_round": len(block) < TEXTS_A_BLOCK,
+                    "blocks": self.state.blocks + (block is not None),
+                    "whole_round": block is None,
                     "skipped": self._texts.skipped,
                     "duplicates": self._texts.duplicates,
                 }
@@ -205,13 +239,9 @@ class ActivationCache:
             raise InputError(f"{path}: not of a cache: {error}; delete it") from error
 
 
-def first_round(texts: TrainingTexts, held_out: frozenset[str]) -> Iterator[str]:
-    """Every text once."""
-    for text in texts:
-        if texts.rounds:
-            return
-        if text not in held_out:
-            yield text
+def one_round(texts: TrainingTexts, held_out: frozenset[str], number: int = 0) -> Iterator[str]:
+    """Every text once but those held out."""
+    return (text for text in texts.round(number) if text not in held_out)
 
 
 class TokenBatches:
@@ -268,6 +298,11 @@ class TokenBatches:
         buffer = torch.cat(parts)
         order = torch.randperm(len(buffer), generator=self._generator)
         self._buffer = buffer[order.to(self._device)]
+
+    @property
+    def rounds(self) -> int:
+        """Times that all tokens were drawn."""
+        return self._source.rounds
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on with the very next batch."""

@@ -41,15 +41,18 @@ def write_card(
         command: that made the model.
         pictures: file names, shown at the end.
     """
+    # Of a folder the last part: a card shows no folder of the machine.
+    name = Path(backbone.name).name if Path(backbone.name).is_absolute() else backbone.name
     sources = ", ".join(
         Path(source.path).name + (f" (weight {source.weight:g})" if source.weight != 1 else "")
         for source in texts.sources
     )
     rows = {
-        "backbone": f"{backbone.name}, weights {backbone.fingerprint}, {plain(backbone.dtype)}",
+        "backbone": f"{name}, weights {backbone.fingerprint}, {plain(backbone.dtype)}",
         "texts": sources,
         "licence of the texts": licence or "not stated",
-        "tokens seen": f"{report.tokens:,} in {report.steps:,} steps",
+        "tokens seen": f"{report.tokens:,} in {report.steps:,} steps"
+        + (f", all texts {report.rounds:,} times" if report.rounds else ""),
         "left out": f"{report.skipped_lines:,} lines without text, "
         f"{report.duplicate_texts:,} texts that were there before",
         "normalised MSE": f"{report.normalized_mse:.4f} on {report.held_out_tokens:,} held-out "
@@ -68,7 +71,7 @@ def write_card(
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     text = (
-        f"# {config.n_latents:,} latents for {backbone.name}\n\n"
+        f"# {config.n_latents:,} latents for {name}\n\n"
         "A sparse autoencoder over single tokens (arXiv 2605.29384), trained to reconstruct the "
         "backbone's hidden states; no labels, no retrieval loss.\n\n"
         f"| | |\n|---|---|\n{table}\n"

@@ -13,6 +13,9 @@ import torch
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.training.files import disk_errors, write_atomically
 
+# Settings that a run may go on with another of: it is what helps against a loss that is not finite.
+MAY_CHANGE = ("learning_rate",)
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -64,7 +67,7 @@ class CheckpointFile:
                     f"{self.path.parent}"
                 )
         for name, value in self._identity.settings.items():
-            if stored.settings.get(name) != value:
+            if name not in MAY_CHANGE and stored.settings.get(name) != value:
                 raise InputError(
                     f"{self.path}: of a run with {name} {stored.settings.get(name)}, not {value}; "
                     f"resume with the same command, or delete {self.path.parent}"

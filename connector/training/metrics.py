@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from latent_ingest.connector.training.files import write_atomically
 from latent_ingest.connector.training.report import TrainingProgress
 
 # Steps between two lines.
@@ -22,8 +24,8 @@ class Metrics:
         """Go on after a step; lines beyond it are of a run that was killed, and go."""
         self.path = folder / "metrics.jsonl"
         old = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-        kept = [line for line in old if json.loads(line)["step"] <= after_step]
-        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        kept = [line for line in old if step_of(line) <= after_step]
+        write_atomically(self.path, "".join(f"{line}\n" for line in kept).encode())
         self._board = open_board(folder / "tensorboard", after_step)
 
     def note(self, progress: TrainingProgress, *, last: bool) -> None:
@@ -41,6 +43,14 @@ class Metrics:
     def close(self) -> None:
         if self._board is not None:
             self._board.close()
+
+
+def step_of(line: str) -> float:
+    """Of a line of metrics; infinite for one that was not written to its end."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def open_board(folder: Path, after_step: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone, out_of_memory
 from latent_ingest.connector.errors import ModelError
-from latent_ingest.connector.training.activation import make_activation
+from latent_ingest.connector.training.activation import MOST_TIMES_K, make_activation
 from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.objective import Loss, Objective
 from latent_ingest.connector.training.processes import Processes
@@ -67,7 +68,7 @@ class Optimization:
         Returns the loss, its mean over the processes.
 
         Raises:
-            ModelError: the loss is not finite; nothing was changed.
+            ModelError: the loss or its gradient is not finite; nothing was changed.
         """
         if self.autoencoder.data_mean is None:
             self.autoencoder.data_mean = hidden.float().mean(dim=0)
@@ -77,17 +78,22 @@ class Optimization:
             group["lr"] = config.learning_rate * rate(number - 1, config.steps, config.warmup)
         loss = self._backward(hidden)
         self._processes.average([loss.total, loss.normalized_mse, loss.latents_a_token])
-        if not math.isfinite(loss.total.item()):
-            raise ModelError(
-                f"step {number}: the loss is {loss.total.item()}; try --dtype float32 or a lower "
-                f"--learning-rate"
-            )
+        self._check_finite(number, "the loss", loss.total)
         self._agree(number)
         remove_parallel_gradient(self.autoencoder)
-        torch.nn.utils.clip_grad_norm_(self.objective.parameters(), config.max_gradient)
+        norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), config.max_gradient)
+        self._check_finite(number, "the gradient's norm", norm)
         self._adam.step()
         normalize_decoder(self.autoencoder)
         return loss
+
+    @staticmethod
+    def _check_finite(number: int, what: str, value: torch.Tensor) -> None:
+        if not math.isfinite(value.item()):
+            raise ModelError(
+                f"step {number}: {what} is {value.item()}; try --dtype float32 or a lower "
+                f"--learning-rate"
+            )
 
     def _agree(self, number: int) -> None:
         """Bring to every process the gradients and the notes of all."""
@@ -98,6 +104,20 @@ class Optimization:
         self._processes.average(p.grad for p in parameters if p.grad is not None)
         self._processes.average(objective.activation.buffers())
         self._processes.smallest(objective.tokens_since_fired)
+
+    def finished(self) -> TokenAutoencoder:
+        """The autoencoder as it encodes: with thresholds in place of an activation other than
+        TopK, in a copy then."""
+        model, k = self.autoencoder, self._config.k
+        thresholds = self.objective.activation.thresholds(model.config.n_latents)
+        if thresholds is None:
+            return model
+        config = replace(
+            model.config, variant="jumprelu", k=min(MOST_TIMES_K * k, model.config.n_latents)
+        )
+        copy = TokenAutoencoder(config).to(model.W_enc.device)
+        copy.load_state_dict({**model.state_dict(), "theta": thresholds})
+        return copy
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs."""
@@ -114,11 +134,13 @@ class Optimization:
             self._adam.zero_grad()
             try:
                 losses = []
-                for part in torch.split(hidden, self._micro_tokens):
-                    loss: Loss = self.objective(part)
+                # Of like size: the last part must not be of one token, which has no variance.
+                parts = math.ceil(len(hidden) / self._micro_tokens)
+                for part in torch.tensor_split(hidden, parts):
                     share = len(part) / len(hidden)
+                    loss: Loss = self.objective(part)
                     (loss.total * share).backward()  # type: ignore[no-untyped-call]
-                    losses.append(loss)
+                    losses.append((share, loss))
                 return mean_loss(losses)
             except RuntimeError as error:
                 if not out_of_memory(error) or self._micro_tokens < 2:
@@ -135,12 +157,12 @@ def rate(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - climb) / max(1, steps - climb)))
 
 
-def mean_loss(losses: list[Loss]) -> Loss:
-    """Of the parts of a batch."""
+def mean_loss(losses: list[tuple[float, Loss]]) -> Loss:
+    """Of the parts of a batch, each with its share of the tokens."""
     return Loss(
-        torch.stack([loss.total.detach() for loss in losses]).mean(),
-        torch.stack([loss.normalized_mse for loss in losses]).mean(),
-        torch.stack([loss.latents_a_token for loss in losses]).mean(),
+        torch.stack([share * loss.total.detach() for share, loss in losses]).sum(),
+        torch.stack([share * loss.normalized_mse for share, loss in losses]).sum(),
+        torch.stack([share * loss.latents_a_token for share, loss in losses]).sum(),
     )
 
 

@@ -35,12 +35,14 @@ def draw(
 
 
 def rank_frequency(figure: Any, latents: Frequencies, words: Frequencies) -> Any:
-    """Document frequency by rank, latents beside words, on logarithmic axes."""
+    """Document frequency by rank, latents beside words, on logarithmic axes, and fitted lines."""
     axes = figure.subplots()
     for name, frequencies in (("latents", latents), ("words", words)):
         counts = frequencies.counts
         label = f"{name}: slope {frequencies.slope:.2f}, R2 {frequencies.r2:.2f}"
-        axes.loglog(np.arange(1, len(counts) + 1), counts, label=label)
+        ranks = np.arange(1, len(counts) + 1)
+        (drawn,) = axes.loglog(ranks, counts, label=label)
+        axes.loglog(ranks, frequencies.line(ranks), "--", color=drawn.get_color(), linewidth=0.8)
     axes.set(xlabel="rank", ylabel="texts that have it")
     axes.legend()
     return figure

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from latent_ingest.connector.evaluation.bm25 import MemoryBM25
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.measures import mean_ndcg
 from latent_ingest.connector.evaluation.systems import DEPTH, chunks, without_itself
+from latent_ingest.connector.training.statistics import every_word
 
 # Texts whose latents are pooled at once.
 TEXTS_AT_ONCE = 512
@@ -114,7 +115,7 @@ class Probe:
 
 def numbers(text: str, vocabulary: dict[str, int], *, grow: bool) -> NDArray[np.int32]:
     """Numbers of a text's words; unknown ones get the next number, or are left out."""
-    words = re.findall(r"\w+", text.lower())
+    words = every_word(text)
     if grow:
         found = [vocabulary.setdefault(word, len(vocabulary)) for word in words]
     else:
@@ -133,12 +134,7 @@ def embed(
     lengths: list[int] = []
     with path.open("wb") as file:
         for chunk in chunks(texts, TEXTS_AT_ONCE):
-            rows: list[torch.Tensor] = [torch.empty(0)] * len(chunk)
-            for batch in backbone.embed(chunk, kind=kind):
-                hidden = batch.hidden.to("cpu", torch.float16)
-                parts = torch.split(hidden, batch.cu_seq_lens.diff().tolist())
-                for position, part in zip(batch.positions, parts, strict=True):
-                    rows[position] = part
+            rows = backbone.within_memory(partial(embeddings_of, backbone, chunk, kind))
             for row in rows:
                 file.write(row.numpy().tobytes())
             lengths += [len(row) for row in rows]
@@ -146,6 +142,17 @@ def embed(
     bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     shape = (int(bounds[-1]), backbone.d_in)
     return _Embedded(np.memmap(path, dtype=np.float16, mode="r", shape=shape), bounds)
+
+
+def embeddings_of(backbone: Backbone, texts: Sequence[str], kind: str) -> list[torch.Tensor]:
+    """Those of each text, of all its windows, fp16 `[n_tokens, d_in]`, on the CPU."""
+    parts: list[list[torch.Tensor]] = [[] for _ in texts]
+    for batch in backbone.embed(texts, kind=kind, long="pool"):
+        hidden = batch.hidden.to("cpu", torch.float16)
+        windows = torch.split(hidden, batch.cu_seq_lens.diff().tolist())
+        for position, window in zip(batch.positions, windows, strict=True):
+            parts[position].append(window)
+    return [torch.cat(part) for part in parts]
 
 
 def latents_of(

@@ -42,6 +42,8 @@ class TrainingReport:
     duplicate_texts: int
     step_tokens_per_second: float
     backbone_tokens_per_second: float
+    rounds: int = 0
+    """Times that all texts were trained on to the end."""
     processes: int = 1
     probe: str | None = None
     """Name of the collection."""

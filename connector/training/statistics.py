@@ -21,6 +21,13 @@ class Frequencies:
     """Of log frequency over log rank: -1 is Zipf's law."""
     r2: float
     """Share of the variance of log frequency that the line explains."""
+    intercept: float = 0.0
+    """Of the line: log frequency at rank 1."""
+
+    def line(self, ranks: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The fitted frequencies of ranks from 1."""
+        fitted: NDArray[np.float64] = np.exp(self.intercept + self.slope * np.log(ranks))
+        return fitted
 
     @classmethod
     def of(cls, counts: NDArray[np.int64]) -> Frequencies:
@@ -35,7 +42,7 @@ class Frequencies:
         residual = y - (slope * x + intercept)
         variance = ((y - y.mean()) ** 2).sum()
         r2 = 1 - (residual**2).sum() / variance if variance else 0.0
-        return cls(ordered, float(slope), float(r2))
+        return cls(ordered, float(slope), float(r2), float(intercept))
 
 
 def word_frequencies(texts: Iterable[str]) -> Frequencies:
@@ -48,4 +55,9 @@ def word_frequencies(texts: Iterable[str]) -> Frequencies:
 
 def words_of(text: str) -> set[str]:
     """The different lower-cased words of a text."""
-    return set(re.findall(r"\w+", text.lower()))
+    return set(every_word(text))
+
+
+def every_word(text: str) -> list[str]:
+    """The lower-cased words of a text, in its order."""
+    return re.findall(r"\w+", text.lower())

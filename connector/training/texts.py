@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import sys
@@ -26,6 +27,9 @@ from latent_ingest.connector.seen_keys import SeenKeys
 FORMATS = (".jsonl", ".json", ".txt", ".parquet")
 COMPRESSED = (".gz", ".zst")
 
+# How many times smaller than the text in it a compressed file is, about.
+COMPRESSION = 3
+
 # Texts shuffled together, so that a file sorted by subject does not train subject by subject.
 SHUFFLED_TEXTS = 10_000
 
@@ -36,14 +40,21 @@ class Source:
 
     path: str
     weight: float = 1.0
-    """Share of its texts while it lasts, relative to the other sources."""
+    """How many times as often its texts are drawn as their number would have it."""
+
+    @property
+    def share(self) -> float:
+        """Of the draws, while it lasts: its size times its weight, so that sources of like weight
+        end together and the last texts are of all of them."""
+        packed = COMPRESSION if self.path.lower().endswith(COMPRESSED) else 1
+        return self.weight * packed * max(Path(self.path).stat().st_size, 1)
 
 
 class TrainingTexts:
-    """An endless stream of texts, the same for the same files and seed.
+    """Rounds of texts, the same for the same files and seed.
 
     In each round every text of every source is given once, drawn from the sources by their
-    weights; a source that ends drops out, and when all have ended the next round begins.
+    sizes and weights; a source that ends drops out.
     """
 
     def __init__(
@@ -69,9 +80,8 @@ class TrainingTexts:
         """Lines that are no text or have none, in the first round."""
         self.duplicates = 0
         """Texts that were there before, in the first round."""
-        self.rounds = 0
-        """Times that all sources were read to their end."""
         self._warn = warn
+        self._warned: set[str] = set()
 
     @property
     def fingerprint(self) -> str:
@@ -80,22 +90,27 @@ class TrainingTexts:
         content = json.dumps([files, list(self.text_fields), self.seed])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
-    def __iter__(self) -> Iterator[str]:
-        self.rounds = self.skipped = self.duplicates = 0
-        while True:
-            given = 0
-            for text in self._shuffled(self._round(), random.Random(f"{self.seed} {self.rounds}")):
-                given += 1
-                yield text
-            if not given:
-                names = ", ".join(source.path for source in self.sources)
-                raise InputError(f"{names}: no texts; fields read: {', '.join(self.text_fields)}")
-            self.rounds += 1
+    def round(self, number: int = 0) -> Iterator[str]:
+        """Every text once, in an order of the round's own.
 
-    def _round(self) -> Iterator[str]:
+        Raises:
+            InputError: there is none, or a file is broken.
+        """
+        if number == 0:
+            self.skipped = self.duplicates = 0
+        given = 0
+        every = self._each(first=number == 0)
+        for text in self._shuffled(every, random.Random(f"{self.seed} {number}")):
+            given += 1
+            yield text
+        if not given:
+            names = ", ".join(source.path for source in self.sources)
+            raise InputError(f"{names}: no texts; fields read: {', '.join(self.text_fields)}")
+
+    def _each(self, *, first: bool) -> Iterator[str]:
         """Each text of each source once, by smooth weighted round robin."""
         seen = SeenKeys()
-        lanes = [(source.weight, self._read(source)) for source in self.sources]
+        lanes = [(source.share, self._read(source, count=first)) for source in self.sources]
         credit = [0.0] * len(lanes)
         left = set(range(len(lanes)))
         while left:
@@ -109,7 +124,7 @@ class TrainingTexts:
             elif seen.add([text]):
                 yield text
             else:
-                self.duplicates += self.rounds == 0
+                self.duplicates += first
         seen.close()
 
     def _shuffled(self, texts: Iterator[str], chance: random.Random) -> Iterator[str]:
@@ -124,15 +139,14 @@ class TrainingTexts:
         chance.shuffle(held)
         yield from held
 
-    def _read(self, source: Source) -> Iterator[str]:
-        named = False
+    def _read(self, source: Source, *, count: bool) -> Iterator[str]:
         for place, text in self._texts(source.path):
             if isinstance(text, str) and text.strip():
                 yield text
                 continue
-            self.skipped += self.rounds == 0
-            if isinstance(text, BadLine) and not named and self.rounds == 0:
-                named = True
+            self.skipped += count
+            if isinstance(text, BadLine) and source.path not in self._warned:
+                self._warned.add(source.path)
                 self._warn(f"{source.path}: {place}: {text.reason}")
 
     def _texts(self, path: str) -> Iterator[tuple[str, str | BadLine]]:
@@ -159,12 +173,15 @@ def find_sources(arguments: Sequence[str], spool: Path) -> list[Source]:
         spool: folder for a copy of standard input, which is JSONL and can be read only once.
 
     Raises:
-        InputError: a path is not there, a folder holds no text, a format or weight is unknown.
+        InputError: a path is not there, a folder holds no text, a format or weight is unknown, or
+            standard input is asked for by one of several processes.
     """
     sources: list[Source] = []
     for argument in arguments:
         path, weight = split_weight(argument)
         if path == "-":
+            if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                raise InputError("- : several processes cannot share standard input; give a file")
             path = str(spool / "standard-input.jsonl")
             with Path(path).open("wb") as copy:
                 shutil.copyfileobj(sys.stdin.buffer, copy)
@@ -173,7 +190,7 @@ def find_sources(arguments: Sequence[str], spool: Path) -> list[Source]:
             files = sorted(str(f) for f in folder.rglob("*") if f.is_file() and format_of(f.name))
             if not files:
                 raise InputError(f"{path}: no file in it ends in {', '.join(FORMATS)}")
-            sources += [Source(file, weight / len(files)) for file in files]
+            sources += [Source(file, weight) for file in files]
             continue
         with CorpusFile(path):  # raises what is wrong with it
             pass

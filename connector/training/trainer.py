@@ -18,23 +18,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from latent_ingest.connector.encoding.autoencoder import TOKENS_AT_ONCE, TokenAutoencoder, decode
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.modules_json import write_modules
-from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.training.activation import MOST_TIMES_K
+from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.training.activations import (
     ActivationCache,
     CachedTokens,
     TextTokens,
     TokenBatches,
-    first_round,
+    blocks_of,
+    embedded,
 )
 from latent_ingest.connector.training.card import write_card
 from latent_ingest.connector.training.checkpoint import CheckpointFile, Identity
 from latent_ingest.connector.training.config import TrainingConfig
+from latent_ingest.connector.training.files import disk_errors
 from latent_ingest.connector.training.metrics import Metrics, Speed
-from latent_ingest.connector.training.objective import Objective
 from latent_ingest.connector.training.optimization import Optimization
 from latent_ingest.connector.training.pictures import draw
 from latent_ingest.connector.training.probe import Probe
@@ -45,6 +46,7 @@ from latent_ingest.connector.training.texts import TrainingTexts
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 180
+RESUME = "make room and go on with --resume"
 
 # Times that the probe is asked in a run, evenly spaced, the end included.
 PROBES = 8
@@ -52,6 +54,9 @@ PROBES = 8
 # Document frequencies further from a line over logarithms than this are not those of a vocabulary:
 # the model that ships has R2 .87, words .98.
 ZIPF_R2 = 0.6
+
+# Rounds over the same texts from which on more texts would do more good.
+MANY_ROUNDS = 10
 
 
 class Trainer:
@@ -65,7 +70,6 @@ class Trainer:
         config: TrainingConfig,
         *,
         cache: Path | None = None,
-        probe: Probe | None = None,
         resume: bool = False,
         processes: Processes | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -81,7 +85,6 @@ class Trainer:
             out: model folder to make.
             config: settings.
             cache: folder that keeps the token embeddings, for several rounds or several runs.
-            probe: asked for nDCG@10 now and then.
             resume: go on with the run that left `out`.run behind.
             processes: that train together; this one alone by default. Only the first of them
                 reports and writes.
@@ -94,16 +97,17 @@ class Trainer:
             InputError: `out` exists, a run was interrupted and `resume` is not set, memory is too
                 small, or the batch cannot be shared out.
         """
-        if out.exists():
-            raise InputError(f"{out}: exists already; name another folder")
+        check_place(out, resume=resume)
+        check_memory(config, backbone)
         self.config = config
         self.out = out
-        self.folder = out.with_name(out.name + ".run")
+        self.folder = run_folder(out)
         """Checkpoint and metrics of the run while it lasts."""
+        self.probe: Probe | None = None
+        """Asked for nDCG@10 now and then."""
         self._backbone = backbone
         self._texts = texts
         self._cache = cache
-        self._probe = probe
         self._resume = resume
         self._processes = processes or Processes()
         self._checkpoint_seconds = checkpoint_seconds
@@ -111,11 +115,6 @@ class Trainer:
         self._on_cache = on_cache
         self._warn = warn
         self._stopped = False
-        if (self.folder / CHECKPOINT).exists() and not resume:
-            raise InputError(
-                f"{self.folder}: a run was interrupted here; go on with --resume, or delete it"
-            )
-        check_memory(config, backbone)
         if config.batch_tokens % self._processes.size:
             raise InputError(
                 f"a batch of {config.batch_tokens:,} tokens cannot be shared out evenly to "
@@ -134,41 +133,28 @@ class Trainer:
             ModelError: the loss is not finite; the last good checkpoint stays.
             KeyboardInterrupt: `stop` was called.
         """
-        self._prepare()
-        started = saved = time.monotonic()
-        try:
-            for step in range(self._step + 1, self.config.steps + 1):
-                self._one_step(step)
-                now = time.monotonic()
-                stopped, due = self._processes.any(
-                    self._stopped, now - saved > self._checkpoint_seconds
-                )
-                if stopped or due:
-                    self._save(now - started)
-                    saved = time.monotonic()
-                if stopped:
-                    raise KeyboardInterrupt
-        finally:
-            if self._metrics:
-                self._metrics.close()
+        with disk_errors(self.folder, RESUME):
+            self._prepare()
+            seconds = self._every_step()
         if not self._cache:
             self._left_out = self._texts.skipped, self._texts.duplicates
-        objective, n = self._optimization.objective, self.config.batch_tokens
-        mse, held_out_tokens = held_out_mse(objective, self._backbone, self._held_out)
+        mse, held_out_tokens = self._measure()
+        n = self.config.batch_tokens
         return TrainingReport(
             tokens=self.config.steps * n,
             steps=self.config.steps,
-            seconds=self._seconds + time.monotonic() - started,
+            seconds=seconds,
             normalized_mse=mse,
             held_out_tokens=held_out_tokens,
-            dead=len(objective.dead),
+            dead=len(self._optimization.objective.dead),
             skipped_lines=self._left_out[0],
             duplicate_texts=self._left_out[1],
             step_tokens_per_second=self._stepping.tokens_per_second(n),
             backbone_tokens_per_second=self._embedding.tokens_per_second(n),
+            rounds=self._batches.rounds,
             processes=self._processes.size,
-            probe=self._probe.name if self._probe else None,
-            probe_words=self._probe.words if self._probe else None,
+            probe=self.probe.name if self.probe else None,
+            probe_words=self.probe.words if self.probe else None,
             probe_curve=self._curve,
         )
 
@@ -187,19 +173,43 @@ class Trainer:
             command: that started the run, for the card.
             licence: of the texts, for the card.
             keep_decoder: write `W_dec` too, twice the size.
+
+        Raises:
+            InputError: the disk is full; --resume goes on from the end of the run.
         """
+        model = self._optimization.finished()
+        latents = Frequencies.of(self._note_document_frequency(model))
         folder = self.folder / "model"
-        shutil.rmtree(folder, ignore_errors=True)
-        df = self._with_document_frequency()
-        latents, words = Frequencies.of(df), word_frequencies(self._held_out)
-        self._optimization.autoencoder.save(folder, decoder=keep_decoder)
+        with disk_errors(folder, RESUME):
+            shutil.rmtree(folder, ignore_errors=True)
+            model.save(folder, decoder=keep_decoder)
+            self._describe(folder, model, report, latents, command=command, licence=licence)
+            folder.rename(self.out)
+            shutil.rmtree(self.folder)
+        for line in doubts(report, latents):
+            self._warn(line)
+
+    def _describe(
+        self,
+        folder: Path,
+        model: TokenAutoencoder,
+        report: TrainingReport,
+        latents: Frequencies,
+        *,
+        command: str,
+        licence: str,
+    ) -> None:
+        """Write what stands beside the weights."""
+        words = word_frequencies(self._held_out)
         write_modules(
             folder,
             n_latents=self.config.n_latents,
-            pooling=self._optimization.autoencoder.config.pooling,
+            pooling=model.config.pooling,
             prompts=self._backbone.prompts,
         )
         shutil.copy(self.folder / "metrics.jsonl", folder)
+        if (self.folder / "tensorboard").is_dir():
+            (self.folder / "tensorboard").rename(folder / "tensorboard")
         pictures = draw(folder, report, latents, words)
         if not pictures:
             self._warn("no pictures: pip install 'latent-ingest[train]' brings matplotlib")
@@ -215,23 +225,13 @@ class Trainer:
             pictures=pictures,
         )
         (folder / "README.md").write_text(text, encoding="utf-8")
-        folder.rename(self.out)
-        shutil.rmtree(self.folder)
-        for line in doubts(report, latents):
-            self._warn(line)
 
-    def _with_document_frequency(self) -> NDArray[np.int64]:
-        """Complete the autoencoder for encoding; returns its latents' frequencies in held-out
-        texts, `[n_latents]`."""
-        model = self._optimization.autoencoder
-        thresholds = self._optimization.objective.activation.thresholds(model.config.n_latents)
-        if thresholds is not None:
-            k = min(MOST_TIMES_K * self.config.k, self.config.n_latents)
-            model.config = dataclasses.replace(model.config, variant="jumprelu", k=k)
-            model.theta = torch.nn.Parameter(thresholds.to(model.W_enc.device))
+    def _note_document_frequency(self, model: TokenAutoencoder) -> NDArray[np.int64]:
+        """Count in how many held-out texts each latent is, `[n_latents]`, and let the model
+        know."""
         with model.computing_in(self._backbone.dtype):
             encoder = LatentEncoder(self._backbone, model, name=self.out.name)
-            vectors = encoder.encode(self._held_out, long="truncate")
+            vectors = encoder.encode(self._held_out)
         counts = np.bincount(vectors.indices, minlength=vectors.n_latents)
         model.document_frequency = torch.from_numpy(counts.astype(np.float32))
         model.config = dataclasses.replace(model.config, n_documents=len(self._held_out))
@@ -247,17 +247,61 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._batches = self._open_batches()
         self._optimization = Optimization(backbone, config, self._warn, self._processes)
-        self._step, self._seconds = 0, 0.0
+        self._step, self._saved, self._seconds = 0, 0, 0.0
         self._curve: list[tuple[int, float]] = []
         if state:
             self._optimization.restore(state["optimization"])
             self._batches.restore(state["batches"][self._processes.rank])
-            self._step, self._seconds = state["step"], state["seconds"]
+            self._step = self._saved = state["step"]
+            self._seconds = state["seconds"]
             self._curve = [tuple(point) for point in state["curve"]]
         self._metrics = (
             Metrics(self.folder, after_step=self._step) if self._processes.first else None
         )
         self._embedding, self._stepping = Speed(), Speed()
+
+    def _every_step(self) -> float:
+        """Take the steps that are left; returns the seconds of the whole run."""
+        started = saved = time.monotonic()
+        try:
+            for step in range(self._step + 1, self.config.steps + 1):
+                self._one_step(step)
+                now = time.monotonic()
+                stopped, due = self._processes.any(
+                    self._stopped, now - saved > self._checkpoint_seconds
+                )
+                # The last one, too: what comes after it may fail, and takes a while.
+                if stopped or due or step == self.config.steps:
+                    self._save(now - started)
+                    saved = time.monotonic()
+                if stopped:
+                    raise KeyboardInterrupt
+        except ModelError as error:
+            if self._saved:
+                kept = f"; the checkpoint of step {self._saved} is kept, for --resume"
+                raise ModelError(f"{error}{kept}") from error
+            raise
+        finally:
+            if self._metrics:
+                self._metrics.close()
+        return self._seconds + time.monotonic() - started
+
+    @torch.no_grad()
+    def _measure(self) -> tuple[float, int]:
+        """Normalised MSE over all tokens of the held-out texts, and their number."""
+        model = self._optimization.finished()
+        assert model.W_dec is not None
+        lost = total = 0.0
+        n_tokens = 0
+        with model.computing_in(self._backbone.dtype):
+            for block in blocks_of(self._held_out):
+                for hidden in torch.split(embedded(self._backbone, block), TOKENS_AT_ONCE):
+                    x, found = model.normalize(hidden), model.encode(hidden)
+                    decoded = decode(found.top_acts, found.top_indices, model.W_dec) + model.b_pre
+                    lost += (x - decoded).square().sum().item()
+                    total += (x - x.mean(dim=0)).square().sum().item()
+                    n_tokens += len(hidden)
+        return lost / max(total, 1e-9), n_tokens
 
     def _open_batches(self) -> TokenBatches:
         config, held_out = self.config, frozenset(self._held_out)
@@ -269,7 +313,7 @@ class Trainer:
             self._processes.wait()
             cache = ActivationCache(self._cache, self._backbone, self._texts, held_out)
             if not cache.state.tokens:
-                raise InputError("no texts are left to train on; give more")
+                raise InputError("the texts have no tokens to train on; give others")
             source = CachedTokens(cache, config.seed)
             self._left_out = cache.state.skipped, cache.state.duplicates
         else:
@@ -302,8 +346,8 @@ class Trainer:
         if not self._metrics:
             return
         probed = None
-        if self._probe and step in probe_steps(self.config.steps):
-            probed = self._probe.ndcg(self._optimization.autoencoder)
+        if self.probe and step in probe_steps(self.config.steps):
+            probed = self.probe.ndcg(self._optimization.finished())
             self._curve.append((step * n, probed))
         progress = TrainingProgress(
             step=step,
@@ -331,6 +375,22 @@ class Trainer:
                 }
             )
         self._processes.wait()
+        self._saved = self._step
+
+
+def run_folder(out: Path) -> Path:
+    """Where a run keeps what it needs, while it lasts."""
+    return out.with_name(out.name + ".run")
+
+
+def check_place(out: Path, *, resume: bool) -> None:
+    """Raise InputError where a model is there already, or a run is not to be gone on with."""
+    if out.exists():
+        raise InputError(f"{out}: exists already; name another folder")
+    if (run_folder(out) / CHECKPOINT).exists() and not resume:
+        raise InputError(
+            f"{run_folder(out)}: a run was interrupted here; go on with --resume, or delete it"
+        )
 
 
 def check_memory(config: TrainingConfig, backbone: Backbone) -> None:
@@ -352,8 +412,10 @@ def check_memory(config: TrainingConfig, backbone: Backbone) -> None:
 
 
 def take_texts(texts: TrainingTexts, number: int) -> list[str]:
-    """The first texts, at most a tenth of all."""
-    taken = list(islice(first_round(texts, frozenset()), 10 * number))
+    """The first texts, at most a tenth of all; InputError where none would be left."""
+    taken = list(islice(texts.round(), 10 * number))
+    if len(taken) < 2:
+        raise InputError("the only text is held out to measure on; give more texts")
     return taken[: min(number, max(1, len(taken) // 10))]
 
 
@@ -370,22 +432,14 @@ def doubts(report: TrainingReport, latents: Frequencies) -> list[str]:
             f"warning: document frequencies are far from Zipfian (R2 {latents.r2:.2f}); backbones "
             f"without retrieval training do that"
         )
+    if report.rounds >= MANY_ROUNDS:
+        lines.append(
+            f"warning: all texts were trained on {report.rounds:,} times; give more texts, or "
+            f"fewer --tokens"
+        )
     if report.probe_curve and report.probe_curve[-1][1] < (report.probe_words or 0):
         lines.append(
             f"warning: latents reach nDCG@10 {report.probe_curve[-1][1]:.4f} on {report.probe}, "
             f"its words alone {report.probe_words:.4f}; train on more tokens or other texts"
         )
     return lines
-
-
-@torch.no_grad()
-def held_out_mse(objective: Objective, backbone: Backbone, texts: list[str]) -> tuple[float, int]:
-    """Normalised MSE over all tokens of `texts`, and their number."""
-    objective.eval()
-    total = weight = 0.0
-    for batch in backbone.embed(texts):
-        if len(batch.hidden) > 1:
-            total += objective(batch.hidden).normalized_mse.item() * len(batch.hidden)
-            weight += len(batch.hidden)
-    objective.train()
-    return total / max(weight, 1.0), int(weight)

@@ -22,6 +22,7 @@ from latent_ingest.connector.encoding.backbone import (
     find_folder,
     pick_device,
     pick_dtype,
+    read_prompts,
 )
 from latent_ingest.connector.encoding.windows import within_budget
 from latent_ingest.connector.errors import ModelError
@@ -196,6 +197,32 @@ def test_unknown_devices_are_said(device: str, message: str) -> None:
 def test_unknown_dtypes_are_said() -> None:
     with pytest.raises(ModelError, match="use auto, float32 or bfloat16"):
         pick_dtype("float8", torch.device("cpu"))
+
+
+def test_a_folders_whole_path_is_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a model trained on it is loaded from elsewhere, too."""
+    (tmp_path / "retriever").symlink_to(find_folder(DEFAULT_BACKBONE))
+    monkeypatch.chdir(tmp_path)
+    assert Backbone.load("retriever", device="cpu").name == str(find_folder(DEFAULT_BACKBONE))
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ({"prompts": {"query": "q: ", "document": ""}}, {"query": "q: "}),
+        ({"prompts": {"passage": "p: ", "corpus": "c: "}}, {"document": "p: "}),
+        (
+            {"prompts": {"any": "a: ", "query": "q: "}, "default_prompt_name": "any"},
+            {"query": "q: ", "document": "a: "},
+        ),
+        ({"prompts": {"other": "o: "}, "default_prompt_name": None}, {}),
+    ],
+)
+def test_prompts_are_chosen_as_sentence_transformers_does(
+    tmp_path: Path, config: dict[str, object], found: dict[str, str]
+) -> None:
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(config))
+    assert read_prompts(tmp_path) == found
 
 
 def cached(home: Path, *, weights: bool) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import torch
 
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.training import activations
 from latent_ingest.connector.training.activations import (
     ActivationCache,
     CachedTokens,
     TextTokens,
     TokenBatches,
+    embedded,
 )
 from latent_ingest.connector.training.texts import Source, TrainingTexts
 
@@ -43,20 +46,64 @@ def test_batches_hold_the_embedded_tokens_each_once(
     got = torch.cat(list(islice(batches(source), 20)))
     assert got.shape == (2000, 384)
     assert len(rows(got)) == 2000
-    embedded = torch.cat(list(islice(source.blocks(0), 40)))
-    assert rows(got) <= rows(embedded)
+    every = torch.cat(list(islice(source.blocks(0), 40)))
+    assert rows(got) <= rows(every)
 
 
 def test_held_out_texts_are_passed_over_in_every_round(
     backbone: Backbone, texts: TrainingTexts
 ) -> None:
-    every = list(islice(texts, 90))
+    every = list(texts.round())
     held_out = frozenset(every[:80])
-    embed = [torch.cat([b.hidden for b in backbone.embed([text])]) for text in every[80:]]
-    wanted = sum(map(len, embed))
+    wanted = sum(len(embedded(backbone, [text])) for text in every[80:])
     source = TextTokens(backbone, texts, held_out)
-    got = torch.cat(list(islice(source.blocks(0), 5)))  # 40 texts: four rounds over ten
+    got = torch.cat(list(islice(source.blocks(0), 8)))  # four rounds of eight texts and two
     assert len(got) == 4 * wanted
+    assert source.rounds == 3
+
+
+def test_long_texts_are_trained_on_to_their_end(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In windows; and one that is too long to be embedded at once, in parts."""
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"text": "word " * 1000}) + "\n" + json.dumps({"text": "x"}) + "\n")
+    for most in (1_000_000, 1000):
+        monkeypatch.setattr(activations, "CHARACTERS_A_BLOCK", most)
+        blocks = TextTokens(backbone, TrainingTexts([Source(str(path))])).blocks(0)
+        tokens = [len(block) for block in islice(blocks, 1 if most > 5000 else 6)]
+        assert sum(tokens) == 1001
+        assert max(tokens) <= most
+
+
+def test_texts_without_tokens_end_instead_of_turning_for_ever(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "\\u200b"}\n{"text": "\\u200b\\u200b"}\n')
+    source = TextTokens(backbone, TrainingTexts([Source(str(path))]))
+    with pytest.raises(InputError, match="the texts have no tokens to train on"):
+        next(batches(source))
+
+
+def test_a_device_without_memory_embeds_in_smaller_batches(
+    texts: TrainingTexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = Backbone.load(device="cpu", dtype="float32")
+    block = list(texts.round())[:40]
+    wanted = embedded(backbone, block)
+    real = backbone._model.forward
+
+    def small_device(input_ids: torch.Tensor, **others: torch.Tensor) -> object:
+        if input_ids.numel() > 1100:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(input_ids=input_ids, **others)
+
+    monkeypatch.setattr(backbone._model, "forward", small_device)
+    got = embedded(backbone, block)
+    assert backbone.token_budget == 1024
+    assert got.shape == wanted.shape
+    torch.testing.assert_close(got.sum(dim=0), wanted.sum(dim=0), rtol=1e-4, atol=1e-2)
 
 
 def test_state_goes_on_with_the_very_next_batch(backbone: Backbone, texts: TrainingTexts) -> None:
@@ -79,8 +126,8 @@ def test_the_cache_holds_the_tokens_of_the_texts(
     cache.fill(10**7, progress.append)
     assert cache.state.whole_round
     assert progress[-1] == cache.state.tokens
-    embedded = torch.cat(list(islice(TextTokens(backbone, texts).blocks(0), 11)))
-    assert np.allclose(cache.tokens()[: len(embedded)], embedded.numpy(), atol=2e-3)
+    every = torch.cat(list(islice(TextTokens(backbone, texts).blocks(0), 11)))
+    assert np.allclose(cache.tokens()[: len(every)], every.numpy(), atol=2e-3)
     source = CachedTokens(cache, seed=0)
     whole = torch.cat(list(islice(source.blocks(0), source.n_blocks)))
     again = torch.cat(list(islice(source.blocks(source.n_blocks), source.n_blocks)))

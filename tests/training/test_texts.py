@@ -5,14 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.training import texts as texts_module
-from latent_ingest.connector.training.activations import first_round
 from latent_ingest.connector.training.texts import Source, TrainingTexts, find_sources, format_of
 
 
@@ -22,18 +20,18 @@ def write(path: Path, *texts: str) -> Source:
 
 
 def once(texts: TrainingTexts) -> list[str]:
-    return list(first_round(texts, frozenset()))
+    return list(texts.round())
 
 
 def test_every_text_comes_once_a_round_in_another_order(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", *map(str, range(50)))
     texts = TrainingTexts([source])
-    rounds = list(islice(texts, 150))
-    for start in (0, 50, 100):
-        assert Counter(rounds[start : start + 50]) == Counter(map(str, range(50)))
-    assert rounds[:50] != rounds[50:100] != rounds[100:]
-    assert list(islice(TrainingTexts([source]), 150)) == rounds
-    assert list(islice(TrainingTexts([source], seed=1), 150)) != rounds
+    rounds = [list(texts.round(number)) for number in range(3)]
+    for texts_of_round in rounds:
+        assert Counter(texts_of_round) == Counter(map(str, range(50)))
+    assert rounds[0] != rounds[1] != rounds[2]
+    assert list(TrainingTexts([source]).round(1)) == rounds[1]
+    assert list(TrainingTexts([source], seed=1).round(1)) != rounds[1]
 
 
 def test_sources_are_drawn_from_by_weight_while_they_last(
@@ -48,13 +46,24 @@ def test_sources_are_drawn_from_by_weight_while_they_last(
     assert start["a"] == pytest.approx(150, abs=2)
 
 
+def test_sources_of_like_weight_end_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large they are, and packed or not."""
+    monkeypatch.setattr(texts_module, "SHUFFLED_TEXTS", 1)
+    large = write(tmp_path / "l.jsonl", *(f"l {n:03} and so on" for n in range(300)))
+    small = write(tmp_path / "s.jsonl", *(f"s {n:03} and so on" for n in range(100)))
+    every = once(TrainingTexts([small, large]))
+    for start in range(0, 400, 40):
+        assert Counter(text[0] for text in every[start : start + 40])["s"] in (9, 10, 11)
+
+
 def test_a_text_that_was_there_before_is_left_out_and_counted(tmp_path: Path) -> None:
     a = write(tmp_path / "a.jsonl", "one", "two", "one")
     b = write(tmp_path / "b.jsonl", "two", "three")
     texts = TrainingTexts([a, b])
     assert sorted(once(texts)) == ["one", "three", "two"]
     assert texts.duplicates == 2
-    assert texts.rounds == 1
 
 
 def test_lines_that_cannot_be_read_are_counted_and_the_first_named(tmp_path: Path) -> None:
@@ -66,6 +75,8 @@ def test_lines_that_cannot_be_read_are_counted_and_the_first_named(tmp_path: Pat
     assert texts.skipped == 3
     (line,) = warned
     assert line.startswith(f"{path}: line 2: not JSON")
+    assert once(texts) == ["good"]
+    assert (texts.skipped, len(warned)) == (3, 1)
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".txt", ".txt.gz"])
@@ -113,7 +124,7 @@ def test_folders_and_weights(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     sources = find_sources([f"{tmp_path}=3", f"{tmp_path}/b.jsonl=0.5"], tmp_path)
     assert [(Path(s.path).name, s.weight) for s in sources] == [
-        ("a.txt", 1.0), ("b.jsonl", 1.0), ("d.jsonl.gz", 1.0), ("b.jsonl", 0.5),
+        ("a.txt", 3.0), ("b.jsonl", 3.0), ("d.jsonl.gz", 3.0), ("b.jsonl", 0.5),
     ]  # fmt: skip
     odd = tmp_path / "odd=2.jsonl"
     odd.write_text("")
@@ -138,9 +149,17 @@ def test_what_is_no_source_is_said(argument: str, message: str) -> None:
         find_sources([argument], Path())
 
 
+def test_processes_do_not_share_standard_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="several processes cannot share standard input"):
+        find_sources(["-"], tmp_path)
+
+
 def test_files_without_text_end_instead_of_turning_for_ever(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no texts; fields read: title, text"):
-        next(iter(TrainingTexts([write(tmp_path / "a.jsonl", "", " ")])))
+        once(TrainingTexts([write(tmp_path / "a.jsonl", "", " ")]))
 
 
 @pytest.mark.parametrize(

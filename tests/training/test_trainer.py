@@ -8,8 +8,9 @@ import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,11 +19,13 @@ from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.training import optimization
+from latent_ingest.connector.training.activations import embedded
 from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.optimization import rate
 from latent_ingest.connector.training.report import TrainingProgress
+from latent_ingest.connector.training.statistics import Frequencies
 from latent_ingest.connector.training.texts import Source, TrainingTexts
-from latent_ingest.connector.training.trainer import Trainer
+from latent_ingest.connector.training.trainer import Trainer, doubts
 
 SMALL = TrainingConfig(
     n_latents=512,
@@ -52,9 +55,24 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def same(a: Path, b: Path) -> bool:
-    ours, theirs = weights(a), weights(b)
+    return equal(weights(a), weights(b))
+
+
+def equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
     assert ours.keys() == theirs.keys()
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def optimised(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """All that a run has learned, AdamW's moments too, in fp32."""
+    state = trainer._optimization.state()
+    moments = {
+        f"{number} {name}": tensor
+        for number, of_one in state["adam"]["state"].items()
+        for name, tensor in of_one.items()
+    }
+    assert len(moments) >= 12
+    return {**state["objective"], **moments}
 
 
 def test_a_run_learns_and_its_folder_is_a_model(start: Start, tmp_path: Path) -> None:
@@ -105,7 +123,9 @@ def test_a_run_cut_in_the_middle_ends_with_the_same_weights(
     config = dataclasses.replace(SMALL, tokens=6000, activation=activation, multi_k=cached)
     cache = tmp_path / "cache" if cached else None
     whole = start("whole", config, cache=cache)
-    whole.write(whole.run())
+    report = whole.run()
+    learned = optimised(whole)
+    whole.write(report)
 
     def interrupt(progress: TrainingProgress) -> None:
         if progress.step == 5:
@@ -125,10 +145,13 @@ def test_a_run_cut_in_the_middle_ends_with_the_same_weights(
     killed = start("cut", config, cache=cache, resume=True, on_step=die)
     with pytest.raises(RuntimeError, match="killed"):
         killed.run()
+    with (tmp_path / "cut.run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 10, "tok')  # as a full disk leaves it
     again = start("cut", config, cache=cache, resume=True)
     report = again.run()
-    again.write(report)
     assert report.steps == 12
+    assert equal(learned, optimised(again))
+    again.write(report)
     assert same(tmp_path / "whole", tmp_path / "cut")
     steps = [
         json.loads(line)["step"]
@@ -169,8 +192,10 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    trainer = start("m", resume=True, checkpoint_seconds=0.0)
-    monkeypatch.setattr("os.fsync", full)
+    def fill_disk(_progress: TrainingProgress) -> None:
+        monkeypatch.setattr("os.fsync", full)
+
+    trainer = start("m", resume=True, checkpoint_seconds=0.0, on_step=fill_disk)
     with pytest.raises(InputError, match="the disk is full; the checkpoint before is whole"):
         trainer.run()
     assert (tmp_path / "m.run" / "checkpoint.pt").read_bytes() == before
@@ -179,13 +204,23 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(
     }  # fmt: skip
     monkeypatch.undo()
     again = start("m", resume=True)
-    assert again.run().steps == 16
+    report = again.run()
+    assert report.steps == 16
+    monkeypatch.setattr("shutil.copy", lambda *_: full(0))
+    with pytest.raises(InputError, match="the disk is full; make room and go on with --resume"):
+        again.write(report)
+    assert not (tmp_path / "m").exists()
+    monkeypatch.undo()
+    steps: list[TrainingProgress] = []
+    last = start("m", resume=True, on_step=steps.append)
+    last.write(last.run())
+    assert not steps
+    assert (tmp_path / "m" / "model.safetensors").is_file()
 
 
 def test_out_of_memory_halves_the_batch_and_says_so(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The gradients of the halves are those of the whole, but for the variance they divide by."""
     real = optimization.Objective.forward
 
     def small_machine(self: Any, hidden: torch.Tensor) -> Any:
@@ -198,6 +233,75 @@ def test_out_of_memory_halves_the_batch_and_says_so(
     report = start("m", dataclasses.replace(SMALL, tokens=2000), warn=said.append).run()
     assert said == [f"out of memory: going on with {n} tokens at a time" for n in (250, 125)]
     assert report.steps == 4
+
+
+def test_gradients_of_halves_are_those_of_the_whole(backbone: Backbone, corpus: Path) -> None:
+    """But for the variance, of which each half has its own."""
+    texts = list(TrainingTexts([Source(str(corpus))]).round())[:30]
+    hidden = embedded(backbone, texts)[:601]
+    hidden = hidden[torch.randperm(601, generator=torch.Generator().manual_seed(0))]
+    found = []
+    for tokens_at_once in (601, 300):
+        optimization_ = optimization.Optimization(backbone, SMALL)
+        optimization_._micro_tokens = tokens_at_once
+        optimization_.autoencoder.data_mean = hidden.mean(dim=0)
+        loss = optimization_._backward(hidden)
+        found.append((loss, optimization_.autoencoder.W_enc.grad))
+    (whole, gradient), (parts, other) = found
+    assert gradient is not None
+    assert other is not None
+    assert (gradient - other).norm() < 0.1 * gradient.norm()
+    assert parts.normalized_mse == pytest.approx(float(whole.normalized_mse), rel=0.02)
+
+
+def test_the_probe_is_asked_about_the_model_that_is_saved(start: Start, tmp_path: Path) -> None:
+    """With the thresholds that BatchTopK and JumpReLU end with."""
+
+    class Recorder:
+        name, words = "recorder", 0.5
+        seen: ClassVar[list[dict[str, torch.Tensor]]] = []
+
+        def ndcg(self, autoencoder: TokenAutoencoder) -> float:
+            self.seen.append({n: t.clone() for n, t in autoencoder.state_dict().items()})
+            return 0.25
+
+    said: list[str] = []
+    config = dataclasses.replace(SMALL, tokens=2000, activation="batchtopk")
+    trainer = start("m", config, warn=said.append)
+    trainer.probe = Recorder()  # type: ignore[assignment]
+    trainer.write(trainer.run(), keep_decoder=True)
+    stored = weights(tmp_path / "m")
+    assert len(Recorder.seen) == 4
+    for name, tensor in Recorder.seen[-1].items():
+        torch.testing.assert_close(tensor, stored[name], atol=2e-3, rtol=1e-3)
+    assert "theta" in stored
+    assert "| 2,000 | 0.2500 |" in (tmp_path / "m" / "README.md").read_text()
+    assert any(
+        line.startswith("warning: latents reach nDCG@10 0.2500 on recorder") for line in said
+    )
+
+
+def test_doubts_about_a_vocabulary_are_said(start: Start) -> None:
+    trainer = start("m", dataclasses.replace(SMALL, tokens=500))
+    report = dataclasses.replace(trainer.run(), rounds=12)
+    flat = Frequencies.of(np.random.default_rng(0).integers(1, 9, 500))
+    assert flat.r2 < 0.9
+    lines = doubts(report, dataclasses.replace(flat, r2=0.3))
+    assert [line[:40] for line in lines] == [
+        "warning: document frequencies are far fr",
+        "warning: all texts were trained on 12 ti",
+    ]
+    assert doubts(dataclasses.replace(report, rounds=2), dataclasses.replace(flat, r2=0.9)) == []
+
+
+def test_texts_that_are_too_few_are_said(backbone: Backbone, tmp_path: Path) -> None:
+    path = tmp_path / "one.jsonl"
+    path.write_text('{"text": "the only text"}\n')
+    for cache in (None, tmp_path / "cache"):
+        texts = TrainingTexts([Source(str(path))])
+        trainer = Trainer(backbone, texts, tmp_path / "m", SMALL, cache=cache)
+        with pytest.raises(InputError, match="the only text is held out to measure on; give more"):
+            trainer.run()
 
 
 def test_more_latents_than_memory_are_refused_beforehand(start: Start) -> None:
@@ -214,6 +318,28 @@ def test_a_loss_that_is_not_finite_ends_with_the_step_and_no_model(
     with pytest.raises(ModelError, match="step 1: the loss is nan; try --dtype float32"):
         start("m", backbone=broken).run()
     assert not (tmp_path / "m").exists()
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_checkpoint_before(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(start)
+    real = optimization.Objective.forward
+
+    def bad(self: Any, hidden: torch.Tensor) -> Any:
+        loss = real(self, hidden)
+        root = (0 * self.autoencoder.W_enc).sum().sqrt()  # 0, and its gradient is not a number
+        return dataclasses.replace(loss, total=loss.total + root)
+
+    monkeypatch.setattr(optimization.Objective, "forward", bad)
+    with pytest.raises(
+        ModelError,
+        match=r"step 3: the gradient's norm is nan; .*; the checkpoint of step 2 is kept",
+    ):
+        start("m", resume=True).run()
+    monkeypatch.undo()
+    slower = dataclasses.replace(SMALL, learning_rate=5e-3)
+    assert start("m", slower, resume=True).run().steps == 16
 
 
 def test_batchtopk_and_jumprelu_come_near_k_latents_a_token(start: Start, tmp_path: Path) -> None:
