@@ -140,6 +140,11 @@ def passes(error: BaseException) -> bool:
     return isinstance(error, (NotYet, SerializationError))  # the latter: half an answer
 
 
+def item_passes(result: dict[str, Any]) -> bool:
+    """The same of one item of a bulk answer."""
+    return result["status"] in PASSING or result.get("error", {}).get("type") in BLOCKED
+
+
 def duration(seconds: float) -> str:
     """Seconds for a person: "45 s", "10 min"."""
     whole: Any = int(seconds) if seconds == int(seconds) else seconds
