@@ -84,12 +84,14 @@ class BadLine:
     def to_json(self, source: str) -> str:
         """A line for the failures file, which can be corrected and fed back in."""
         failure: dict[str, Any] = {"file": source, "line": self.line, "reason": self.reason}
-        if isinstance(self.content, Document):
-            fields = {"_id": self.content.id, **self.content.fields}
-        else:
-            fields = {}
+        fields: dict[str, Any] = {}
+        if isinstance(self.content, bytes):
             # surrogateescape and ASCII output carry bytes that are not UTF-8 unharmed.
             failure["original"] = self.content.decode("utf-8", "surrogateescape")
+        else:
+            fields = {"_id": self.content.id, **self.content.fields}
+        if FAILURE_KEY in fields:  # the document has one of its own
+            failure["original"], fields = json.dumps(fields), {}
         return json.dumps({FAILURE_KEY: failure, **fields})
 
 

@@ -114,9 +114,12 @@ def test_a_rejected_document_fed_back_in_is_the_document_it_was() -> None:
     "own", ["why", {"reason": "why"}, {"file": 1, "line": 2, "reason": 3, "n": 4}]
 )
 def test_a_field_of_the_name_that_failures_have_is_kept(own: object) -> None:
-    row = {"_id": "a", "text": "x", "_failure": own}
-    document = parsed(json.dumps(row))
+    """By documents that are rejected and fed back in, too."""
+    document = parsed(json.dumps({"_id": "a", "text": "x", "_failure": own}))
     assert document.fields["_failure"] == own
+    stored = BadLine(7, "rejected", document).to_json("c.jsonl")
+    assert json.loads(stored)["_failure"]["reason"] == "rejected"
+    assert parsed(stored) == document
 
 
 def test_both_halves_of_a_pair_are_a_character() -> None:
