@@ -282,6 +282,8 @@ class Ingest:
     def _encode(self, batches: Generator[Batch], number: int) -> Generator[Batch]:
         try:
             for batch in batches:
+                if self._stop.is_set():
+                    return
                 self._maker.fill(batch, number)
                 give_back_memory()
                 yield batch
