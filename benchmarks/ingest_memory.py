@@ -1,7 +1,8 @@
-"""Peak memory of `latent-ingest` for a corpus and for one ten times as long: ratio.
+"""Peak memory of `latent-ingest` for a corpus, and for larger ones: ratios.
 
-Docstrings of the standard library, about 4,600 documents, and ten copies of them under other
-ids. Needs an engine: OPENSEARCH_URL, the local one, or http://localhost:9200.
+Docstrings of the standard library, about 4,600 documents; ten copies of them under other ids; and
+the first copy with 50 kB more in each document, in a field that is not encoded. Needs an engine:
+OPENSEARCH_URL, the local one, or http://localhost:9200.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from latent_ingest.connector.client import Connection, default_url
 
 INDEX = "benchmark-ingest-memory"
 COPIES = 10
+PADDING = 50_000
 
 
-def write(path: Path, copies: int) -> int:
+def write(path: Path, copies: int, padding: int) -> int:
     documents = list(standard_library())
+    more = {"padding": "not encoded " * (padding // 12)} if padding else {}
     with path.open("w") as file:
         for copy in range(copies):
             for document in documents:
-                named = {**document, "_id": f"{document['_id']}-{copy}"}
+                named = {**document, **more, "_id": f"{document['_id']}-{copy}"}
                 file.write(json.dumps(named) + "\n")
     return copies * len(documents)
 
@@ -46,12 +49,18 @@ def peak_megabytes(corpus: Path) -> float:
 def main() -> None:
     peaks = []
     with tempfile.TemporaryDirectory() as folder:
-        for copies in (1, COPIES):
-            corpus = Path(folder) / f"stdlib-{copies}.jsonl"
-            documents = write(corpus, copies)
+        for copies, padding in ((1, 0), (COPIES, 0), (1, PADDING)):
+            corpus = Path(folder) / f"stdlib-{copies}-{padding}.jsonl"
+            documents = write(corpus, copies, padding)
             peaks.append(peak_megabytes(corpus))
-            print(f"{documents:,} documents: peak {peaks[-1]:,.0f} MB", flush=True)
-    print(f"{COPIES} times the corpus, {peaks[1] / peaks[0]:.2f} times the memory")
+            size = corpus.stat().st_size / 1e6
+            print(
+                f"{documents:,} documents of {size:,.0f} MB: peak {peaks[-1]:,.0f} MB", flush=True
+            )
+    print(
+        f"{COPIES} times the corpus, {peaks[1] / peaks[0]:.2f} times the memory; with "
+        f"{PADDING:,} bytes more in each document, {peaks[2] / peaks[0]:.2f} times"
+    )
 
 
 if __name__ == "__main__":

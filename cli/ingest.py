@@ -31,6 +31,7 @@ from latent_ingest.connector.corpus import CorpusFile
 from latent_ingest.connector.indexing.index import holds_documents, index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
+from latent_ingest.connector.indexing.patience import Patience
 from latent_ingest.connector.indexing.report import IngestReport
 from latent_ingest.connector.indexing.sending import CONCURRENCY
 from latent_ingest.connector.indexing.versions import Build
@@ -169,7 +170,8 @@ def ingest(
     with CorpusFile(file):  # a wrong path is noticed before anything is loaded or made
         pass
     client = connection.open()
-    EngineInfo.read(client)
+    EngineInfo.read(client)  # once: a wrong address is said, not waited for
+    patience = Patience(client, give_up_after=give_up_after, warn=warn)
 
     encoder = load_encoder(model, device, dtype)
     id_fields = comma_list(id_field)
@@ -178,23 +180,25 @@ def ingest(
         book = stack.enter_context(closing(Journal(journal)))
         build = None
         if alias is not None:
+            # Once: asked again, it might make a second version.
             build = Build.begin(
                 client, alias, encoder, wanted, book, corpus, restart=restart, warn=warn
             )
             index = build.index
             stack.enter_context(build.refused_on_error(warn))
-        meta = open_index(client, index, encoder, wanted)
+        meta = patience.ask(open_index, client, index, encoder, wanted)
         key = RunKey(
             corpus=corpus,
             index=index,
-            index_uuid=index_uuid(client, index),
+            index_uuid=patience.ask(index_uuid, client, index),
             settings={"id_fields": id_fields, "long": meta.long},
             command=shlex.join(["latent-ingest", *click.get_current_context().meta["arguments"]]),
         )
         once = None
         if meta.ids == "engine":
             # What comes from standard input may be another text each time.
-            if (restart or file != "-") and holds_documents(client, index):
+            may_double = restart or file != "-"
+            if may_double and patience.ask(holds_documents, client, index):
                 again = "begin a new version with --restart" if build else "use --alias"
                 once = (
                     f"the engine makes the ids of {index}, which has documents, so those of {file} "
@@ -223,7 +227,7 @@ def ingest(
             warn=warn,
         )
         report = run_with_bar(job)
-        refusal = build.finish(report) if build else None
+        refusal = patience.ask(build.finish, report) if build else None
     if as_json:
         swap = {"index": index, "alias": alias, "alias_moved": not refusal} if build else {}
         click.echo(json.dumps(report.to_json() | swap))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -125,13 +126,22 @@ def warn(line: str) -> None:
 
 @contextmanager
 def stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Within it, Ctrl-C or SIGTERM calls `stop`, for an orderly end; a second ends at once."""
+    """Within it, Ctrl-C or SIGTERM calls `stop`, for an orderly end; a second ends the process.
+
+    Then nothing is waited for, neither threads nor answers: what is noted holds, as after a kill.
+    """
 
     def interrupt(_number: int, _frame: object) -> None:
         warn("finishing what is in flight; Ctrl-C again stops at once")
         stop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, leave)
+
+    def leave(_number: int, _frame: object) -> None:
+        try:
+            warn("Interrupted.")
+        finally:
+            os._exit(INTERRUPTED)
 
     before = {
         number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)

@@ -15,6 +15,7 @@ from opensearchpy.exceptions import (
 )
 from opensearchpy.exceptions import (
     ConnectionTimeout,
+    NotFoundError,
     OpenSearchException,
     SSLError,
     TransportError,
@@ -131,9 +132,15 @@ class EngineInfo:
 
     @classmethod
     def read(cls, client: OpenSearch) -> EngineInfo:
-        """Ask the engine; raises EngineError when it cannot be asked."""
+        """Ask the engine; raises EngineError when it cannot be asked.
+
+        Serverless collections do not say what they are: they are OpenSearch 2.
+        """
         with engine_errors(client):
-            version = client.info()["version"]
+            try:
+                version = client.info()["version"]
+            except NotFoundError:
+                return cls("opensearch", (2,))
         numbers = tuple(int(part) for part in version["number"].split("-")[0].split("."))
         return cls(version.get("distribution", "elasticsearch"), numbers)
 

@@ -32,8 +32,14 @@ if zstd is not None:
 DEFAULT_ID_FIELDS = ("_id", "id")
 DEFAULT_TEXT_FIELDS = ("title", "text")
 
-# Key that a line of a failures file has beside the document's own; see `BadLine.to_json`.
+# Key that a line of a failures file has beside the document's own, and what is in it; see
+# `BadLine.to_json`.
 FAILURE_KEY = "_failure"
+FAILURE_PARTS = {"file", "line", "reason"}
+
+# A line with half of a surrogate pair has one of these: an escape, or the first byte of what Python
+# reads as one although it is no UTF-8.
+SIGNS_OF_SURROGATES = (rb"\ud", rb"\uD", b"\xed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +84,14 @@ class BadLine:
     def to_json(self, source: str) -> str:
         """A line for the failures file, which can be corrected and fed back in."""
         failure: dict[str, Any] = {"file": source, "line": self.line, "reason": self.reason}
-        if isinstance(self.content, Document):
-            fields = {"_id": self.content.id, **self.content.fields}
-        else:
-            fields = {}
+        fields: dict[str, Any] = {}
+        if isinstance(self.content, bytes):
             # surrogateescape and ASCII output carry bytes that are not UTF-8 unharmed.
             failure["original"] = self.content.decode("utf-8", "surrogateescape")
+        else:
+            fields = {"_id": self.content.id, **self.content.fields}
+        if FAILURE_KEY in fields:  # the document has one of its own
+            failure["original"], fields = json.dumps(fields), {}
         return json.dumps({FAILURE_KEY: failure, **fields})
 
 
@@ -178,11 +186,18 @@ def parse_line(
         kind = json_kind(fields)
         reason = f"{kind}, not an object: {excerpt(line)}; write one object a line"
         return BadLine(line.number, reason, line.content)
-    failure = fields.pop(FAILURE_KEY, None)
-    if isinstance(failure, dict) and isinstance(failure.get("original"), str):
-        original = failure["original"].encode("utf-8", "surrogateescape")
-        again = Line(line.number, original)
-        return parse_line(again, id_fields=id_fields, text_fields=text_fields)
+    failure = fields.get(FAILURE_KEY)
+    if isinstance(failure, dict) and failure.keys() - {"original"} == FAILURE_PARTS:
+        if isinstance(failure.get("original"), str):
+            original = failure["original"].encode("utf-8", "surrogateescape")
+            again = Line(line.number, original)
+            return parse_line(again, id_fields=id_fields, text_fields=text_fields)
+        del fields[FAILURE_KEY]
+    if any(sign in line.content for sign in SIGNS_OF_SURROGATES) and (
+        half := lone_surrogate(fields)
+    ):
+        reason = f"{half} is half of a surrogate pair, which no UTF-8 can hold; write the character"
+        return BadLine(line.number, reason, line.content)
     text = text_of(fields, text_fields)
     if isinstance(text, BadLine):
         return BadLine(line.number, text.reason, line.content)
@@ -193,6 +208,15 @@ def parse_line(
     identifier = generated_id(fields) if stated is None else str(stated)
     fields.pop("_id", None)
     return Document(line.number, identifier, stated is None, text, fields)
+
+
+def lone_surrogate(fields: dict[str, Any]) -> str | None:
+    """The escape of the first half of a surrogate pair that lacks the other, in keys or values."""
+    try:
+        json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        return f"\\u{ord(error.object[error.start]):04x}"
+    return None
 
 
 def text_of(fields: dict[str, Any], text_fields: Sequence[str]) -> str | BadLine:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 import re
+import ssl
 import threading
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from opensearchpy import Urllib3HttpConnection
-from opensearchpy.exceptions import TransportError
+from opensearchpy.exceptions import ConnectionError as NoConnection
+from opensearchpy.exceptions import SSLError, TransportError
 
 from latent_ingest.connector.credentials import NOBODY, Login
 
 # Of temporary AWS credentials; a refused signature is answered with all that was signed.
 SESSION_TOKEN = re.compile(r"(x-amz-security-token:)[\w+/=-]+", re.IGNORECASE)
+
+# How the ssl module says that the other side is gone: nothing is wrong with certificates.
+BROKEN_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 class EngineConnection(Urllib3HttpConnection):
@@ -31,6 +36,16 @@ class EngineConnection(Urllib3HttpConnection):
         settings["http_auth"] = login.sign
         settings["headers"] = {"authorization": login.header} if login.header else None
         super().__init__(*arguments, **settings)
+
+    def perform_request(self, *arguments: Any, **named: Any) -> Any:
+        """As it is; but what breaks off inside TLS is a broken connection, as without TLS."""
+        try:
+            return super().perform_request(*arguments, **named)
+        except SSLError as error:
+            inner: Any = error.info
+            if isinstance(inner.args[0], BROKEN_OFF):
+                raise NoConnection(*error.args) from error
+            raise
 
     def get_response_headers(self, response: Any) -> Any:
         self.answer.headers = super().get_response_headers(response)

@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -50,13 +50,18 @@ class FaultProxy:
         self.others = others
         self.timeout = timeout
         self.injected: Counter[str] = Counter()
+        self.applied: Callable[[str], None] = lambda path: None
+        """Called with the path of each request when the engine has answered it, before the client
+        has the answer."""
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self.pool = urllib3.PoolManager(maxsize=32)
 
     def choose(self, path: str, body: bytes) -> str | None:
-        """The fault of a request; none lets it pass."""
+        """The fault of a request; none lets it pass, as it does the very first of a run."""
         bulk = "_bulk" in path
+        if path == "/":
+            return None
         with self._lock:
             if self._random.random() >= (self.chance if bulk else self.others):
                 return None
@@ -138,6 +143,7 @@ class Spoiling(BaseHTTPRequestHandler):
             )
         except urllib3.exceptions.HTTPError:
             return 503, b"no engine", "text/plain"
+        self.proxy.applied(self.path.split("?")[0])
         return reply.status, reply.data, reply.headers.get("content-type", "text/plain")
 
     def turn_some_away(self, body: bytes) -> tuple[int, bytes, str]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+
+import pytest
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["preloaded", "preloaded_model"])
@@ -20,6 +23,10 @@ def started(arguments: list[str], output: str, timeout: float) -> ForkServerProc
         output: file for what it prints.
         timeout: seconds for a request.
     """
+    with pytest.MonkeyPatch.context() as patch:
+        # The server knows nothing of our sys.path, and passes over modules that it does not find.
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        forkserver.ensure_running()
     process = CONTEXT.Process(
         target=run, args=(arguments, output, timeout, Path.cwd(), dict(os.environ)), daemon=True
     )
@@ -45,6 +52,6 @@ def run(
     batches.MAX_BATCH_LINES = 8
     patience.WAIT = tenacity.wait_random(0, 0.02)
     client.REQUEST_SECONDS = timeout  # type: ignore[assignment]
-    with Path(output).open("w") as file:
+    with Path(output).open("w", buffering=1) as file:
         sys.stdout = sys.stderr = file
         cli(arguments)

@@ -79,6 +79,9 @@ def test_a_generated_id_depends_on_the_content_alone() -> None:
         ('{"_id": ["a"], "text": "x"}', "the id is an array"),
         ('{"_id": true, "text": "x"}', "the id is a boolean"),
         (b'{"text": "caf\xe9"}', "not UTF-8: byte 0xe9 at position 13"),
+        (r'{"text": "x \ud83d"}', r"\\ud83d is half of a surrogate pair"),
+        (r'{"text": "x", "\uDC00": 1}', r"\\udc00 is half of a surrogate pair"),
+        (b'{"text": "x", "n": ["\xed\xa0\x80"]}', r"\\ud800 is half of a surrogate pair"),
         ("[" * 100_000, "not JSON"),
     ],
 )
@@ -105,6 +108,22 @@ def test_a_rejected_document_fed_back_in_is_the_document_it_was() -> None:
     stored = BadLine(7, "rejected", document).to_json("c.jsonl")
     again = parsed(stored)
     assert (again.id, again.text, again.fields) == (document.id, document.text, document.fields)
+
+
+@pytest.mark.parametrize(
+    "own", ["why", {"reason": "why"}, {"file": 1, "line": 2, "reason": 3, "n": 4}]
+)
+def test_a_field_of_the_name_that_failures_have_is_kept(own: object) -> None:
+    """By documents that are rejected and fed back in, too."""
+    document = parsed(json.dumps({"_id": "a", "text": "x", "_failure": own}))
+    assert document.fields["_failure"] == own
+    stored = BadLine(7, "rejected", document).to_json("c.jsonl")
+    assert json.loads(stored)["_failure"]["reason"] == "rejected"
+    assert parsed(stored) == document
+
+
+def test_both_halves_of_a_pair_are_a_character() -> None:
+    assert parsed(r'{"text": "\ud83d\ude42"}').text == "\N{SLIGHTLY SMILING FACE}"
 
 
 def test_lines_of_plain_gzipped_and_standard_input(

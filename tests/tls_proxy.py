@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import ssl
+import struct
 import threading
 import time
 from base64 import b64encode
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 import urllib3
 from botocore.auth import SigV4Auth
@@ -80,8 +81,10 @@ class Handler(BaseHTTPRequestHandler):
 class Gate(ThreadingHTTPServer):
     """The server; `requests` is what came through its TLS."""
 
+    handler: type[Handler] = Handler
+
     def __init__(self, engine: str, context: ssl.SSLContext, check: Check) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(("127.0.0.1", 0), self.handler)
         self.engine, self.context, self.check = engine, context, check
         self.requests: list[Request] = []
 
@@ -105,10 +108,56 @@ class Gate(ThreadingHTTPServer):
             super().finish_request(tls, client_address)  # type: ignore[arg-type]
 
 
+class Leaving(Handler):
+    """Goes away in the middle of the first bulk requests, as `cuts` of the gate say."""
+
+    server: LeavingGate
+
+    def answer(self) -> None:
+        if "_bulk" not in self.path or not self.server.cuts:
+            super().answer()
+            return
+        self.rfile.read(1000)
+        if self.server.cuts.pop(0) == "reset":
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.connection.close()
+        else:
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
+
+
+class LeavingGate(Gate):
+    """Breaks off its first connection in the handshake, and then the first bulk requests."""
+
+    handler = Leaving
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.connections = 0
+        self.cuts = ["reset", "end"]
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        self.connections += 1
+        if self.connections == 1:
+            request.recv(1 << 16)
+            return
+        super().finish_request(request, client_address)
+
+
+Kind = TypeVar("Kind", bound=Gate)
+
+
 @contextmanager
-def gate(engine: str, context: ssl.SSLContext, check: Check) -> Iterator[Gate]:
+def gate(
+    engine: str,
+    context: ssl.SSLContext,
+    check: Check,
+    kind: type[Kind] = Gate,  # type: ignore[assignment]
+) -> Iterator[Kind]:
     """A gate that stands until the block ends."""
-    server = Gate(engine, context, check)
+    server = kind(engine, context, check)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield server

@@ -95,8 +95,7 @@ def bulk_lines(identifier: str, version: int, source: dict[str, Any]) -> bytes:
 def two_lines(header: dict[str, Any], source: dict[str, Any]) -> bytes:
     """What to do, and with what."""
     lines = f"{json.dumps({'index': header})}\n{json.dumps(source, ensure_ascii=False)}\n"
-    # A lone surrogate is valid JSON as an escape but no UTF-8.
-    return lines.encode("utf-8", "replace")
+    return lines.encode()
 
 
 def superseded(action: Action, error: dict[str, Any]) -> bool:

@@ -12,7 +12,10 @@ from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing.actions import Action
 
+# A batch ends with the first line that fills it: lines may hold much that is not encoded. Some ten
+# batches are under way at once; those of plain text stay below this on a GPU too.
 MAX_BATCH_LINES = 4096
+MAX_BATCH_BYTES = 10_000_000
 
 # That the engine takes; it refuses the whole request that a longer one is in. Ids of chunks end
 # with `#` and a number.
@@ -77,9 +80,10 @@ class Batches:
 
     def read(self) -> Generator[Batch]:
         """The lines that are left."""
-        batch, size = Batch(), 0
+        batch, characters, size = Batch(), 0, 0
         try:
             for line in self._lines:
+                size += len(line.content)
                 document = self._read_line(line)
                 if document is None:
                     batch.blank += 1
@@ -87,10 +91,14 @@ class Batches:
                     batch.bad.append(document)
                 else:
                     batch.documents.append(document)
-                    size += len(document.text)
-                if size >= self._characters or batch.lines >= MAX_BATCH_LINES:
+                    characters += len(document.text)
+                if (
+                    characters >= self._characters
+                    or size >= MAX_BATCH_BYTES
+                    or batch.lines >= MAX_BATCH_LINES
+                ):
                     yield self._ended(batch)
-                    batch, size = Batch(), 0
+                    batch, characters, size = Batch(), 0, 0
         except InputError:
             yield self._ended(batch)
             raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from latent_ingest.connector.corpus import BadLine
 from latent_ingest.connector.errors import InputError
@@ -16,27 +18,34 @@ class FailuresFile:
         self._wanted = wanted
         self._source = source
         self._file: TextIO | None = None
+        self._on_disk = True
         self.path: Path | None = None
         """Where it is; none while there is no failure."""
 
-    def resume(self, path: Path, size: int) -> None:
+    def resume(self, path: Path, size: int) -> bool:
         """Go on in the file of an interrupted run, after its first `size` bytes.
 
         What it has beyond them is of lines that will be done again.
+
+        Returns:
+            Whether they are there and end a line. Otherwise somebody has mended or moved the file:
+            it stays as it is, and what fails from now on goes to another.
         """
+        if not size:  # it was mended before, and nothing has failed since
+            return False
         try:
-            if path.exists():
-                self.path = path
-                self._file = path.open("a", encoding="utf-8")
-                if self.bytes > size:
-                    self._file.truncate(size)
+            with path.open("rb+") as file:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    return False
+                file.truncate(size)
+            self._file = path.open("a", encoding="utf-8")
+        except FileNotFoundError:
+            return False
         except OSError as error:
             raise InputError(f"{path}: cannot be written: {error.strerror}") from error
-
-    @property
-    def bytes(self) -> int:
-        """Length of the file."""
-        return self.path.stat().st_size if self.path and self.path.exists() else 0
+        self.path = path
+        return True
 
     def write(self, failure: BadLine) -> None:
         """Add a line; raises InputError when the file cannot be written."""
@@ -46,14 +55,37 @@ class FailuresFile:
                 self._file = self.path.open("x", encoding="utf-8")
             self._file.write(failure.to_json(self._source) + "\n")
             self._file.flush()
+            self._on_disk = False
         except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot be written: {error.strerror}; name another with --failures"
-            ) from error
+            self._fail(error)
+
+    def save(self) -> int:
+        """Put all lines on disk, for the journal; returns the length of the file.
+
+        Raises:
+            InputError: when the file cannot be written.
+        """
+        if self._file is None:
+            return 0
+        try:
+            if not self._on_disk:
+                os.fsync(self._file.fileno())
+                self._on_disk = True
+            return os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            self._fail(error)
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+    def _fail(self, error: OSError) -> NoReturn:
+        if self._file is not None:
+            with suppress(OSError):  # it tries to write again what did not fit
+                self._file.close()
+        raise InputError(
+            f"{self.path}: cannot be written: {error.strerror}; name another with --failures"
+        ) from error
 
 
 def unused(path: Path) -> Path:

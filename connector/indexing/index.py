@@ -165,7 +165,7 @@ class Loading:
                 self._patience.ask(
                     lambda: client.indices.delete_alias(index=index, name=self._alias, ignore=404)
                 )
-            self._patience.ask(lambda: client.indices.refresh(index=index))
+            self._patience.ask(lambda: client.indices.refresh(index=index, ignore=404))
         except EngineError as error:
             raise EngineError(
                 f"{error}; the index {index} is left with refresh_interval -1: the next ingest "
@@ -183,7 +183,7 @@ def index_uuid(client: OpenSearch, index: str) -> str:
 def holds_documents(client: OpenSearch, index: str) -> bool:
     """Whether there is any document in the index; raises EngineError."""
     with engine_errors(client):
-        client.indices.refresh(index=index)
+        client.indices.refresh(index=index, ignore=404)
         return bool(client.count(index=index)["count"])
 
 
@@ -223,7 +223,8 @@ def index_size(client: OpenSearch, index: str) -> IndexSize:
     """
     with engine_errors(client):
         documents = client.count(index=index)["count"]
-        indices = client.indices.segments(index=index)["indices"].values()
+        segments = client.indices.segments(index=index, ignore=404) or {}
+    indices = segments.get("indices", {}).values()
     copies = [copy for found in indices for shard in found["shards"].values() for copy in shard]
     primaries = [copy["segments"].values() for copy in copies if copy["routing"]["primary"]]
     return IndexSize(documents, sum(one["size_in_bytes"] for shard in primaries for one in shard))

@@ -116,7 +116,6 @@ class Ingest:
         self._merge_after = merge_after
         self._max_rejected = max_rejected
         self._run = run
-        self._number = run.resumed.number if run and run.resumed else 0
         self._rejected: list[int] = []
         self._warn = warn
         self._stop = threading.Event()
@@ -153,32 +152,39 @@ class Ingest:
             InputError: the failures file or the journal cannot be written, or the lines that an
                 interrupted run had done are not those of the file.
         """
-        seen = SeenKeys()
-        if self._run:
-            self._go_on(self._run, seen, on_progress)
-        loading = Loading(self._client, self._index, self._file.name, self._patience, self._warn)
-        if not self._number:
-            self._number = self._patience.ask(lambda: number_run(self._client, self._index))
-        sender = Sender(self._client, loading.begin(), self._patience, self._concurrency)
-        encoded = prefetch(self._encode(prefetch(self._batches.read(), AHEAD)), AHEAD)
-        sent = prefetch(self._submit(encoded, sender), AHEAD)
-        started = time.monotonic() - self.report.seconds
-        try:
-            with self._file, closing(self._failures), closing(seen):
-                try:
-                    self._settle_all(sent, seen, started, on_progress)
-                except BaseException:
-                    self._stop_because("failed")
-                    raise
-                finally:
-                    sent.close()
-                    sender.close()
-        finally:
-            self._end(loading)
+        with self._file, closing(self._failures), closing(SeenKeys()) as seen:
+            if self._run:
+                self._go_on(self._run, seen, on_progress)
+            started = time.monotonic() - self.report.seconds
+            if not self.report.stopped:
+                self._load(seen, started, on_progress)
         self._finish(started)
         if self._run:
             self._run.end(self.report.stopped)
         return self.report
+
+    def _load(
+        self, seen: SeenKeys, started: float, on_progress: Callable[[IngestReport, int], None]
+    ) -> None:
+        """Index the lines that are not done, as a run of its own number.
+
+        A run that goes on takes another number than before it was cut: what it sends, from lines
+        that may have been edited since, replaces what was under way then.
+        """
+        loading = Loading(self._client, self._index, self._file.name, self._patience, self._warn)
+        number = self._patience.ask(number_run, self._client, self._index)
+        sender = Sender(self._client, loading.begin(), self._patience, self._concurrency)
+        encoded = prefetch(self._encode(prefetch(self._batches.read(), AHEAD), number), AHEAD)
+        sent = prefetch(self._submit(encoded, sender), AHEAD)
+        try:
+            self._settle_all(sent, seen, started, on_progress)
+        except BaseException:
+            self._stop_because("failed")
+            raise
+        finally:
+            sent.close()
+            sender.close()
+            self._end(loading)
 
     def _submit(self, encoded: Generator[Batch], sender: Sender) -> Generator[Sent]:
         try:
@@ -240,41 +246,45 @@ class Ingest:
         done = run.resumed
         if done is None:
             return
-        report = IngestReport(**done.report)
+        report = self.report = IngestReport(**{**done.report, "resumed_after": done.lines})
         self._warn(f"{self._file.name}: going on after line {done.lines:,}, done before")
         for number, document in enumerate(self._batches.skip(done.lines, done.digest), start=1):
+            if self._interrupted:
+                self._stop_because("interrupted")
+                break
             if isinstance(document, Document) and document.line not in run.rejected:
                 seen.add([document.id])
             if not number % 10_000:
                 on_progress(report, self._file.position)
-        if report.failures_file:
-            self._failures.resume(Path(report.failures_file), done.failures_bytes)
-        self.report = report
-        self.report.resumed_after = done.lines
+        before = Path(report.failures_file) if report.failures_file else None
+        if before and not self._failures.resume(before, done.failures_bytes):
+            self._warn(f"{before} is not as it was left: what fails from now on goes to another")
 
     def _note(self, batch: Batch) -> None:
         if not self._run:
             return
+        failures_bytes = self._failures.save()
         if self._failures.path is not None:
             self.report.failures_file = str(self._failures.path.resolve())
         self._run.note(
             Progress(
-                number=self._number,
                 lines=self.report.lines,
                 digest=batch.digest,
                 position=batch.position,
                 size=self._file.size,
-                failures_bytes=self._failures.bytes,
+                failures_bytes=failures_bytes,
                 report=asdict(self.report),
             ),
             self._rejected,
         )
         self._rejected.clear()
 
-    def _encode(self, batches: Generator[Batch]) -> Generator[Batch]:
+    def _encode(self, batches: Generator[Batch], number: int) -> Generator[Batch]:
         try:
             for batch in batches:
-                self._maker.fill(batch, self._number)
+                if self._stop.is_set():
+                    return
+                self._maker.fill(batch, number)
                 give_back_memory()
                 yield batch
         finally:
@@ -362,18 +372,19 @@ class Ingest:
             report.failures_file = str(self._failures.path)
         try:
             if self._meta.long == "chunks" and report.stopped is None:
-                size = self._patience.ask(lambda: index_size(self._client, self._index))
+                size = self._patience.ask(index_size, self._client, self._index)
                 if report.replaced or size.documents != report.chunks:
                     report.removed_chunks += self._patience.ask(
-                        lambda: remove_stale(self._client, self._index)
+                        remove_stale, self._client, self._index
                     )
             if self._merge_after and report.stopped is None:
                 wait = " (it may wait a minute for the engine)" if self._meta.lean else ""
                 self._warn(f"merging {self._index} to one segment a shard{wait}")
-                self._patience.ask(lambda: merge(self._client, self._index, lean=self._meta.lean))
-            size = self._patience.ask(lambda: index_size(self._client, self._index))
+                self._patience.ask(merge, self._client, self._index, lean=self._meta.lean)
+            size = self._patience.ask(index_size, self._client, self._index)
             report.documents_in_index = size.documents
-            report.bytes_a_document = size.bytes_a_document
+            # Serverless collections do not tell their size.
+            report.bytes_a_document = size.bytes_a_document or None
         except EngineError as error:
             if report.stopped:
                 self._warn(str(error))

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,6 @@ class RunKey:
 class Progress:
     """How far a run is."""
 
-    number: int = 0
-    """Of the run, counted in the index; see `number_run`."""
     lines: int = 0
     """Lines at the beginning of the file that are done."""
     digest: str = ""
@@ -80,6 +78,12 @@ class Progress:
     """Length of the failures file."""
     report: dict[str, Any] = field(default_factory=lambda: asdict(IngestReport()))
     """Counts."""
+
+    @classmethod
+    def of(cls, stored: str) -> Progress:
+        """What a journal has of it, which may be an older one with more in it."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in json.loads(stored).items() if name in known})
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,7 @@ class Journal:
                 ).fetchone()
                 if row and not restart and (reopen or row[2] != DONE):
                     check_settings(key, json.loads(row[1]))
-                    progress = Progress(**json.loads(row[3]))
+                    progress = Progress.of(row[3])
                     if progress.lines:
                         return Run(self, row[0], lock, progress)
                 if once and (row or restart):
@@ -197,7 +201,7 @@ class Journal:
         for corpus, index, uuid, command, started, updated, state, stored in rows:
             if state == RUNNING and not self._locked(corpus, uuid):
                 state = "interrupted"
-            progress = Progress(**json.loads(stored))
+            progress = Progress.of(stored)
             records.append(RunRecord(corpus, index, command, started, updated, state, progress))
         return records
 

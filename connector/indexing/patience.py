@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -37,6 +39,10 @@ BLOCKED = frozenset({"cluster_block_exception", "index_closed_exception"})
 # several loaders do not come back at once.
 WAIT = tenacity.wait_random_exponential(multiplier=1, max=60)
 
+# Seconds from one line about waiting to the next: an engine that is busy turns something away now
+# and then for hours.
+SAY_AGAIN = 60.0
+
 
 class NotYet(Exception):
     """The engine answered, but not for all: the rest is to be sent again."""
@@ -59,13 +65,13 @@ class Patience:
             client: of the engine, for its URL in messages.
             give_up_after: seconds from a call's first failure to its last.
             ended: no call is made again once this is set.
-            warn: called with a line when waiting begins.
+            warn: called with a line when waiting begins, at most once a minute.
         """
         self.ended = ended or threading.Event()
         self._client = client
         self._seconds = give_up_after
         self._warn = warn
-        self._waiting = False
+        self._said = -math.inf
 
     def __call__(self, call: Callable[..., Result], *args: Any, **named: Any) -> Result:
         """What `call` returns for these arguments, in the end.
@@ -83,14 +89,13 @@ class Patience:
             reraise=True,
         )
         result: Result = retrying(call, *args, **named)
-        self._waiting = False
         return result
 
-    def ask(self, call: Callable[[], Result]) -> Result:
+    def ask(self, call: Callable[..., Result], *args: Any, **named: Any) -> Result:
         """The same, raising EngineError in words."""
         try:
-            return self(call)
-        except OpenSearchException as error:
+            return self(call, *args, **named)
+        except (OpenSearchException, EngineError) as error:
             raise EngineError(self.in_words(error)) from error
 
     def in_words(self, error: BaseException) -> str:
@@ -110,8 +115,9 @@ class Patience:
         return min(max(retry_after(failure(state)) or 0.0, WAIT(state)), max(left, 0.0))
 
     def _say(self, state: tenacity.RetryCallState) -> None:
-        if not self._waiting:
-            self._waiting = True
+        now = time.monotonic()
+        if now - self._said >= SAY_AGAIN:
+            self._said = now
             text = self._text(failure(state))
             self._warn(f"{text}; trying again for up to {duration(self._seconds)}")
 
@@ -132,6 +138,11 @@ def passes(error: BaseException) -> bool:
     if isinstance(error, TransportError):
         return error.status_code in PASSING or error.error in BLOCKED
     return isinstance(error, (NotYet, SerializationError))  # the latter: half an answer
+
+
+def item_passes(result: dict[str, Any]) -> bool:
+    """The same of one item of a bulk answer."""
+    return result["status"] in PASSING or result.get("error", {}).get("type") in BLOCKED
 
 
 def duration(seconds: float) -> str:

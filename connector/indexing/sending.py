@@ -18,7 +18,7 @@ from latent_ingest.connector.client import reason_in
 from latent_ingest.connector.indexing.actions import Action, superseded
 from latent_ingest.connector.indexing.bulk import MAX_BYTES, Outcome
 from latent_ingest.connector.indexing.concurrency import Concurrency
-from latent_ingest.connector.indexing.patience import BLOCKED, PASSING, NotYet, Patience
+from latent_ingest.connector.indexing.patience import NotYet, Patience, item_passes
 
 # Requests at once; opensearch-py's own parallel helper takes as many.
 CONCURRENCY = 4
@@ -227,7 +227,7 @@ def verdict(action: Action, result: dict[str, Any]) -> Verdict:
     error = result.get("error")
     if error is None or (result["status"] == 409 and superseded(action, error)):
         return Verdict.INDEXED
-    if result["status"] in PASSING or error.get("type") in BLOCKED:
+    if item_passes(result):
         return Verdict.AGAIN
     if result["status"] in (401, 403) or error.get("type") == NO_INDEX or refuses_ids(error):
         return Verdict.END

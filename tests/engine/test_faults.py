@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
 import signal
 import threading
 import time
+from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import tenacity
-from faults import FAULTS, FaultProxy
+from faults import FAULTS, FaultProxy, Spoiling
 from lines import adds_up
 from opensearchpy import OpenSearch
 from preloaded import started
 
 from latent_ingest.connector import client as client_module
 from latent_ingest.connector.client import Connection
+from latent_ingest.connector.corpus import CorpusFile, Document, parse_line
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.local import LocalEngine, free_port
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing import bulk, patience
+from latent_ingest.connector.indexing.actions import term_strings
 from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal
@@ -32,8 +37,8 @@ from latent_ingest.connector.indexing.report import IngestReport
 from latent_ingest.connector.indexing.verify import Verification
 
 DOCUMENTS = 900
+KILLED_DOCUMENTS = 240
 TIMEOUT = 0.6
-KILLS = 22
 
 
 @pytest.fixture
@@ -44,17 +49,30 @@ def seed(request: pytest.FixtureRequest) -> int:
     return seed
 
 
-def write_corpus(path: Path, documents: list[dict[str, str]]) -> set[str]:
-    """Real texts, some ids twice, two documents that the engine rejects; gives the good ids."""
+def write_corpus(
+    path: Path,
+    documents: list[dict[str, str]],
+    number: int,
+    scenario: Scenario | None = None,
+) -> None:
+    """Real texts, some of them long; some ids twice, and documents that the engine rejects."""
     rows: list[dict[str, Any]] = [
-        {"_id": str(number), "text": documents[number % len(documents)]["text"][:60], "n": number}
-        for number in range(DOCUMENTS)
+        {"_id": str(n), "text": documents[n % len(documents)]["text"][:60], "n": n}
+        for n in range(number)
     ]
-    for number in range(100, DOCUMENTS, 100):
-        rows[number]["_id"] = str(number - 1)  # replaces the one before
-    rows[50]["n"] = rows[650]["n"] = "no number"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return {row["_id"] for row in rows} - {"50", "650"}
+    for n in range(30, number, 80):
+        rows[n]["text"] = " ".join(row["text"] for row in documents[n % 7 :: 7])[:2500]
+    for n in range(100, number, 100):  # replaces the one before
+        rows[n]["_id"] = rows[n - 1]["_id"]
+    if scenario is None or scenario.rejected:
+        for n in range(50, number, 105):
+            rows[n]["n"] = "no number"
+    if scenario and not scenario.own_ids:
+        for n in range(100, number, 100):
+            rows[n] = rows[n - 1]
+        rows = [{name: row[name] for name in ("text", "n")} for row in rows]
+    with (gzip.open if path.suffix == ".gz" else open)(path, "wt") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def test_whatever_is_spoilt_the_index_is_the_file(
@@ -69,7 +87,7 @@ def test_whatever_is_spoilt_the_index_is_the_file(
     monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 3)
     monkeypatch.setattr(patience, "WAIT", tenacity.wait_random(0, 0.02))
     monkeypatch.setattr(client_module, "REQUEST_SECONDS", TIMEOUT)
-    ids = write_corpus(Path("c.jsonl"), documents)
+    write_corpus(Path("c.jsonl"), documents, DOCUMENTS)
     meta = open_index(client, index, encoder, {})
     client.indices.put_mapping(index=index, body={"properties": {"n": {"type": "integer"}}})
     proxy = FaultProxy(opensearch_url, seed, timeout=TIMEOUT)
@@ -79,46 +97,151 @@ def test_whatever_is_spoilt_the_index_is_the_file(
     assert set(proxy.injected) == set(FAULTS)
     assert adds_up(report)
     assert report.stopped is None
-    assert (report.lines, report.indexed, report.replaced) == (DOCUMENTS, len(ids), 8)
-    assert (report.failed, report.not_sent) == (2, 0)
-    assert_exactly(client, index, ids)
+    assert (report.lines, report.indexed, report.replaced) == (DOCUMENTS, DOCUMENTS - 17, 8)
+    assert (report.failed, report.not_sent) == (9, 0)
+    assert_exactly(client, index, Path("c.jsonl"), encoder, report.indexed, report.failed)
 
 
+@dataclass(frozen=True)
+class Scenario:
+    """A command that is killed again and again."""
+
+    options: tuple[str, ...]
+    """The last takes the name of the index, or of the alias."""
+    last_kill: str
+    """The end of a path that is asked for when all lines are done: the last kill comes after it."""
+    kills: int
+    corpus: str = "c.jsonl"
+    own_ids: bool = True
+    rejected: bool = True
+    """An alias does not move where documents are."""
+
+
+SCENARIOS = {
+    "ids": Scenario(("--index",), "/_refresh", 7),
+    "generated ids": Scenario(
+        ("--spelling", "delimited", "--index"), "/_settings", 5, "c.jsonl.gz", own_ids=False
+    ),
+    "chunks": Scenario(("--long", "chunks", "--index"), "/_segments", 5),
+    "alias": Scenario(("--alias",), "/_aliases", 5, rejected=False),
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_killed_again_and_again_it_goes_on_and_ends_with_the_file(
     client: OpenSearch,
     opensearch_url: str,
     index: str,
+    encoder: LatentEncoder,
     documents: list[dict[str, str]],
     seed: int,
+    name: str,
 ) -> None:
-    """kill -9, while requests are spoilt too."""
+    """kill -9 from the first line to the last request, while requests are spoilt too."""
+    scenario = SCENARIOS[name]
     chance = random.Random(seed)
-    ids = write_corpus(Path("c.jsonl"), documents)
-    proxy = FaultProxy(opensearch_url, seed, chance=0.2, others=0, timeout=TIMEOUT)
-    kills = 0
-    with proxy.listening() as url:
-        command = ["c.jsonl", "--url", url, "--index", index, "--json"]
-        while kills < KILLS:
-            wanted = lines_done() + chance.choice([0, 1, 8, 16])
+    path = Path(scenario.corpus)
+    write_corpus(path, documents, KILLED_DOCUMENTS, scenario)
+    others = 0 if "--alias" in scenario.options else 0.1
+    proxy = FaultProxy(opensearch_url, seed, chance=0.2, others=others, timeout=TIMEOUT)
+    try:
+        with proxy.listening() as url:
+            command = [str(path), *scenario.options, index, "--url", url, "--json"]
+            for number in range(scenario.kills - 1):
+                place = (number + chance.random()) / (scenario.kills - 1)
+                kill(command, lines=int(place * (KILLED_DOCUMENTS - 60)), wait=chance.random() / 20)
+            kill_at_the_end(command, proxy, scenario.last_kill)
             process = started(command, "out.json", TIMEOUT)
-            while lines_done() < wanted and process.is_alive():
-                time.sleep(0.01)
-            time.sleep(chance.random() * 0.1)
-            assert process.is_alive(), Path("out.json").read_text()
-            process.kill()
             process.join()
-            assert process.exitcode == -signal.SIGKILL
-            kills += 1
-        process = started(command, "out.json", TIMEOUT)
-        process.join()
-    assert process.exitcode == 1  # two documents are rejected
+        report = json.loads(Path("out.json").read_text().splitlines()[-1])
+        failed = [51, 156] if scenario.rejected else []
+        assert process.exitcode == bool(failed), report
+        assert report["resumed_after"] == report["lines"] == KILLED_DOCUMENTS
+        assert (report["failed"], report["not_sent"], report["replaced"]) == (len(failed), 0, 2)
+        assert report["indexed"] == KILLED_DOCUMENTS - len(failed) - 2
+        if failed:
+            rows = Path(report["failures_file"]).read_text().splitlines()
+            assert [json.loads(row)["_failure"]["line"] for row in rows] == failed
+        built = report.get("index", index)
+        assert_exactly(client, built, path, encoder, report["indexed"], len(failed))
+    finally:
+        client.indices.delete(index=f"{index}-*")
+
+
+def kill(command: list[str], lines: int, wait: float) -> None:
+    """Kill the command when so many lines are done, and a moment more has passed (seconds)."""
+    process = started(command, "out.json", TIMEOUT)
+    while lines_done() < lines and process.is_alive():
+        time.sleep(0.01)
+    time.sleep(wait)
+    assert process.is_alive(), Path("out.json").read_text()
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def kill_at_the_end(command: list[str], proxy: FaultProxy, last: str) -> None:
+    """Kill it after a request that it makes when all lines are done."""
+
+    def see(path: str) -> None:
+        if path.endswith(last) and lines_done() == KILLED_DOCUMENTS:
+            process.kill()
+
+    proxy.applied = see
+    process = started(command, "out.json", TIMEOUT)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, Path("out.json").read_text()
+    proxy.applied = lambda path: None
+
+
+class Holding(Spoiling):
+    """Answers the first bulk request, and holds the answers of the others until it is let go."""
+
+    bulks: ClassVar[int]
+    held: ClassVar[threading.Event]
+    let_go: ClassVar[threading.Event]
+
+    def do_POST(self) -> None:
+        answer = self.forward(self.rfile.read(int(self.headers.get("content-length") or 0)))
+        if "_bulk" in self.path:
+            type(self).bulks += 1
+            if self.bulks > 1:
+                self.held.set()
+                self.let_go.wait(60)
+        self.give(*answer)
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
+
+
+def test_a_second_ctrl_c_waits_for_nothing_and_the_run_can_be_gone_on_with(
+    client: OpenSearch,
+    opensearch_url: str,
+    index: str,
+    encoder: LatentEncoder,
+    documents: list[dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {"bulks": 0, "held": threading.Event(), "let_go": threading.Event()}.items():
+        monkeypatch.setattr(Holding, name, value, raising=False)
+    write_corpus(Path("c.jsonl"), documents, 60)
+    command = ["c.jsonl", "--index", index, "--concurrency", "1", "--json"]
+    with FaultProxy(opensearch_url, seed=1).listening(Holding) as url:
+        process = started([*command, "--url", url], "out.json", timeout=60)
+        assert process.pid is not None
+        assert Holding.held.wait(60), Path("out.json").read_text()
+        os.kill(process.pid, signal.SIGINT)
+        while "Ctrl-C again stops at once" not in Path("out.json").read_text():
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGINT)
+        process.join(10)
+        assert process.exitcode == 130
+        Holding.let_go.set()
+    assert "Interrupted." in Path("out.json").read_text()
+    process = started([*command, "--url", opensearch_url], "out.json", timeout=60)
+    process.join()
     report = json.loads(Path("out.json").read_text().splitlines()[-1])
-    assert report["resumed_after"] > 0
-    assert (report["lines"], report["indexed"], report["replaced"]) == (DOCUMENTS, len(ids), 8)
-    assert (report["failed"], report["not_sent"]) == (2, 0)
-    failed = Path(report["failures_file"]).read_text().splitlines()
-    assert [json.loads(row)["_failure"]["line"] for row in failed] == [51, 651]
-    assert_exactly(client, index, ids)
+    assert (report["resumed_after"], report["lines"], report["failed"]) == (8, 60, 1)
+    assert_exactly(client, index, Path("c.jsonl"), encoder, 59, 1)
 
 
 def test_a_node_that_is_killed_and_started_again_is_waited_for(
@@ -129,7 +252,7 @@ def test_a_node_that_is_killed_and_started_again_is_waited_for(
 ) -> None:
     monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 10)
     monkeypatch.setattr(patience, "WAIT", tenacity.wait_random(0, 1))
-    ids = write_corpus(Path("c.jsonl"), documents)
+    write_corpus(Path("c.jsonl"), documents, DOCUMENTS)
     engine = LocalEngine("opensearch", tmp_path / "node")
     port = free_port()
     state = engine.up(port=port, heap="512m", bound_to_us=True)
@@ -149,8 +272,8 @@ def test_a_node_that_is_killed_and_started_again_is_waited_for(
     assert killed.is_set()
     assert "trying again for up to 10 min" in "".join(said)
     assert adds_up(report)
-    assert (report.stopped, report.indexed, report.failed) == (None, len(ids), 2)
-    assert_exactly(client, "killed", ids)
+    assert (report.stopped, report.indexed, report.failed) == (None, DOCUMENTS - 17, 9)
+    assert_exactly(client, "killed", Path("c.jsonl"), encoder, report.indexed, report.failed)
     engine.down()
 
 
@@ -159,14 +282,46 @@ def lines_done() -> int:
         return sum(record.progress.lines for record in journal.runs())
 
 
-def assert_exactly(client: OpenSearch, index: str, ids: set[str]) -> None:
-    """The index holds these documents as the file has them, and no others."""
-    client.indices.refresh(index=index)
-    found = client.search(index=index, body={"size": 10_000, "_source": False})["hits"]["hits"]
-    assert len(found) == len(ids)
-    assert {hit["_id"] for hit in found} == ids
+def assert_exactly(
+    client: OpenSearch, index: str, corpus: Path, encoder: LatentEncoder, number: int, rejected: int
+) -> None:
+    """The index holds so many documents, all of the file but those that it rejected.
+
+    Their latent terms are those of their texts: a sample is encoded anew, in another order.
+    """
     meta = IndexMeta.read(client, index)
     assert meta is not None
-    verified = Verification(client, index, meta, "c.jsonl").run()
-    assert (verified.different.count, verified.extra.count) == (0, 0)
-    assert verified.same == len(ids)
+    verified = Verification(client, index, meta, corpus).run()
+    assert (verified.same, verified.missing.count) == (number, rejected)
+    assert (verified.different.count, verified.extra.count, verified.stale.count) == (0, 0, 0)
+    in_chunks = meta.long == "chunks"
+    body = {"size": 10_000, "query": {"term": {"chunk": 0}} if in_chunks else {"match_all": {}}}
+    hits = client.search(index=index, body=body)["hits"]["hits"]
+    assert len({hit["_id"] for hit in hits}) == len(hits) == number
+    texts = {}
+    with CorpusFile(corpus) as file:
+        for line in file:
+            document = parse_line(line)
+            assert isinstance(document, Document)
+            texts[document.id] = document.text
+    sample = random.Random(number).sample(hits, 25)
+    wanted = [texts[hit["_source"].get("parent_id", hit["_id"])] for hit in sample]
+    if in_chunks:
+        chunks = encoder.encode_chunks(wanted)
+        first = [chunks.texts.tolist().index(row) for row in range(len(wanted))]
+        strings = [term_strings(chunks.vectors, meta)[row] for row in first]
+    else:
+        strings = term_strings(encoder.encode(wanted, long=meta.long), meta)
+    for hit, string in zip(sample, strings, strict=True):
+        found, expected = counts(hit["_source"]["latent"]), counts(string)
+        # Rounding differs by what else is in a batch.
+        assert (found & expected).total() > 0.97 * max(found.total(), expected.total()), hit
+
+
+def counts(string: str) -> Counter[str]:
+    """How often each term is there, in either spelling."""
+    found: Counter[str] = Counter()
+    for term in string.split():
+        name, _, count = term.partition("|")
+        found[name] += int(count or 1)
+    return found

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,11 +34,15 @@ def start(
     """A job on c.jsonl that notes what it does; one that was cut before goes on."""
     monkeypatch.setattr(batches, "MAX_BATCH_LINES", 4)
 
-    def make(on: OpenSearch = client, **options: Any) -> Ingest:
+    def make(on: OpenSearch = client, corpus: str = "c.jsonl", **options: Any) -> Ingest:
+        content = Path("c.jsonl").read_bytes()
+        if corpus == "c.jsonl.gz":
+            Path(corpus).write_bytes(gzip.compress(content))
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
         meta = open_index(client, index, encoder, {})
         journal = Journal(Path("journal.sqlite"))
-        run = journal.open(RunKey(str(Path("c.jsonl").resolve()), index, index_uuid(client, index)))
-        return Ingest(on, index, encoder, meta, "c.jsonl", run=run, concurrency=1, **options)
+        run = journal.open(RunKey(corpus, index, index_uuid(client, index)))
+        return Ingest(on, index, encoder, meta, corpus, run=run, concurrency=1, **options)
 
     return make
 
@@ -48,11 +55,13 @@ def ended(job: Ingest) -> IngestReport:
     return report
 
 
-def cut(start: Start, client: OpenSearch, after: int) -> IngestReport:
+def cut(
+    start: Start, client: OpenSearch, after: int, *, kind: type[Failing] = Failing, **options: Any
+) -> IngestReport:
     """Run it until so many requests are answered, each a batch of four lines."""
     forbidden = TransportError(403, "forbidden", {})
-    failing = Failing(client, lambda call, body: forbidden if call > after else None)
-    report = ended(start(failing))
+    failing = kind(client, lambda call, body: forbidden if call > after else None)
+    report = ended(start(failing, **options))
     assert "forbids this" in (report.stopped or "")
     return report
 
@@ -91,13 +100,17 @@ MIXED: list[dict[str, Any] | str] = [
 ]
 
 
-@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("after", "corpus"),
+    [(1, "c.jsonl"), (2, "c.jsonl"), (3, "c.jsonl"), (2, "c.jsonl.gz"), (2, "-")],
+)
 def test_a_run_that_was_cut_ends_as_one_that_was_not(
-    start: Start, client: OpenSearch, index: str, after: int
+    start: Start, client: OpenSearch, index: str, after: int, corpus: str
 ) -> None:
+    """Files are opened, and standard input is given, from the beginning."""
     write(MIXED)
-    cut(start, client, after)
-    report = ended(start())
+    cut(start, client, after, corpus=corpus)
+    report = ended(start(corpus=corpus))
     assert report.resumed_after == 4 * after
     assert counts(report) == (13, 7, 2, 3, 1)
     assert rows_of(client, index) == {
@@ -124,6 +137,62 @@ def test_what_was_done_is_not_encoded_or_sent_again(
     monkeypatch.setattr(Sender, "submit", note)
     assert ended(start()).indexed == 12
     assert sent == ["8", "9", "10", "11"]
+
+
+class AppliedAll(Failing):
+    """Its requests fail after the engine has taken them, as when a run is killed meanwhile."""
+
+    def bulk(self, body: bytes, **options: Any) -> Any:
+        self._client.bulk(body=body, **options)
+        return super().bulk(body, **options)
+
+
+def test_lines_that_were_edited_after_the_cut_replace_what_was_under_way(
+    start: Start, client: OpenSearch, index: str
+) -> None:
+    """They stand at other places now, some before those that the engine took before the cut."""
+    rows: list[dict[str, Any] | str] = [{"_id": str(n), "text": f"text {n}"} for n in range(12)]
+    write(rows)
+    cut(start, client, after=1, kind=AppliedAll)
+    assert rows_of(client, index)["7"] == "text 7"
+    edited = [{"_id": name, "text": f"edited {at}"} for at, name in enumerate("76705")]
+    write([*rows[:4], *edited])
+    report = ended(start())
+    assert counts(report) == (9, 7, 2, 0, 0)
+    texts = rows_of(client, index)
+    assert [texts[name] for name in "0123"] == ["edited 3", "text 1", "text 2", "text 3"]
+    assert [texts[name] for name in "765"] == ["edited 2", "edited 1", "edited 4"]
+
+
+def test_ctrl_c_while_it_goes_past_what_is_done_changes_nothing(
+    start: Start, client: OpenSearch, index: str
+) -> None:
+    write([{"_id": str(n), "text": f"text {n}"} for n in range(12)])
+    before = cut(start, client, after=2)
+    job = start()
+    job.stop()
+    report = ended(job)
+    assert report.stopped == "interrupted"
+    assert job._file.lines_read < 8 == report.lines == report.resumed_after
+    assert report.indexed == before.indexed == len(rows_of(client, index))
+    assert ended(start()).indexed == 12
+
+
+def test_a_failures_file_that_was_mended_meanwhile_is_left_alone(
+    start: Start, client: OpenSearch
+) -> None:
+    write(MIXED)
+    cut(start, client, after=1)
+    mended = '{"_id": "x", "text": "of line 2"}\n'
+    Path("c.failed.jsonl").write_text(mended)
+    said: list[str] = []
+    report = ended(start(warn=said.append))
+    assert "c.failed.jsonl is not as it was left" in said[1]
+    assert report.failed == 3
+    assert report.failures_file == "c.failed-2.jsonl"
+    failed = [json.loads(row) for row in Path("c.failed-2.jsonl").read_text().splitlines()]
+    assert [row["_failure"]["line"] for row in failed] == [6, 10]
+    assert Path("c.failed.jsonl").read_text() == mended
 
 
 @pytest.mark.parametrize("change", ["line", "shrunk"])

@@ -7,20 +7,27 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import tenacity
+from click.testing import CliRunner
 from failing import Failing
+from faults import FaultProxy, Spoiling
 from lines import adds_up, failures, line
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionError as NoConnection
 from opensearchpy.exceptions import SerializationError, TransportError
 
+from latent_ingest.cli.main import cli
+from latent_ingest.connector.corpus import Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.indexing import bulk, patience
+from latent_ingest.connector.indexing.actions import make_action
 from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
+from latent_ingest.connector.indexing.patience import Patience
+from latent_ingest.connector.indexing.sending import Sender
 
 
 @pytest.fixture
@@ -106,6 +113,23 @@ def test_a_document_that_stays_turned_away_ends_the_run(
     assert adds_up(report)
     assert (report.indexed, report.not_sent, report.failed) == (1, 1, 0)
     assert "turns documents away (429: busy); gave up after 0.2 s" in report.stopped
+
+
+@pytest.mark.usefixtures("no_waits")
+@pytest.mark.parametrize("of", ["a request", "a document"])
+def test_an_engine_that_is_too_busy_gets_half_the_requests_at_once(
+    client: OpenSearch, index: str, load: Any, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    load(client, index, [])
+    busy = TransportError(429, "busy", {})
+    failing = Failing(client, lambda call, body: busy if of == "a request" and call == 1 else None)
+    turning_away(monkeypatch, times=1 if of == "a document" else 0)
+    sender = Sender(failing, {"index": index}, Patience(client), concurrency=8)  # type: ignore[arg-type]
+    document = Document(1, "b", False, "", {})
+    (outcome,) = sender.submit([make_action(document, 1, "latent", "f1")]).result()
+    sender.close()
+    assert outcome.reason is None
+    assert 4 < sender.concurrency.limit < 5  # half of it, and a step back up
 
 
 @pytest.mark.usefixtures("no_waits")
@@ -206,20 +230,83 @@ def test_no_alias_is_left_behind(client: OpenSearch, index: str, load: Any) -> N
 
 
 def test_a_request_too_large_is_halved_until_it_fits(
-    client: OpenSearch, index: str, load: Any
+    client: OpenSearch, index: str, load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def too_large(_call: int, body: bytes) -> Exception | None:
-        return TransportError(413, "too large", {}) if len(body) > 1500 else None
+    """And no request of several documents is as large again as one that was refused."""
+    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 8)
+    refused: list[int] = []
 
-    rows = [line(str(number)) for number in range(9)]
-    failing = Failing(client, too_large)
-    report = load(failing, index, [*rows, line("big", "word " * 400)])
+    def too_large(_call: int, body: bytes) -> Exception | None:
+        assert body.count(b"\n") == 2 or len(body) < min(refused, default=10**9)
+        if len(body) <= 1500:
+            return None
+        refused.append(len(body))
+        return TransportError(413, "too large", {})
+
+    rows = [line(str(number)) for number in range(40)]
+    rows[20] = line("big", "word " * 400)
+    report = load(Failing(client, too_large), index, rows, concurrency=1)
     assert adds_up(report)
-    assert failing.calls > 9 // 2
-    assert (report.indexed, report.failed) == (9, 1)
+    assert refused
+    assert (report.indexed, report.failed) == (39, 1)
     (failure,) = failures(report)
     assert failure["_id"] == "big"
     assert "too large for the engine" in failure["_failure"]["reason"]
+
+
+class BusyOnce(Spoiling):
+    """Does what it is asked, but answers 503 the first time; bulk requests pass."""
+
+    asked: ClassVar[set[tuple[str, str]]]
+    begun: ClassVar[bool]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        answer = self.forward(body)
+        kind = (self.command, self.path.split("?")[0])
+        if "_bulk" in self.path:
+            type(self).begun = True
+        elif self.begun and kind not in self.asked and self.path != "/":
+            self.asked.add(kind)
+            answer = 503, b"busy", "text/plain"
+        self.give(*answer)
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
+
+
+@pytest.mark.usefixtures("no_waits")
+@pytest.mark.parametrize(
+    ("options", "begun", "spoilt"),
+    [
+        (["--ids", "engine", "--index"], True, {"/_mapping", "/_settings", "/_refresh", "/_count"}),
+        (["--alias"], False, {"/_aliases", "/_refresh", "/_count"}),
+    ],
+    ids=["beginning", "end"],
+)
+def test_every_request_of_a_run_is_tried_again(
+    client: OpenSearch,
+    opensearch_url: str,
+    index: str,
+    encoder: LatentEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    begun: bool,
+    spoilt: set[str],
+) -> None:
+    """From the making of the index to the move of the alias."""
+    monkeypatch.setattr("latent_ingest.cli.ingest.load_encoder", lambda *_: encoder)
+    monkeypatch.setattr(BusyOnce, "asked", set(), raising=False)
+    monkeypatch.setattr(BusyOnce, "begun", begun, raising=False)
+    Path("c.jsonl").write_text(line("a") + "\n" + line("b"))
+    try:
+        with FaultProxy(opensearch_url, seed=1).listening(BusyOnce) as url:
+            done = CliRunner().invoke(cli, ["c.jsonl", *options, index, "--url", url, "--json"])
+        assert done.exit_code == 0, done.output
+        assert spoilt <= {f"/{path.split('/')[-1]}" for _, path in BusyOnce.asked}
+        client.indices.refresh(index=index)
+        assert client.count(index=index)["count"] == 2
+    finally:
+        client.indices.delete(index=f"{index}-*")
 
 
 def test_a_refusal_is_not_tried_again(client: OpenSearch, index: str, load: Any) -> None:

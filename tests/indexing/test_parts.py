@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
 from collections.abc import Generator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -12,13 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latent_ingest.connector.corpus import BadLine, Document
+from latent_ingest.connector.corpus import BadLine, CorpusFile, Document
+from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.indexing import bulk
-from latent_ingest.connector.indexing.actions import Action, make_action
+from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.indexing import batches, bulk
+from latent_ingest.connector.indexing.actions import Action
+from latent_ingest.connector.indexing.batches import Batches
 from latent_ingest.connector.indexing.failures import FailuresFile, default_path
 from latent_ingest.connector.indexing.pipeline import prefetch
 from latent_ingest.connector.seen_keys import SeenKeys
+from latent_ingest.mappings import MappingConfig
 
 
 def action(identifier: str, size: int = 10, line: int = 1) -> Action:
@@ -46,10 +53,22 @@ def test_requests_keep_order_and_limits_and_hold_no_id_twice(
         assert len(request) == 1 or sum(len(item.body) for item in request) <= size
 
 
-def test_a_lone_surrogate_does_not_break_a_request() -> None:
-    document = Document(1, "a", False, "x", {"text": "\ud800 x"})
-    made = make_action(document, 1, "latent", "f1 f1")
-    assert made.body.decode().endswith('{"text": "? x", "latent": "f1 f1"}\n')
+@pytest.mark.parametrize(
+    ("limit", "lines"), [("characters", 4), ("MAX_BATCH_BYTES", 2), ("MAX_BATCH_LINES", 3)]
+)
+def test_a_batch_is_bounded_in_text_and_bytes_and_lines(
+    limit: str, lines: int, encoder: LatentEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes are those of whole lines, of which little may be text."""
+    rows = [json.dumps({"_id": str(n), "text": "ten chars.", "n": "x" * 1000}) for n in range(10)]
+    Path("c.jsonl").write_text("".join(f"{row}\n" for row in rows))
+    if limit != "characters":
+        monkeypatch.setattr(batches, limit, {"MAX_BATCH_BYTES": 2000, "MAX_BATCH_LINES": 3}[limit])
+    meta = IndexMeta.of(encoder, MappingConfig())
+    with CorpusFile("c.jsonl") as file:
+        read = list(Batches(file, ("_id",), meta, 40).read())
+    assert max(batch.lines for batch in read) == lines
+    assert [document.id for batch in read for document in batch.documents] == list("0123456789")
 
 
 def numbers(closed: threading.Event, fail_at: int | None = None) -> Generator[int, None, None]:
@@ -130,13 +149,70 @@ def test_a_failures_file_that_does_not_fit_is_said_and_keeps_what_it_has(tmp_pat
     file.write(BadLine(1, "why", b""))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:  # no file may be longer than this one, as if the disk were full
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file.bytes, before[1]))
-        with pytest.raises(InputError, match=r"f.jsonl: cannot be written.*--failures"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file.save(), before[1]))
+        with (
+            pytest.raises(InputError, match=r"f.jsonl: cannot be written.*--failures"),
+            closing(file),
+        ):
             file.write(BadLine(2, "why", b""))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert file.path is not None
     assert '"line": 1' in file.path.read_text()
+
+
+def lines_of(path: Path) -> list[int]:
+    return [json.loads(row)["_failure"]["line"] for row in path.read_text().splitlines()]
+
+
+def test_a_failures_file_is_gone_on_with_where_it_was_noted(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    with closing(FailuresFile(path, "c")) as file:
+        file.write(BadLine(1, "why", b""))
+        noted = file.save()
+        file.write(BadLine(2, "why", b""))
+    with closing(FailuresFile(path, "c")) as file:
+        assert file.resume(path, noted)
+        file.write(BadLine(3, "why", b""))
+    assert lines_of(path) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "mended",
+    ["", '{"_id": "a"}\n', '{"_failure": {"reason": "%s"}, "_id": "a"}\n' % ("long " * 90), None],
+    ids=["emptied", "shorter", "longer", "moved"],
+)
+def test_a_failures_file_that_somebody_mended_stays_as_it_is(
+    tmp_path: Path, mended: str | None
+) -> None:
+    path = tmp_path / "f.jsonl"
+    with closing(FailuresFile(path, "c")) as file:
+        for number in range(3):
+            file.write(BadLine(number, "why", b""))
+        noted = file.save()
+    path.unlink() if mended is None else path.write_text(mended)
+    with closing(FailuresFile(path, "c")) as file:
+        assert not file.resume(path, noted)
+        assert file.save() == 0
+        file.write(BadLine(4, "why", b""))
+        assert file.path is not None
+        assert lines_of(file.path) == [4]
+    if mended is not None:
+        assert path.read_text() == mended
+        with closing(FailuresFile(path, "c")) as file:  # nothing of the run's is known to be there
+            assert not file.resume(path, 0)
+
+
+def test_failures_are_on_disk_before_the_journal_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.fstat(number).st_size))
+    with closing(FailuresFile(tmp_path / "f.jsonl", "c")) as file:
+        assert file.save() == 0
+        file.write(BadLine(1, "why", b""))
+        assert [file.save(), file.save()] == synced * 2
+        assert len(synced) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""Waiting for an engine: what is said meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+import tenacity
+from opensearchpy import OpenSearch
+
+from latent_ingest.connector.errors import EngineError
+from latent_ingest.connector.indexing import patience
+from latent_ingest.connector.indexing.patience import NotYet, Patience
+
+
+@pytest.mark.parametrize(("again", "lines"), [(60.0, 1), (0.0, 5)])
+def test_an_engine_that_is_busy_now_and_then_is_not_said_each_time(
+    again: float, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "WAIT", tenacity.wait_none())
+    monkeypatch.setattr(patience, "SAY_AGAIN", again)
+    said: list[str] = []
+    patient = Patience(OpenSearch(), warn=said.append)
+    calls = 0
+
+    def busy_every_other_time() -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 2:
+            raise NotYet("busy")
+
+    for _ in range(5):
+        patient(busy_every_other_time)
+    assert said == ["busy; trying again for up to 10 min"] * lines
+
+
+def test_what_is_asked_in_words_says_how_long_it_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where what is called has put it in words itself."""
+    monkeypatch.setattr(patience, "WAIT", tenacity.wait_none())
+
+    def call(name: str) -> None:
+        raise EngineError(f"{name} is busy") from NotYet()
+
+    with pytest.raises(EngineError, match="papers is busy; gave up after 0 s"):
+        Patience(OpenSearch(), give_up_after=0).ask(call, "papers")
