@@ -364,9 +364,7 @@ class Ingest:
             if self._meta.long == "chunks" and report.stopped is None:
                 size = self._patience.ask(lambda: index_size(self._client, self._index))
                 if report.replaced or size.documents != report.chunks:
-                    report.removed_chunks += self._patience.ask(
-                        lambda: remove_stale(self._client, self._index)
-                    )
+                    report.removed_chunks += remove_stale(self._client, self._index, self._patience)
             if self._merge_after and report.stopped is None:
                 wait = " (it may wait a minute for the engine)" if self._meta.lean else ""
                 self._warn(f"merging {self._index} to one segment a shard{wait}")
