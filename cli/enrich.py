@@ -148,14 +148,14 @@ def enrich(
             run=run,
             warn=warn,
         )
+        patience = Patience(client, give_up_after=give_up_after, ended=job.ended, warn=warn)
         with stopping(job.stop):
             if copy:
-                patience = Patience(client, give_up_after=give_up_after, ended=job.ended, warn=warn)
                 fill_with_bar(copy, patience, job.ended)
             else:
                 prepare(client, preparation)
             report = run_with_bar(job)
-        refusal = copy.finish(report) if copy else None
+        refusal = copy.finish(report, patience) if copy else None
     if as_json:
         swap = {"index": name, "alias": alias, "alias_moved": not refusal} if copy else {}
         click.echo(json.dumps(report.to_json() | swap))

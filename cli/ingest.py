@@ -31,6 +31,7 @@ from latent_ingest.connector.corpus import CorpusFile
 from latent_ingest.connector.indexing.index import holds_documents, index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
+from latent_ingest.connector.indexing.patience import Patience
 from latent_ingest.connector.indexing.report import IngestReport
 from latent_ingest.connector.indexing.sending import CONCURRENCY
 from latent_ingest.connector.indexing.versions import Build
@@ -223,7 +224,8 @@ def ingest(
             warn=warn,
         )
         report = run_with_bar(job)
-        refusal = build.finish(report) if build else None
+        patience = Patience(client, give_up_after=give_up_after, warn=warn)
+        refusal = build.finish(report, patience) if build else None
     if as_json:
         swap = {"index": index, "alias": alias, "alias_moved": not refusal} if build else {}
         click.echo(json.dumps(report.to_json() | swap))

@@ -1,26 +1,29 @@
 """A copy of an index, to be enriched: the next version behind an alias.
 
 The engine copies the documents itself (`_reindex`); the index that is copied is never written to
-nor closed. What is known of a copy is in its own `_meta.latent_ingest`, as for other versions.
+nor closed, but takes no writes in the moment in which the alias moves. What is known of a copy is
+in its own `_meta.latent_ingest`, as for other versions.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import RequestError
+from opensearchpy.exceptions import AuthorizationException, RequestError
 
 from latent_ingest.connector.client import engine_errors, reason_of
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing.enrich import EnrichReport
 from latent_ingest.connector.indexing.existing import ExistingIndex, Preparation, flat, plan
-from latent_ingest.connector.indexing.index import index_uuid, set_refresh
-from latent_ingest.connector.indexing.listed_index import ListedIndex
+from latent_ingest.connector.indexing.index import index_uuid, note, refresh_off
+from latent_ingest.connector.indexing.listed_index import ListedIndex, list_indices
+from latent_ingest.connector.indexing.loading import guarded
 from latent_ingest.connector.indexing.patience import Patience
 from latent_ingest.connector.indexing.versions import (
     Build,
@@ -49,7 +52,8 @@ ITS_OWN = (
     "index.verified_before_close",
     "index.version.",
 )
-REFRESH = "index.refresh_interval"
+BLOCK = "index.blocks.write"
+READ_ONLY = "index.blocks.read_only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Copy:
     build: Build
     preparation: Preparation
     """Of the copy, which lacks nothing any more."""
+    warn: Callable[[str], None]
+    """Called with lines the user should see at once."""
 
     @classmethod
     def begin(
@@ -106,6 +112,9 @@ class Copy:
             raise InputError(f"index {source.name} is closed; open it (POST /{source.name}/_open)")
         lacking = plan(client, source, encoder, wanted)
         meta = replace(lacking.meta, source=index_uuid(client, source.name))
+        for version in versions_of(client, alias):
+            if version.stored.get("source_blocked") and version.stored["source"] == meta.source:
+                let_writes_in(client, source.name, version.name)
         name = None if restart else unfinished(client, alias, meta)
         if name is not None:
             warn(f"alias {alias}: going on with {name}, which is not complete")
@@ -120,11 +129,11 @@ class Copy:
             )
             create(client, name, lacking, meta)
         without_replicas(client, one(client, name))
-        with engine_errors(client):
-            set_refresh(client, name, "-1")
+        refresh_off(client, name)
         made = ExistingIndex.read(client, name)
         stored = IndexMeta.from_stored(name, made.mapping["_meta"]["latent_ingest"])
-        return cls(client, source, Build(client, alias, name, before), Preparation(made, stored))
+        build = Build(client, alias, name, before)
+        return cls(client, source, build, Preparation(made, stored), warn)
 
     def fill(
         self,
@@ -142,35 +151,42 @@ class Copy:
         Raises:
             EngineError: the engine cannot be asked, or cannot copy a document.
         """
-        body = {
-            "source": {"index": self.source.name},
-            # A document that was copied before has this version, or a later one of ours.
-            "dest": {"index": self.build.index, "version_type": "external"},
-            "conflicts": "proceed",
-        }
-        task = patience.ask(
-            lambda: self.client.reindex(
-                body=body, params={"wait_for_completion": "false", "slices": "auto"}
-            )
-        )["task"]
-        while True:
-            found = patience.ask(lambda: self.client.tasks.get(task_id=task))
-            status = found["task"]["status"]
-            on_progress(status["created"] + status["version_conflicts"], status["total"])
-            if found["completed"]:
-                break
-            if ended.wait(ASK_SECONDS):
-                patience.ask(lambda: self.client.tasks.cancel(task_id=task))
-                return
-        problem = found.get("error") or next(iter(found["response"]["failures"]), None)
-        if problem:
-            raise EngineError(
-                f"documents of {self.source.name} cannot be copied to {self.build.index}: "
-                f"{problem.get('cause', problem).get('reason')}"
-            )
+        name, source = self.build.index, self.source.name
+        with guarded(self.client, name, f"index:{source}", patience, self.warn) as target:
+            body = {
+                "source": {"index": source},
+                # A document that was copied before has this version, or a later one of ours.
+                "dest": {"index": target["index"], "version_type": "external"},
+                "conflicts": "proceed",
+            }
+            params = {
+                "wait_for_completion": "false",
+                "slices": "auto",
+                "require_alias": str("require_alias" in target).lower(),
+            }
+            task = patience.ask(lambda: self.client.reindex(body=body, params=params))["task"]
+            while True:
+                found = patience.ask(lambda: self.client.tasks.get(task_id=task))
+                status = found["task"]["status"]
+                on_progress(status["created"] + status["version_conflicts"], status["total"])
+                if found["completed"]:
+                    break
+                if ended.wait(ASK_SECONDS):
+                    patience.ask(lambda: self.client.tasks.cancel(task_id=task))
+                    return
+            problem = found.get("error") or next(iter(found["response"]["failures"]), None)
+            if problem:
+                raise EngineError(
+                    f"documents of {self.source.name} cannot be copied to {self.build.index}: "
+                    f"{problem.get('cause', problem).get('reason')}"
+                )
 
-    def finish(self, report: EnrichReport) -> str | None:
+    def finish(self, report: EnrichReport, patience: Patience) -> str | None:
         """Swap the alias to the copy, if it has every document of the source as it is now.
+
+        Args:
+            report: of the run.
+            patience: for an engine that is away.
 
         Returns:
             Nothing, or in one line why the alias was not moved and what to do.
@@ -179,30 +195,74 @@ class Copy:
             EngineError: the engine cannot be asked, or refuses.
             InputError: the alias has become one that cannot be moved.
         """
+        if report.stopped:
+            return self.build.refusal("the run was stopped")
+        if report.failed:
+            return self.build.refusal(
+                f"{report.failed:,} of the documents failed", "mend them, and give --restart"
+            )
+        return patience.ask(self._swap)
+
+    def _swap(self) -> str | None:
         name, source = self.build.index, self.source.name
         with engine_errors(self.client):
-            set_refresh(self.client, name, self.source.settings.get(REFRESH))
-            if report.stopped:
-                return self.build.refusal("the run was stopped")
-            if report.failed:
-                return self.build.refusal(
-                    f"{report.failed:,} of the documents failed", "mend them, and give --restart"
-                )
             self.client.indices.refresh(index=f"{source},{name}")
             there, here = (self.client.count(index=index)["count"] for index in (source, name))
-        if written(self.client, source) != self.preparation.meta.source_written:
-            return self.build.refusal(
-                f"{source} was written to since its copy was begun",
-                "give the same command with --restart while nothing writes there",
-            )
-        if here != there:
-            return self.build.refusal(
-                f"{name} has {here:,} documents and {source} has {there:,}, so something else "
-                f"writes there",
-                "begin a new version with --restart",
-            )
-        take(self.client, self.build.alias, one(self.client, name))
+        with no_writes(self.client, source, name):
+            if written(self.client, source) != self.preparation.meta.source_written:
+                return self.build.refusal(
+                    f"{source} was written to since its copy was begun",
+                    "give the same command with --restart while nothing writes there",
+                )
+            if here != there:
+                return self.build.refusal(
+                    f"{name} has {here:,} documents and {source} has {there:,}, so something else "
+                    f"writes there",
+                    "begin a new version with --restart",
+                )
+            take(self.client, self.build.alias, one(self.client, name))
         return None
+
+
+@contextmanager
+def no_writes(client: OpenSearch, source: str, copy: str) -> Iterator[None]:
+    """Within it, the engine refuses writes to the index that is copied, so that none is missed.
+
+    The copy notes it, so that a command after one that was killed meanwhile lets them in again. A
+    block that somebody else has set stays.
+
+    Raises:
+        EngineError: the engine cannot be asked, or refuses.
+    """
+    (stored,) = (index.stored for index in list_indices(client, copy))
+    with engine_errors(client):
+        (found,) = client.indices.get_settings(index=source, flat_settings=True).values()
+        blocked = any(found["settings"].get(block) == "true" for block in (BLOCK, READ_ONLY))
+        if blocked and not stored.get("source_blocked"):
+            yield
+            return
+        note(client, copy, source_blocked=True)
+        try:
+            client.indices.add_block(index=source, block="write")
+        except AuthorizationException:
+            note(client, copy, source_blocked=None)
+            raise
+        try:
+            yield
+        finally:
+            let_writes_in(client, source, copy)
+
+
+def let_writes_in(client: OpenSearch, source: str, copy: str) -> None:
+    """Take away the block that a copy has noted; raises EngineError."""
+    try:
+        with engine_errors(client):
+            client.indices.put_settings(index=source, body={BLOCK: None})
+            note(client, copy, source_blocked=None)
+    except EngineError as error:
+        raise EngineError(
+            f"{error}; index {source} is left with {BLOCK}: the same command takes it away"
+        ) from error
 
 
 def unfinished(client: OpenSearch, alias: str, wanted: IndexMeta) -> str | None:

@@ -34,8 +34,9 @@ from latent_ingest.connector.indexing.batches import Batch, Batches
 from latent_ingest.connector.indexing.bulk import Outcome, requests
 from latent_ingest.connector.indexing.chunks import remove_stale
 from latent_ingest.connector.indexing.failures import FailuresFile, default_path
-from latent_ingest.connector.indexing.index import Loading, index_size, merge, number_run
+from latent_ingest.connector.indexing.index import index_size, merge
 from latent_ingest.connector.indexing.journal import Progress, Run
+from latent_ingest.connector.indexing.loading import Loading
 from latent_ingest.connector.indexing.patience import GIVE_UP_AFTER, Patience
 from latent_ingest.connector.indexing.pipeline import give_back_memory, prefetch
 from latent_ingest.connector.indexing.report import IngestReport
@@ -156,10 +157,17 @@ class Ingest:
         seen = SeenKeys()
         if self._run:
             self._go_on(self._run, seen, on_progress)
-        loading = Loading(self._client, self._index, self._file.name, self._patience, self._warn)
-        if not self._number:
-            self._number = self._patience.ask(lambda: number_run(self._client, self._index))
-        sender = Sender(self._client, loading.begin(), self._patience, self._concurrency)
+        loading = Loading(
+            self._client,
+            self._index,
+            self._file.name,
+            self._patience,
+            self._warn,
+            number=self._number,
+        )
+        target = loading.begin()
+        self._number = loading.number
+        sender = Sender(self._client, target, self._patience, self._concurrency)
         encoded = prefetch(self._encode(prefetch(self._batches.read(), AHEAD)), AHEAD)
         sent = prefetch(self._submit(encoded, sender), AHEAD)
         started = time.monotonic() - self.report.seconds

@@ -67,7 +67,7 @@ class Progress:
     """How far a run is."""
 
     number: int = 0
-    """Of the run, counted in the index; see `number_run`."""
+    """Of the run, counted in the index; see `Loading`."""
     lines: int = 0
     """Lines at the beginning of the file that are done."""
     digest: str = ""
