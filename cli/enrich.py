@@ -109,7 +109,8 @@ def enrich(
 
     The first time, the index is closed for a moment to add the analyzer and the similarity. With
     --alias it is not: a copy of it gets latent terms, while it goes on being searched, and takes
-    the alias if nothing was written to the index meanwhile.
+    the alias if nothing was written to the index meanwhile; writes in the moment of the move are
+    refused.
     """
     if restart and alias is None:
         raise click.UsageError("--restart is for --alias; without, nothing is ever done twice")

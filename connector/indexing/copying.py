@@ -8,21 +8,21 @@ in its own `_meta.latent_ingest`, as for other versions.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import AuthorizationException, RequestError
+from opensearchpy.exceptions import RequestError
 
 from latent_ingest.connector.client import engine_errors, reason_of
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing.enrich import EnrichReport
 from latent_ingest.connector.indexing.existing import ExistingIndex, Preparation, flat, plan
-from latent_ingest.connector.indexing.index import index_uuid, note, refresh_off
-from latent_ingest.connector.indexing.listed_index import ListedIndex, list_indices
+from latent_ingest.connector.indexing.index import index_uuid, refresh_off
+from latent_ingest.connector.indexing.listed_index import ListedIndex
 from latent_ingest.connector.indexing.loading import guarded
 from latent_ingest.connector.indexing.patience import Patience
 from latent_ingest.connector.indexing.versions import (
@@ -34,6 +34,7 @@ from latent_ingest.connector.indexing.versions import (
     versions_of,
     without_replicas,
 )
+from latent_ingest.connector.indexing.write_block import let_writes_in, no_writes
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -52,8 +53,6 @@ ITS_OWN = (
     "index.verified_before_close",
     "index.version.",
 )
-BLOCK = "index.blocks.write"
-READ_ONLY = "index.blocks.read_only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ class Copy:
         lacking = plan(client, source, encoder, wanted)
         meta = replace(lacking.meta, source=index_uuid(client, source.name))
         for version in versions_of(client, alias):
-            if version.stored.get("source_blocked") and version.stored["source"] == meta.source:
+            if version.stored.get("source") == meta.source:
                 let_writes_in(client, source.name, version.name)
         name = None if restart else unfinished(client, alias, meta)
         if name is not None:
@@ -195,21 +194,17 @@ class Copy:
             EngineError: the engine cannot be asked, or refuses.
             InputError: the alias has become one that cannot be moved.
         """
+        name, source = self.build.index, self.source.name
         if report.stopped:
             return self.build.refusal("the run was stopped")
         if report.failed:
             return self.build.refusal(
                 f"{report.failed:,} of the documents failed", "mend them, and give --restart"
             )
-        return patience.ask(self._swap)
-
-    def _swap(self) -> str | None:
-        name, source = self.build.index, self.source.name
-        with engine_errors(self.client):
-            self.client.indices.refresh(index=f"{source},{name}")
-            there, here = (self.client.count(index=index)["count"] for index in (source, name))
-        with no_writes(self.client, source, name):
-            if written(self.client, source) != self.preparation.meta.source_written:
+        there, here = (patience.ask(partial(count, self.client, of)) for of in (source, name))
+        with no_writes(self.client, source, name, patience):
+            now = patience.ask(lambda: written(self.client, source))
+            if now != self.preparation.meta.source_written:
                 return self.build.refusal(
                     f"{source} was written to since its copy was begun",
                     "give the same command with --restart while nothing writes there",
@@ -220,49 +215,15 @@ class Copy:
                     f"writes there",
                     "begin a new version with --restart",
                 )
-            take(self.client, self.build.alias, one(self.client, name))
+            patience.ask(lambda: take(self.client, self.build.alias, one(self.client, name)))
         return None
 
 
-@contextmanager
-def no_writes(client: OpenSearch, source: str, copy: str) -> Iterator[None]:
-    """Within it, the engine refuses writes to the index that is copied, so that none is missed.
-
-    The copy notes it, so that a command after one that was killed meanwhile lets them in again. A
-    block that somebody else has set stays.
-
-    Raises:
-        EngineError: the engine cannot be asked, or refuses.
-    """
-    (stored,) = (index.stored for index in list_indices(client, copy))
+def count(client: OpenSearch, index: str) -> int:
+    """Documents in an index, all of them; raises EngineError."""
     with engine_errors(client):
-        (found,) = client.indices.get_settings(index=source, flat_settings=True).values()
-        blocked = any(found["settings"].get(block) == "true" for block in (BLOCK, READ_ONLY))
-        if blocked and not stored.get("source_blocked"):
-            yield
-            return
-        note(client, copy, source_blocked=True)
-        try:
-            client.indices.add_block(index=source, block="write")
-        except AuthorizationException:
-            note(client, copy, source_blocked=None)
-            raise
-        try:
-            yield
-        finally:
-            let_writes_in(client, source, copy)
-
-
-def let_writes_in(client: OpenSearch, source: str, copy: str) -> None:
-    """Take away the block that a copy has noted; raises EngineError."""
-    try:
-        with engine_errors(client):
-            client.indices.put_settings(index=source, body={BLOCK: None})
-            note(client, copy, source_blocked=None)
-    except EngineError as error:
-        raise EngineError(
-            f"{error}; index {source} is left with {BLOCK}: the same command takes it away"
-        ) from error
+        client.indices.refresh(index=index)
+        return int(client.count(index=index)["count"])
 
 
 def unfinished(client: OpenSearch, alias: str, wanted: IndexMeta) -> str | None:

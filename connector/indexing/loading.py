@@ -143,7 +143,7 @@ class Loading:
 
         Args:
             client: of the engine.
-            index: its name.
+            index: its name, or an alias of it.
             corpus: path of what is loaded.
             patience: for an engine that is away.
             warn: called with lines the user should see at once.
@@ -166,14 +166,16 @@ class Loading:
             EngineError: the engine cannot be asked, or the index is not there.
             MismatchError: it has no latent terms any more.
         """
-        client = self._client
-        index, _ = self._patience.ask(self._find)
-        guard = self._guard = Guard(client, index, self._source, self._patience, self._warn)
+        self._index, _ = self._patience.ask(self._find)
+        guard = Guard(self._client, self._index, self._source, self._patience, self._warn)
+        self._guard = guard
         if self.number:
             guard.put(self.number)
         else:
             self.number = self._take_number(guard)
-        self._before = self._patience.ask(lambda: refresh_off(client, index, runs=self.number))
+        self._before = self._patience.ask(
+            lambda: refresh_off(self._client, self._index, runs=self._runs())
+        )
         return guard.target
 
     def end(self) -> None:
@@ -185,7 +187,9 @@ class Loading:
         """
         assert self._guard
         try:
-            self._patience.ask(self._put_back)
+            self._patience.ask(
+                lambda: refresh_back(self._client, self._index, self._before, runs=self._runs())
+            )
             self._guard.remove()
             self._patience.ask(lambda: self._client.indices.refresh(index=self._index))
         except EngineError as error:
@@ -215,6 +219,6 @@ class Loading:
             guard.remove()
             time.sleep(random.random() * COLLISION_SECONDS)
 
-    def _put_back(self) -> None:
-        index, meta = self._find()
-        refresh_back(self._client, index, self._before, runs=max(meta.runs, self.number))
+    def _runs(self) -> int:
+        _, meta = self._find()
+        return max(meta.runs, self.number)

@@ -128,7 +128,6 @@ class UpdateSender:
 
         `pending` loses those that have. Raises TooLarge.
         """
-
         try:
             if self._why is None and not self._patience.ended.is_set():
                 self._patience(self._send_once, pending, outcomes)
@@ -145,21 +144,20 @@ class UpdateSender:
         items = answer.get("items", []) if isinstance(answer, dict) else []
         if len(items) != len(pending):
             raise NotYet(f"the engine answered for {len(items)} of {len(pending)} documents")
-        left: list[Update] = []
-        refusals: list[dict[str, Any]] = []
+        left: list[tuple[Update, dict[str, Any]]] = []
         for update, item in zip(pending, items, strict=True):
             (result,) = item.values()
             if ending := ending_of(result):
                 reason = reason_in(result["error"]) if ending == "failed" else None
                 outcomes.append(UpdateOutcome(update, ending, reason))
             else:
-                left.append(update)
-                refusals.append(result)
-        pending[:] = left
-        for result in refusals:
+                left.append((update, result))
+        pending[:] = [update for update, _ in left]
+        for _, result in left:
             if not is_passing(result):
                 raise TheEnd(last_words(result))
-        for result in refusals:
+        if left:
+            _, result = left[0]
             why = f"{result['status']}: {reason_in(result['error'])}"
             raise NotYet(f"the engine turns documents away ({why})")
 

@@ -153,17 +153,14 @@ class Build:
             )
         if not report.indexed:
             return self.refusal("the file has no documents", "give one that has")
-        return patience.ask(lambda: self._swap(report.indexed))
-
-    def _swap(self, indexed: int) -> str | None:
-        new = one(self._client, self.index)
+        new = patience.ask(lambda: one(self._client, self.index))
         # In an index of chunks, a document is counted by its first.
         first = {"query": {"term": {"chunk": 0}}} if new.stored.get("long") == "chunks" else None
-        with engine_errors(self._client):
-            documents = self._client.count(index=self.index, body=first)["count"]
-        if documents != indexed:
+        answer = patience.ask(lambda: self._client.count(index=self.index, body=first))
+        documents = answer["count"]
+        if documents != report.indexed:
             return self.refusal(
-                f"{self.index} has {documents:,} documents and the run indexed {indexed:,}, "
+                f"{self.index} has {documents:,} documents and the run indexed {report.indexed:,}, "
                 + (
                     "so some may be there twice, since the engine makes the ids ('latent-ingest "
                     "verify' names them)"
@@ -172,7 +169,7 @@ class Build:
                 ),
                 "begin a new version with --restart",
             )
-        take(self._client, self.alias, new)
+        patience.ask(lambda: take(self._client, self.alias, new))
         return None
 
     def refusal(self, reason: str, mend: str = "the same command goes on") -> str:

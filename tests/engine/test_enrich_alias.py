@@ -17,7 +17,7 @@ from shop import MAPPING, all_done, make, sources
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import EngineError
-from latent_ingest.connector.indexing import bulk, copying, enrich
+from latent_ingest.connector.indexing import bulk, copying, enrich, write_block
 from latent_ingest.connector.indexing.copying import Copy
 from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
 from latent_ingest.connector.indexing.listed_index import list_indices
@@ -221,7 +221,7 @@ def test_a_write_in_the_moment_of_the_swap_is_refused_not_lost(
 
     monkeypatch.setattr(copying, "take", swap)
     with monkeypatch.context() as patch:
-        patch.setattr(copying, "let_writes_in", cut)
+        patch.setattr(write_block, "let_writes_in", cut)
         assert "the power went" in command(code=1).stderr
     assert behind(client, alias) == [index]
     assert blocks(client, index) == {"write": "true"}

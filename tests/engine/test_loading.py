@@ -131,6 +131,9 @@ def test_a_number_that_was_written_over_is_not_given_again(client: OpenSearch, m
     second.end()
     first.end()
     assert meta_of(client, made).runs == 2
+    resumed = begun(client, made, "a.jsonl", number=1)
+    assert meta_of(client, made).runs == 2
+    resumed.end()
 
 
 @pytest.mark.parametrize("last", [0, 1])
