@@ -38,8 +38,9 @@ def block_writes(client: OpenSearch, source: str, copy: str) -> None:
     """Have the engine refuse writes once those under way are done, unless it does so already."""
     with engine_errors(client):
         (found,) = client.indices.get_settings(index=source, flat_settings=True).values()
-        if any(found["settings"].get(block) == "true" for block in (BLOCK, READ_ONLY)):
-            return
+        blocked = any(found["settings"].get(block) == "true" for block in (BLOCK, READ_ONLY))
+        if blocked and not one(client, copy).stored.get("source_blocked"):
+            return  # by somebody else
         note(client, copy, source_blocked=True)
         try:
             client.indices.add_block(index=source, block="write")
@@ -57,5 +58,5 @@ def let_writes_in(client: OpenSearch, source: str, copy: str) -> None:
                 note(client, copy, source_blocked=None)
     except EngineError as error:
         raise EngineError(
-            f"{error}; index {source} is left with {BLOCK}: the same command takes it away"
+            f"{error}; index {source} may be left with {BLOCK}: the same command takes it away"
         ) from error
