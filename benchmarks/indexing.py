@@ -34,9 +34,10 @@ from latent_ingest.connector.indexing import bulk
 from latent_ingest.connector.indexing.actions import ActionMaker, make_action, term_strings
 from latent_ingest.connector.indexing.batches import Batch, Batches
 from latent_ingest.connector.indexing.bulk import Outcome, requests
-from latent_ingest.connector.indexing.index import Loading, open_index
+from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.indexing.ingest import CHARACTERS_A_BUDGET_TOKEN, Ingest
 from latent_ingest.connector.indexing.journal import Journal, Progress, Run, RunKey
+from latent_ingest.connector.indexing.loading import Loading
 from latent_ingest.connector.indexing.patience import Patience
 from latent_ingest.connector.indexing.report import IngestReport
 from latent_ingest.connector.indexing.sending import CONCURRENCY, Sender

@@ -109,7 +109,8 @@ def enrich(
 
     The first time, the index is closed for a moment to add the analyzer and the similarity. With
     --alias it is not: a copy of it gets latent terms, while it goes on being searched, and takes
-    the alias if nothing was written to the index meanwhile.
+    the alias if nothing was written to the index meanwhile; writes in the moment of the move are
+    refused.
     """
     if restart and alias is None:
         raise click.UsageError("--restart is for --alias; without, nothing is ever done twice")
@@ -148,14 +149,14 @@ def enrich(
             run=run,
             warn=warn,
         )
+        patience = Patience(client, give_up_after=give_up_after, ended=job.ended, warn=warn)
         with stopping(job.stop):
             if copy:
-                patience = Patience(client, give_up_after=give_up_after, ended=job.ended, warn=warn)
                 fill_with_bar(copy, patience, job.ended)
             else:
                 prepare(client, preparation)
             report = run_with_bar(job)
-        refusal = copy.finish(report) if copy else None
+        refusal = copy.finish(report, patience) if copy else None
     if as_json:
         swap = {"index": name, "alias": alias, "alias_moved": not refusal} if copy else {}
         click.echo(json.dumps(report.to_json() | swap))

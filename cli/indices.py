@@ -32,7 +32,9 @@ Examples:
 def indices(alias: str | None, connection: Connection, as_json: bool) -> None:
     """List the indices that hold latent terms: model, documents, size, alias, when they were made.
 
-    A version made with --alias is complete when it has taken its alias, else unfinished.
+    A version made with --alias is complete when it has taken its alias, else unfinished;
+    'latent-ingest runs' says how to go on with it. An index is loading while a run writes to it, or
+    when one was killed and is not gone on with.
     """
     client = connection.open()
     if alias is None:
@@ -63,6 +65,7 @@ def described(client: OpenSearch, indices: list[ListedIndex]) -> list[dict[str, 
                 "bytes": size.bytes if size else None,
                 "version_of": index.alias,
                 "complete": index.complete,
+                "loading": bool(index.guards),
                 "aliases": sorted(index.aliases),
                 "created": index.created,
             }
@@ -81,7 +84,9 @@ def table(rows: list[dict[str, Any]]) -> str:
                 row["model"] or "none",
                 "closed" if closed else f"{row['documents']:,}",
                 "" if closed else f"{tqdm.format_sizeof(row['bytes'])}B",
-                STATES[row["complete"]],
+                "loading"
+                if row["loading"] and row["complete"] is not False
+                else STATES[row["complete"]],
                 ", ".join(row["aliases"]) or "-",
                 datetime.fromtimestamp(row["created"]).strftime("%Y-%m-%d %H:%M"),
             ]

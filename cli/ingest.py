@@ -227,7 +227,7 @@ def ingest(
             warn=warn,
         )
         report = run_with_bar(job)
-        refusal = patience.ask(build.finish, report) if build else None
+        refusal = build.finish(report, patience) if build else None
     if as_json:
         swap = {"index": index, "alias": alias, "alias_moved": not refusal} if build else {}
         click.echo(json.dumps(report.to_json() | swap))

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from latent_ingest.cli.indices import described, table
-from latent_ingest.cli.options import connection_options, journal_option
+from latent_ingest.cli.options import connection_options, journal_option, warn
 from latent_ingest.connector.client import Connection
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.indexing.versions import delete, prunable
@@ -47,14 +47,20 @@ def prune(
 ) -> None:
     """Delete the versions older than the one behind the alias, but for the last KEEP complete ones.
 
-    Newer versions stay, so one that is not complete goes when a later one has taken the alias. An
-    index that any alias points at is never deleted, nor one that is being ingested into by a run
-    that the journal knows.
+    Newer versions stay, so one whose run was cut can be gone on with, and goes when a later one has
+    taken the alias. An index that any alias points at is never deleted, nor one that a run is
+    loading. What was cut on another machine, or with another journal, looks the same from here: it
+    is named, and stays.
     """
     client = connection.open()
     with closing(Journal(journal)) as book:
-        old = prunable(client, alias, keep, book)
+        old, loading = prunable(client, alias, keep, book)
         rows = described(client, old)
+        for index in loading:
+            warn(
+                f"{index.name} stays: a run is loading it, or was cut where this journal does not "
+                f"know of it; end that run, prune there, or delete it (DELETE /{index.name})"
+            )
         if old and not as_json:
             click.echo(table(rows))
         if old and not yes and not dry_run:
@@ -62,7 +68,7 @@ def prune(
                 raise click.UsageError("prune asks before it deletes; give --yes, or --dry-run")
             what = "this index" if len(old) == 1 else f"these {len(old)} indices"
             click.confirm(f"Delete {what}?", abort=True, err=True)
-            still = {index.name for index in prunable(client, alias, keep, book)}
+            still = {index.name for index in prunable(client, alias, keep, book)[0]}
             old = [index for index in old if index.name in still]
             rows = [row for row in rows if row["index"] in still]
         if not dry_run:

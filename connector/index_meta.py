@@ -47,7 +47,7 @@ class IndexMeta:
     id_field: str | None = None
     """Where the document's own id is, when the engine makes `_id`."""
     runs: int = 0
-    """Ingests so far; see `number_run`."""
+    """Ingests so far; see `Loading`."""
     hash_field: str | None = None
     """Where the hash of the encoded text is; none in indices made before there was one."""
     alias: str | None = None
@@ -60,8 +60,12 @@ class IndexMeta:
     """Of a version that is a copy of an index: the engine's own name of that (`index_uuid`)."""
     source_written: int | None = None
     """How often that had been written to when the copy was begun."""
+    source_blocked: bool | None = None
+    """Whether the copy keeps writes from it, while the alias is moved."""
     replicas: int | None = None
     """Those it has when it is complete; it is built without."""
+    loading: dict[str, Any] | None = None
+    """While documents are loaded into it: settings that are put back then."""
     query_settings: dict[str, Any] | None = None
     """Defaults of `QueryRewriter` for this index, as `latent-ingest tune --apply` leaves them."""
     tuning: dict[str, Any] | None = None

@@ -45,6 +45,11 @@ class Action:
     items: int = 1
     """Items of the engine's answer that are of it; it is indexed when all of them are."""
 
+    @property
+    def id(self) -> str:
+        """Of the document."""
+        return self.document.id
+
 
 def make_action(
     document: Document,

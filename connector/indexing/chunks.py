@@ -14,9 +14,12 @@ from itertools import islice
 from typing import Any
 
 from opensearchpy import OpenSearch, helpers
+from opensearchpy.exceptions import OpenSearchException
 
-from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.client import engine_errors, reason_in
 from latent_ingest.connector.corpus import Document, text_of
+from latent_ingest.connector.errors import EngineError
+from latent_ingest.connector.indexing.patience import BLOCKED, PASSING, NotYet, Patience
 
 # Chunks asked for by one request.
 AT_ONCE = 500
@@ -73,13 +76,14 @@ def last_text(document: Document, text_fields: Sequence[str]) -> tuple[str, int]
 
 
 def stored_chunks(
-    client: OpenSearch, index: str, parents: Sequence[str]
+    client: OpenSearch, index: str, parents: Sequence[str], hidden: str | None = None
 ) -> Iterator[list[Stored | None]]:
     """The chunks of each document as the index has them, with none where one is missing.
 
     How many a document has is what its first chunk says; where that is missing, it is the only.
+    For `hidden` see `stored`.
     """
-    firsts = list(stored(client, index, [chunk_id(parent, 0) for parent in parents]))
+    firsts = list(stored(client, index, [chunk_id(parent, 0) for parent in parents], hidden))
     counts = [first["chunks"] if first else 1 for first in firsts]
     rest = stored(
         client,
@@ -89,17 +93,40 @@ def stored_chunks(
             for parent, count in zip(parents, counts, strict=True)
             for number in range(1, count)
         ),
+        hidden,
     )
     for first, count in zip(firsts, counts, strict=True):
         yield [first, *islice(rest, count - 1)]
 
 
-def stored(client: OpenSearch, index: str, ids: Iterable[str]) -> Iterator[Stored | None]:
-    """Documents of the engine by id, none where there is none."""
+def stored(
+    client: OpenSearch, index: str, ids: Iterable[str], hidden: str | None = None
+) -> Iterator[Stored | None]:
+    """Documents of the engine by id, none where there is none.
+
+    Args:
+        client: of the engine.
+        index: its name.
+        ids: of the documents.
+        hidden: a field that `_source` leaves out; documents that have it get it, without content.
+    """
     left = iter(ids)
     while some := list(islice(left, AT_ONCE)):
+        having = with_field(client, index, some, hidden) if hidden else ()
         for found in client.mget(body={"ids": some}, index=index)["docs"]:
-            yield found["_source"] if found.get("found") else None
+            if not found.get("found"):
+                yield None
+            elif hidden and found["_id"] in having:
+                yield {**found["_source"], hidden: ""}
+            else:
+                yield found["_source"]
+
+
+def with_field(client: OpenSearch, index: str, ids: Sequence[str], field: str) -> set[str]:
+    """Those of some documents in which a field is indexed, as of the last refresh."""
+    having = [{"ids": {"values": ids}}, {"exists": {"field": field}}]
+    body = {"size": len(ids), "_source": False, "query": {"bool": {"filter": having}}}
+    return {hit["_id"] for hit in client.search(body=body, index=index)["hits"]["hits"]}
 
 
 def spans_of(chunks: Sequence[Stored], length: int) -> list[tuple[int, int]] | None:
@@ -110,30 +137,62 @@ def spans_of(chunks: Sequence[Stored], length: int) -> list[tuple[int, int]] | N
     return spans if whole and ends[-1] == length else None
 
 
-def remove_stale(client: OpenSearch, index: str) -> int:
+def remove_stale(client: OpenSearch, index: str, patience: Patience) -> int:
     """Delete the chunks of documents that now have fewer; returns how many they were.
 
-    Reads the ids of all chunks but the first ones.
+    Reads the ids of all chunks but the first ones. A chunk that somebody writes meanwhile stays.
 
     Raises:
-        EngineError: the engine cannot be asked.
+        EngineError: the engine cannot be asked, or does not delete them.
     """
     removed = 0
-    query = {"query": {"range": {"chunk": {"gt": 0}}}, "_source": ["parent_id", "chunk"]}
-    with engine_errors(client):
+    query = {
+        "query": {"range": {"chunk": {"gt": 0}}},
+        "_source": ["parent_id", "chunk"],
+        "seq_no_primary_term": True,
+    }
+
+    def once() -> None:
+        nonlocal removed
+        client.indices.refresh(index=index)
         hits = helpers.scan(client, index=index, query=query, size=AT_ONCE)
+        turned_away = None
         while some := list(islice(hits, AT_ONCE)):
-            lines = [json.dumps({"delete": {"_id": each}}) for each in stale(client, index, some)]
-            if lines:
-                client.bulk(body="\n".join(lines) + "\n", index=index)
-                removed += len(lines)
-        if removed:
+            lines = [deletion(hit) for hit in stale(client, index, some)]
+            items = client.bulk(body="".join(lines), index=index)["items"] if lines else []
+            for result in (item["delete"] for item in items):
+                error = result.get("error", {})
+                if result["status"] == 200:
+                    removed += 1
+                elif result["status"] in PASSING or error.get("type") in BLOCKED:
+                    turned_away = f"{result['status']}: {reason_in(error)}"
+                elif result["status"] not in (404, 409):
+                    raise EngineError(f"chunks of before cannot be deleted: {reason_in(error)}")
+        if turned_away:
+            raise NotYet(f"the engine does not delete chunks of before ({turned_away})")
+
+    try:
+        patience(once)
+    except (OpenSearchException, NotYet) as error:
+        raise EngineError(patience.in_words(error)) from error
+    if removed:
+        with engine_errors(client):
             client.indices.refresh(index=index)
     return removed
 
 
-def stale(client: OpenSearch, index: str, hits: list[dict[str, Any]]) -> Iterator[str]:
-    """Ids of chunks whose number their document no longer has."""
+def deletion(hit: dict[str, Any]) -> str:
+    """The line of a bulk request that deletes a document, if it is as it was read."""
+    target = {
+        "_id": hit["_id"],
+        "if_seq_no": hit["_seq_no"],
+        "if_primary_term": hit["_primary_term"],
+    }
+    return json.dumps({"delete": target}) + "\n"
+
+
+def stale(client: OpenSearch, index: str, hits: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Chunks whose number their document no longer has."""
     parents = sorted({hit["_source"]["parent_id"] for hit in hits})
     ids = [chunk_id(parent, 0) for parent in parents]
     found = client.mget(body={"ids": ids}, index=index, _source=["chunks"])["docs"]
@@ -145,4 +204,4 @@ def stale(client: OpenSearch, index: str, hits: list[dict[str, Any]]) -> Iterato
     for hit in hits:
         source = hit["_source"]
         if source["chunk"] >= counts.get(source["parent_id"], source["chunk"] + 1):
-            yield hit["_id"]
+            yield hit

@@ -1,7 +1,8 @@
 """A copy of an index, to be enriched: the next version behind an alias.
 
 The engine copies the documents itself (`_reindex`); the index that is copied is never written to
-nor closed. What is known of a copy is in its own `_meta.latent_ingest`, as for other versions.
+nor closed, but takes no writes in the moment in which the alias moves. What is known of a copy is
+in its own `_meta.latent_ingest`, as for other versions.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
@@ -19,8 +21,9 @@ from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing.enrich import EnrichReport
 from latent_ingest.connector.indexing.existing import ExistingIndex, Preparation, flat, plan
-from latent_ingest.connector.indexing.index import index_uuid, set_refresh
+from latent_ingest.connector.indexing.index import index_uuid, refresh_off
 from latent_ingest.connector.indexing.listed_index import ListedIndex
+from latent_ingest.connector.indexing.loading import guarded
 from latent_ingest.connector.indexing.patience import Patience
 from latent_ingest.connector.indexing.versions import (
     Build,
@@ -31,6 +34,7 @@ from latent_ingest.connector.indexing.versions import (
     versions_of,
     without_replicas,
 )
+from latent_ingest.connector.indexing.write_block import let_writes_in, no_writes
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -49,7 +53,6 @@ ITS_OWN = (
     "index.verified_before_close",
     "index.version.",
 )
-REFRESH = "index.refresh_interval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Copy:
     build: Build
     preparation: Preparation
     """Of the copy, which lacks nothing any more."""
+    warn: Callable[[str], None]
+    """Called with lines the user should see at once."""
 
     @classmethod
     def begin(
@@ -106,6 +111,9 @@ class Copy:
             raise InputError(f"index {source.name} is closed; open it (POST /{source.name}/_open)")
         lacking = plan(client, source, encoder, wanted)
         meta = replace(lacking.meta, source=index_uuid(client, source.name))
+        for version in versions_of(client, alias):
+            if version.stored.get("source") == meta.source:
+                let_writes_in(client, source.name, version.name)
         name = None if restart else unfinished(client, alias, meta)
         if name is not None:
             warn(f"alias {alias}: going on with {name}, which is not complete")
@@ -120,11 +128,11 @@ class Copy:
             )
             create(client, name, lacking, meta)
         without_replicas(client, one(client, name))
-        with engine_errors(client):
-            set_refresh(client, name, "-1")
+        refresh_off(client, name)
         made = ExistingIndex.read(client, name)
         stored = IndexMeta.from_stored(name, made.mapping["_meta"]["latent_ingest"])
-        return cls(client, source, Build(client, alias, name, before), Preparation(made, stored))
+        build = Build(client, alias, name, before)
+        return cls(client, source, build, Preparation(made, stored), warn)
 
     def fill(
         self,
@@ -142,35 +150,42 @@ class Copy:
         Raises:
             EngineError: the engine cannot be asked, or cannot copy a document.
         """
-        body = {
-            "source": {"index": self.source.name},
-            # A document that was copied before has this version, or a later one of ours.
-            "dest": {"index": self.build.index, "version_type": "external"},
-            "conflicts": "proceed",
-        }
-        task = patience.ask(
-            lambda: self.client.reindex(
-                body=body, params={"wait_for_completion": "false", "slices": "auto"}
-            )
-        )["task"]
-        while True:
-            found = patience.ask(lambda: self.client.tasks.get(task_id=task))
-            status = found["task"]["status"]
-            on_progress(status["created"] + status["version_conflicts"], status["total"])
-            if found["completed"]:
-                break
-            if ended.wait(ASK_SECONDS):
-                patience.ask(lambda: self.client.tasks.cancel(task_id=task))
-                return
-        problem = found.get("error") or next(iter(found["response"]["failures"]), None)
-        if problem:
-            raise EngineError(
-                f"documents of {self.source.name} cannot be copied to {self.build.index}: "
-                f"{problem.get('cause', problem).get('reason')}"
-            )
+        name, source = self.build.index, self.source.name
+        with guarded(self.client, name, f"index:{source}", patience, self.warn) as target:
+            body = {
+                "source": {"index": source},
+                # A document that was copied before has this version, or a later one of ours.
+                "dest": {"index": target["index"], "version_type": "external"},
+                "conflicts": "proceed",
+            }
+            params = {
+                "wait_for_completion": "false",
+                "slices": "auto",
+                "require_alias": str("require_alias" in target).lower(),
+            }
+            task = patience.ask(lambda: self.client.reindex(body=body, params=params))["task"]
+            while True:
+                found = patience.ask(lambda: self.client.tasks.get(task_id=task))
+                status = found["task"]["status"]
+                on_progress(status["created"] + status["version_conflicts"], status["total"])
+                if found["completed"]:
+                    break
+                if ended.wait(ASK_SECONDS):
+                    patience.ask(lambda: self.client.tasks.cancel(task_id=task))
+                    return
+            problem = found.get("error") or next(iter(found["response"]["failures"]), None)
+            if problem:
+                raise EngineError(
+                    f"documents of {self.source.name} cannot be copied to {self.build.index}: "
+                    f"{problem.get('cause', problem).get('reason')}"
+                )
 
-    def finish(self, report: EnrichReport) -> str | None:
+    def finish(self, report: EnrichReport, patience: Patience) -> str | None:
         """Swap the alias to the copy, if it has every document of the source as it is now.
+
+        Args:
+            report: of the run.
+            patience: for an engine that is away.
 
         Returns:
             Nothing, or in one line why the alias was not moved and what to do.
@@ -180,29 +195,35 @@ class Copy:
             InputError: the alias has become one that cannot be moved.
         """
         name, source = self.build.index, self.source.name
-        with engine_errors(self.client):
-            set_refresh(self.client, name, self.source.settings.get(REFRESH))
-            if report.stopped:
-                return self.build.refusal("the run was stopped")
-            if report.failed:
+        if report.stopped:
+            return self.build.refusal("the run was stopped")
+        if report.failed:
+            return self.build.refusal(
+                f"{report.failed:,} of the documents failed", "mend them, and give --restart"
+            )
+        there, here = (patience.ask(partial(count, self.client, of)) for of in (source, name))
+        with no_writes(self.client, source, name, patience):
+            now = patience.ask(lambda: written(self.client, source))
+            if now != self.preparation.meta.source_written:
                 return self.build.refusal(
-                    f"{report.failed:,} of the documents failed", "mend them, and give --restart"
+                    f"{source} was written to since its copy was begun",
+                    "give the same command with --restart while nothing writes there",
                 )
-            self.client.indices.refresh(index=f"{source},{name}")
-            there, here = (self.client.count(index=index)["count"] for index in (source, name))
-        if written(self.client, source) != self.preparation.meta.source_written:
-            return self.build.refusal(
-                f"{source} was written to since its copy was begun",
-                "give the same command with --restart while nothing writes there",
-            )
-        if here != there:
-            return self.build.refusal(
-                f"{name} has {here:,} documents and {source} has {there:,}, so something else "
-                f"writes there",
-                "begin a new version with --restart",
-            )
-        take(self.client, self.build.alias, one(self.client, name))
+            if here != there:
+                return self.build.refusal(
+                    f"{name} has {here:,} documents and {source} has {there:,}, so something else "
+                    f"writes there",
+                    "begin a new version with --restart",
+                )
+            patience.ask(lambda: take(self.client, self.build.alias, one(self.client, name)))
         return None
+
+
+def count(client: OpenSearch, index: str) -> int:
+    """Documents in an index, all of them; raises EngineError."""
+    with engine_errors(client):
+        client.indices.refresh(index=index)
+        return int(client.count(index=index)["count"])
 
 
 def unfinished(client: OpenSearch, alias: str, wanted: IndexMeta) -> str | None:

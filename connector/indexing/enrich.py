@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.client import engine_errors
 from latent_ingest.connector.corpus import BadLine, Document, text_hash
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.indexing.actions import term_strings
+from latent_ingest.connector.indexing.bulk import requests
 from latent_ingest.connector.indexing.existing import Preparation
 from latent_ingest.connector.indexing.failures import FailuresFile, default_path
 from latent_ingest.connector.indexing.index import index_uuid
 from latent_ingest.connector.indexing.ingest import CHARACTERS_A_BUDGET_TOKEN
 from latent_ingest.connector.indexing.journal import Progress, Run
+from latent_ingest.connector.indexing.loading import guarded
 from latent_ingest.connector.indexing.patience import GIVE_UP_AFTER, Patience
 from latent_ingest.connector.indexing.pipeline import give_back_memory, prefetch
 from latent_ingest.connector.indexing.report import IngestReport
@@ -34,9 +35,8 @@ from latent_ingest.connector.indexing.scan import PAGE, Stored, fetch, scan, tex
 from latent_ingest.connector.indexing.updates import (
     Update,
     UpdateOutcome,
+    UpdateSender,
     make_update,
-    send_updates,
-    update_requests,
 )
 
 if TYPE_CHECKING:
@@ -187,17 +187,18 @@ class Enrich:
         report = self.report
         self._on_progress = on_progress
         self._started = time.monotonic()
-        uuid = index_uuid(self._client, self._index)
-        with engine_errors(self._client):
-            self._client.indices.refresh(index=self._index)
-            self.documents = self._client.count(index=self._index)["count"]
+        client, index, patience = self._client, self._index, self._patience
+        uuid = patience.ask(lambda: index_uuid(client, index))
+        patience.ask(lambda: client.indices.refresh(index=index))
+        self.documents = patience.ask(lambda: client.count(index=index))["count"]
         try:
-            self._read_all()
-            self._read_changed_again()
-            if report.deleted and index_uuid(self._client, self._index) != uuid:
-                raise EngineError(f"index {self._index} was deleted and made again meanwhile")
-            with engine_errors(self._client):
-                self._client.indices.refresh(index=self._index)
+            with guarded(client, index, f"index:{index}", patience, self._warn) as target:
+                sender = UpdateSender(client, target, patience)
+                self._read_all(sender)
+                self._read_changed_again(sender)
+            if report.deleted and patience.ask(lambda: index_uuid(client, index)) != uuid:
+                raise EngineError(f"index {index} was deleted and made again meanwhile")
+            patience.ask(lambda: client.indices.refresh(index=index))
         except EngineError as error:
             report.stopped = report.stopped or str(error)
         finally:
@@ -209,20 +210,20 @@ class Enrich:
             self._run.end(report.stopped)
         return report
 
-    def _read_all(self) -> None:
+    def _read_all(self, sender: UpdateSender) -> None:
         pages = scan(self._client, self._index, self._meta, self._shards, self._patience)
         encoded = prefetch(self._encode(prefetch(self._batches(pages), AHEAD)), AHEAD)
         try:
             for batch in encoded:
                 self.report.read += batch.read
                 self.report.up_to_date += batch.read - len(batch.stale)
-                self._take(batch)
+                self._take(batch, sender)
                 if self.report.stopped:
                     break
         finally:
             encoded.close()
 
-    def _read_changed_again(self) -> None:
+    def _read_changed_again(self, sender: UpdateSender) -> None:
         for _ in range(ROUNDS):
             again, self._conflicts = self._conflicts, []
             for start in range(0, len(again), PAGE):
@@ -232,7 +233,7 @@ class Enrich:
                 found = fetch(self._client, self._index, self._meta, page, self._patience)
                 self.report.deleted += len(page) - len(found)
                 batch = Batch(stale=found, texts=[self._text(stored) for stored in found])
-                self._take(self._encoded(batch))
+                self._take(self._encoded(batch), sender)
         if not self.report.stopped:
             for stored in self._conflicts:
                 self._fail(stored, f"changed {ROUNDS} times while it was encoded; run it again")
@@ -296,16 +297,16 @@ class Enrich:
         batch.tokens = int(vectors.n_tokens.sum())
         return batch
 
-    def _take(self, batch: Batch) -> None:
+    def _take(self, batch: Batch, sender: UpdateSender) -> None:
         """Send what a batch holds, and count."""
         report = self.report
         report.tokens += batch.tokens
         for stored, reason in batch.failed:
             self._fail(stored, reason)
-        for request in update_requests(batch.updates):
+        for request in requests(batch.updates):
             if report.stopped or self._stop.is_set():
                 break
-            for outcome in send_updates(self._client, self._index, request, self._patience):
+            for outcome in sender.send(request):
                 self._count(outcome)
             if report.failed > max(MAX_FAILED, report.read // 100):
                 report.stopped = (

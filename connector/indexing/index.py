@@ -1,11 +1,8 @@
-"""An index of latent terms: made or checked, loaded with refresh off, merged, measured."""
+"""An index of latent terms: made or checked, merged, measured."""
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +12,6 @@ from opensearchpy.exceptions import RequestError
 from latent_ingest.connector.client import engine_errors, reason_of
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing.patience import Patience
 from latent_ingest.mappings import MappingConfig, index_body
 
 if TYPE_CHECKING:
@@ -23,6 +19,8 @@ if TYPE_CHECKING:
 
 # The engine syncs retention leases every 30 seconds.
 LEASE_SECONDS = 120
+
+REFRESH_OFF = {"refresh_interval": "-1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,84 +93,6 @@ def make_index(
     return meta
 
 
-class Loading:
-    """An index while documents are loaded into it: refreshing is off, an alias guards it.
-
-    Requests go through an alias of the run's own, which has to be there. To a plain name the
-    engine would make an index that was deleted again, without our mapping and without a word.
-    """
-
-    def __init__(
-        self,
-        client: OpenSearch,
-        index: str,
-        corpus: str,
-        patience: Patience,
-        warn: Callable[[str], None] = lambda line: None,
-    ) -> None:
-        """Nothing is changed yet.
-
-        Args:
-            client: of the engine.
-            index: its name.
-            corpus: what is loaded; two at once have two aliases.
-            patience: for an engine that is away.
-            warn: called with a line when there can be no alias.
-        """
-        self._client = client
-        self._index = index
-        self._patience = patience
-        self._warn = warn
-        run = hashlib.sha256(f"{platform.node()}\n{corpus}".encode()).hexdigest()[:8]
-        self._alias: str | None = f"{index}.loading-{run}"
-        self._interval: str | None = None
-
-    def begin(self) -> dict[str, Any]:
-        """Prepare the index; gives the parameters of bulk requests.
-
-        A refresh interval of -1 that is found there was left by a load that was killed: it goes
-        back to the engine's default.
-
-        Raises:
-            EngineError: the engine cannot be asked.
-        """
-        client, index = self._client, self._index
-        (found,) = self._patience.ask(lambda: client.indices.get_settings(index=index)).values()
-        interval = found["settings"]["index"].get("refresh_interval")
-        self._interval = None if interval == "-1" else interval
-        self._patience.ask(lambda: set_refresh(client, index, "-1"))
-        try:
-            self._patience.ask(lambda: client.indices.put_alias(index=index, name=self._alias))
-            return {"index": self._alias, "require_alias": True}
-        except EngineError as error:
-            self._warn(
-                f"no alias can be made while loading ({error}): should somebody delete the index "
-                f"meanwhile, the engine will make it again, without its mapping"
-            )
-            self._alias = None
-            return {"index": index}
-
-    def end(self) -> None:
-        """Refreshing as it was before, and a refresh.
-
-        Raises:
-            EngineError: the engine cannot be asked.
-        """
-        client, index = self._client, self._index
-        try:
-            self._patience.ask(lambda: set_refresh(client, index, self._interval))
-            if self._alias is not None:
-                self._patience.ask(
-                    lambda: client.indices.delete_alias(index=index, name=self._alias, ignore=404)
-                )
-            self._patience.ask(lambda: client.indices.refresh(index=index, ignore=404))
-        except EngineError as error:
-            raise EngineError(
-                f"{error}; the index {index} is left with refresh_interval -1: the next ingest "
-                f"puts it back"
-            ) from error
-
-
 def index_uuid(client: OpenSearch, index: str) -> str:
     """The engine's own name of an index, which changes when it is deleted and made again."""
     with engine_errors(client):
@@ -187,21 +107,6 @@ def holds_documents(client: OpenSearch, index: str) -> bool:
         return bool(client.count(index=index)["count"])
 
 
-def number_run(client: OpenSearch, index: str) -> int:
-    """Count one more run into the index, in its `_meta.latent_ingest.runs`; from 1.
-
-    Raises:
-        EngineError: the engine cannot be asked.
-        MismatchError: the index has no latent terms any more.
-    """
-    meta = IndexMeta.read(client, index)
-    if meta is None:
-        raise EngineError(f"index {index} was deleted; begin again")
-    with engine_errors(client):
-        note(client, index, runs=meta.runs + 1)
-    return meta.runs + 1
-
-
 def note(client: OpenSearch, index: str, **changes: Any) -> None:
     """Change `_meta.latent_ingest`; the engine replaces `_meta` as a whole."""
     (content,) = client.indices.get_mapping(index=index).values()
@@ -210,9 +115,47 @@ def note(client: OpenSearch, index: str, **changes: Any) -> None:
     client.indices.put_mapping(index=index, body={"_meta": meta})
 
 
-def set_refresh(client: OpenSearch, index: str, interval: str | None) -> None:
-    """Set `refresh_interval`; none is the engine's default."""
-    client.indices.put_settings(index=index, body={"index": {"refresh_interval": interval}})
+def refresh_off(client: OpenSearch, index: str, **changes: Any) -> dict[str, Any]:
+    """Stop refreshing while documents are loaded, and note in the index what puts it back.
+
+    An interval of -1 with a note was left by a load that was killed, or is another's that is under
+    way: the note stays. One without is how the index is meant to be.
+
+    Args:
+        client: of the engine.
+        index: its name.
+        changes: other changes of `_meta.latent_ingest`.
+
+    Returns:
+        The note: the settings that put it back.
+
+    Raises:
+        EngineError: the engine cannot be asked.
+    """
+    with engine_errors(client):
+        before, noted = refreshing(client, index)
+        if before != REFRESH_OFF or noted is None:
+            noted = before
+        note(client, index, loading=noted, **changes)
+        client.indices.put_settings(index=index, body={"index": REFRESH_OFF})
+    return noted
+
+
+def refresh_back(client: OpenSearch, index: str, before: dict[str, Any], **changes: Any) -> None:
+    """Refreshing as `refresh_off` noted it, unless somebody has put it back; raises EngineError."""
+    with engine_errors(client):
+        now, noted = refreshing(client, index)
+        if now == REFRESH_OFF:
+            client.indices.put_settings(index=index, body={"index": noted or before})
+        note(client, index, loading=None, **changes)
+
+
+def refreshing(client: OpenSearch, index: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """How an index is refreshed, and what is noted to be put back, both of one moment."""
+    (found,) = client.indices.get(index=index).values()
+    interval = found["settings"]["index"].get("refresh_interval")
+    noted = found["mappings"]["_meta"]["latent_ingest"].get("loading")
+    return {"refresh_interval": interval}, noted
 
 
 def index_size(client: OpenSearch, index: str) -> IndexSize:

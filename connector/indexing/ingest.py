@@ -34,8 +34,9 @@ from latent_ingest.connector.indexing.batches import Batch, Batches
 from latent_ingest.connector.indexing.bulk import Outcome, requests
 from latent_ingest.connector.indexing.chunks import remove_stale
 from latent_ingest.connector.indexing.failures import FailuresFile, default_path
-from latent_ingest.connector.indexing.index import Loading, index_size, merge, number_run
+from latent_ingest.connector.indexing.index import index_size, merge
 from latent_ingest.connector.indexing.journal import Progress, Run
+from latent_ingest.connector.indexing.loading import Loading
 from latent_ingest.connector.indexing.patience import GIVE_UP_AFTER, Patience
 from latent_ingest.connector.indexing.pipeline import give_back_memory, prefetch
 from latent_ingest.connector.indexing.report import IngestReport
@@ -172,9 +173,10 @@ class Ingest:
         that may have been edited since, replaces what was under way then.
         """
         loading = Loading(self._client, self._index, self._file.name, self._patience, self._warn)
-        number = self._patience.ask(number_run, self._client, self._index)
-        sender = Sender(self._client, loading.begin(), self._patience, self._concurrency)
-        encoded = prefetch(self._encode(prefetch(self._batches.read(), AHEAD), number), AHEAD)
+        target = loading.begin()
+        sender = Sender(self._client, target, self._patience, self._concurrency)
+        batches = prefetch(self._batches.read(), AHEAD)
+        encoded = prefetch(self._encode(batches, loading.number), AHEAD)
         sent = prefetch(self._submit(encoded, sender), AHEAD)
         try:
             self._settle_all(sent, seen, started, on_progress)
@@ -374,9 +376,7 @@ class Ingest:
             if self._meta.long == "chunks" and report.stopped is None:
                 size = self._patience.ask(index_size, self._client, self._index)
                 if report.replaced or size.documents != report.chunks:
-                    report.removed_chunks += self._patience.ask(
-                        remove_stale, self._client, self._index
-                    )
+                    report.removed_chunks += remove_stale(self._client, self._index, self._patience)
             if self._merge_after and report.stopped is None:
                 wait = " (it may wait a minute for the engine)" if self._meta.lean else ""
                 self._warn(f"merging {self._index} to one segment a shard{wait}")

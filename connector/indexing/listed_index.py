@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,9 @@ WANTED = ",".join(
     )
 )
 
+# How the alias ends that a run puts on the index it loads: the number of the run, and whose it is.
+GUARD = re.compile(r"\.loading-(\d+)-[0-9a-f]{8}$")
+
 
 @dataclass(frozen=True, slots=True)
 class ListedIndex:
@@ -31,7 +35,9 @@ class ListedIndex:
     name: str
     uuid: str
     aliases: dict[str, dict[str, Any]]
-    """That point at it, with their filters and routing."""
+    """That point at it, with their filters and routing, but for `guards`."""
+    guards: list[str]
+    """Aliases of runs that load it, or were killed; see `Guard`."""
     created: float
     """Seconds since 1970."""
     closed: bool
@@ -78,7 +84,8 @@ def list_indices(client: OpenSearch, pattern: str = "*") -> list[ListedIndex]:
         ListedIndex(
             name=name,
             uuid=settings["uuid"],
-            aliases=content.get("aliases", {}),
+            aliases={alias: kept for alias, kept in aliases.items() if not GUARD.search(alias)},
+            guards=sorted(filter(GUARD.search, aliases)),
             created=int(settings["creation_date"]) / 1000,
             closed=settings.get("verified_before_close") == "true",
             replicas=int(settings["number_of_replicas"]),
@@ -86,5 +93,6 @@ def list_indices(client: OpenSearch, pattern: str = "*") -> list[ListedIndex]:
         )
         for name, content in sorted(answer.items())
         for settings in [content["settings"]["index"]]
+        for aliases in [content.get("aliases", {})]
         for stored in [content.get("mappings", {}).get("_meta", {}).get("latent_ingest")]
     ]

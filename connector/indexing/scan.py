@@ -66,7 +66,7 @@ def scan(
     Raises:
         EngineError: the engine cannot be asked, or has lost our place.
     """
-    engine = EngineInfo.read(client)
+    engine = patience.ask(lambda: EngineInfo.read(client))
     has_points = engine.distribution == "opensearch" and engine.version >= (2, 4)
     read = point_in_time if has_points else scroll
     waiting = deque(range(shards))

@@ -7,7 +7,8 @@ written since is never overwritten.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,9 +18,9 @@ from opensearchpy.exceptions import OpenSearchException, TransportError
 from latent_ingest.connector.client import reason_in
 from latent_ingest.connector.corpus import text_hash
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing import bulk
 from latent_ingest.connector.indexing.patience import BLOCKED, PASSING, NotYet, Patience
 from latent_ingest.connector.indexing.scan import Stored
+from latent_ingest.connector.indexing.sending import NO_INDEX, TheEnd, TooLarge, last_words
 
 Ending = Literal["encoded", "conflict", "deleted", "failed", "left"]
 
@@ -37,6 +38,11 @@ class Update:
     """Whether its text was cut at the backbone's window."""
     pooled: bool
     """Whether it was encoded in several windows."""
+
+    @property
+    def id(self) -> str:
+        """Of the document."""
+        return self.stored.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,81 +80,106 @@ def make_update(
     return Update(stored, lines.encode(), not latent_string, truncated, pooled)
 
 
-def update_requests(updates: Sequence[Update]) -> Iterator[list[Update]]:
-    """Cut updates into requests by count and bytes."""
-    request: list[Update] = []
-    size = 0
-    for update in updates:
-        full = len(request) >= bulk.MAX_DOCUMENTS or size + len(update.body) > bulk.MAX_BYTES
-        if request and full:
-            yield request
-            request, size = [], 0
-        request.append(update)
-        size += len(update.body)
-    if request:
-        yield request
+class UpdateSender:
+    """Sends updates of one index, a request at a time."""
 
+    def __init__(self, client: OpenSearch, target: dict[str, Any], patience: Patience) -> None:
+        """Nothing is sent yet.
 
-def send_updates(
-    client: OpenSearch, index: str, updates: Sequence[Update], patience: Patience
-) -> list[UpdateOutcome]:
-    """Send one request until each update has its outcome, or it is time to give up.
+        Args:
+            client: of the engine.
+            target: parameters of each bulk request, which name the index.
+            patience: for answers that pass; once its `ended` is set, nothing more is sent.
+        """
+        self._client = client
+        self._target = target
+        self._patience = patience
+        self._too_large: int | None = None
+        self._why: str | None = None
 
-    A request whose answer was lost is sent again: what it had changed comes back as a conflict.
-    """
-    outcomes: list[UpdateOutcome] = []
-    pending = list(updates)
+    def send(self, request: Sequence[Update]) -> list[UpdateOutcome]:
+        """Every update's outcome; a request too large (413) is halved, and so are later ones.
 
-    def once() -> None:
-        pending[:], why = send_once(client, index, pending, outcomes)
-        if pending:
+        A request whose answer was lost is sent again: what it had changed comes back as a conflict.
+        """
+        outcomes: list[UpdateOutcome] = []
+        parts = deque([list(request)])
+        while parts:
+            part = parts.popleft()
+            try:
+                if len(part) > 1 and self._too_large and size_of(part) >= self._too_large:
+                    raise TooLarge
+                self._send_part(part, outcomes)
+            except TooLarge:
+                if len(part) == 1:
+                    reason = (
+                        f"too large for the engine: {size_of(part):,} bytes "
+                        f"(http.max_content_length)"
+                    )
+                    outcomes.append(UpdateOutcome(part[0], "failed", reason))
+                    continue
+                self._too_large = min(size_of(part), self._too_large or size_of(part))
+                middle = len(part) // 2
+                parts.extendleft([part[middle:], part[:middle]])
+        return outcomes
+
+    def _send_part(self, pending: list[Update], outcomes: list[UpdateOutcome]) -> None:
+        """Send until each update has its outcome, or it is time to give up for good.
+
+        `pending` loses those that have. Raises TooLarge.
+        """
+        try:
+            if self._why is None and not self._patience.ended.is_set():
+                self._patience(self._send_once, pending, outcomes)
+        except (OpenSearchException, NotYet, TheEnd) as error:
+            if isinstance(error, TransportError) and error.status_code == 413:
+                raise TooLarge from error
+            self._why = self._patience.in_words(error)
+        outcomes += [UpdateOutcome(update, "left", self._why) for update in pending]
+
+    def _send_once(self, pending: list[Update], outcomes: list[UpdateOutcome]) -> None:
+        """One request; raises NotYet or TheEnd when some of `pending` are left."""
+        body = b"".join(update.body for update in pending)
+        answer = self._client.bulk(body=body, **self._target)
+        items = answer.get("items", []) if isinstance(answer, dict) else []
+        if len(items) != len(pending):
+            raise NotYet(f"the engine answered for {len(items)} of {len(pending)} documents")
+        left: list[tuple[Update, dict[str, Any]]] = []
+        for update, item in zip(pending, items, strict=True):
+            (result,) = item.values()
+            if ending := ending_of(result):
+                reason = reason_in(result["error"]) if ending == "failed" else None
+                outcomes.append(UpdateOutcome(update, ending, reason))
+            else:
+                left.append((update, result))
+        pending[:] = [update for update, _ in left]
+        for _, result in left:
+            if not is_passing(result):
+                raise TheEnd(last_words(result))
+        if left:
+            _, result = left[0]
+            why = f"{result['status']}: {reason_in(result['error'])}"
             raise NotYet(f"the engine turns documents away ({why})")
 
-    try:
-        patience(once)
-    except (OpenSearchException, NotYet) as error:
-        if isinstance(error, TransportError) and error.status_code == 413:
-            return outcomes + send_halves(client, index, pending, patience)
-        reason = patience.in_words(error)
-        outcomes += [UpdateOutcome(update, "left", reason) for update in pending]
-    return outcomes
+
+def ending_of(result: dict[str, Any]) -> Ending | None:
+    """How one item of a bulk answer ends its update; none when it does not."""
+    error = result.get("error")
+    if error is None:
+        return "encoded"
+    if result["status"] == 409:
+        return "conflict"
+    if error.get("type") == "document_missing_exception":
+        return "deleted"
+    refused = result["status"] in (401, 403) or error.get("type") == NO_INDEX
+    return None if refused or is_passing(result) else "failed"
 
 
-def send_halves(
-    client: OpenSearch, index: str, updates: Sequence[Update], patience: Patience
-) -> list[UpdateOutcome]:
-    """Send a request that was too large as two; a single update fails."""
-    if len(updates) == 1:
-        size = len(updates[0].body)
-        reason = f"too large for the engine: {size:,} bytes (http.max_content_length)"
-        return [UpdateOutcome(updates[0], "failed", reason)]
-    middle = len(updates) // 2
-    first = send_updates(client, index, updates[:middle], patience)
-    return first + send_updates(client, index, updates[middle:], patience)
+def is_passing(result: dict[str, Any]) -> bool:
+    """Whether an item that was turned away may be taken later."""
+    return result["status"] in PASSING or result["error"].get("type") in BLOCKED
 
 
-def send_once(
-    client: OpenSearch, index: str, updates: Sequence[Update], outcomes: list[UpdateOutcome]
-) -> tuple[list[Update], str]:
-    """One request; adds what ended to `outcomes`, returns what did not and why."""
-    answer = client.bulk(body=b"".join(update.body for update in updates), index=index)
-    items = answer.get("items", []) if isinstance(answer, dict) else []
-    if len(items) != len(updates):
-        raise NotYet(f"the engine answered for {len(items)} of {len(updates)} documents")
-    turned_away: list[Update] = []
-    why = ""
-    for update, item in zip(updates, items, strict=True):
-        result = item["update"]
-        error = result.get("error", {})
-        if result["status"] in PASSING or error.get("type") in BLOCKED:
-            turned_away.append(update)
-            why = f"{result['status']}: {reason_in(error)}"
-        elif result["status"] == 409:
-            outcomes.append(UpdateOutcome(update, "conflict"))
-        elif error.get("type") == "document_missing_exception":
-            outcomes.append(UpdateOutcome(update, "deleted"))
-        elif error:
-            outcomes.append(UpdateOutcome(update, "failed", reason_in(error)))
-        else:
-            outcomes.append(UpdateOutcome(update, "encoded"))
-    return turned_away, why
+def size_of(updates: Sequence[Update]) -> int:
+    """Bytes of their request's body."""
+    return sum(len(update.body) for update in updates)

@@ -28,6 +28,7 @@ from latent_ingest.connector.indexing.chunks import (
     chunk_fields,
     parent_of,
     spans_of,
+    stored,
     stored_chunks,
 )
 from latent_ingest.connector.seen_keys import number_of
@@ -142,7 +143,7 @@ class Verification:
             EngineError: the engine cannot be asked.
         """
         with engine_errors(self._client):
-            self._client.indices.refresh(index=self._index)
+            self._client.indices.refresh(index=self._index, ignore=404)
             self._note_last_lines(on_progress)
             self._compare_documents(on_progress)
             self._find_extra()
@@ -200,21 +201,25 @@ class Verification:
 
     def _compare(self, documents: list[Document]) -> None:
         ids = [document.id for document in documents]
+        index, hidden = self._index, self._meta.latent_field if self._meta.lean else None
         if self._meta.long == "chunks":
-            self._compare_chunks(documents, stored_chunks(self._client, self._index, ids))
-            return
-        if self._meta.id_field:
+            self._compare_chunks(documents, stored_chunks(self._client, index, ids, hidden))
+        elif self._meta.id_field:
             self._compare_copies(documents, self._meta.id_field)
-            return
-        answer = self._client.mget(body={"ids": ids}, index=self._index)
-        for document, found in zip(documents, answer["docs"], strict=True):
-            self._compare_one(document, [found["_source"]] if found.get("found") else [])
+        else:
+            found = stored(self._client, index, ids, hidden)
+            for document, source in zip(documents, found, strict=True):
+                self._compare_one(document, [] if source is None else [source])
 
     def _compare_copies(self, documents: list[Document], id_field: str) -> None:
         """Where the engine makes ids: each line against all documents that have its id."""
         copies: dict[str, list[Stored]] = {document.id: [] for document in documents}
-        query = {"query": {"terms": {id_field: list(copies)}}}
+        latents = {"exists": {"field": self._meta.latent_field, "_name": "latents"}}
+        ours = {"filter": [{"terms": {id_field: list(copies)}}], "should": [latents]}
+        query = {"query": {"bool": ours}}
         for hit in helpers.scan(self._client, index=self._index, query=query, size=AT_ONCE):
+            if hit.get("matched_queries"):  # also where `_source` leaves them out
+                hit["_source"].setdefault(self._meta.latent_field, "")
             copies[hit["_source"][id_field]].append(hit["_source"])
         for document in documents:
             found = copies[document.id]
@@ -289,9 +294,7 @@ class Verification:
         )
         if names:
             return f"other {', '.join(map(repr, names))}"
-        if latents is None and not self._meta.lean:
-            return "no latent terms"
-        return None
+        return "no latent terms" if latents is None else None
 
     def _is_stale(self, document: Document, stored: dict[str, Any]) -> bool:
         field = self._meta.hash_field

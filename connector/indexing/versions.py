@@ -20,6 +20,7 @@ from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing.index import checked_mapping, make_index, note
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.indexing.listed_index import ListedIndex, list_indices
+from latent_ingest.connector.indexing.patience import Patience
 from latent_ingest.connector.indexing.report import IngestReport
 from latent_ingest.mappings import MappingConfig
 
@@ -129,8 +130,12 @@ class Build:
         without_replicas(client, one(client, name))
         return cls(client, alias, name, before)
 
-    def finish(self, report: IngestReport) -> str | None:
+    def finish(self, report: IngestReport, patience: Patience) -> str | None:
         """Swap the alias to the new version, if that is exactly what the run has indexed.
+
+        Args:
+            report: of the run.
+            patience: for an engine that is away.
 
         Returns:
             Nothing, or in one line why the alias was not moved and what to do.
@@ -148,11 +153,11 @@ class Build:
             )
         if not report.indexed:
             return self.refusal("the file has no documents", "give one that has")
-        new = one(self._client, self.index)
+        new = patience.ask(lambda: one(self._client, self.index))
         # In an index of chunks, a document is counted by its first.
         first = {"query": {"term": {"chunk": 0}}} if new.stored.get("long") == "chunks" else None
-        with engine_errors(self._client):
-            documents = self._client.count(index=self.index, body=first)["count"]
+        answer = patience.ask(lambda: self._client.count(index=self.index, body=first))
+        documents = answer["count"]
         if documents != report.indexed:
             return self.refusal(
                 f"{self.index} has {documents:,} documents and the run indexed {report.indexed:,}, "
@@ -164,7 +169,7 @@ class Build:
                 ),
                 "begin a new version with --restart",
             )
-        take(self._client, self.alias, new)
+        patience.ask(lambda: take(self._client, self.alias, new))
         return None
 
     def refusal(self, reason: str, mend: str = "the same command goes on") -> str:
@@ -213,8 +218,8 @@ def without_replicas(client: OpenSearch, version: ListedIndex) -> None:
 def take(client: OpenSearch, alias: str, new: ListedIndex) -> ListedIndex | None:
     """Point an alias at an index in one request, whether it is there or not.
 
-    A version that is not complete gets its replicas, and is complete then. Filters and routing
-    of the alias are kept.
+    A version that is not complete gets its replicas, is refreshed again, and is complete then;
+    what a run that was killed has left of its own goes. Filters and routing of the alias are kept.
 
     Returns:
         The index that the alias pointed at.
@@ -233,13 +238,17 @@ def take(client: OpenSearch, alias: str, new: ListedIndex) -> ListedIndex | None
     kept = before.aliases[alias] if before else {}
     move.append({"add": {"index": new.name, "alias": alias, **kept}})
     with engine_errors(client):
-        if unfinished and new.stored.get("replicas") is not None:
-            replicas = {"number_of_replicas": new.stored["replicas"]}
-            client.indices.put_settings(index=new.name, body={"index": replicas})
+        if unfinished:
+            move += [{"remove": {"index": new.name, "alias": guard}} for guard in new.guards]
+            settings = dict(new.stored.get("loading") or {})
+            if (replicas := new.stored.get("replicas")) is not None:
+                settings["number_of_replicas"] = replicas
+            if settings:
+                client.indices.put_settings(index=new.name, body={"index": settings})
         client.indices.update_aliases(body={"actions": move})
         if unfinished:
             # Last, so that a run that is cut before it is gone on with, not begun anew.
-            note(client, new.name, complete=True)
+            note(client, new.name, complete=True, loading=None)
     return before
 
 
@@ -303,10 +312,16 @@ def wanted_index(client: OpenSearch, alias: str, name: str) -> ListedIndex:
     return index
 
 
-def prunable(client: OpenSearch, alias: str, keep: int, journal: Journal) -> list[ListedIndex]:
+def prunable(
+    client: OpenSearch, alias: str, keep: int, journal: Journal
+) -> tuple[list[ListedIndex], list[ListedIndex]]:
     """Versions older than the one behind the alias, but for the last `keep` complete ones.
 
-    Never one that any alias points at, or that a process is ingesting into.
+    Never one that any alias points at, but for those of runs that were killed.
+
+    Returns:
+        Those that may go, and those that a run may be loading: of this journal, or of one that
+        this journal does not know.
 
     Raises:
         InputError: there is no such alias, or it points at no version of it.
@@ -315,13 +330,15 @@ def prunable(client: OpenSearch, alias: str, keep: int, journal: Journal) -> lis
     number = live_number(alias, behind(client, alias))
     older = [version for version in versions_of(client, alias) if version.number < number]
     complete = [version.name for version in older if version.complete]
-    return [
-        version
-        for version in older
-        if version.name not in complete[-keep:]
-        and not version.aliases
-        and not journal.running(version.uuid)
-    ]
+    known = {run.index for run in journal.runs()}
+    old: list[ListedIndex] = []
+    loading: list[ListedIndex] = []
+    for version in older:
+        if version.name in complete[-keep:] or version.aliases:
+            continue
+        foreign = version.guards and version.name not in known
+        (loading if foreign or journal.running(version.uuid) else old).append(version)
+    return old, loading
 
 
 def delete(client: OpenSearch, indices: list[ListedIndex]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -120,6 +121,14 @@ def load(encoder: LatentEncoder) -> Load:
         return Ingest(client, index, encoder, meta, corpus, **options).run()
 
     return run
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """Another one each time; LATENT_INGEST_SEED in the report gives the same again."""
+    seed = int(os.environ.get("LATENT_INGEST_SEED") or random.randrange(10**6))
+    request.node.add_report_section("call", "seed", f"LATENT_INGEST_SEED={seed}")
+    return seed
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -13,17 +14,21 @@ from typing import Any
 import pytest
 import tenacity
 from click.testing import CliRunner, Result
+from faults import FaultProxy
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionError as NoConnection
 from opensearchpy.exceptions import TransportError
 from shop import MAPPING, TEXT, all_done, make, sources
 
 from latent_ingest.cli.main import cli
+from latent_ingest.connector import client as client_module
+from latent_ingest.connector.client import Connection
 from latent_ingest.connector.corpus import text_hash
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError, LatentIngestError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing import bulk, enrich, existing, patience, scan
+from latent_ingest.connector.indexing.actions import term_strings
 from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
 from latent_ingest.connector.indexing.existing import ExistingIndex, plan, prepare
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -287,9 +292,12 @@ def test_failures_that_pass_are_tried_again(
 ) -> None:
     """Also an answer that is lost after the engine did what it was asked."""
 
+    refused: list[int] = []
+
     class Losing(Between):
         def bulk(self, **options: Any) -> Any:
             if options["body"].count(b"\n") > 4:
+                refused.append(len(options["body"]))
                 raise TransportError(413, "too large", {})
             answer = super().bulk(**options)
             if self.calls % 3 == 0:
@@ -305,6 +313,89 @@ def test_failures_that_pass_are_tried_again(
     assert counts(report) == (32, 0, 32, 0, 0)
     assert report.conflicts > 0
     assert all_done(client, index, encoder)
+    assert sorted(set(refused), reverse=True) == refused != [], "what is too large is remembered"
+    assert client.indices.get_alias(index=index)[index]["aliases"] == {}
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_document_that_is_forbidden_ends_the_run(
+    run: Run, client: OpenSearch, status: int
+) -> None:
+    """And is not one of those that fail; what the engine took of the same request counts."""
+
+    class Forbidding(Between):
+        def bulk(self, **options: Any) -> Any:
+            answer = super().bulk(**options)
+            if self.calls == 2:
+                error = {"type": "security_exception", "reason": "no permissions"}
+                answer["items"][1]["update"] = {"status": status, "error": error}
+            return answer
+
+    report = run(on=Forbidding(client, lambda call: None))
+    assert "forbids this (no permissions); ask for the rights" in (report.stopped or "")
+    assert (report.encoded, report.failed) == (5, 0)
+    counts(report)
+
+
+def test_whatever_is_spoilt_and_changed_meanwhile_each_document_has_the_latents_of_its_text(
+    run: Run,
+    client: OpenSearch,
+    opensearch_url: str,
+    new_index: Any,
+    encoder: LatentEncoder,
+    documents: list[dict[str, str]],
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An application updates, replaces, adds and deletes documents all along."""
+    for module, name, value in (
+        (scan, "PAGE", 10), (enrich, "PAGE", 10), (enrich, "MAX_BATCH_DOCUMENTS", 20),
+        (bulk, "MAX_DOCUMENTS", 4), (patience, "WAIT", tenacity.wait_random(0, 0.02)),
+        (client_module, "REQUEST_SECONDS", 0.6),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    texts = {str(n): documents[n % len(documents)]["text"][:60] for n in range(60)}
+    index = new_index()
+    make(client, index, [{"_id": name, "title": "", "body": text} for name, text in texts.items()])
+    preparation = plan(client, ExistingIndex.read(client, index), encoder, FIELDS)
+    prepare(client, preparation)
+    chance = random.Random(seed)
+
+    def application(_: EnrichReport) -> None:
+        name, text = chance.choice([*texts]), f"{chance.random()} bees"
+        what = chance.choice(["update", "replace", "add", "delete"])
+        if what == "delete":
+            client.delete(index=index, id=name)
+            del texts[name]
+            return
+        name = f"new {text}" if what == "add" else name
+        if what == "update":
+            doc = {"doc": {"body": text}}
+            client.update(index=index, id=name, body=doc, params={"retry_on_conflict": 9})
+        else:
+            client.index(index=index, id=name, body={"title": "", "body": text})
+        texts[name] = text
+
+    proxy = FaultProxy(opensearch_url, seed, others=0.2, timeout=0.6)
+    with proxy.listening() as url:
+        job = Enrich(Connection(url).open(), preparation, encoder, give_up_after=60)
+        report = job.run(application)
+    assert report.ok, report
+    assert report.conflicts > 0
+    assert proxy.injected.total() >= 10, proxy.injected
+    run(index)  # what was added, or changed after it was encoded
+    after = sources(client, index)
+    assert {name: source["body"] for name, source in after.items()} == texts
+    names = list(after)
+    vectors = encoder.encode([after[name]["body"] for name in names])
+    meta = IndexMeta.read(client, index)
+    assert meta is not None
+    for name, string in zip(names, term_strings(vectors, meta), strict=True):
+        assert after[name]["latent_hash"] == text_hash(texts[name])
+        # Batches of other texts differ in the last bit, which moves a count at the edge.
+        found, expected = {*after[name]["latent"].split()}, {*string.split()}
+        assert len(found ^ expected) <= 0.02 * len(expected), name
 
 
 @pytest.mark.usefixtures("small")
@@ -358,8 +449,9 @@ def test_an_index_deleted_under_our_feet_ends_the_run(
 
     report = run(on=Between(client, delete))
     assert not report.ok
-    assert report.stopped
-    assert report.encoded == 3
+    assert "the index was deleted" in (report.stopped or "")
+    assert (report.encoded, report.failed, report.deleted) == (3, 0, 0)
+    assert not client.indices.exists(index=index), "the engine makes it again of what is sent"
 
 
 def test_elasticsearch_is_read_by_scrolling(

@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import AuthorizationException
 from shop import MAPPING, all_done, make, sources
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.indexing import bulk, copying, enrich
+from latent_ingest.connector.errors import EngineError
+from latent_ingest.connector.indexing import bulk, copying, enrich, write_block
 from latent_ingest.connector.indexing.copying import Copy
 from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
 from latent_ingest.connector.indexing.listed_index import list_indices
-from latent_ingest.connector.indexing.versions import one
+from latent_ingest.connector.indexing.versions import one, take
 
 OURS = {"latent", "latent_hash"}
 
@@ -193,6 +195,71 @@ def test_an_index_that_was_written_to_meanwhile_keeps_the_alias(
     assert behind(client, alias) == [f"{alias}-minilm-32k-2"]
     assert sources(client, alias)["3"]["body"] == "wasps"
     assert all_done(client, alias, encoder)
+
+
+def test_a_write_in_the_moment_of_the_swap_is_refused_not_lost(
+    command: Command,
+    client: OpenSearch,
+    index: str,
+    alias: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the alias, between the look at the index and the move; also when the run ends there."""
+    refused: list[str] = []
+
+    def swap(*arguments: Any) -> Any:
+        try:
+            client.index(index=alias, id="late", body={"title": "late", "body": "", "year": 1})
+        except AuthorizationException as error:
+            refused.append(str(error.error))
+        if len(refused) == 1:
+            raise EngineError("the power went")
+        return take(*arguments)
+
+    def cut(*_: Any) -> None:
+        raise EngineError("the power went")
+
+    monkeypatch.setattr(copying, "take", swap)
+    with monkeypatch.context() as patch:
+        patch.setattr(write_block, "let_writes_in", cut)
+        assert "the power went" in command(code=1).stderr
+    assert behind(client, alias) == [index]
+    assert blocks(client, index) == {"write": "true"}
+    command()
+    assert refused == ["cluster_block_exception"] * 2
+    assert blocks(client, index) == {}
+    assert behind(client, alias) == [f"{alias}-minilm-32k-1"]
+    assert len(sources(client, alias)) == 40
+
+
+def test_a_block_of_somebody_else_stays(
+    command: Command, client: OpenSearch, index: str, alias: str
+) -> None:
+    client.indices.put_settings(index=index, body={"index.blocks.write": True})
+    command()
+    assert behind(client, alias) == [f"{alias}-minilm-32k-1"]
+    assert blocks(client, index) == {"write": "true"}
+    assert blocks(client, alias) == {}
+
+
+def blocks(client: OpenSearch, name: str) -> dict[str, str]:
+    """Of the index behind a name."""
+    (found,) = client.indices.get_settings(index=name).values()
+    kinds: dict[str, str] = found["settings"]["index"].get("blocks", {})
+    return kinds
+
+
+def test_a_copy_that_is_deleted_while_it_is_filled_is_not_made_again(
+    command: Command, client: OpenSearch, alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete(self: OpenSearch, **options: Any) -> Any:
+        client.indices.delete(index=f"{alias}-minilm-32k-1")
+        return reindex(self, **options)
+
+    reindex = OpenSearch.reindex
+    monkeypatch.setattr(OpenSearch, "reindex", delete)
+    assert "no such index" in command(code=1).stderr
+    assert list_indices(client, f"{alias}-*") == []
 
 
 def test_what_cannot_be_copied_is_said(

@@ -41,14 +41,6 @@ KILLED_DOCUMENTS = 240
 TIMEOUT = 0.6
 
 
-@pytest.fixture
-def seed(request: pytest.FixtureRequest) -> int:
-    """Another one each time; LATENT_INGEST_SEED in the report gives the same again."""
-    seed = int(os.environ.get("LATENT_INGEST_SEED") or random.randrange(10**6))
-    request.node.add_report_section("call", "seed", f"LATENT_INGEST_SEED={seed}")
-    return seed
-
-
 def write_corpus(
     path: Path,
     documents: list[dict[str, str]],

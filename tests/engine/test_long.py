@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tenacity
 from click.testing import CliRunner, Result
 from opensearchpy import OpenSearch
 
@@ -19,7 +20,7 @@ from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.evaluate import Plan, evaluate, is_complete
 from latent_ingest.connector.evaluation.measures import parse_measures
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing import chunks
+from latent_ingest.connector.indexing import chunks, patience
 from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.mappings import MappingConfig, index_body
@@ -143,6 +144,61 @@ def test_a_document_that_shrank_leaves_no_chunks_behind(
     assert adds_up(report)
     assert report.removed_chunks == gone >= 2
     assert sorted_ids(client, index) == ["a#0", "b#0"]
+
+
+@pytest.mark.parametrize(("status", "gone"), [(429, True), (403, False)])
+def test_chunks_that_the_engine_does_not_delete_are_not_counted_as_removed(
+    client: OpenSearch,
+    index: str,
+    load: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    gone: bool,
+) -> None:
+    """Some are turned away the first time: for now, or for good."""
+    monkeypatch.setattr(patience, "WAIT", tenacity.wait_fixed(0.01))
+    before = load(client, index, rows(), wanted=CHUNKS)
+    real, deletes = OpenSearch.bulk, []
+
+    def turn_away(self: OpenSearch, body: Any, **options: Any) -> Any:
+        if isinstance(body, bytes):
+            return real(self, body=body, **options)
+        deletes.append(body)
+        if len(deletes) > 1:
+            return real(self, body=body, **options)
+        first, *others = body.splitlines(keepends=True)
+        answer = real(self, body=first, **options)
+        away = {"delete": {"status": status, "error": {"type": "busy"}}}
+        return {"items": [*answer["items"], *(away for _ in others)]}
+
+    monkeypatch.setattr(OpenSearch, "bulk", turn_away)
+    report = load(client, index, rows(300), wanted=CHUNKS)
+    assert before.chunks >= 4
+    if gone:
+        assert report.ok
+        assert report.removed_chunks == before.chunks - 2
+        assert sorted_ids(client, index) == ["a#0", "b#0"]
+    else:
+        assert "chunks of before cannot be deleted: busy" in (report.stopped or "")
+        assert len(deletes) == 1
+
+
+def test_a_chunk_that_somebody_writes_meanwhile_is_not_deleted(
+    client: OpenSearch, index: str, load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(client, index, rows(), wanted=CHUNKS)
+    chunk = stored(client, index)["a#1"]
+    deletion = chunks.deletion
+
+    def write(hit: dict[str, Any]) -> str:
+        if hit["_id"] == "a#1":
+            client.index(index=index, id="a#1", body=chunk)
+        return deletion(hit)
+
+    monkeypatch.setattr(chunks, "deletion", write)
+    report = load(client, index, rows(300), wanted=CHUNKS)
+    assert report.ok
+    assert sorted_ids(client, index) == ["a#0", "a#1", "b#0"]
 
 
 def test_a_document_of_which_one_chunk_is_rejected_fails_once(

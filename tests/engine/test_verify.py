@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,28 @@ def test_latents_of_another_text_are_stale(run: Verify, index: str, client: Open
         "stale: 1",
         "  line 2: document 'b': its latent terms are of another text",
     ]
+
+
+@pytest.mark.parametrize(
+    "wanted", [{}, {"long": "chunks"}, {"ids": "engine"}], ids=["whole", "chunks", "engine ids"]
+)
+def test_lean_documents_that_lost_their_latents_are_different(
+    opensearch_url: str, new_index: Any, load: Any, client: OpenSearch, wanted: dict[str, Any]
+) -> None:
+    """Which a partial update takes from them. One without text has none to lose."""
+    name = new_index()
+    rows = [{"_id": "a", "text": "bees"}, {"_id": "b", "text": "honey"}, {"_id": "c", "text": ""}]
+    Path("c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert load(client, name, Path("c.jsonl"), wanted={"lean": True, **wanted}).ok
+    command = ["verify", "c.jsonl", "--index", name, "--url", opensearch_url]
+    assert CliRunner().invoke(cli, command).exit_code == 0
+    hits = client.search(index=name, body={"query": {"match": {"text": "bees"}}})["hits"]["hits"]
+    client.update(index=name, id=hits[0]["_id"], body={"script": "ctx._source.seen = true"})
+    client.update(index=name, id=hits[0]["_id"], body={"script": "ctx._source.remove('seen')"})
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 1
+    assert "3 lines = 2 same + 1 different" in done.stdout
+    assert re.search(r"line 1: document 'a': (chunk 0: )?no latent terms", done.stdout)
 
 
 @pytest.mark.parametrize(

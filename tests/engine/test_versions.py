@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tenacity
 import torch
 from click.testing import CliRunner, Result
 from opensearchpy import OpenSearch
 from opensearchpy.client import IndicesClient
+from opensearchpy.exceptions import TransportError
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.client import Connection
@@ -29,11 +31,12 @@ from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
 from latent_ingest.connector.errors import EngineError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing import batches, versions
+from latent_ingest.connector.indexing import batches, patience, versions
 from latent_ingest.connector.indexing.index import index_uuid
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.indexing.listed_index import list_indices
+from latent_ingest.connector.indexing.loading import Loading
 from latent_ingest.connector.indexing.report import IngestReport
 from latent_ingest.connector.indexing.versions import Build, note, one
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -151,6 +154,13 @@ def cut(run: Run, *arguments: object, lines: int = 3) -> Result:
         return run(*arguments, code=130)
 
 
+def killed(run: Run, *arguments: object) -> None:
+    """The command, of which the engine hears no more after some lines."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loading, "end", lambda _: None)
+        cut(run, *arguments)
+
+
 def built(run: Run, alias: str, *options: object, rows: Sequence[Any] = ROWS) -> str:
     """Build a version; the name of its index."""
     report = json.loads(run(write(rows), "--alias", alias, "--json", *options).stdout)
@@ -172,11 +182,14 @@ def test_a_new_version_takes_the_alias_when_it_is_complete(
 
     def count(*_: Any, body: Any) -> Any:
         requests.append(body["actions"])
+        if len(requests) == 1:
+            raise TransportError(503, "busy", {})
         return update(client.indices, body=body)
 
     requests: list[Any] = []
     update = IndicesClient.update_aliases
     monkeypatch.setattr(IndicesClient, "update_aliases", count)
+    monkeypatch.setattr(patience, "WAIT", tenacity.wait_fixed(0.01))
 
     done = run(write(ROWS), "--alias", alias)
     first, second = f"{alias}-minilm-32k-1", f"{alias}-minilm-32k-2"
@@ -194,7 +207,7 @@ def test_a_new_version_takes_the_alias_when_it_is_complete(
     settings = settings_of(client, second)
     assert settings["number_of_replicas"] == "1"
     assert "refresh_interval" not in settings
-    assert [len(request) for request in requests] == [1, 2]
+    assert [len(request) for request in requests] == [1, 1, 2]
 
 
 def test_replicas_of_a_template_come_back_and_filters_of_the_alias_stay(
@@ -367,6 +380,18 @@ def test_rollback_goes_back_one_complete_version(
     assert pointed_at(client, alias) == [third]
 
 
+def test_rollback_to_a_version_whose_run_was_killed_takes_it_as_it_is(
+    run: Run, client: OpenSearch, alias: str
+) -> None:
+    killed(run, write(ROWS), "--alias", alias)
+    index = f"{alias}-minilm-32k-1"
+    assert settings_of(client, index)["refresh_interval"] == "-1"
+    run("rollback", "--alias", alias, "--to", index)
+    settings = settings_of(client, index)
+    assert (settings.get("refresh_interval"), settings["number_of_replicas"]) == (None, "1")
+    assert list(client.indices.get_alias(index=index)[index]["aliases"]) == [alias]
+
+
 def test_rollback_refuses_what_is_no_version(
     run: Run, client: OpenSearch, alias: str, new_index: Any
 ) -> None:
@@ -408,8 +433,10 @@ def test_indices_lists_ours_for_people_and_programs(
     model(other)
     second = built(run, alias)
     model(other)
-    cut(run, file, "--alias", alias, "--scale", "2")
+    killed(run, file, "--alias", alias, "--scale", "2")
+    client.indices.refresh(index=f"{alias}-other-model-3")
     client.indices.close(index=first)
+    client.indices.put_alias(index=second, name=f"{second}.loading-1-0123abcd")
 
     lines = run("indices").stdout.splitlines()
     assert lines[0].split() == ["index", "model", "documents", "size", "state", "alias", "made"]
@@ -419,8 +446,8 @@ def test_indices_lists_ours_for_people_and_programs(
     assert rows[plain].split()[4:6] == ["-", "-"]
     assert rows[first].split()[1:5] == ["minilm-32k", "closed", "complete", "-"]
     assert "Other Model!" in rows[second]
-    assert rows[second].split()[5:7] == ["complete", alias]
-    assert "unfinished" in rows[f"{alias}-other-model-3"]
+    assert rows[second].split()[5:7] == ["loading", alias]
+    assert rows[f"{alias}-other-model-3"].split()[5:7] == ["unfinished", "-"]
 
     found = json.loads(run("indices", "--alias", alias, "--json").stdout)["indices"]
     assert [row["index"] for row in found] == [first, second, f"{alias}-other-model-3"]
@@ -428,6 +455,7 @@ def test_indices_lists_ours_for_people_and_programs(
     assert 3 <= found[2]["documents"] <= 5
     assert [row["complete"] for row in found] == [True, True, False]
     assert [row["aliases"] for row in found] == [[], [alias], []]
+    assert [row["loading"] for row in found] == [False, True, True]
     assert found[1]["bytes"] > 0
     assert found[1]["fingerprint"] == other.fingerprint.digest
     assert found[0]["created"] < found[1]["created"] < found[2]["created"]
@@ -453,10 +481,10 @@ def test_prune_keeps_what_is_used_and_the_last_complete_ones(
 ) -> None:
     file = write(ROWS)
     names = [built(run, alias, rows=ROWS[:n]) for n in (1, 2, 3)]
-    cut(run, file, "--alias", alias, "--scale", "2")
+    killed(run, file, "--alias", alias, "--scale", "2")
     names += [f"{alias}-minilm-32k-4", *(built(run, alias, rows=ROWS[:n]) for n in (4, 5))]
     client.indices.put_alias(index=names[0], name=f"{alias}-archive")
-    cut(run, file, "--alias", alias, "--scale", "3")
+    killed(run, file, "--alias", alias, "--scale", "3")
     names.append(f"{alias}-minilm-32k-7")
 
     def left() -> set[int]:
@@ -470,11 +498,17 @@ def test_prune_keeps_what_is_used_and_the_last_complete_ones(
     assert "prune asks before it deletes; give --yes, or --dry-run" in error(refused)
     assert left() == {1, 2, 3, 4, 5, 6, 7}
 
+    # From another machine it cannot be told whether the run of the fourth was killed.
+    there = run("prune", "--alias", alias, "--dry-run", "--journal", "other.sqlite")
+    assert [line.split()[0] for line in there.stdout.splitlines()[1:]] == [names[1]]
+    assert f"{names[3]} stays: a run is loading it, or was cut where this journal" in there.stderr
+
     with closing(the_journal()) as journal:  # one that is being ingested into
         key = RunKey("c.jsonl", names[3], index_uuid(client, names[3]))
         with closing(journal.open(key)):
-            report = json.loads(run("prune", "--alias", alias, "--yes", "--json").stdout)
-    assert [row["index"] for row in report["indices"]] == [names[1]]
+            done = run("prune", "--alias", alias, "--yes", "--json")
+    assert [row["index"] for row in json.loads(done.stdout)["indices"]] == [names[1]]
+    assert f"{names[3]} stays: a run is loading it" in done.stderr
     assert left() == {1, 3, 4, 5, 6, 7}
     shown = run("prune", "--alias", alias, "--keep", "1", "--yes").stdout.splitlines()
     assert shown[-1] == f"deleted {names[2]}, {names[3]}"

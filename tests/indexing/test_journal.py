@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,36 @@ def test_two_at_once_are_refused(open_journal: Open) -> None:
         open_journal().open(key())
     run.close()
     open_journal().open(key()).close()
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from latent_ingest.connector.indexing.journal import Journal, Progress, RunKey
+run = Journal(Path(sys.argv[1])).open(RunKey("/a.jsonl", "papers", "u1"))
+run.note(Progress(lines=7))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_run_of_another_process_is_refused_and_gone_on_with_when_that_is_killed(
+    open_journal: Open,
+) -> None:
+    journal = open_journal()
+    command = [sys.executable, "-c", HOLDING, str(journal.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="by another process; wait for it, or stop it"):
+            journal.open(key())
+        assert journal.running("u1")
+        other.kill()
+    assert not journal.running("u1")
+    run = journal.open(key())
+    assert run.resumed is not None
+    assert run.resumed.lines == 7
+    run.close()
 
 
 def test_runs_say_how_they_ended(open_journal: Open) -> None:
