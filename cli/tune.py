@@ -39,7 +39,7 @@ KNOBS = ",".join(NAMES)
 GAINS = (
     "one after the other: the best value, what it gains in nDCG@10 on the queries that choose, and",
     "what was chosen: the best outside noise; of query_k and below, what is measured to be cheaper",
-    "and loses .001 at most, all together. took: the engine's median, a search after the other",
+    "and surely loses .001 at most, all together. took: the engine's median, of a search alone",
 )
 
 KNOWN_ITEMS = (

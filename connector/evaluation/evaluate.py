@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,13 +222,14 @@ def run_systems(
             return rank_by_dense(collection, backbone, plan.cache, tick)
         if system == "rrf":
             return reciprocal_rank_fusion(run("words"), run("latent"))
-        return ask(system, requests.of_system(system), collection, client, index, fields, tick)
+        make = partial(requests.of_system, system)
+        return ask(system, make, collection, client, index, fields, tick)
 
     for system in sorted(systems, key=lambda system: system == "rrf"):
         runs[system] = run(system)
     for template in plan.templates:
-        request = requests.of_template(template)
-        runs[template.name] = ask(template.name, request, collection, client, index, fields, tick)
+        make = partial(requests.of_template, template)
+        runs[template.name] = ask(template.name, make, collection, client, index, fields, tick)
     names = [*systems, *(template.name for template in plan.templates)]
     return {name: runs[name] for name in names}
 

@@ -1,15 +1,16 @@
-"""Questions → requests of a system, and the time that each takes to make.
+"""Questions → requests of a system, and the time that making each takes.
 
-A question is encoded by itself, as when somebody asks it, and once for all systems: its encoding is
-kept, and the time it took counts for each of them.
+Questions are encoded in batches, once for all systems. How long one takes is measured on it alone,
+as it is asked by people, and counts for each system.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from latent_ingest.connector.evaluation.searches import HITS, Request, since
+from latent_ingest.connector.evaluation.searches import HITS, Requested, since
 from latent_ingest.connector.evaluation.templates import Template
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -33,37 +34,34 @@ class Requests:
         self._query_k = query_k
         self._encoding_ms: dict[str, float] = {}
 
-    def of_system(self, system: str) -> Request:
+    def of_system(self, system: str, texts: Sequence[str]) -> list[Requested]:
         """Those of a system by its name."""
+        if system == "words":
+            return [timed(self.rewriter.words_only, text, size=HITS) for text in texts]
+        self._encode([text for text in texts if text not in self._encoding_ms])
+        made = [timed(self.rewriter.rewrite, text, form=system, size=HITS) for text in texts]
+        return [
+            (body, self._encoding_ms[text] + ms)
+            for text, (body, ms) in zip(texts, made, strict=True)
+        ]
 
-        def request(text: str) -> tuple[dict[str, Any], float]:
-            encoding_ms = 0.0 if system == "words" else self._encoded(text)
-            started = time.perf_counter()
-            if system == "words":
-                body = self.rewriter.words_only(text, size=HITS)
-            else:
-                body = self.rewriter.rewrite(text, form=system, size=HITS)
-            return {**body, "_source": False}, encoding_ms + since(started)
-
-        return request
-
-    def of_template(self, template: Template) -> Request:
+    def of_template(self, template: Template, texts: Sequence[str]) -> list[Requested]:
         """Those of a request of the user's own."""
+        return [timed(template.body, text, HITS, self.rewriter.collapse) for text in texts]
 
-        def request(text: str) -> tuple[dict[str, Any], float]:
+    def _encode(self, texts: Sequence[str]) -> None:
+        """Have the encodings of questions kept, and measure how long each takes."""
+        self._encoder.encode(texts, self._query_k)
+        for text in texts:
             started = time.perf_counter()
-            return template.body(text, HITS, self.rewriter.collapse), since(started)
-
-        return request
-
-    def _encoded(self, text: str) -> float:
-        """Milliseconds that it took; 0 for a text too long to be kept, which is encoded again."""
-        if not self._encoding_ms:
-            # The first encoding of a model takes longer, and counts for no question.
             self._encoder.load().encode([text], kind="query", k=self._query_k)
-        if text not in self._encoding_ms:
-            started = time.perf_counter()
-            self._encoder.encode([text], self._query_k)
+            # One that is too long to be kept is encoded, and timed, with each request.
             kept = self._encoder.keeps(text, self._query_k)
             self._encoding_ms[text] = since(started) if kept else 0.0
-        return self._encoding_ms[text]
+
+
+def timed(make: Callable[..., dict[str, Any]], *arguments: Any, **named: Any) -> Requested:
+    """What a call makes, without the documents' contents, and how long it takes."""
+    started = time.perf_counter()
+    body = make(*arguments, **named)
+    return {**body, "_source": False}, since(started)

@@ -30,8 +30,8 @@ HITS = MEASURED_HITS + 1
 # Asked before the clock starts, so that the first system does not pay for all of them.
 WARM_UP = 10
 
-Request = Callable[[str], tuple[dict[str, Any], float]]
-"""A question → the body of its request, and the milliseconds that making it takes."""
+Requested = tuple[dict[str, Any], float]
+"""The body of a request, and the milliseconds that making it from its question takes."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Run:
 
 def ask(
     system: str,
-    request: Request,
+    make: Callable[[Sequence[str]], list[Requested]],
     collection: Collection,
     client: OpenSearch,
     index: str,
@@ -64,7 +64,7 @@ def ask(
 
     Args:
         system: its name, for messages.
-        request: makes the requests.
+        make: makes the requests of some questions.
         collection: the questions.
         client: of the engine.
         index: to search.
@@ -76,7 +76,7 @@ def ask(
     """
     run = Run({})
     for chunk in chunks(collection.queries, SEARCHES):
-        requests = [request(collection.queries[query]) for query in chunk]
+        requests = make([collection.queries[query] for query in chunk])
         if not run.ranking:
             for query, (body, _) in zip(chunk[:WARM_UP], requests, strict=False):
                 search(client, index, body, f"query {query!r} ({system})")

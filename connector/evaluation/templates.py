@@ -59,7 +59,7 @@ class Template:
             collapse: in an index of chunks, the field that names the document of each.
         """
         body: dict[str, Any] = filled(self.content, question)
-        body |= {"size": size, "_source": False}
+        body["size"] = size
         if collapse:
             body.setdefault("collapse", {"field": collapse})
             body["docvalue_fields"] = [*body.get("docvalue_fields", []), collapse]

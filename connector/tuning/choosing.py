@@ -76,14 +76,12 @@ def choose(
         form: "hybrid" or "latent"; knobs of two phases are tuned in its form of two phases.
     """
     settings, curves = start, []
-    before_saving: Settings | None = None
+    full: Settings | None = None
     for knob in knobs:
         asked = form if not knob.two_phase else two_phase_of(form)
-        least = 0.0
         if knob.saves:
-            before_saving = before_saving or settings
-            least = ask(before_saving, asked).mean(queries) - TOLERANCE
-        curve = curve_of(ask, settings, knob, queries, asked, least)
+            full = full or settings
+        curve = curve_of(ask, settings, knob, queries, asked, full or settings)
         settings = knob.turned(settings, curve.chosen)
         curves.append(curve)
     return settings, curves
@@ -95,7 +93,7 @@ def two_phase_of(form: str) -> str:
 
 
 def curve_of(
-    ask: Ask, settings: Settings, knob: Knob, queries: Collection[str], form: str, least: float
+    ask: Ask, settings: Settings, knob: Knob, queries: Collection[str], form: str, full: Settings
 ) -> Curve:
     """Try values of one knob, and choose.
 
@@ -105,7 +103,7 @@ def curve_of(
         knob: what is turned.
         queries: that decide.
         form: that is asked.
-        least: nDCG@10 that must be left when time is saved.
+        full: settings before any knob saved time, of whose nDCG@10 next to nothing may be lost.
     """
 
     def trial(value: float) -> Trial:
@@ -117,7 +115,7 @@ def curve_of(
         if not knob.saves:
             return best
         gain, error = gained(trials[best], trials[now], queries)
-        return cheapest(trials, best if gain > error else now, queries, least)
+        return cheapest(trials, best if gain > error else now, ask(full, form), queries)
 
     now = getattr(settings, knob.name)
     now = float(knob.grid[-1] if now is None else now)
@@ -135,23 +133,29 @@ def curve_of(
 
 
 def cheapest(
-    trials: Mapping[float, Trial], base: float, queries: Collection[str], least: float
+    trials: Mapping[float, Trial], base: float, full: Trial, queries: Collection[str]
 ) -> float:
     """The cheapest value that loses next to nothing; `base` unless it is cheaper than that.
 
     Args:
         trials: what came of each value.
         base: the value that others are compared with.
+        full: what came before any knob saved time.
         queries: that decide.
-        least: nDCG@10 that must be left.
     """
-    least = max(least, trials[base].mean(queries) - TOLERANCE)
     able = [
         value
         for value, trial in trials.items()
-        if trial.mean(queries) >= least and is_cheaper(trial, trials[base], queries)
+        if all(keeps(trial, other, queries) for other in (full, trials[base]))
+        and is_cheaper(trial, trials[base], queries)
     ]
     return min(able, key=lambda value: trials[value].cost, default=base)
+
+
+def keeps(trial: Trial, base: Trial, queries: Collection[str]) -> bool:
+    """Whether nDCG@10 is lower by next to nothing at most, the standard error counted in."""
+    gain, error = gained(trial, base, queries)
+    return gain - error >= -TOLERANCE
 
 
 def is_cheaper(trial: Trial, base: Trial, queries: Collection[str]) -> bool:

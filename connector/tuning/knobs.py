@@ -10,7 +10,7 @@ from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.querying.boost import LATENT_BOOST
 from latent_ingest.connector.querying.rewriting import HEAD_TERMS, MAX_QUERY_TERMS, WINDOW
 
-# What all knobs that save time may lose together, of nDCG@10.
+# What all knobs that save time may lose together, of nDCG@10, the standard error counted in.
 TOLERANCE = 0.001
 
 

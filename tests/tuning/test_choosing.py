@@ -107,6 +107,17 @@ def test_knobs_that_save_time_lose_next_to_nothing_together() -> None:
     assert settings == replace(start, head_terms=8)
 
 
+def test_what_may_lose_more_by_chance_saves_no_time() -> None:
+    """As good in the mean, give or take .0022: no fewer terms than 192."""
+
+    def ask(settings: Settings, _form: str) -> Trial:
+        away = 0.01 * (settings.max_query_terms < 192)
+        values = {query: 0.5 + away * (-1) ** n for n, query in enumerate(QUERIES)}
+        return trial(values, clauses=settings.max_query_terms)
+
+    assert choose(ask, Settings(2.0, 0.7), [TERMS], QUERIES, "hybrid")[0].max_query_terms == 192
+
+
 def test_a_knob_that_saves_time_is_turned_up_where_that_gains() -> None:
     def ask(settings: Settings, _form: str) -> Trial:
         gain = 0.02 * (settings.window >= 400)
