@@ -36,6 +36,15 @@ if TYPE_CHECKING:
     from latent_ingest.connector.evaluation.collection import Collection
     from latent_ingest.connector.indexing.report import IngestReport
 
+cache_option = click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="LATENT_INGEST_CACHE",
+    show_envvar=True,
+    help="Folder for dense vectors and collections of ir_datasets.  [default: in the user's "
+    "cache folder]",
+)
+
 
 @click.command(
     epilog="""\b
@@ -49,7 +58,7 @@ body.json is a request as it is sent today, with {{question}} where the question
 """
 )
 @click.argument("names", metavar="COLLECTION...", nargs=-1, required=True)
-@click.option("--index", default=None, help="Index name.  [default: evaluate-COLLECTION]")
+@click.option("--index", default=None, help="Index name.  [default: evaluate-COLLECTION-MODEL]")
 @click.option("--split", default="test", show_default=True, help="Which of qrels/*.tsv.")
 @click.option("--systems", help=f"What to compare, by comma.  [default: {','.join(SYSTEMS)}]")
 @click.option("--system", "specs", multiple=True, metavar="NAME=FILE", help="A request of yours.")
@@ -60,13 +69,7 @@ body.json is a request as it is sent today, with {{question}} where the question
     type=click.Path(path_type=Path),
     help="Folder for report.html, report.json, TREC runs and the values of each query.",
 )
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="LATENT_INGEST_CACHE",
-    show_envvar=True,
-    help="Folder that keeps dense vectors.  [default: in the user's cache folder]",
-)
+@cache_option
 @connection_options
 @model_option
 @compute_options
@@ -126,7 +129,9 @@ def evaluate(
     encoder = load_encoder(model, device, dtype)
     report = new_report(engine, encoder, [str(measure) for measure in plan.measures])
     for collection in collections:
-        name = index or f"evaluate-{collection.name.lower()}"
+        # Another model has another index.
+        model_id = encoder.fingerprint.digest[:8]
+        name = index or f"evaluate-{collection.name.lower()}-{model_id}"
         ingested = make_index(client, name, encoder, collection, journal, given=bool(index))
         evaluation.check_judged(client, name, collection)
         warn_of_language(client, name, collection)
@@ -141,11 +146,11 @@ def evaluate(
                 client, name, encoder, collection, plan, ingested=ingested, tick=tick
             )
         report["collections"].append(part)
-        if folder:
-            folder.write(report, runs)
         if not as_json:
             lines = collection_lines(part, report["measures"])
             click.echo("\n".join([*lines, ""]))
+        if folder:
+            folder.write(report, runs)
     if as_json:
         click.echo(json.dumps(report))
     if folder:
@@ -156,20 +161,16 @@ def load_collections(
     names: Sequence[str], split: str, limit_queries: int | None, cache: Path
 ) -> list[Collection]:
     """All of them, before the first is worked on; raises InputError where one cannot be used."""
-    from latent_ingest.connector.evaluation.collection import Collection
-    from latent_ingest.connector.evaluation.ir_dataset import PREFIX, load_ir_dataset
+    from latent_ingest.connector.evaluation.ir_dataset import load_collection
 
     collections: list[Collection] = []
     for name in names:
-        if name.startswith(PREFIX):
-            collection = load_ir_dataset(name.removeprefix(PREFIX), cache)
-        else:
-            collection = Collection.load(Path(name), split)
+        collection = load_collection(name, split, cache)
         if any(other.name == collection.name for other in collections):
             raise InputError(f"{name}: a collection {collection.name} was named before; rename one")
         if collection.corpus and (line := collection.unknown_documents(collection.contents.ids)):
             warn(f"warning: {line}")
-        collections.append(collection.limited(limit_queries) if limit_queries else collection)
+        collections.append(collection.limited(limit_queries))
     return collections
 
 

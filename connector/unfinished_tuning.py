@@ -11,15 +11,23 @@ import logging
 import os
 import platform
 import time
+import uuid
+from pathlib import Path
 from typing import Any
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import AuthenticationException, AuthorizationException
 
 from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.errors import EngineError
 
-# A process of another machine that has not renewed its note for so long is taken for dead.
-LEASE_SECONDS = 900
+# The note is renewed when it is so old. Where pids do not tell, a process that has not renewed its
+# note for so much longer is taken for dead; clocks of two machines may differ by as much.
+RENEW_SECONDS = 30
+LEASE_SECONDS = 300
+
+# The kernel's own name of the time since it was started, where there is one.
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 log = logging.getLogger(__name__)
 
@@ -32,28 +40,46 @@ def new_note(settings: dict[str, Any], copy: str | None = None) -> dict[str, Any
         copy: name of the index that is to be deleted.
     """
     return {
+        "id": uuid.uuid4().hex,
         "settings": settings,
         "copy": copy,
         "host": platform.node(),
+        "machine": machine(),
         "pid": os.getpid(),
+        "began": began(os.getpid()),
         "renewed": time.time(),
     }
 
 
 def is_left(note: dict[str, Any]) -> bool:
     """Whether the process that wrote a note has ended without putting things back."""
-    if time.time() - note["renewed"] > LEASE_SECONDS:
-        return True
-    # Signal 0 would end the process on Windows.
-    if note["host"] != platform.node() or os.name == "nt":
-        return False
+    if note["machine"] == machine() and (now := began(note["pid"])) != "":
+        return bool(now != note["began"])
+    return bool(time.time() - note["renewed"] > LEASE_SECONDS)
+
+
+def machine() -> str:
+    """Where a pid means what it means here: in this boot and this container; or the host's name."""
     try:
-        os.kill(note["pid"], 0)
+        return f"{BOOT.read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return platform.node()
+
+
+def began(pid: int) -> str | None:
+    """When a process was started, by the kernel's clock; none if it has ended, "" if unknown."""
+    # Signal 0 would end the process on Windows.
+    if os.name == "nt":
+        return ""
+    try:
+        os.kill(pid, 0)
+        # After the name, which may hold anything: its state, and 19 fields on, its start.
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return False
+        return None
+    except OSError:
+        return ""
+    return None if state == "Z" else fields[18]
 
 
 def write_note(client: OpenSearch, index: str, note: dict[str, Any] | None, **meta: Any) -> None:
@@ -63,6 +89,29 @@ def write_note(client: OpenSearch, index: str, note: dict[str, Any] | None, **me
         stored = content["mappings"]["_meta"]
         stored["latent_ingest"].update(meta, tuning=note)
         client.indices.put_mapping(index=index, body={"_meta": stored})
+
+
+def holds_note(client: OpenSearch, index: str, note: dict[str, Any]) -> bool:
+    """Whether a note is still in the index, or has been taken away by another command."""
+    with engine_errors(client):
+        (content,) = client.indices.get_mapping(index=index).values()
+    found = content["mappings"]["_meta"]["latent_ingest"].get("tuning")
+    return bool(found and found["id"] == note["id"])
+
+
+def renew(client: OpenSearch, index: str, note: dict[str, Any]) -> None:
+    """Say in the index that this process lives.
+
+    Raises:
+        EngineError: another command has taken it for dead, or the engine refuses.
+    """
+    if not holds_note(client, index, note):
+        raise EngineError(
+            f"index {index}: another command took this run for dead and put its settings back; "
+            f"tune again"
+        )
+    note["renewed"] = time.time()
+    write_note(client, index, note)
 
 
 def put_back_unfinished(client: OpenSearch, answer: dict[str, Any]) -> dict[str, Any]:

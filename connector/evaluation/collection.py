@@ -134,15 +134,25 @@ class Collection:
             f"documents are not: nothing can find them"
         )
 
-    def limited(self, n_queries: int, seed: int = 0) -> Collection:
+    def part(self, queries: Ids[str]) -> Collection:
+        """The collection with some of its questions, in their order."""
+        texts = {query: text for query, text in self.queries.items() if query in queries}
+        return replace(self, queries=texts, qrels={query: self.qrels[query] for query in texts})
+
+    def limited(self, n_queries: int | None, seed: int = 0) -> Collection:
         """The collection with `n_queries` of its questions at most, drawn by a seed."""
-        if n_queries >= len(self.queries):
+        if n_queries is None or n_queries >= len(self.queries):
             return self
-        drawn = set(random.Random(seed).sample(sorted(self.queries), n_queries))
-        queries = {query: text for query, text in self.queries.items() if query in drawn}
         left_out = self.left_out | {"limit_queries": len(self.queries) - n_queries}
-        qrels = {query: self.qrels[query] for query in queries}
-        return replace(self, queries=queries, qrels=qrels, left_out=left_out)
+        drawn = self.part(set(shuffled(self.queries, seed)[:n_queries]))
+        return replace(drawn, left_out=left_out)
+
+
+def shuffled(queries: Ids[str], seed: int) -> list[str]:
+    """Questions in an order of the seed's, whatever theirs."""
+    ordered = sorted(queries)
+    random.Random(seed).shuffle(ordered)
+    return ordered
 
 
 def find(folder: Path, *names: str) -> Path | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,11 @@ from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.dense import rank_by_dense
 from latent_ingest.connector.evaluation.index_cost import field_bytes
 from latent_ingest.connector.evaluation.measures import means, per_query
+from latent_ingest.connector.evaluation.missing import missing_documents
 from latent_ingest.connector.evaluation.overlap import by_overlap, word_overlap
 from latent_ingest.connector.evaluation.published import published
-from latent_ingest.connector.evaluation.searches import HITS, Run, ask, reciprocal_rank_fusion
+from latent_ingest.connector.evaluation.requests import Requests
+from latent_ingest.connector.evaluation.searches import Run, ask, reciprocal_rank_fusion
 from latent_ingest.connector.evaluation.significance import compare
 from latent_ingest.connector.evaluation.systems import SYSTEMS, Tick
 from latent_ingest.connector.evaluation.templates import Template
@@ -37,9 +40,6 @@ if TYPE_CHECKING:
 
 # What systems are compared with.
 REFERENCES = ("words", "dense")
-
-# Ids looked up in one request.
-LOOKED_UP = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +87,15 @@ def count_documents(client: OpenSearch, index: str, meta: IndexMeta) -> int:
 
 def check_judged(client: OpenSearch, index: str, collection: Collection) -> None:
     """Raise MismatchError when the index lacks documents that are judged and in the corpus."""
-    meta = IndexMeta.read(client, index)
     judged = {document for grades in collection.qrels.values() for document in grades}
     if collection.corpus is not None:
         judged &= set(collection.contents.ids)
-    ids = sorted(judged)
-    suffix = "#0" if meta and meta.long == "chunks" else ""
-    found = 0
-    for start in range(0, len(ids), LOOKED_UP):
-        values = [document + suffix for document in ids[start : start + LOOKED_UP]]
-        with engine_errors(client):
-            found += client.count(index=index, body={"query": {"ids": {"values": values}}})["count"]
-    if found < len(ids) and (collection.corpus is not None or not found):
+    missing = missing_documents(client, index, judged)
+    if missing and (collection.corpus is not None or len(missing) == len(judged)):
         raise MismatchError(
-            f"index {index} has {found:,} of the {len(ids):,} documents that {collection.name} "
-            f"judges, such as {ids[0]!r}; it is of other documents, or has other ids; name "
-            f"another with --index"
+            f"index {index} lacks {len(missing):,} of the {len(judged):,} documents that "
+            f"{collection.name} judges, such as {missing[0]!r}; it is of other documents, or has "
+            f"other ids; name another with --index"
         )
 
 
@@ -119,7 +112,7 @@ def work(collection: Collection, plan: Plan) -> int:
 def evaluate(
     client: OpenSearch,
     index: str,
-    encoder: LatentEncoder | QueryEncoder,
+    encoder: LatentEncoder,
     collection: Collection,
     plan: Plan,
     *,
@@ -145,13 +138,16 @@ def evaluate(
         MismatchError: the index was made by another model.
         EngineError: a search fails.
     """
-    encoder = QueryEncoder.of(encoder)
-    rewriter = QueryRewriter.from_index(client, index, encoder)
+    queries = QueryEncoder(encoder, cache_size=len(collection.queries))
+    rewriter = QueryRewriter.from_index(client, index, queries)
+    meta = IndexMeta.read(client, index)
+    assert meta is not None
     systems = plan.systems
     if systems is None:
         chunked = rewriter.collapse is not None
         systems = tuple(s for s in SYSTEMS if not (chunked and s.endswith("two_phase")))
-    runs = run_systems(client, index, rewriter, collection, systems, plan, tick)
+    requests = Requests(rewriter, queries, (meta.query_settings or {}).get("query_k"))
+    runs = run_systems(client, index, requests, collection, systems, plan, tick)
     values = {
         system: per_query(collection.qrels, run.ranking, plan.measures)
         for system, run in runs.items()
@@ -166,8 +162,6 @@ def evaluate(
         if reference in runs
         for comparison in compare(of_main, reference, main, collection.queries)
     ]
-    meta = IndexMeta.read(client, index)
-    assert meta is not None
     n_documents = count_documents(client, index, meta)
     rates = ingested.to_json() if ingested else {}
     measured = {
@@ -204,14 +198,16 @@ def evaluate(
 def run_systems(
     client: OpenSearch,
     index: str,
-    rewriter: QueryRewriter,
+    requests: Requests,
     collection: Collection,
     systems: Sequence[str],
     plan: Plan,
     tick: Tick,
 ) -> dict[str, Run]:
     """The answers of each system, and of the templates after them."""
-    if rewriter.collapse and (refused := [s for s in systems if s.endswith("two_phase")]):
+    refused = [system for system in systems if system.endswith("two_phase")]
+    refused += [template.name for template in plan.templates if "rescore" in template.content]
+    if requests.rewriter.collapse and refused:
         raise InputError(
             f"system {refused[0]}: engines cannot rescore hits of an index of chunks; leave it out"
         )
@@ -222,32 +218,18 @@ def run_systems(
         if system in runs:
             return runs[system]
         if system == "dense":
-            backbone = rewriter.encoder.backbone
+            backbone = requests.rewriter.encoder.backbone
             return rank_by_dense(collection, backbone, plan.cache, tick)
         if system == "rrf":
             return reciprocal_rank_fusion(run("words"), run("latent"))
-
-        def bodies(texts: Sequence[str]) -> list[dict[str, Any]]:
-            if system == "words":
-                made = [rewriter.words_only(text, size=HITS) for text in texts]
-            else:
-                made = rewriter.rewrite_many(texts, form=system, size=HITS)
-            return [{**body, "_source": False} for body in made]
-
-        return ask(system, bodies, collection, client, index, fields, tick)
+        make = partial(requests.of_system, system)
+        return ask(system, make, collection, client, index, fields, tick)
 
     for system in sorted(systems, key=lambda system: system == "rrf"):
         runs[system] = run(system)
     for template in plan.templates:
-        runs[template.name] = ask(
-            template.name,
-            lambda texts, template=template: [template.body(text, HITS) for text in texts],  # type: ignore[misc]
-            collection,
-            client,
-            index,
-            fields,
-            tick,
-        )
+        make = partial(requests.of_template, template)
+        runs[template.name] = ask(template.name, make, collection, client, index, fields, tick)
     names = [*systems, *(template.name for template in plan.templates)]
     return {name: runs[name] for name in names}
 
@@ -255,6 +237,7 @@ def run_systems(
 def costs(run: Run) -> dict[str, Any]:
     """Times in milliseconds, and means of clauses and hits; none where there are none."""
     return {
+        "rewrite_ms": percentiles(run.rewrite_ms),
         "took_ms": percentiles(run.took_ms),
         "client_ms": percentiles(run.client_ms),
         "clauses": float(np.mean(run.clauses)) if run.clauses else None,

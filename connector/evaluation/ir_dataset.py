@@ -1,4 +1,4 @@
-"""Collections by their names in ir_datasets, where that package has or can get them."""
+"""Collections by their names: of folders, or in ir_datasets where that package can get them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,19 @@ from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.collection import Collection
 
 PREFIX = "ir_datasets:"
+
+
+def load_collection(name: str, split: str, cache: Path) -> Collection:
+    """A collection by its folder, or by `ir_datasets:` and its name there; raises InputError.
+
+    Args:
+        name: of the folder, or of ir_datasets.
+        split: which of a folder's judgements.
+        cache: folder for the corpus file of one of ir_datasets.
+    """
+    if name.startswith(PREFIX):
+        return load_ir_dataset(name.removeprefix(PREFIX), cache)
+    return Collection.load(Path(name), split)
 
 
 def load_ir_dataset(name: str, cache: Path) -> Collection:

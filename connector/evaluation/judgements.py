@@ -26,27 +26,41 @@ def read_judgements(path: Path) -> Iterator[Judgement]:
     """The judgements of a file, BEIR's or TREC's, line by line.
 
     Raises:
-        InputError: a line is no judgement, or there is none.
+        InputError: a line is no judgement, says otherwise than one before, or there is none.
     """
-    some = False
+    grades: dict[tuple[str, str], int] = {}
     with CorpusFile(path) as file:
         for line in file:
             content = line.content.decode("utf-8", "replace")
             parts = content.split("\t")
-            if line.number == 1 and parts[-1] == "score":
+            if not content.strip() or (line.number == 1 and parts[-1] == "score"):
                 continue
             if len(parts) != 3:
                 parts = content.split()
                 del parts[1:2]  # TREC's iteration, which nobody uses
             try:
-                query, document, grade = parts
-                yield Judgement(line.number, query, document, int(grade))
+                query, document, number = parts
+                grade = whole(number)
             except ValueError:
                 raise InputError(
                     f"{path}: line {line.number}: {content[:60]!r} is no judgement; write "
                     f"query id, document id and a whole number, by tabs, or as TREC does "
                     f"query id, 0, document id and the number"
                 ) from None
-            some = True
-    if not some:
+            before = grades.setdefault((query, document), grade)
+            if before != grade:
+                raise InputError(
+                    f"{path}: line {line.number}: document {document!r} has grade {grade} for "
+                    f"query {query!r}, and {before} in a line above; keep one of them"
+                )
+            yield Judgement(line.number, query, document, grade)
+    if not grades:
         raise InputError(f"{path}: no judgements")
+
+
+def whole(text: str) -> int:
+    """A whole number, also one written as 1.0; raises ValueError."""
+    number = float(text)
+    if not number.is_integer():
+        raise ValueError(text)
+    return int(number)

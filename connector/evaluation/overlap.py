@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import accumulate
 from math import ceil
 from typing import Any
@@ -18,9 +17,8 @@ from typing import Any
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.client import engine_errors
-from latent_ingest.connector.errors import InputError, MismatchError
+from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.evaluation.systems import Tick
 from latent_ingest.connector.index_meta import IndexMeta
 
 # Characters analyzed in one request. Engines give at most 10,000 words
@@ -32,9 +30,7 @@ CHARACTERS = 10_000
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
 
-def word_overlap(
-    client: OpenSearch, index: str, collection: Collection, tick: Tick = lambda done: None
-) -> dict[str, float]:
+def word_overlap(client: OpenSearch, index: str, collection: Collection) -> dict[str, float]:
     """The share of each question's words that its relevant documents have, 0 to 1.
 
     Words are what the index's analyzer makes of a text, stemmed and without stop words, each
@@ -44,7 +40,6 @@ def word_overlap(
         client: of the engine.
         index: whose words field says what a word is.
         collection: questions, judgements, documents.
-        tick: called with relevant documents done.
 
     Returns:
         Query id → share, of the questions that have a relevant document in the corpus; 0 for a
@@ -70,7 +65,6 @@ def word_overlap(
         for query in relevant[document]:
             share = len(asked[query] & words) / len(asked[query]) if asked[query] else 0.0
             shares.setdefault(query, []).append(share)
-        tick(1)
     return {q: sum(shares[q]) / len(shares[q]) for q in collection.queries if q in shares}
 
 
@@ -164,29 +158,6 @@ def means(
         name: sum(system["per_query"].get(q, {}).get(measure, 0.0) for q in queries) / len(queries)
         for name, system in systems.items()
     }
-
-
-def worded_otherwise(collection: Collection, shares: Mapping[str, float]) -> Collection:
-    """The collection with the questions alone that are worded otherwise than their documents.
-
-    They are chosen, not written: the quarter of the questions with the fewest shared words, which
-    are what re-worded ones would be.
-
-    Args:
-        collection: of which `shares` are.
-        shares: of `word_overlap`.
-
-    Raises:
-        InputError: no question has a relevant document.
-    """
-    if not shares:
-        raise InputError(f"{collection.name}: no question has a relevant document in the corpus")
-    kept = bands(shares)[0]
-    return replace(
-        collection,
-        queries={query: collection.queries[query] for query in kept},
-        qrels={query: collection.qrels[query] for query in kept},
-    )
 
 
 def bounds(shares: list[float]) -> str:

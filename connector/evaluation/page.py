@@ -16,14 +16,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation import charts
 from latent_ingest.connector.evaluation.charts import cut, short, signed
+from latent_ingest.connector.evaluation.significance import SIGNIFICANT
 
 FORMAT = 1
 
 # What ours is compared with; drawn in grey.
 BASELINES = ("words", "dense")
-
-# Of p after Holm's correction.
-SIGNIFICANT = 0.05
 
 # Letters of a question in the lists of those that gain and lose most.
 SHOWN = 400
@@ -121,6 +119,7 @@ def system_rows(
             "name": name,
             "cells": [column[number] for column in columns],
             "marks": marks(name, comparisons),
+            "rewrite": percentiles(system.get("rewrite_ms")),
             "took": percentiles(system.get("took_ms")),
             "client": percentiles(system.get("client_ms")),
             "clauses": whole(system.get("clauses")),
@@ -261,7 +260,7 @@ def scatter_chart(systems: Mapping[str, Mapping[str, Any]], main: str) -> dict[s
         return None
     drawn = {point.label for point in points}
     return {
-        "svg": charts.scatter(points, "client's latency, ms (p50)", main),
+        "svg": charts.scatter(points, "from question to answer, ms (p50)", main),
         "without": [name for name in systems if name not in drawn],
     }
 

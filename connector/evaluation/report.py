@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latent_ingest.connector.client import EngineInfo
-from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.page import html
+from latent_ingest.connector.evaluation.folder import make_folder, writing
+from latent_ingest.connector.evaluation.page import FORMAT, html
 from latent_ingest.connector.evaluation.searches import Run
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-FORMAT = 1
 
 
 def new_report(engine: EngineInfo, encoder: LatentEncoder, measures: list[str]) -> dict[str, Any]:
@@ -41,13 +39,7 @@ class ReportFolder:
     def __init__(self, path: Path) -> None:
         """Make the folder; raises InputError if nothing can be written there."""
         self._path = path
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            trial = path / ".trial"
-            trial.touch()
-            trial.unlink()
-        except OSError as error:
-            raise cannot_write(path, error) from error
+        make_folder(path)
 
     def write(self, report: dict[str, Any], runs: dict[str, Run]) -> None:
         """Write the report, and files of the collection that was added last.
@@ -63,7 +55,7 @@ class ReportFolder:
             InputError: the folder cannot be written.
         """
         collection = report["collections"][-1]
-        try:
+        with writing(self._path):
             for system, run in runs.items():
                 stem = f"{collection['name']}.{system}"
                 self._text(f"{stem}.run", "".join(trec_lines(run, system)))
@@ -71,8 +63,6 @@ class ReportFolder:
                 self._text(f"{stem}.per_query.json", json.dumps(values))
             self._text("report.json", json.dumps(report, indent=1))
             self._text("report.html", html(report))
-        except OSError as error:
-            raise cannot_write(self._path, error) from error
 
     def _text(self, name: str, content: str) -> None:
         (self._path / name).write_text(content, encoding="utf-8")
@@ -89,9 +79,3 @@ def trec_lines(run: Run, tag: str) -> list[str]:
 
 def joined(name: str) -> str:
     return re.sub(r"\s", "_", name)
-
-
-def cannot_write(path: Path, error: OSError) -> InputError:
-    return InputError(
-        f"--out {path}: cannot be written: {error.strerror}; name a folder that can be"
-    )

@@ -17,8 +17,8 @@ from latent_ingest.connector.evaluation.systems import (
     Ranking,
     Tick,
     chunks,
-    document_of,
     fused,
+    hits_of,
     without_itself,
 )
 from latent_ingest.connector.querying.clause_limit import count_clauses
@@ -30,8 +30,8 @@ HITS = MEASURED_HITS + 1
 # Asked before the clock starts, so that the first system does not pay for all of them.
 WARM_UP = 10
 
-Bodies = Callable[[Sequence[str]], list[dict[str, Any]]]
-"""Questions → request bodies."""
+Requested = tuple[dict[str, Any], float]
+"""The body of a request, and the milliseconds that making it from its question takes."""
 
 
 @dataclass(slots=True)
@@ -39,19 +39,21 @@ class Run:
     """A system's answers to all questions; costs are of each, in their order."""
 
     ranking: Ranking
+    rewrite_ms: list[float] = field(default_factory=list)
+    """From a question to its request, its encoding in it."""
     took_ms: list[float] = field(default_factory=list)
     """Of the engine, by its own account; empty where no engine was asked."""
     client_ms: list[float] = field(default_factory=list)
-    """From sending a request to having its answer read."""
+    """From a question to having its answer read, rewriting in it."""
     clauses: list[int] = field(default_factory=list)
     """Of each request; an estimate for words, whose analysis is the engine's."""
     hits: list[int] = field(default_factory=list)
-    """Documents that match, of which the best are returned."""
+    """Documents that match, of which the best are returned; empty for requests of no query."""
 
 
 def ask(
     system: str,
-    bodies: Bodies,
+    make: Callable[[Sequence[str]], list[Requested]],
     collection: Collection,
     client: OpenSearch,
     index: str,
@@ -62,7 +64,7 @@ def ask(
 
     Args:
         system: its name, for messages.
-        bodies: makes the requests.
+        make: makes the requests of some questions.
         collection: the questions.
         client: of the engine.
         index: to search.
@@ -74,26 +76,28 @@ def ask(
     """
     run = Run({})
     for chunk in chunks(collection.queries, SEARCHES):
-        requests = bodies([collection.queries[query] for query in chunk])
+        requests = make([collection.queries[query] for query in chunk])
         if not run.ranking:
-            for query, body in zip(chunk[:WARM_UP], requests, strict=False):
+            for query, (body, _) in zip(chunk[:WARM_UP], requests, strict=False):
                 search(client, index, body, f"query {query!r} ({system})")
-        for query, body in zip(chunk, requests, strict=True):
+        for query, (body, rewrite_ms) in zip(chunk, requests, strict=True):
             started = time.perf_counter()
             answer = search(client, index, body, f"query {query!r} ({system})")
-            run.client_ms.append((time.perf_counter() - started) * 1000)
+            run.rewrite_ms.append(rewrite_ms)
+            run.client_ms.append(rewrite_ms + since(started))
             run.took_ms.append(answer["took"])
-            found = answer["hits"]["hits"]
-            # Hits that a template sorts have no scores.
-            scores = {
-                document_of(hit): float(-place if hit["_score"] is None else hit["_score"])
-                for place, hit in enumerate(found)
-            }
-            run.ranking[query] = first(without_itself(query, scores))
+            run.ranking[query] = first(without_itself(query, hits_of(answer)))
             run.clauses.append(clauses(body, fields))
-        run.hits += count_hits(client, index, requests)
+        # What else than a query finds hits cannot be counted like this.
+        if all("query" in body for body, _ in requests):
+            run.hits += count_hits(client, index, [body["query"] for body, _ in requests])
         tick(len(chunk))
     return run
+
+
+def since(started: float) -> float:
+    """Milliseconds from a reading of `time.perf_counter`."""
+    return (time.perf_counter() - started) * 1000
 
 
 def search(client: OpenSearch, index: str, body: dict[str, Any], which: str) -> dict[str, Any]:
@@ -103,23 +107,27 @@ def search(client: OpenSearch, index: str, body: dict[str, Any], which: str) -> 
             answer: dict[str, Any] = client.search(index=index, body=body)
     except EngineError as error:
         raise EngineError(f"{which}: {error}") from error
+    return of_all_shards(answer, index, which)
+
+
+def of_all_shards(answer: dict[str, Any], index: str, which: str) -> dict[str, Any]:
+    """An answer of all shards; raises EngineError where one failed or was too slow."""
+    if "error" in answer:
+        raise EngineError(f"{which}: {reason_in(answer['error'])}")
     if answer["timed_out"] or answer["_shards"]["failed"]:
         raise EngineError(f"{which}: not all shards of {index} answered; is it overloaded?")
     return answer
 
 
-def count_hits(client: OpenSearch, index: str, bodies: Sequence[dict[str, Any]]) -> list[int]:
-    """How many documents match each request; chunks where the index has chunks."""
+def count_hits(client: OpenSearch, index: str, queries: Sequence[dict[str, Any]]) -> list[int]:
+    """How many documents match each query; chunks where the index has chunks."""
     requests: list[dict[str, Any]] = []
-    for body in bodies:
-        query = {"query": body["query"]} if "query" in body else {}
-        requests += [{}, {**query, "size": 0, "track_total_hits": True}]
+    for query in queries:
+        requests += [{}, {"query": query, "size": 0, "track_total_hits": True}]
     with engine_errors(client):
         answers = client.msearch(body=requests, index=index)["responses"]
-    for answer in answers:
-        if "error" in answer:
-            raise EngineError(f"{index}: {reason_in(answer['error'])}")
-    return [answer["hits"]["total"]["value"] for answer in answers]
+    counted = [of_all_shards(answer, index, "counting hits") for answer in answers]
+    return [answer["hits"]["total"]["value"] for answer in counted]
 
 
 def clauses(body: dict[str, Any], fields: Mapping[str, bool] | None) -> int:
@@ -138,6 +146,7 @@ def reciprocal_rank_fusion(words: Run, latent: Run) -> Run:
 
     return Run(
         fused([words.ranking, latent.ranking], MEASURED_HITS),
+        added(words.rewrite_ms, latent.rewrite_ms),
         added(words.took_ms, latent.took_ms),
         added(words.client_ms, latent.client_ms),
         added(words.clauses, latent.clauses),

@@ -11,6 +11,9 @@ import numpy as np
 # Relabellings tried, all there are where they are fewer. The smallest p is 2 / 10,001.
 RESAMPLES = 10_000
 
+# Of a p after Holm's correction: below it, a difference is called one.
+SIGNIFICANT = 0.05
+
 # Queries named that gain and lose most.
 NAMED = 10
 

@@ -26,6 +26,18 @@ Tick = Callable[[int], None]
 """Called with the number of queries or documents that are done."""
 
 
+def hits_of(answer: dict[str, Any]) -> dict[str, float]:
+    """Documents of an answer and their scores, best first; of several chunks of one, the best.
+
+    Hits that a request sorts have no scores, and get one by their place.
+    """
+    hits: dict[str, float] = {}
+    for place, hit in enumerate(answer["hits"]["hits"]):
+        score = -place if hit["_score"] is None else hit["_score"]
+        hits.setdefault(document_of(hit), float(score))
+    return hits
+
+
 def document_of(hit: dict[str, Any]) -> str:
     """The id of the document that was hit, or of which a chunk was."""
     parents = hit.get("fields", {}).get(PARENT_FIELD)

@@ -50,10 +50,20 @@ class Template:
             )
         return cls(name, content)
 
-    def body(self, question: str, size: int) -> dict[str, Any]:
-        """The request for a question, with as many hits as are measured."""
+    def body(self, question: str, size: int, collapse: str | None = None) -> dict[str, Any]:
+        """The request for a question, with as many hits as are measured.
+
+        Args:
+            question: in place of the placeholder.
+            size: hits wanted.
+            collapse: in an index of chunks, the field that names the document of each.
+        """
         body: dict[str, Any] = filled(self.content, question)
-        return {**body, "size": size, "_source": False}
+        body["size"] = size
+        if collapse:
+            body.setdefault("collapse", {"field": collapse})
+            body["docvalue_fields"] = [*body.get("docvalue_fields", []), collapse]
+        return body
 
 
 def filled(part: Any, question: str) -> Any:

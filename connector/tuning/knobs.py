@@ -10,7 +10,7 @@ from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.querying.boost import LATENT_BOOST
 from latent_ingest.connector.querying.rewriting import HEAD_TERMS, MAX_QUERY_TERMS, WINDOW
 
-# A knob that only saves time takes the cheapest value that loses at most so much nDCG@10.
+# What all knobs that save time may lose together, of nDCG@10, the standard error counted in.
 TOLERANCE = 0.001
 
 
@@ -30,9 +30,9 @@ class Settings:
     window: int = WINDOW
 
     @classmethod
-    def of(cls, meta: IndexMeta) -> Settings:
-        """Those that an index has now."""
-        return cls(meta.k1, meta.b, **(meta.query_settings or {}))
+    def of(cls, meta: IndexMeta, k1: float, b: float) -> Settings:
+        """Those that an index has now: k1 and b of its settings, which may not be its meta's."""
+        return cls(k1, b, **(meta.query_settings or {}))
 
     def query_settings(self) -> dict[str, Any]:
         """For `_meta`: all but those of the index."""
@@ -49,7 +49,7 @@ class Knob:
     """How often the gap around the best is halved."""
     whole: bool = False
     saves: bool = False
-    """Whether smaller is cheaper, so that it is chosen as small as quality allows."""
+    """Whether a smaller value may be cheaper, which is taken where it loses next to nothing."""
     two_phase: bool = False
     """Whether it counts in forms of two phases alone."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Collection as Some
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.collection import Collection
+from latent_ingest.connector.evaluation.collection import Collection, shuffled
+from latent_ingest.connector.evaluation.ir_dataset import load_collection
 
 # With fewer queries than this in all, values are cross-validated.
 FEW_QUERIES = 100
@@ -29,34 +29,44 @@ class Split:
     """For people."""
 
 
-def split_of(folder: Path, split: str | None, report: str, limit: int | None, seed: int) -> Split:
-    """The queries of a folder in BEIR's layout.
+def split_of(
+    name: str, split: str | None, report: str | None, limit: int | None, seed: int, cache: Path
+) -> Split:
+    """The queries of a collection.
 
     Args:
-        folder: holds qrels/*.tsv.
-        split: whose judgements choose; none for dev or train where they are there, else `report`.
-        report: whose judgements report; where it is `split`, or is not there, the queries are
-            halved, or cross-validated where they are few.
+        name: of a folder in BEIR's layout or TREC's, or of ir_datasets.
+        split: whose judgements choose, of qrels/*.tsv; none for dev or train where they are there,
+            else `report`.
+        report: whose judgements report, by default "test"; where it is `split`, or nothing else is
+            judged, the queries are halved, or cross-validated where they are few.
         limit: queries that choose, at most.
         seed: of halves, folds and limits.
+        cache: folder for collections of ir_datasets.
 
     Raises:
         InputError: no such judgements, broken ones, or too few.
     """
-    there = [path.stem for path in sorted((folder / "qrels").glob("*.tsv"))]
-    chosen = split or next((name for name in ("dev", "train") if name in there), report)
-    if chosen not in there:
-        names = ", ".join(there) or "none"
-        raise InputError(f"{folder}: no qrels/{chosen}.tsv; name one with --split (there: {names})")
-    development = Collection.load(folder, chosen)
+    there = [path.stem for path in sorted((Path(name) / "qrels").glob("*.tsv"))]
+    if not (there or split or report):
+        return halved(load_collection(name, "test", cache), limit, seed, name)
+    chosen = split or next((own for own in ("dev", "train") if own in there), report or "test")
+    for option, wanted in (("--split", chosen), ("--report", report or chosen)):
+        if wanted not in there:
+            names = ", ".join(there) or "none"
+            raise InputError(
+                f"{name}: no qrels/{wanted}.tsv; name one with {option} (there: {names})"
+            )
+    report = report or "test"
+    source = f"{name}/qrels/{chosen}.tsv"
+    development = Collection.load(Path(name), chosen)
     if report == chosen or report not in there:
-        return halved(development, limit, seed, f"{folder}/qrels/{chosen}.tsv")
-    held_out = Collection.load(folder, report)
+        return halved(development, limit, seed, source)
+    held_out = Collection.load(Path(name), report)
     # A query of both would choose by what it reports.
     both = development.queries.keys() & held_out.queries.keys()
-    left = part(development, development.queries.keys() - both)
-    left = limited(left, limit, seed)
-    check_enough(left, f"{folder}/qrels/{chosen}.tsv")
+    left = development.part(development.queries.keys() - both).limited(limit, seed)
+    check_enough(left, source)
     note = f", without {len(both)} that are in {report} too" if both else ""
     return Split(
         left,
@@ -68,14 +78,16 @@ def split_of(folder: Path, split: str | None, report: str, limit: int | None, se
 
 def halved(judged: Collection, limit: int | None, seed: int, source: str) -> Split:
     """One half of the queries chooses and the other reports; few are cross-validated."""
-    check_enough(judged, source)
     if len(judged.queries) < FEW_QUERIES:
+        few = judged.limited(limit, seed)
+        check_enough(few, source)
         return Split(
-            judged, None, f"{len(judged.queries)} queries of {source}, cross-validated in {FOLDS}"
+            few, None, f"{len(few.queries)} queries of {source}, cross-validated in {FOLDS}"
         )
     first = set(shuffled(judged.queries, seed)[: len(judged.queries) // 2])
-    development = limited(part(judged, first), limit, seed)
-    held_out = part(judged, judged.queries.keys() - first)
+    development = judged.part(first).limited(limit, seed)
+    check_enough(development, source)
+    held_out = judged.part(judged.queries.keys() - first)
     return Split(
         development,
         held_out,
@@ -98,21 +110,3 @@ def folds(queries: Some[str], seed: int) -> list[list[str]]:
     """The queries in five parts of like size."""
     mixed = shuffled(queries, seed)
     return [mixed[start::FOLDS] for start in range(FOLDS)]
-
-
-def shuffled(queries: Some[str], seed: int) -> list[str]:
-    """In an order of the seed's, whatever theirs."""
-    ordered = sorted(queries)
-    random.Random(seed).shuffle(ordered)
-    return ordered
-
-
-def limited(judged: Collection, limit: int | None, seed: int) -> Collection:
-    """At most so many queries, drawn by the seed."""
-    return part(judged, set(shuffled(judged.queries, seed)[:limit])) if limit else judged
-
-
-def part(judged: Collection, queries: Some[str]) -> Collection:
-    """Some of the queries, in their order."""
-    texts = {query: text for query, text in judged.queries.items() if query in queries}
-    return replace(judged, queries=texts, qrels={query: judged.qrels[query] for query in texts})

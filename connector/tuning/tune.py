@@ -5,29 +5,24 @@ development queries → knob by knob, the best → held-out queries, before and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.client import engine_errors
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.evaluation.significance import randomisation_p
+from latent_ingest.connector.evaluation.missing import missing_documents
+from latent_ingest.connector.evaluation.significance import holm, randomisation_p
+from latent_ingest.connector.evaluation.systems import Tick
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
-from latent_ingest.connector.tuning.choosing import Curve, choose, difference, two_phase_of
+from latent_ingest.connector.tuning.choosing import Ask, Curve, choose, gained, two_phase_of
 from latent_ingest.connector.tuning.knobs import Knob, Settings
 from latent_ingest.connector.tuning.splits import Split, folds
 from latent_ingest.connector.tuning.trials import Trial, Trials
 from latent_ingest.connector.tuning.tuned_index import TunedIndex
-from latent_ingest.mappings import PARENT_FIELD
-
-# Ids asked for in one request.
-IDS_AT_ONCE = 1000
-
-Tick = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +39,8 @@ class Outcome:
     """Standard error of the gain, paired by query."""
     p: float
     """Of the paired randomisation test, two-sided."""
+    p_holm: float
+    """The same after Holm's correction over the forms."""
     took_p50_before: float
     took_p50_after: float
     clauses_before: float
@@ -118,7 +115,7 @@ def tune(
     Raises:
         EngineError: the engine cannot be asked.
     """
-    start = Settings.of(meta)
+    start = Settings.of(meta, *index.similarity)
     own = split.development
     trials = Trials(client, index, own.queries, own.qrels, encoder, tick)
     chosen, curves = choose(trials, start, knobs, own.queries, form)
@@ -126,8 +123,7 @@ def tune(
     each: list[Settings] = []
     if split.held_out is None:
         parts = folds(own.queries, seed)
-        rest = [[q for other in parts if other is not held for q in other] for held in parts]
-        each = [choose(trials, start, knobs, queries, form)[0] for queries in rest]
+        each = chosen_by_others(trials, start, knobs, parts, form)
         after = {
             name: combined([(trials(s, name), part) for s, part in zip(each, parts, strict=True)])
             for name in forms
@@ -145,7 +141,7 @@ def tune(
         chosen,
         curves,
         before["words"].mean(before["words"].values),
-        [outcome_of(name, before[name], after[name], seed) for name in forms],
+        outcomes_of(before, after, seed),
         each,
     )
 
@@ -156,62 +152,70 @@ def reported_forms(form: str, meta: IndexMeta) -> list[str]:
     return [form, *phases, *(["latent"] if form == "hybrid" else [])]
 
 
+def chosen_by_others(
+    ask: Ask, start: Settings, knobs: Sequence[Knob], parts: Sequence[Sequence[str]], form: str
+) -> list[Settings]:
+    """For each part of the queries, what all others choose."""
+    rest = [[q for other in parts if other is not held for q in other] for held in parts]
+    return [choose(ask, start, knobs, queries, form)[0] for queries in rest]
+
+
 def combined(parts: Sequence[tuple[Trial, Sequence[str]]]) -> Trial:
-    """Of each trial the queries beside it; times and clauses are means."""
+    """Of each trial the queries beside it; clauses are the mean."""
     values = {query: trial.values[query] for trial, queries in parts for query in queries}
-    return Trial(
-        values,
-        sum(trial.took_p50 for trial, _ in parts) / len(parts),
-        sum(trial.clauses for trial, _ in parts) / len(parts),
-    )
+    took = {query: trial.took[query] for trial, queries in parts for query in queries}
+    return Trial(values, took, sum(trial.clauses for trial, _ in parts) / len(parts))
 
 
-def outcome_of(form: str, before: Trial, after: Trial, seed: int) -> Outcome:
-    differences = [after.values[query] - value for query, value in before.values.items()]
-    gain, error = difference(differences)
-    return Outcome(
-        form,
-        before.mean(before.values),
-        after.mean(before.values),
-        gain,
-        error,
-        randomisation_p(differences, seed),
-        before.took_p50,
-        after.took_p50,
-        before.clauses,
-        after.clauses,
-    )
+def outcomes_of(
+    before: Mapping[str, Trial], after: Mapping[str, Trial], seed: int
+) -> list[Outcome]:
+    """What each form of `after` gains."""
+    p_values = {
+        form: randomisation_p(
+            [value - before[form].values[query] for query, value in trial.values.items()], seed
+        )
+        for form, trial in after.items()
+    }
+    corrected = holm(p_values)
+    return [
+        Outcome(
+            form,
+            before[form].mean(trial.values),
+            trial.mean(trial.values),
+            *gained(trial, before[form], trial.values),
+            p_values[form],
+            corrected[form],
+            before[form].took_p50,
+            trial.took_p50,
+            before[form].clauses,
+            trial.clauses,
+        )
+        for form, trial in after.items()
+    ]
 
 
 def searches(split: Split, knobs: Sequence[Knob], form: str, meta: IndexMeta) -> int:
     """About how many questions will be asked."""
     values = sum(len(knob.grid) + 2 * knob.rounds for knob in knobs)
-    forms = len(reported_forms(form, meta))
-    held_out = len(split.held_out.queries) * (2 * forms + 1) if split.held_out else 0
+    forms = len(reported_forms(form, meta)) + 1
+    held_out = len(split.held_out.queries) * 3 * forms if split.held_out else 0
     return len(split.development.queries) * values + held_out
 
 
-def check_holds(client: OpenSearch, index: str, meta: IndexMeta, judged: Collection) -> int:
+def check_holds(client: OpenSearch, index: str, judged: Collection) -> int:
     """How many of the documents judged relevant the index lacks.
 
     Raises:
         InputError: most of them.
         EngineError: the engine cannot be asked.
     """
-    wanted = sorted({d for row in judged.qrels.values() for d, grade in row.items() if grade > 0})
-    found = 0
-    for start in range(0, len(wanted), IDS_AT_ONCE):
-        some = wanted[start : start + IDS_AT_ONCE]
-        if meta.long == "chunks":
-            first = [{"terms": {PARENT_FIELD: some}}, {"term": {"chunk": 0}}]
-            query: dict[str, Any] = {"bool": {"filter": first}}
-        else:
-            query = {"ids": {"values": some}}
-        with engine_errors(client):
-            found += client.count(index=index, body={"query": query})["count"]
-    if found * 2 < len(wanted):
+    wanted = {d for row in judged.qrels.values() for d, grade in row.items() if grade > 0}
+    missing = missing_documents(client, index, wanted)
+    if len(missing) * 2 > len(wanted):
         raise InputError(
-            f"index {index} holds {found} of the {len(wanted)} documents that {judged.name} judges "
-            f"relevant; name the index of that collection with --index"
+            f"index {index} lacks {len(missing):,} of the {len(wanted):,} documents that "
+            f"{judged.name} judges relevant, such as {missing[0]!r}; name the index of that "
+            f"collection with --index"
         )
-    return len(wanted) - found
+    return len(missing)

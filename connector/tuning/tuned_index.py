@@ -14,22 +14,24 @@ from typing import Any
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.client import engine_errors
-from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.indexing.copying import written
 from latent_ingest.connector.indexing.existing import ExistingIndex
 from latent_ingest.connector.tuning.knobs import Settings
 from latent_ingest.connector.unfinished_tuning import (
+    RENEW_SECONDS,
+    holds_note,
     new_note,
     put_back,
+    renew,
     set_while_closed,
     write_note,
 )
 from latent_ingest.mappings.template import SIMILARITY
 
-# The note is renewed when it is so old.
-RENEW_SECONDS = 60
-
-# How long an index is watched for writes.
+# How long an index is watched for writes at first; an index that is closed again and again is
+# watched all the time.
 WATCH_SECONDS = 1.5
 
 BLOCK = "index.blocks.write"
@@ -41,26 +43,54 @@ class TunedIndex:
     def __init__(
         self, client: OpenSearch, name: str, noted: str, note: dict[str, Any] | None
     ) -> None:
+        """Nothing is changed yet.
+
+        Args:
+            client: of the engine.
+            name: where searches go.
+            noted: the index that is tuned, which holds the note.
+            note: what is to be put back; none for an index that stays as it is.
+        """
         self.name = name
-        """Where searches go."""
+        self.similarity = similarity_of(client, name)
+        """k1 and b, as this process has left them."""
         self._client = client
         self._noted = noted
         self._note = note
-        self._now = similarity_of(client, name)
+        self._written = written(client, name)
 
     def set(self, k1: float, b: float) -> None:
         """Close, set, open; nothing where they are so already.
 
         Raises:
-            EngineError: the engine refuses.
+            InputError: somebody writes to the index.
+            EngineError: somebody else has changed it, or the engine refuses.
         """
+        self.check()
+        if (k1, b) == self.similarity:
+            return
+        if self._note:
+            renew(self._client, self._noted, self._note)
+        if (number := written(self._client, self.name) - self._written) > 0:
+            raise receives_writes(self.name, f"{number} since tuning began")
+        with engine_errors(self._client):
+            set_while_closed(self._client, self.name, similarity(k1, b))
+        self.similarity = k1, b
+
+    def check(self) -> None:
+        """See that answers are still those of `similarity`, and say that this process lives.
+
+        Raises:
+            EngineError: somebody else has changed the index, or the engine refuses.
+        """
+        found = similarity_of(self._client, self.name)
+        if found != self.similarity:
+            raise EngineError(
+                f"index {self.name} has k1 and b {found}, not {self.similarity}: another command "
+                f"has set them while it was tuned; tune again"
+            )
         if self._note and time.time() - self._note["renewed"] > RENEW_SECONDS:
-            self._note["renewed"] = time.time()
-            write_note(self._client, self._noted, self._note)
-        if (k1, b) != self._now:
-            with engine_errors(self._client):
-                set_while_closed(self._client, self.name, similarity(k1, b))
-            self._now = (k1, b)
+            renew(self._client, self._noted, self._note)
 
 
 @contextmanager
@@ -72,16 +102,18 @@ def as_it_is(client: OpenSearch, index: ExistingIndex) -> Iterator[TunedIndex]:
 @contextmanager
 def in_place(client: OpenSearch, index: ExistingIndex) -> Iterator[TunedIndex]:
     """The index itself, its settings put back in the end, whatever happens."""
-    note = new_note(similarity(*similarity_of(client, index.name)))
     before = similarity_of(client, index.name)
+    note = new_note(similarity(*before))
     write_note(client, index.name, note)
     try:
         yield TunedIndex(client, index.name, index.name, note)
     finally:
-        with engine_errors(client):
-            if similarity_of(client, index.name) != before or not is_open(client, index.name):
-                put_back(client, index.name, note)
-        write_note(client, index.name, None)
+        # Unless another command has done it, after which it is not ours to close.
+        if holds_note(client, index.name, note):
+            with engine_errors(client):
+                if similarity_of(client, index.name) != before or not is_open(client, index.name):
+                    put_back(client, index.name, note)
+            write_note(client, index.name, None)
 
 
 @contextmanager
@@ -104,19 +136,22 @@ def on_a_copy(client: OpenSearch, index: ExistingIndex) -> Iterator[TunedIndex]:
             write_note(client, copy, None)
         yield TunedIndex(client, copy, index.name, note)
     finally:
-        with engine_errors(client):
-            put_back(client, index.name, note)
-        write_note(client, index.name, None)
+        if holds_note(client, index.name, note):
+            with engine_errors(client):
+                put_back(client, index.name, note)
+            write_note(client, index.name, None)
 
 
 def apply(client: OpenSearch, index: str, settings: Settings) -> None:
     """Write k1 and b into the index and the rest into its `_meta`, for good.
 
     Raises:
+        InputError: somebody writes to the index, which is as it was.
         EngineError: the engine refuses; the next command puts back what the index had.
     """
     before = similarity_of(client, index)
     if before != (settings.k1, settings.b):
+        check_quiet(client, index)
         note = new_note(similarity(*before))
         write_note(client, index, note)
         with engine_errors(client):
@@ -177,17 +212,14 @@ def check_meta(index: ExistingIndex) -> IndexMeta:
 
 def check_quiet(client: OpenSearch, index: str) -> None:
     """Raise InputError where somebody writes to the index, which closing or cloning would stop."""
-    before = writes(client, index)
+    before = written(client, index)
     time.sleep(WATCH_SECONDS)
-    if number := writes(client, index) - before:
-        raise InputError(
-            f"index {index} receives writes ({number} in {WATCH_SECONDS} s), which fail while it "
-            f"is closed or cloned; stop them meanwhile"
-        )
+    if (number := written(client, index) - before) > 0:
+        raise receives_writes(index, f"{number} in {WATCH_SECONDS} s")
 
 
-def writes(client: OpenSearch, index: str) -> int:
-    """Indexed and deleted so far, by all primary shards."""
-    with engine_errors(client):
-        found = client.indices.stats(index=index, metric="indexing")["_all"]["primaries"]
-    return int(found["indexing"]["index_total"] + found["indexing"]["delete_total"])
+def receives_writes(index: str, how_many: str) -> InputError:
+    return InputError(
+        f"index {index} receives writes ({how_many}), which fail while it is closed or cloned; "
+        f"stop them meanwhile"
+    )

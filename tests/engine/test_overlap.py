@@ -9,7 +9,7 @@ import pytest
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.errors import InputError, MismatchError
+from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.evaluation import overlap
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.limit_words import (
@@ -19,13 +19,7 @@ from latent_ingest.connector.evaluation.limit_words import (
     SURNAME_ENDINGS,
     THINGS,
 )
-from latent_ingest.connector.evaluation.overlap import (
-    bands,
-    by_overlap,
-    pieces,
-    word_overlap,
-    worded_otherwise,
-)
+from latent_ingest.connector.evaluation.overlap import bands, by_overlap, pieces, word_overlap
 from latent_ingest.connector.indexing.index import open_index
 
 # The third of a query is the share of its words, stemmed and stopped.
@@ -67,11 +61,9 @@ def empty_index(client: OpenSearch, index: str, encoder: LatentEncoder) -> str:
 def test_shares_are_of_words_as_the_engine_has_them(
     client: OpenSearch, empty_index: str, collection: Collection
 ) -> None:
-    done: list[int] = []
-    shares = word_overlap(client, empty_index, collection, done.append)
+    shares = word_overlap(client, empty_index, collection)
     # q7 has no relevant document; d4 none but itself.
     assert shares == pytest.approx({query: share for query, (_, _, share) in QUERIES.items()})
-    assert sum(done) == 4
 
 
 def test_batches_and_pieces_change_nothing(
@@ -129,16 +121,6 @@ def test_means_by_share() -> None:
 def test_quarters_part_no_equal_shares(shares: list[float], expected: list[list[int]]) -> None:
     found = bands({str(number): share for number, share in enumerate(shares)})
     assert found == [[str(number) for number in band] for band in expected]
-
-
-def test_questions_worded_otherwise_are_a_collection(collection: Collection) -> None:
-    shares = {query: share for query, (_, _, share) in QUERIES.items()}
-    few = worded_otherwise(collection, shares)
-    assert list(few.queries) == list(few.qrels) == ["q4", "q5"]
-    assert few.queries["q4"] == "feline"
-    assert [document.id for document in few.documents()] == list(DOCUMENTS)
-    with pytest.raises(InputError, match=r"tiny: no question has a relevant document"):
-        worded_otherwise(collection, {})
 
 
 def test_words_of_generated_collections_do_not_meet(client: OpenSearch) -> None:

@@ -18,16 +18,29 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from opensearchpy import OpenSearch
+from opensearchpy.client.indices import IndicesClient
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.indexing.existing import ExistingIndex
 from latent_ingest.connector.indexing.index import index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
+from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.tuning import tuned_index
+from latent_ingest.connector.tuning.knobs import Settings
 from latent_ingest.connector.tuning.splits import halved
+from latent_ingest.connector.tuning.trials import Trials
+from latent_ingest.connector.unfinished_tuning import (
+    new_note,
+    put_back,
+    set_while_closed,
+    write_note,
+)
 from latent_ingest.mappings import MappingConfig
 
 HEADER = "query-id\tcorpus-id\tscore\n"
@@ -150,6 +163,7 @@ def test_few_queries_are_cross_validated(
     before = state(client, made)
     options = ("--split", "few", "--report", "few", "--knobs", "latent_boost,head_terms")
     answer = tuned(opensearch_url, folder, made, *options, "--out", str(tmp_path / "out"))
+    assert answer["description"].startswith("15 queries of")
     assert len(answer["folds"]) == 5
     forms = [outcome["form"] for outcome in answer["held_out"]["forms"]]
     assert forms == ["hybrid", "hybrid_two_phase", "latent"]
@@ -159,6 +173,14 @@ def test_few_queries_are_cross_validated(
     pictures = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
     assert pictures == ["head-terms.png", "latent-boost.png"]
     assert state(client, made) == before
+    # A disk that is full in the end; what was found is said all the same.
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "tune.json").symlink_to("/dev/full")
+    few = (*options, "--limit-queries", "10", "--out", str(tmp_path / "full"))
+    done = call(opensearch_url, folder, made, *few)
+    assert (done.exit_code, "cannot be written: No space left" in done.stderr) == (2, True)
+    assert "10 queries of" in done.stdout
+    assert "hybrid_two_phase" in done.stdout
 
 
 def test_a_dry_run_leaves_the_index_as_it_was(
@@ -239,11 +261,28 @@ def copied(client: OpenSearch, source: str, target: str) -> str:
     return target
 
 
-def started(url: str, folder: Path, index: str, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from latent_ingest.cli.main import cli; cli()"]
+CALLED = "from latent_ingest.cli.main import cli; cli()"
+
+# Dies right after the index was closed for the second time: other k1 and b are in it by then.
+DIES_WHILE_CLOSED = f"""
+import os, signal
+from opensearchpy.client.indices import IndicesClient
+close, closed = IndicesClient.close, []
+def killed(self, *arguments, **named):
+    closed.append(close(self, *arguments, **named))
+    if len(closed) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+IndicesClient.close = killed
+{CALLED}
+"""
+
+
+def started(
+    url: str, folder: Path, index: str, *options: str, script: str = CALLED
+) -> subprocess.Popen[str]:
     arguments = ["tune", str(folder), "--index", index, "--url", url, "--split", "all"]
     return subprocess.Popen(
-        [*command, *arguments, *options],
+        [sys.executable, "-c", script, *arguments, *options],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -263,22 +302,25 @@ def k1_of(client: OpenSearch, index: str) -> float:
     return float(settings["similarity"]["latent_bm25"]["k1"])
 
 
-def test_killed_in_the_middle_the_next_command_puts_the_index_back(
+def copies_of(client: OpenSearch, index: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.indices.get(index=f"{index}-tune-*")
+    return found
+
+
+def test_killed_while_the_index_is_closed_the_next_command_puts_it_back(
     opensearch_url: str, client: OpenSearch, made: str, folder: Path
 ) -> None:
     before = state(client, made)
-    process = started(opensearch_url, folder, made, "--knobs", "k1,b", "--yes")
-    wait_until(lambda: k1_of(client, made) != 2.0, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    # As if it had been killed a moment earlier, while the index was closed.
-    client.indices.close(index=made)
+    options = ("--knobs", "k1,b", "--yes")
+    process = started(opensearch_url, folder, made, *options, script=DIES_WHILE_CLOSED)
+    stderr = process.communicate(timeout=180)[1]
+    assert process.returncode == -signal.SIGKILL, stderr
     left = state(client, made)
     assert left["status"] == "close"
     assert left["settings"] != before["settings"]
     done = subprocess.run(
         [
-            *(sys.executable, "-c", "from latent_ingest.cli.main import cli; cli()", "search"),
+            *(sys.executable, "-c", CALLED, "search"),
             *("file names", "--index", made, "--url", opensearch_url, "--json"),
         ],
         capture_output=True,
@@ -295,36 +337,98 @@ def test_killed_with_a_copy_the_next_command_deletes_it(
 ) -> None:
     before = state(client, made)
     process = started(opensearch_url, folder, made, "--knobs", "k1", "--copy")
-    copies = f"{made}-tune-*"
-    wait_until(lambda: client.indices.get(index=copies), process)
+    wait_until(lambda: copies_of(client, made), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert len(client.indices.get(index=copies)) == 1
+    assert len(copies_of(client, made)) == 1
     corpus = str(folder / "corpus.jsonl")
     done = CliRunner().invoke(cli, ["verify", corpus, "--index", made, "--url", opensearch_url])
     assert done.exit_code == 0, done.stderr
-    assert client.indices.get(index=copies) == {}
+    assert copies_of(client, made) == {}
     assert state(client, made) == before
 
 
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
 def test_interrupted_it_puts_the_index_back_at_once(
-    opensearch_url: str, client: OpenSearch, made: str, folder: Path
+    opensearch_url: str, client: OpenSearch, made: str, folder: Path, how: str
 ) -> None:
     before = state(client, made)
-    process = started(opensearch_url, folder, made, "--knobs", "k1,b", "--yes")
-    wait_until(lambda: k1_of(client, made) != 2.0, process)
-    process.send_signal(signal.SIGINT)
+    copy = how == "SIGTERM"
+    process = started(opensearch_url, folder, made, "--knobs", "k1", "--copy" if copy else "--yes")
+    if copy:
+        wait_until(lambda: copies_of(client, made), process)
+    else:
+        wait_until(lambda: k1_of(client, made) != 2.0, process)
+    process.send_signal(signal.Signals[how])
     stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert state(client, made) == before
+    assert copies_of(client, made) == {}
+
+
+def test_a_run_that_was_taken_for_dead_ends_and_closes_nothing(
+    client: OpenSearch, made: str
+) -> None:
+    """As after a laptop slept: another command has put the index back, and tunes it."""
+    before = state(client, made)
+    existing = ExistingIndex.read(client, made)
+    other = new_note(tuned_index.similarity(2.0, 0.7))
+    with tuned_index.in_place(client, existing) as asked:
+        asked.set(3.0, 0.7)
+        asked.check()
+        put_back(client, made, other)
+        with pytest.raises(EngineError, match=r"has k1 and b \(2.0, 0.7\), not \(3.0, 0.7\)"):
+            asked.check()
+    assert state(client, made) == before
+    with tuned_index.in_place(client, existing) as asked:
+        write_note(client, made, other)
+        with pytest.raises(EngineError, match="another command took this run for dead"):
+            asked.set(3.0, 0.7)
+    assert state(client, made)["mappings"]["_meta"]["latent_ingest"]["tuning"] == other
+    write_note(client, made, None)
+    assert state(client, made) == before
+
+
+def test_a_run_says_that_it_lives_while_it_asks(
+    client: OpenSearch, made: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    existing = ExistingIndex.read(client, made)
+    with tuned_index.in_place(client, existing) as asked:
+        first = IndexMeta.read(client, made)
+        monkeypatch.setattr(tuned_index, "RENEW_SECONDS", 0)
+        asked.check()
+        second = IndexMeta.read(client, made)
+    notes = [meta.tuning for meta in (first, second) if meta and meta.tuning]
+    assert notes[0]["renewed"] < notes[1]["renewed"]
+
+
+def test_an_answer_of_some_shards_measures_nothing(
+    client: OpenSearch, made: str, encoder: LatentEncoder
+) -> None:
+    class Partly:
+        """An engine one of whose shards fails."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+        def msearch(self, **request: Any) -> Any:
+            answer = client.msearch(**request)
+            answer["responses"][1]["_shards"]["failed"] = 1
+            return answer
+
+    questions = {"q1": "file names", "q2": "a pattern"}
+    qrels = {query: {"d": 1} for query in questions}
+    on = tuned_index.TunedIndex(client, made, made, None)
+    partly: Any = Partly()
+    trials = Trials(partly, on, questions, qrels, QueryEncoder(encoder))
+    with pytest.raises(EngineError, match=r"query 'q2' \(hybrid\): not all shards of .* answered"):
+        trials(Settings(2.0, 0.7), "hybrid")
 
 
 def test_a_process_that_lives_is_left_alone(
     opensearch_url: str, client: OpenSearch, made: str, folder: Path
 ) -> None:
-    from latent_ingest.connector.unfinished_tuning import new_note, write_note
-
     write_note(client, made, new_note({"index.similarity.latent_bm25.k1": 9.0}))
     try:
         meta = IndexMeta.read(client, made)
@@ -365,8 +469,38 @@ def test_an_index_that_is_written_to_is_left_alone(
         options = ("--split", "dev", "--yes", "--journal", str(tmp_path / "runs.sqlite"))
         done = call(opensearch_url, folder, index, *options)
         assert (done.exit_code, f"a run of ingest writes to {index}" in done.stderr) == (2, True)
+    # And once it is closed and opened now and then, which are no writes.
+    existing = ExistingIndex.read(client, index)
+    with tuned_index.in_place(client, existing) as asked:
+        asked.set(3.0, 0.7)
+        asked.set(2.0, 0.7)
+        client.index(index=index, id="written", body={"text": "Vitamin D"})
+        with pytest.raises(InputError, match=r"receives writes \(1 since tuning began\)"):
+            asked.set(3.0, 0.7)
     after = state(client, index)
     assert (after["status"], after["settings"]) == ("open", before["settings"])
+
+
+def test_an_index_whose_k1_was_set_by_hand_is_tuned_from_there(
+    opensearch_url: str,
+    client: OpenSearch,
+    folder: Path,
+    load: Any,
+    index: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And is not closed for a knob that is no setting of the index."""
+    assert load(client, index, folder / "corpus.jsonl").ok
+    set_while_closed(client, index, tuned_index.similarity(5.0, 0.4))
+    monkeypatch.setattr(IndicesClient, "close", None)
+    options = ("--split", "few", "--report", "few", "--knobs", "latent_boost", "--apply")
+    answer = tuned(opensearch_url, folder, index, *options)
+    for settings in (answer["before"], answer["after"]):
+        assert (settings["k1"], settings["b"]) == (5.0, 0.4)
+    assert k1_of(client, index) == 5.0
+    meta = IndexMeta.read(client, index)
+    assert meta is not None
+    assert (meta.k1, meta.b) == (5.0, 0.4)
 
 
 def test_titles_and_sentences_do_without_judgements(
@@ -395,9 +529,10 @@ def test_an_index_of_chunks_has_no_knobs_of_two_phases(
         (("--split", "none"), 2, "no qrels/none.tsv; name one with --split (there: all, dev"),
         (("--knobs", "speed"), 2, "'speed': use some of latent_boost,k1"),
         (("--split", "dev"), 2, "agree with --yes, or try on a clone with --copy"),
-        (("--split", "dev", "--from-titles"), 2, "--split and --from-titles: use one"),
+        (("--split", "dev", "--from-titles"), 2, "leave out --split and --report"),
+        (("--split", "dev", "--report", "tset"), 2, "no qrels/tset.tsv; name one with --report"),
         (("--split", "dev", "--form", "latent", "--knobs", "latent_boost"), 2, "has none of these"),
-        (("--split", "dev", "--out", "/dev/null/report"), 2, "cannot be written to"),
+        (("--split", "dev", "--out", "/dev/null/report"), 2, "cannot be written"),
     ],
 )
 def test_bad_input_is_said_in_a_line(
@@ -412,15 +547,16 @@ def test_bad_input_is_said_in_a_line(
 def test_an_index_that_cannot_be_tuned_is_said_in_a_line(
     opensearch_url: str, client: OpenSearch, folder: Path, index: str, encoder: LatentEncoder
 ) -> None:
-    done = call(opensearch_url, folder, index, "--split", "dev", "--copy")
+    done = call(opensearch_url, folder, index, "--split", "dev", "--copy", "--out", "out")
     assert (done.exit_code, f"no index {index}" in done.stderr) == (2, True)
+    assert list(Path("out").iterdir()) == []
     client.indices.create(index=index, body={"mappings": {"properties": {"a": {"type": "text"}}}})
     done = call(opensearch_url, folder, index, "--split", "dev", "--copy")
     assert (done.exit_code, "has no latent terms" in done.stderr) == (1, True)
     client.indices.delete(index=index)
     open_index(client, index, encoder, {"long": MappingConfig().long})
     done = call(opensearch_url, folder, index, "--split", "dev", "--copy")
-    assert (done.exit_code, "holds 0 of the 37 documents" in done.stderr) == (2, True), done.stderr
+    assert (done.exit_code, "lacks 37 of the 37 documents" in done.stderr) == (2, True), done.stderr
     client.indices.close(index=index)
     done = call(opensearch_url, folder, index, "--split", "dev", "--copy")
     assert (done.exit_code, f"index {index} is closed; open it" in done.stderr) == (2, True)

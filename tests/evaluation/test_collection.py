@@ -75,10 +75,21 @@ def test_topics_may_be_compressed(tmp_path: Path) -> None:
     assert Collection.load(folder).queries == {"301": "flight of bees"}
 
 
+def test_judgements_may_have_blank_lines_grades_like_1_0_and_be_said_twice(tmp_path: Path) -> None:
+    qrels = "q1\td1\t2.0\n\nq1\td2\t0\nq1\td1\t2\n \n"
+    assert Collection.load(beir(tmp_path / "c", qrels)).qrels == {"q1": {"d1": 2, "d2": 0}}
+
+
 @pytest.mark.parametrize(
     ("qrels", "message"),
     [
         ("q1\td1\t1\nq1\td2\tgood\n", r"test.tsv: line 3: 'q1\\td2\\tgood' is no judgement"),
+        ("q1\td1\t0.5\n", r"line 2: 'q1\\td1\\t0.5' is no judgement"),
+        ("q1\td1\tnan\n", r"line 2: 'q1\\td1\\tnan' is no judgement"),
+        (
+            "q1\td1\t1\nq1\td2\t1\nq1\td1\t0\n",
+            r"line 4: document 'd1' has grade 0 for query 'q1', and 1 in a line above; keep one",
+        ),
         ("q1\td1\t1\nq7\td2\t1\n", r"test.tsv: line 3: query 'q7' is not in queries.jsonl"),
         ("", "test.tsv: no judgements"),
     ],

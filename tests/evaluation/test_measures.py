@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from evaluation.reports import report
@@ -20,6 +21,7 @@ from latent_ingest.connector.evaluation.measures import (
 )
 from latent_ingest.connector.evaluation.report import ReportFolder
 from latent_ingest.connector.evaluation.searches import Run, reciprocal_rank_fusion
+from latent_ingest.connector.evaluation.systems import hits_of
 from latent_ingest.connector.evaluation.templates import Template
 
 QRELS = {"q1": {"a": 2, "b": 1, "c": 0}, "q2": {"d": 1}, "q3": {"e": 1}}
@@ -50,13 +52,14 @@ def test_a_measure_that_is_none_is_named(name: str) -> None:
 
 
 def test_reciprocal_ranks_are_summed_and_costs_added() -> None:
-    words = Run({"q": {"a": 9.0, "b": 8.0, "c": 7.0}}, [1.0], [2.0], [3], [4])
-    latent = Run({"q": {"c": 99.0, "a": 98.0}}, [10.0], [20.0], [30], [40])
+    words = Run({"q": {"a": 9.0, "b": 8.0, "c": 7.0}}, [0.5], [1.0], [2.0], [3], [4])
+    latent = Run({"q": {"c": 99.0, "a": 98.0}}, [5.0], [10.0], [20.0], [30], [40])
     found = reciprocal_rank_fusion(words, latent)
     assert list(found.ranking["q"]) == ["a", "c", "b"]
     expected = {"a": 1 / 61 + 1 / 62, "c": 1 / 63 + 1 / 61, "b": 1 / 62}
     assert found.ranking["q"] == pytest.approx(expected)
-    assert (found.took_ms, found.client_ms, found.clauses) == ([11.0], [22.0], [33])
+    assert (found.rewrite_ms, found.took_ms, found.client_ms) == ([5.5], [11.0], [22.0])
+    assert found.clauses == [33]
     assert found.hits == []
 
 
@@ -70,7 +73,30 @@ def test_a_template_takes_the_question_wherever_it_is_wanted(tmp_path: Path) -> 
         {"match": {"text": {"query": 'a "bee"'}}},
         {"match_phrase": {"text": 'about a "bee"'}},
     ]
-    assert (body["size"], body["_source"]) == (101, False)
+    assert body["size"] == 101
+
+
+def test_a_template_asks_for_the_documents_of_chunks() -> None:
+    plain = Template("mine", {"query": {"match": {"text": "{{question}}"}}, "fields": ["year"]})
+    body = plain.body("bees", 101, "parent_id")
+    assert body["collapse"] == {"field": "parent_id"}
+    assert (body["fields"], body["docvalue_fields"]) == (["year"], ["parent_id"])
+    own = Template("mine", {"collapse": {"field": "url"}, "docvalue_fields": ["year"]})
+    body = own.body("bees", 101, "parent_id")
+    assert body["collapse"] == {"field": "url"}
+    assert body["docvalue_fields"] == ["year", "parent_id"]
+    assert "collapse" not in plain.body("bees", 101)
+
+
+def test_the_best_chunk_stands_for_its_document() -> None:
+    def hit(id: str, parent: str, score: float | None) -> dict[str, Any]:
+        return {"_id": id, "_score": score, "fields": {"parent_id": [parent]}}
+
+    hits = [hit("a#1", "a", 3.0), hit("b#0", "b", 2.0), hit("a#0", "a", 1.0)]
+    assert hits_of({"hits": {"hits": hits}}) == {"a": 3.0, "b": 2.0}
+    by_date = [hit("b#0", "b", None), hit("a#0", "a", None)]
+    assert list(hits_of({"hits": {"hits": by_date}})) == ["b", "a"]
+    assert hits_of({"hits": {"hits": by_date}})["b"] > hits_of({"hits": {"hits": by_date}})["a"]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +142,9 @@ def test_run_files_and_values_are_read_back(tmp_path: Path) -> None:
     with (folder / "ours.mine.run").open() as file:
         parsed = pytrec_eval.parse_run(file)
     assert parsed == {query: hits for query, hits in RANKING.items() if hits}
+    theirs = pytrec_eval.RelevanceEvaluator(QRELS, {"ndcg_cut_10"}).evaluate(parsed)
+    for query, row in theirs.items():
+        assert row == {"ndcg_cut_10": pytest.approx(values[query]["nDCG@10"])}
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ def test_every_value_is_on_the_page() -> None:
             assert short(value, 4) in page
     for text in [
         *given["collections"][0]["systems"], *MEASURES, "tiny", "evaluate-tiny", "5,183",
-        "809 without judgements", "3 / 81", "5 / 83", "5.5 / 97.5", "7.5 / 97.5", "12.3", "4,321",
+        "809 without judgements", "0.2 / 41", "2.2 / 41", "3 / 81", "5 / 83",
+        "5.5 / 97.5", "7.5 / 97.5", "12.3", "4,321",
         "−.0625", "< .001", ".012", "who likes quokkas", "who likes quokkas lost", "+.500",
         "−1.000", "123 kB", "4.56 MB", "7.89 MB",
         "12.5", "3,456", ".7103", "RR@10 .6999", "their paper",
@@ -155,7 +156,8 @@ def test_nulls_and_empty_lists_leave_out_what_they_are_of() -> None:
     given = report()
     collection = given["collections"][0]
     for system in collection["systems"].values():
-        system.update(took_ms=None, client_ms=None, clauses=None, hits=None, per_query={})
+        system.update(dict.fromkeys(("rewrite_ms", "took_ms", "client_ms", "clauses", "hits")))
+        system["per_query"] = {}
     collection["systems"]["dense"]["means"] = {"nDCG@10": None}
     collection["comparisons"][0].update(p=None, p_holm=None, won=None, gained=[], lost_most=[])
     collection.update(cost=None, published=[], overlap=None, left_out={}, texts={})
