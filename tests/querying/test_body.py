@@ -408,6 +408,28 @@ def test_fields_that_the_latents_do_not_have_are_said(rewriter: QueryRewriter) -
     }
 
 
+def test_fields_of_an_index_are_looked_through_once(encoder: LatentEncoder) -> None:
+    """There may be thousands, and rewriting takes less than a millisecond."""
+    looked = []
+
+    class Watched(IndexFields):
+        def __iter__(self) -> Any:
+            looked.append("names")
+            return super().__iter__()
+
+        def items(self) -> Any:
+            looked.append("items")
+            return super().items()
+
+    rewriter = QueryRewriter(encoder, text_fields=["title", "text"])
+    rewriter._fields = Watched({"title": True, "text": True, "author": True})
+    given = {"query": {"multi_match": {"query": QUESTION, "fields": ["t*", "a*"]}}}
+    rewriter.rewrite_body(given)
+    assert sorted(looked) == ["items", "names", "names"]
+    rewriter.rewrite_body(given)
+    assert len(looked) == 3
+
+
 def test_words_that_left_the_query_are_highlighted_all_the_same(rewriter: QueryRewriter) -> None:
     own = {"fields": {"text": {}}, "highlight_query": {"match": {"text": "falls"}}}
     plain = {"fields": {"text": {}}, "encoder": "html"}
