@@ -80,9 +80,8 @@ def rewrite(
     """Print the request body for QUERY, or for the body of an application; nothing is searched.
 
     What became of the clauses of a body, or what was cut from a question, is said on standard
-    error. The index is asked which model
-    made it, so that a body of another model is not sent to it. When INDEX is an alias that has
-    moved to an index of another model, rewrite anew.
+    error. The index is asked which model made it, so that a body of another model is not sent to
+    it. When INDEX is an alias that has moved to an index of another model, rewrite anew.
     """
     if (query is None) == (body is None):
         raise InputError("give either a question or --body FILE")

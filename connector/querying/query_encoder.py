@@ -134,6 +134,11 @@ class QueryEncoder:
             found |= again
         return [encoding for text in texts if (encoding := found[text]) is not None]
 
+    def keeps(self, text: str, k: int | None = None) -> bool:
+        """Whether a text would be answered without the model."""
+        with self._keeping:
+            return (text, k) in self._cache
+
     def kept(self, texts: Sequence[str], k: int | None = None) -> list[Encoding]:
         """As `encode`, of questions that are all kept; raises NotKept if one is not."""
         with self._keeping:

@@ -32,6 +32,7 @@ def test_a_question_that_is_kept_is_not_encoded_again(encoder: LatentEncoder) ->
     np.testing.assert_array_equal(again.latents, latents)
     assert queries.cache_info() == CacheInfo(2, 2, 2, 2)
     queries.encode(["loans"])
+    assert [queries.keeps(text) for text in ("bees", "storms", "loans")] == [True, False, True]
     bees, loans = queries.kept(["bees", "loans"])
     np.testing.assert_array_equal(bees.latents, latents)
     assert len(loans.latents) > 10
