@@ -18,9 +18,9 @@ from latent_ingest.cli.options import (
     model_option,
 )
 from latent_ingest.connector.client import Connection, EngineInfo
-from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.explain import Contribution, Explanation
 from latent_ingest.connector.querying.own_ids import engine_id
+from latent_ingest.connector.querying.question import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 # Contributions in the table, unless all are wanted.
@@ -68,8 +68,7 @@ def explain(
     Latents are named by labels.json in the model's folder, or else by the words of QUERY that fire
     them. In forms of two phases the score is that of both, as hits within the window have it.
     """
-    if not query.strip():
-        raise InputError("the query is empty; write a question")
+    check_question(query)
     client = connection.open()
     EngineInfo.read(client)
 
@@ -81,7 +80,7 @@ def explain(
     labels = read_labels(model or SHIPPED_MODEL, encoder.fingerprint.autoencoder)
     rewriter = QueryRewriter.from_index(client, index, encoder)
     made = engine_id(client, index, identifier)
-    found = explain_document(client, rewriter, encoder, query, made, form=form, labels=labels)
+    found = explain_document(client, rewriter, query, made, form=form, labels=labels)
     found = replace(found, id=identifier)
     if as_json:
         click.echo(json.dumps({"query": query, "form": form, **found.to_json()}))

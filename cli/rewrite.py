@@ -20,6 +20,7 @@ from latent_ingest.cli.options import (
 )
 from latent_ingest.connector.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.querying.question import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.rewriting import MAX_QUERY_TERMS
 
@@ -78,9 +79,9 @@ def rewrite(
 ) -> None:
     """Print the request body for QUERY, or for the body of an application; nothing is searched.
 
-    What became of the clauses of a body is said on standard error. The index is asked which model
-    made it, so that a body of another model is not sent to it. When INDEX is an alias that has
-    moved to an index of another model, rewrite anew.
+    What became of the clauses of a body, or what was cut from a question, is said on standard
+    error. The index is asked which model made it, so that a body of another model is not sent to
+    it. When INDEX is an alias that has moved to an index of another model, rewrite anew.
     """
     if (query is None) == (body is None):
         raise InputError("give either a question or --body FILE")
@@ -88,8 +89,8 @@ def rewrite(
         raise InputError("--size and --filter are for a question; write them into the body")
     if body is None and (matching is not None or fields is not None):
         raise InputError("--matching and --fields are for --body")
-    if query is not None and not query.strip():
-        raise InputError("the query is empty; write a question")
+    if query is not None:
+        check_question(query)
     given: Any = read_json(body) if body is not None else None
     client = connection.open()
     EngineInfo.read(client)
@@ -98,13 +99,15 @@ def rewrite(
     limits = {"max_query_terms": max_query_terms} if max_query_terms else {}
     rewriter = QueryRewriter.from_index(client, index, encoder, **limits)
     if query is not None:
-        made = rewriter.rewrite(query, form=form, size=size or 10, filter=filter_clause)
+        made, report = rewriter.rewrite_and_report(
+            query, form=form, size=size or 10, filter=filter_clause
+        )
     else:
         made, report = rewriter.rewrite_and_report(
             given, form=form, matching=matching, fields=comma_list(fields) if fields else None
         )
-        for line in report.lines():
-            click.echo(line, err=True)
+    for line in report.lines() if query is None else report.losses():
+        click.echo(line, err=True)
     click.echo(json.dumps(made, indent=2))
 
 

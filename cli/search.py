@@ -32,10 +32,10 @@ from latent_ingest.connector.client import Connection, EngineInfo, engine_errors
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.indexing.scan import values_at
 from latent_ingest.connector.querying.own_ids import show_own_ids
+from latent_ingest.connector.querying.question import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 if TYPE_CHECKING:
-    from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.querying.explain import Contribution
 
 Hit = dict[str, Any]
@@ -104,8 +104,7 @@ def search(
     as_json: bool,
 ) -> None:
     """Search for QUERY by meaning."""
-    if not query.strip():
-        raise InputError("the query is empty; write a question")
+    check_question(query)
     if compare and explain:
         raise InputError("--explain and --compare: use one of them; --form chooses what to explain")
     client = connection.open()
@@ -131,21 +130,16 @@ def search(
     hits = {name: answer["hits"]["hits"] for name, answer in answers.items()}
     if highlight:
         for some in hits.values():
-            add_highlights(some, rewriter, encoder, query, as_json)
+            add_highlights(some, rewriter, query, as_json)
     if explain:
         from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
-        from latent_ingest.connector.querying.explain import explain_request, labelled
-        from latent_ingest.connector.querying.labels import firing_words, read_labels
+        from latent_ingest.connector.querying.explain import explain_hits
+        from latent_ingest.connector.querying.labels import read_labels
 
-        labels = {
-            **firing_words(encoder, query),
-            **read_labels(model or SHIPPED_MODEL, encoder.fingerprint.autoencoder),
-        }
-        for hit in hits[form]:
-            found = explain_request(
-                client, hit["_index"], hit["_id"], bodies[form], latent_field=rewriter.field
-            )
-            hit["contributions"] = labelled(found, labels).contributions
+        labels = read_labels(model or SHIPPED_MODEL, encoder.fingerprint.autoencoder)
+        found = explain_hits(client, rewriter, query, bodies[form], hits[form], labels=labels)
+        for hit, explanation in zip(hits[form], found, strict=True):
+            hit["contributions"] = explanation.contributions
     if as_json:
         answer = answers if compare else answers[form]
         click.echo(json.dumps(answer, default=asdict))
@@ -180,7 +174,7 @@ def words_highlight(rewriter: QueryRewriter, query: str, engine: EngineInfo) -> 
 
 
 def add_highlights(
-    hits: Sequence[Hit], rewriter: QueryRewriter, encoder: LatentEncoder, query: str, for_json: bool
+    hits: Sequence[Hit], rewriter: QueryRewriter, query: str, for_json: bool
 ) -> None:
     """Give each hit its `highlight`: HTML for programs, bold words for a terminal.
 
@@ -190,7 +184,6 @@ def add_highlights(
 
     highlighter = Highlighter(
         rewriter,
-        encoder,
         query,
         tags=TAGS if for_json else BOLD,
         escape=html.escape if for_json else printable,
@@ -202,13 +195,15 @@ def add_highlights(
 
 
 def lines_of(rank: int, hit: Hit, text_fields: Sequence[str], width: int | None) -> list[str]:
-    """A hit: rank, score, id, title and text; below it its passages and what adds to its score."""
+    """A hit: rank, score, id and title; below it its passages, or else how its text begins, and
+    what adds to its score. A text without a title stands in the first line."""
     start = f"{rank:>3}  {hit['_score']:>7.3f}  {one_line(hit['_id'])}  "
     room = max(width - len(start), 20) if width else TEXT_WIDTH
     title, text = title_and_text(hit, text_fields)
     passages = passages_of(hit, text_fields)
-    head = shorten(title if passages and title else one_line(f"{title} {text}"), room)
-    lines = [(start + head).rstrip()]
+    lines = [(start + shorten(title or text, room)).rstrip()]
+    if title and text and not passages:
+        passages = [shorten(text, room)]
     lines += [f"     {passage}" for passage in passages]
     if heaviest := hit.get("contributions"):
         lines.append("     " + ", ".join(map(in_short, heaviest[:HEAVIEST])))

@@ -53,9 +53,12 @@ def test_a_hit_is_a_title_and_a_text() -> None:
 
 @pytest.mark.parametrize("width", [None, 40])
 def test_a_line_of_a_hit_fits(width: int | None) -> None:
-    (line,) = lines_of(1, hit(title="水" * 50, text="c"), ["title", "text"], width)
-    assert line.startswith("  1    1.500  7  水")
-    assert wcwidth.width(line) <= (width or 90)
+    """And its text is there, however long its title."""
+    title, text = lines_of(1, hit(title="水" * 50, text="c " * 90), ["title", "text"], width)
+    assert title.startswith("  1    1.500  7  水")
+    assert text.startswith("     c c c")
+    assert all(wcwidth.width(line) <= (width or 90) for line in (title, text))
+    assert lines_of(1, hit(text="c"), ["title", "text"], width) == ["  1    1.500  7  c"]
 
 
 def test_forms_stand_beside_each_other() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from latent_ingest.connector.evaluation.systems import (
     without_itself,
 )
 from latent_ingest.connector.querying.clause_limit import count_clauses
+from latent_ingest.connector.querying.fields import IndexFields
 
 # Hits asked for: a hundred are measured, and one may be left out for being the query itself.
 MEASURED_HITS = 100
@@ -57,7 +58,7 @@ def ask(
     collection: Collection,
     client: OpenSearch,
     index: str,
-    fields: Mapping[str, bool] | None,
+    fields: IndexFields | None,
     tick: Tick,
 ) -> Run:
     """Search for each question by itself, and count in a request of its own what matches.
@@ -130,7 +131,7 @@ def count_hits(client: OpenSearch, index: str, queries: Sequence[dict[str, Any]]
     return [answer["hits"]["total"]["value"] for answer in counted]
 
 
-def clauses(body: dict[str, Any], fields: Mapping[str, bool] | None) -> int:
+def clauses(body: dict[str, Any], fields: IndexFields | None) -> int:
     """Clauses of a request, in its query and in what rescores its hits."""
     rescore = body.get("rescore") or []
     phases = rescore if isinstance(rescore, list) else [rescore]

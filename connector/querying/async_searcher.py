@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.querying.query_encoder import QueryEncoder
+    from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 
 class AsyncSearcher:
@@ -45,14 +46,19 @@ class AsyncSearcher:
         """The index that is asked now."""
         return self._searcher.index
 
-    async def search(self, text: str, **options: Any) -> dict[str, Any]:
+    @property
+    def rewriter(self) -> QueryRewriter:
+        """For the index that is asked now; its `rewrite_async` is for requests sent otherwise."""
+        return self._searcher.rewriter
+
+    async def search(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
         """Search; the engine's answer. Parameters and errors are those of `Searcher.search`."""
         searcher = self._searcher
         while True:
             if searcher.is_due():
                 await asyncio.to_thread(searcher.renew)
             rewriter = searcher.rewriter
-            body = await rewriter.rewrite_async(text, **options)
+            body = await rewriter.rewrite_async(asked, **options)
             with engine_errors(cast("OpenSearch", self._client)):
                 try:
                     answer: dict[str, Any] = await self._client.search(

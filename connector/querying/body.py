@@ -11,9 +11,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from latent_ingest.connector.querying.fields import IndexFields
 from latent_ingest.connector.querying.latent_clause import Clause, has_latents
 from latent_ingest.connector.querying.rewrite_report import UntouchedClause
-from latent_ingest.connector.querying.text_clause import TEXT_KINDS, TextClause, read_text_clause
+from latent_ingest.connector.querying.text_clause import (
+    TEXT_KINDS,
+    TextClause,
+    asks_for_several,
+    read_text_clause,
+)
 
 Path = tuple[str | int, ...]
 
@@ -25,6 +31,8 @@ SCORED_PARTS = {
     "hybrid": "queries",
     "script_score": "query",
 }
+
+UNDER_MIN_SCORE = "its min_score would let other documents pass"
 
 # Clauses without text, which nobody needs to be told of.
 NO_TEXT = {
@@ -47,6 +55,8 @@ class FoundClause:
     factor: float | None
     """By which its score is multiplied before it is added to that of every hit; none where it is
     not simply added, so that no second phase could add more of it."""
+    one_of_several: bool = False
+    """Whether a `bool` around it asks for it and for others, or for some of several."""
 
     @property
     def rescoring(self) -> bool:
@@ -79,13 +89,19 @@ class BodyWalk:
     """Fields whose text is in the latent field."""
     keep: bool
     """Whether what matches must stay, so that nothing may be added under a `min_score`."""
+    known: IndexFields | None = None
+    """All fields of the index, if they are known."""
     found: list[FoundClause] = field(default_factory=list)
     untouched: list[UntouchedClause] = field(default_factory=list)
 
     def walk(self, body: Mapping[str, Any]) -> None:
         """Look through `query` and `rescore`."""
-        if "query" in body:
-            self._query(body["query"], _Place(("query",), ("query",)))
+        query, place = body.get("query"), _Place(("query",), ("query",))
+        if self.keep and "min_score" in body and isinstance(query, dict) and "hybrid" in query:
+            # Engines take it at the top alone, so not beside a filter of its scores.
+            self._leave(place, UNDER_MIN_SCORE, "hybrid")
+        else:
+            self._query(query, place)
         for at, entry in clauses(body.get("rescore")):
             query = entry.get("query") if isinstance(entry, dict) else None
             if isinstance(query, dict) and "rescore_query" in query:
@@ -95,50 +111,76 @@ class BodyWalk:
     def _query(self, query: object, place: _Place) -> None:
         if not isinstance(query, dict) or len(query) != 1:
             if query:
-                self._leave(place, "", "not understood")
+                self._leave(place, "not understood")
             return
         ((kind, content),) = query.items()
         if has_latents(query, self.latent_field):
-            self._leave(place, kind, "has latent terms already")
+            self._leave(place, "has latent terms already", kind)
         elif kind in TEXT_KINDS:
             self._text(kind, content, place)
-        elif kind == "bool" and isinstance(content, dict):
-            self._bool(content, place)
-        elif kind == "nested" and isinstance(content, dict):
-            self._nested(content, place)
-        elif kind in SCORED_PARTS and isinstance(content, dict):
-            self._compound(kind, content, place)
-        elif kind not in NO_TEXT:
+        elif kind in NO_TEXT:
+            return
+        elif kind not in ("bool", "nested", *SCORED_PARTS) or not isinstance(content, dict):
             reason = "it does not score" if kind == "constant_score" else "no clause known here"
-            self._leave(place, kind, reason)
+            self._leave(place, reason, kind)
+        elif product(1.0, content.get("boost")) == 0:
+            self._leave(place, "boost 0: it does not score", kind)
+        elif kind == "bool":
+            self._bool(content, place)
+        elif kind == "nested":
+            self._nested(content, place)
+        else:
+            self._compound(kind, content, place)
 
     def _text(self, kind: str, content: object, place: _Place) -> None:
-        clause = read_text_clause(kind, content, self.fed)
+        clause = read_text_clause(kind, content, self.fed, self.known)
         if isinstance(clause, str):
-            self._leave(place, kind, clause)
+            self._leave(place, clause, kind)
         else:
             self._find(place, kind, clause)
 
     def _bool(self, content: dict[str, Any], place: _Place) -> None:
-        must, should = (clauses(content.get(name)) for name in ("must", "should"))
         factor = product(place.factor, content.get("boost"))
         if not place.required and (
-            must
+            clauses(content.get("must"))
             or content.keys() & {"filter", "must_not", "mustNot"}
-            or str(content.get("minimum_should_match", 1)) not in ("0", "1")
+            or asks_for_several(content)
         ):
             factor = None  # other hits than its own must not get its score
-        for name, parts in (("must", must), ("should", should)):
-            for at, part in parts:
-                required = place.required and name == "must"
-                where = place.part("bool", name, *at, required=required, factor=factor)
-                self._query(part, where)
+        must, should = (self._parts(name, content, place, factor) for name in ("must", "should"))
+        one_more = bool(should) and str(content.get("minimum_should_match")) == "1"
+        if len(must) + one_more > 1:
+            self._ask_together(must)
+        if (must and one_more) or asks_for_several(content):
+            self._ask_together(should)
+
+    def _parts(
+        self, name: str, content: dict[str, Any], place: _Place, factor: float | None
+    ) -> list[slice]:
+        """Look into the `must` or `should` of a `bool`; where what was found in each part is."""
+        found, required = [], place.required and name == "must"
+        for at, part in clauses(content.get(name)):
+            first = len(self.found)
+            where = place.part("bool", name, *at, required=required, factor=factor)
+            self._query(part, where)
+            if len(self.found) > first:
+                found.append(slice(first, len(self.found)))
+        return found
+
+    def _ask_together(self, parts: list[slice]) -> None:
+        """Note that a `bool` asks a document for more than one part whose text is rewritten.
+
+        Each alone would pass nearly every document by its latent terms, so that nothing would be
+        left of what they ask for together. Parts without such text go on asking.
+        """
+        for part in parts:
+            self.found[part] = [replace(one, one_of_several=True) for one in self.found[part]]
 
     def _compound(self, kind: str, content: dict[str, Any], place: _Place) -> None:
-        if kind == "function_score" and content.get("boost_mode") == "replace":
-            self._leave(place, kind, "boost_mode replace: its text does not score")
+        if kind == "function_score" and str(content.get("boost_mode")).lower() == "replace":
+            self._leave(place, "boost_mode replace: its text does not score", kind)
         elif self.keep and "min_score" in content:
-            self._leave(place, kind, "its min_score would let other documents pass")
+            self._leave(place, UNDER_MIN_SCORE, kind)
         else:
             part = SCORED_PARTS[kind]
             for at, query in clauses(content.get(part)):
@@ -149,26 +191,25 @@ class BodyWalk:
         query = content.get("query")
         kind, inner = next(iter(query.items())) if isinstance(query, dict) and query else ("", None)
         if kind not in TEXT_KINDS:
-            self._leave(place, "nested", "latent terms are of the whole document, not of a part")
+            self._leave(place, "latent terms are of the whole document, not of a part", "nested")
             return
-        clause = read_text_clause(kind, inner, self.fed)
-        boost = product(1.0, content.get("boost"))
+        clause = read_text_clause(kind, inner, self.fed, self.known)
         if isinstance(clause, str):
-            self._leave(place, f"nested.query.{kind}", clause)
-        elif content.get("score_mode") == "none" or not boost:
-            self._leave(place, "nested", "it does not score")
+            self._leave(place, clause, "nested", "query", kind)
+            return
+        boost = product(clause.boost, content.get("boost"))
+        if content.get("score_mode") == "none" or boost is None:
+            self._leave(place, "it does not score", "nested")
         else:
             demands = "inner_hits" if "inner_hits" in content else clause.demands
-            self._find(
-                place, "nested", replace(clause, boost=clause.boost * boost, demands=demands)
-            )
+            self._find(place, "nested", replace(clause, boost=boost, demands=demands))
 
     def _find(self, place: _Place, kind: str, clause: TextClause) -> None:
         name = shown((*place.path, kind))
         self.found.append(FoundClause(place.path, name, clause, place.query, place.factor))
 
-    def _leave(self, place: _Place, kind: str, reason: str) -> None:
-        self.untouched.append(UntouchedClause(shown((*place.path, *kind.split())), reason))
+    def _leave(self, place: _Place, reason: str, *kinds: str) -> None:
+        self.untouched.append(UntouchedClause(shown((*place.path, *kinds)), reason))
 
 
 def clauses(value: object) -> list[tuple[Path, object]]:
@@ -182,7 +223,10 @@ def product(factor: float | None, boost: object) -> float | None:
     """`factor` times a boost; none where either is no number."""
     if factor is None or boost is None:
         return factor
-    return factor * boost if isinstance(boost, (int, float)) else None
+    try:
+        return factor * float(boost)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
 
 
 def copied(value: Any) -> Any:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
 from typing import Any
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.querying.fields import IndexFields
 from latent_ingest.connector.querying.text_clause import ONE_FIELD, TEXT_KINDS, field_boosts
 
 SETTING = "indices.query.bool.max_clause_count"
@@ -39,8 +39,12 @@ BESIDE_FUZZY = 64
 UNKNOWN_FIELDS = 16
 
 
-def read_clause_limit(client: OpenSearch) -> int:
-    """The clauses that every node of a cluster takes in one query; 1,024 where we may not ask.
+def read_clause_limit(client: OpenSearch, otherwise: int = ENGINE_CLAUSES) -> int:
+    """The clauses that every node of a cluster takes in one query.
+
+    Args:
+        client: of the cluster.
+        otherwise: what is returned where we may not ask.
 
     Raises:
         EngineError: the engine cannot be reached.
@@ -53,7 +57,7 @@ def read_clause_limit(client: OpenSearch) -> int:
         except TransportError as error:
             if not isinstance(error.status_code, int):  # nothing answers
                 raise
-            return ENGINE_CLAUSES
+            return otherwise
     for level in ("transient", "persistent"):
         if limit := limit_in(told.get(level)):
             return limit
@@ -73,7 +77,7 @@ def room_for(
     queries: Sequence[object],
     gone: Sequence[object],
     limit: int,
-    known: Mapping[str, bool] | None,
+    known: IndexFields | None,
 ) -> int:
     """Clauses that may be added to some queries in one request.
 
@@ -85,7 +89,7 @@ def room_for(
         queries: with all that they hold.
         gone: parts of them that will not be in the request.
         limit: clauses that the engine takes.
-        known: the fields of the index, and whether they are of type text; none if unknown.
+        known: the fields of the index; none if unknown.
     """
     sure, possible = count_clauses(list(queries), known)
     sure_gone, possible_gone = count_clauses(list(gone), known)
@@ -93,7 +97,7 @@ def room_for(
     return max(0, room - possible + possible_gone, min(BESIDE_FUZZY, room))
 
 
-def count_clauses(query: object, known: Mapping[str, bool] | None) -> tuple[int, int]:
+def count_clauses(query: object, known: IndexFields | None) -> tuple[int, int]:
     """The clauses of a query, and those that its fuzzy words may become besides."""
     if isinstance(query, list):
         counted = [count_clauses(part, known) for part in query]
@@ -105,8 +109,12 @@ def count_clauses(query: object, known: Mapping[str, bool] | None) -> tuple[int,
         if kind in TEXT_KINDS and isinstance(content, dict):
             terms, expansions = count_terms(kind, content, known)
             sure, possible = sure + terms, possible + expansions
-        elif kind == "term":
-            sure += 1 if known and any(known.get(name) for name in names(content)) else VALUE
+        elif kind in ("term", "terms_set"):
+            each = 1 if known and any(known.get(name) for name in names(content)) else VALUE
+            sure += each * max(1, sum(map(size_of_set, values(content))))
+        elif kind == "fuzzy":
+            sure += 1
+            possible += sum(expansions_of(options) for options in values(content))
         elif kind == "more_like_this" and isinstance(content, dict):
             most = content.get("max_query_terms", SIMILAR)
             sure += most if isinstance(most, int) else SIMILAR
@@ -117,6 +125,12 @@ def count_clauses(query: object, known: Mapping[str, bool] | None) -> tuple[int,
         else:
             sure += VALUE
     return sure, possible
+
+
+def size_of_set(options: object) -> int:
+    """The terms of a `terms_set`, each a clause."""
+    terms = options.get("terms") if isinstance(options, dict) else None
+    return len(terms) if isinstance(terms, list) else 0
 
 
 def names(content: object) -> list[Any]:
@@ -134,9 +148,7 @@ def holds_clauses(part: object) -> bool:
     return isinstance(part, dict) and any(isinstance(value, dict) for value in part.values())
 
 
-def count_terms(
-    kind: str, content: dict[str, Any], known: Mapping[str, bool] | None
-) -> tuple[int, int]:
+def count_terms(kind: str, content: dict[str, Any], known: IndexFields | None) -> tuple[int, int]:
     """The terms of a text clause, and what fuzziness may add."""
     options, fields = content, 1
     if kind in ONE_FIELD or kind.startswith("match_"):
@@ -148,11 +160,17 @@ def count_terms(
     terms = max(1, len(WORD.findall(text))) * max(1, fields)
     if "fuzziness" not in options and not (kind.endswith("query_string") and "~" in text):
         return terms, 0
-    expansions = options.get("max_expansions", options.get("fuzzy_max_expansions"))
-    return terms, terms * (expansions if isinstance(expansions, int) else FUZZY_EXPANSIONS)
+    return terms, terms * expansions_of(options)
 
 
-def count_fields(kind: str, content: dict[str, Any], known: Mapping[str, bool] | None) -> int:
+def expansions_of(options: object) -> int:
+    """Terms that a fuzzy word with these options may become."""
+    options = options if isinstance(options, dict) else {}
+    most = options.get("max_expansions", options.get("fuzzy_max_expansions"))
+    return most if isinstance(most, int) else FUZZY_EXPANSIONS
+
+
+def count_fields(kind: str, content: dict[str, Any], known: IndexFields | None) -> int:
     """How many fields a clause on many of them searches."""
     try:
         specs = [spec for spec, _ in field_boosts(kind, content)]
@@ -161,7 +179,7 @@ def count_fields(kind: str, content: dict[str, Any], known: Mapping[str, bool] |
     patterns = [spec for spec in specs if "*" in spec]
     if known is None:
         return len(specs) - len(patterns) + UNKNOWN_FIELDS * bool(patterns)
-    matched = {name for name in known for spec in patterns if fnmatchcase(name, spec)}
+    matched = {name for spec in patterns for name in known.matching(spec)}
     return len(specs) - len(patterns) + len(matched)
 
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import NotFoundError
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.client import engine_errors
@@ -19,7 +18,6 @@ from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.labels import firing_words
 
 if TYPE_CHECKING:
-    from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 KINDS = ("latent", "word", "other")
@@ -27,6 +25,7 @@ KINDS = ("latent", "word", "other")
 # As Lucene describes a term's part of a score, and how parts are put together.
 TERM = re.compile(r"weight\((?P<field>[^:]*):(?P<term>.*) in \d+\)", re.DOTALL)
 SYNONYMS = re.compile(r"weight\(Synonym\((?P<terms>.*)\) in \d+\)", re.DOTALL)
+SUM = re.compile(r"(.*, )?sum of:?")
 BEST = re.compile(r"max plus (?P<tie>[0-9.E+-]+) times others of:")
 
 
@@ -76,11 +75,9 @@ class Explanation:
 def explain(
     client: OpenSearch,
     rewriter: QueryRewriter,
-    encoder: LatentEncoder,
     question: str,
     id: str,
     *,
-    index: str | None = None,
     labels: Mapping[int, str] | None = None,
     **options: Any,
 ) -> Explanation:
@@ -89,10 +86,8 @@ def explain(
     Args:
         client: of the engine.
         rewriter: made by `QueryRewriter.from_index`.
-        encoder: its model.
         question: in plain words.
         id: of the document; in an index of chunks, of the chunk.
-        index: where it is, if the rewriter is of several; by default the rewriter's.
         labels: of latents, see `read_labels`; latents without one are named by the words of the
             question that fire them.
         options: as for `QueryRewriter.rewrite`. In forms of two phases the score is that of both,
@@ -104,27 +99,63 @@ def explain(
         EngineError: the engine cannot be asked, or refuses.
     """
     body = rewriter.rewrite(question, **options)
-    index = index or str(rewriter.index)
-    found = explain_request(client, index, id, body, latent_field=rewriter.field)
-    return labelled(found, {**firing_words(encoder, question), **(labels or {})})
+    hit = find_hit(client, str(rewriter.index), id)
+    return explain_hits(client, rewriter, question, body, [hit], labels=labels)[0]
 
 
-def explain_request(
-    client: OpenSearch, index: str, id: str, body: Mapping[str, Any], *, latent_field: str
-) -> Explanation:
-    """Why a document has the score that a request gives it; latents have no labels.
+def explain_hits(
+    client: OpenSearch,
+    rewriter: QueryRewriter,
+    question: str,
+    body: Mapping[str, Any],
+    hits: Sequence[Mapping[str, Any]],
+    *,
+    labels: Mapping[int, str] | None = None,
+) -> list[Explanation]:
+    """Why hits have the scores that the request for a question gives them; as `explain`."""
+    named = {**firing_words(rewriter.encoder, question), **(labels or {})}
+    found = [explain_request(client, hit, body, latent_field=rewriter.field) for hit in hits]
+    return [labelled(explanation, named) for explanation in found]
+
+
+def find_hit(client: OpenSearch, index: str, id: str) -> dict[str, Any]:
+    """Which index a document is in, and its routing, without which no shard knows it.
 
     Raises:
         InputError: no such document.
+        EngineError: the engine cannot be asked.
+    """
+    body = {"query": {"ids": {"values": [id]}}, "size": 1, "_source": False}
+    with engine_errors(client):
+        hits: list[dict[str, Any]] = client.search(index=index, body=body)["hits"]["hits"]
+    if not hits:
+        raise InputError(f"no document {id!r} in index {index}; name one by its _id")
+    return hits[0]
+
+
+def explain_request(
+    client: OpenSearch, hit: Mapping[str, Any], body: Mapping[str, Any], *, latent_field: str
+) -> Explanation:
+    """Why a hit has the score that a request gives it; latents have no labels.
+
+    Args:
+        client: of the engine.
+        hit: its `_index`, `_id` and, if it has one, `_routing`.
+        body: of the request.
+        latent_field: of the index.
+
+    Raises:
+        InputError: it is rescored otherwise than by adding.
         EngineError: the engine cannot be asked, or refuses.
     """
+    index, id = hit["_index"], hit["_id"]
     with engine_errors(client):
-        try:
-            answer = client.explain(index=index, id=id, body={"query": in_one_phase(body)})
-        except NotFoundError as error:
-            if isinstance(error.info, dict) and "error" in error.info:
-                raise
-            raise InputError(f"no document {id!r} in index {index}; name one by its _id") from error
+        answer = client.explain(
+            index=index,
+            id=id,
+            body={"query": in_one_phase(body)},
+            routing=hit.get("_routing"),
+        )
     if not answer["matched"]:
         return Explanation(index, id, False, 0.0, [])
     tree = answer["explanation"]
@@ -153,7 +184,7 @@ def in_one_phase(body: Mapping[str, Any]) -> dict[str, Any]:
     rescores = body.get("rescore") or []
     for rescore in rescores if isinstance(rescores, list) else [rescores]:
         phase = rescore["query"]
-        if phase.get("score_mode", "total") != "total":
+        if str(phase.get("score_mode", "total")).lower() != "total":
             raise InputError("only a rescore that adds its score can be explained")
         first, second = phase.get("query_weight", 1.0), phase.get("rescore_query_weight", 1.0)
         query = {
@@ -180,7 +211,7 @@ def parts_of(node: Mapping[str, Any], factor: float = 1.0) -> Iterator[Contribut
             counts = 1.0 if place == top else tie
             if counts:
                 yield from parts_of(part, factor * counts)
-    elif adds_up(node):
+    elif SUM.fullmatch(description):
         for part in details:
             if float(part["value"]):
                 yield from parts_of(part, factor)
@@ -229,14 +260,6 @@ def numbers(details: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float]]
     for node in details:
         yield from numbers(node["details"])
         yield re.split(r"[=,\s]", str(node["description"]), maxsplit=1)[0], float(node["value"])
-
-
-def adds_up(node: Mapping[str, Any]) -> bool:
-    """Whether a node is the sum of its details."""
-    if not node["details"]:
-        return False
-    total = sum(float(part["value"]) for part in node["details"])
-    return bool(abs(total - float(node["value"])) <= 1e-4 * abs(total))
 
 
 def has_terms(node: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
@@ -10,9 +11,30 @@ from opensearchpy.exceptions import TransportError
 from latent_ingest.connector.client import engine_errors
 from latent_ingest.connector.errors import InputError
 
+# Patterns that are remembered; applications have a few.
+MOST_PATTERNS = 1000
 
-def read_fields(client: OpenSearch, index: str) -> dict[str, bool] | None:
-    """Each field of an index, and whether it is of type text; none where we may not ask.
+
+class IndexFields(dict[str, bool]):
+    """The fields of an index, and whether each is of type text. It stays as it was made."""
+
+    def __init__(self, fields: Mapping[str, bool]) -> None:
+        super().__init__(fields)
+        self._matching: dict[str, Sequence[str]] = {}
+
+    def matching(self, pattern: str) -> Sequence[str]:
+        """The names that a pattern stands for, looked for once: an index may have thousands."""
+        found = self._matching.get(pattern)
+        if found is None:
+            if len(self._matching) >= MOST_PATTERNS:
+                self._matching.clear()
+            found = [name for name in self if fnmatchcase(name, pattern)]
+            self._matching[pattern] = found
+        return found
+
+
+def read_fields(client: OpenSearch, index: str) -> IndexFields | None:
+    """The fields of an index; none where we may not ask.
 
     Raises:
         EngineError: the engine cannot be reached.
@@ -24,13 +46,15 @@ def read_fields(client: OpenSearch, index: str) -> dict[str, bool] | None:
             if not isinstance(error.status_code, int):  # nothing answers
                 raise
             return None
-    return {name: "text" in types for name, types in found.items() if not name.startswith("_")}
+    return IndexFields(
+        {name: "text" in types for name, types in found.items() if not name.startswith("_")}
+    )
 
 
 def fed_fields(
     latent_field: str,
     fed: Sequence[str],
-    known: Mapping[str, bool] | None,
+    known: IndexFields | None,
     wanted: Sequence[str] | Mapping[str, str] | None,
 ) -> Collection[str]:
     """The fields on which text clauses are rewritten.
@@ -38,7 +62,7 @@ def fed_fields(
     Args:
         latent_field: of the index.
         fed: fields whose text is in it; text fields within them, with other analyzers, are too.
-        known: as `read_fields` has them.
+        known: all fields of the index, if they are known.
         wanted: the caller's own choice, or a mapping of it to the latent field.
 
     Raises:
@@ -46,7 +70,7 @@ def fed_fields(
     """
     if wanted is None:
         within = (n for n, text in (known or {}).items() if text and n.rpartition(".")[0] in fed)
-        return list(dict.fromkeys([*fed, *within]))
+        return dict.fromkeys([*fed, *within])
     if isinstance(wanted, str) or not wanted:
         raise InputError(f"fields {wanted!r}: name them in a list, or leave it out for all")
     for name in wanted:
@@ -59,4 +83,4 @@ def fed_fields(
             raise InputError(
                 f"field {name}: no latent field {wanted[name]}; this index has {latent_field}"
             )
-    return list(wanted)
+    return dict.fromkeys(wanted)

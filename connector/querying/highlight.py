@@ -25,7 +25,6 @@ from latent_ingest.connector.indexing.scan import values_at
 from latent_ingest.connector.querying.words import word_spans
 
 if TYPE_CHECKING:
-    from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.encoding.vectors import TokenVectors
     from latent_ingest.connector.querying.latent_clause import WeightedTerm
     from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -65,7 +64,6 @@ class Highlighter:
     def __init__(
         self,
         rewriter: QueryRewriter,
-        encoder: LatentEncoder,
         question: str,
         *,
         fragment_size: int = FRAGMENT_SIZE,
@@ -76,8 +74,7 @@ class Highlighter:
         """Encode the question.
 
         Args:
-            rewriter: whose latent terms of the question count.
-            encoder: its model.
+            rewriter: whose model and latent terms of the question count.
             question: in plain words.
             fragment_size: characters of a fragment at most, tags and escapes not counted.
             number_of_fragments: of a field, at most.
@@ -90,8 +87,8 @@ class Highlighter:
         """
         if min(fragment_size, number_of_fragments) < 1:
             raise ValueError(f"fragments {number_of_fragments} x {fragment_size}: both above 0")
-        self._encoder = encoder
-        self._values = values_of(rewriter.terms(question), encoder.idf())
+        self._encoder = rewriter.encoder
+        self._values = values_of(rewriter.terms(question), self._encoder.idf())
         self._fragment_size = fragment_size
         self._number = number_of_fragments
         self._tags = tags

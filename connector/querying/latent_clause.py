@@ -12,6 +12,9 @@ from typing import Any
 
 Clause = dict[str, Any]
 
+# What is in a clause of latent terms, which a second phase has among the documents of a filter.
+LATENT_PARTS = {"should", "boost", "_name", "filter"}
+
 
 @dataclass(frozen=True, slots=True)
 class WeightedTerm:
@@ -60,23 +63,32 @@ def named(clause: Clause) -> str | None:
     return None
 
 
-def is_latent(clause: object, field: str) -> bool:
-    """Whether a clause is of latent terms only, as `any_of` makes them."""
-    if not isinstance(clause, dict) or len(clause) != 1:
-        return False
-    if isinstance(term := clause.get("term"), dict):
-        return field in term
-    scored = clause.get("bool")
-    if not isinstance(scored, dict):
-        return False
-    should = scored.get("should")
-    return isinstance(should, list) and bool(should) and all(is_latent(c, field) for c in should)
-
-
 def has_latents(clause: Clause, field: str) -> bool:
-    """Whether a clause is a latent one, or a `bool` with one beside its words: as `beside`'s."""
-    if is_latent(clause, field):
+    """Whether a clause is one that `any_of` or `beside` makes: of latent terms, or words with such.
+
+    More clauses in a `bool` than these are an application's own, and are looked into.
+    """
+    parts = bool_of(clause)
+    if is_latent(parts, field):
         return True
-    scored = clause.get("bool")
-    should = scored.get("should") if isinstance(scored, dict) else None
-    return isinstance(should, list) and any(is_latent(c, field) for c in should)
+    should = parts.get("should", [])
+    words = [*should[:-1], *parts.get("must", []), *parts.get("filter", [])]
+    ours = len(words) == 1 and bool(should) and parts.keys() <= {"should", "must", "filter"}
+    return ours and is_latent(bool_of(should[-1]), field)
+
+
+def is_latent(parts: dict[str, Any], field: str) -> bool:
+    """Whether a `bool` is of latent terms only, but for a filter."""
+    should = parts.get("should", [])
+    terms = [clause.get("term") if isinstance(clause, dict) else None for clause in should]
+    latents = (isinstance(term, dict) and field in term for term in terms)
+    return bool(terms) and all(latents) and parts.keys() <= LATENT_PARTS
+
+
+def bool_of(clause: object) -> dict[str, Any]:
+    """What a `bool` is made of; nothing where it is none, or has parts that are no lists."""
+    parts = clause.get("bool") if isinstance(clause, dict) and len(clause) == 1 else None
+    if not isinstance(parts, dict):
+        return {}
+    lists = all(isinstance(parts.get(name, []), list) for name in ("must", "filter", "should"))
+    return parts if lists else {}

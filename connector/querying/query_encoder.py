@@ -50,6 +50,10 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
+class NotKept(Exception):
+    """The model would have to be asked."""
+
+
 class QueryEncoder:
     """A model for questions, of which the last encodings are kept. For any number of threads."""
 
@@ -83,8 +87,8 @@ class QueryEncoder:
         self._idf: NDArray[np.float32] | None = None
 
     @classmethod
-    def of(cls, model: LatentEncoder | QueryEncoder) -> QueryEncoder:
-        """`model` itself, or a loaded one with a cache of its own."""
+    def of(cls, model: LatentEncoder | QueryEncoder | None) -> QueryEncoder:
+        """`model` itself, or a loaded one, or the one that ships, with a cache of its own."""
         return model if isinstance(model, QueryEncoder) else cls(model)
 
     @property
@@ -134,6 +138,16 @@ class QueryEncoder:
         """Whether a text would be answered without the model."""
         with self._keeping:
             return (text, k) in self._cache
+
+    def kept(self, texts: Sequence[str], k: int | None = None) -> list[Encoding]:
+        """As `encode`, of questions that are all kept; raises NotKept if one is not."""
+        with self._keeping:
+            if any((text, k) not in self._cache for text in texts):
+                raise NotKept
+            self._hits += len(texts)
+            for text in texts:
+                self._cache.move_to_end((text, k))
+            return [self._cache[text, k] for text in texts]
 
     def cache_info(self) -> CacheInfo:
         """Hits and misses so far, and encodings kept."""

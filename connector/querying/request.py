@@ -16,12 +16,12 @@ BY_SCORE: tuple[list[str], ...] = ([], ["_score"])
 
 def matching_for(body: dict[str, Any]) -> tuple[str, str]:
     """The matching that suits a request, and why."""
-    totals = body.get("track_total_hits")
+    totals = str(body.get("track_total_hits")).lower()  # engines take "true" and "20000" too
     if body.get("aggs") or body.get("aggregations"):
         return "keep", "the request aggregates"
-    if totals is True or (isinstance(totals, int) and totals > COUNTED_HITS):
+    if totals == "true" or (totals.isdecimal() and int(totals) > COUNTED_HITS):
         return "keep", "the request asks for exact totals"
-    if body.get("size") == 0:
+    if asks_for_none(body):
         return "keep", "the request asks for no hits, so for their number"
     if sort_keys(body)[:1] not in BY_SCORE:
         return "keep", "the hits are sorted by something else than their scores"
@@ -35,11 +35,16 @@ def one_phase_because(body: dict[str, Any], keep: bool) -> str | None:
     for name in ("collapse", "search_after"):
         if body.get(name) is not None:
             return f"engines do not rescore hits with {name}"
-    if body.get("size") == 0:
+    if asks_for_none(body):
         return "no hits are asked for"
     if "min_score" in body and not keep:
         return "min_score is compared before hits are rescored"
     return None
+
+
+def asks_for_none(body: dict[str, Any]) -> bool:
+    """Whether a request wants no hits."""
+    return str(body.get("size")) == "0"
 
 
 def sort_keys(body: dict[str, Any]) -> list[str]:
@@ -65,8 +70,19 @@ def window_for(body: dict[str, Any], window: int) -> int:
 
 def with_min_score_of(query: Any, words: Any, min_score: Any) -> dict[str, Any]:
     """`query` among the documents that score `min_score` in `words`."""
-    scored = {"function_score": {"query": words, "min_score": min_score}}
+    scored = {"function_score": {"query": once_more(words), "min_score": min_score}}
     return {"bool": {"must": [query], "filter": [scored]}}
+
+
+def once_more(query: Any) -> Any:
+    """A copy of a query that can stand in the same request: without the `inner_hits` of `nested`
+    and the like, which engines take once."""
+    if isinstance(query, (list, tuple)):
+        return [once_more(part) for part in query]
+    if not isinstance(query, dict):
+        return query
+    left_out = "inner_hits" if "query" in query else None
+    return {name: once_more(part) for name, part in query.items() if name != left_out}
 
 
 def filtered(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 
@@ -16,7 +17,7 @@ class RewrittenClause:
     fields: tuple[str, ...]
     """Those it searches that feed the latent field."""
     other_fields: tuple[str, ...]
-    """Those it searches too, by words alone."""
+    """Others that it searched, and patterns of others; see `others`."""
     form: str
     matching: str
     """"expand" or "keep"."""
@@ -25,6 +26,27 @@ class RewrittenClause:
     share: float
     """Of the weight of all latent terms of its text, `w * idf`, that of those in the request."""
     notes: tuple[str, ...] = ()
+
+    def others(self) -> str:
+        """What becomes of fields that do not feed the latent field."""
+        names = ", ".join(
+            f"the rest of {name}" if any(fnmatchcase(fed, name) for fed in self.fields) else name
+            for name in self.other_fields
+        )
+        if self.form.startswith("hybrid"):
+            return f"by words alone in {names}"
+        if self.matching == "keep":
+            return f"no longer scored by {names}"
+        return f"no longer searched: {names}"
+
+    def line(self, matching: str) -> str:
+        """For a person to read, who knows the matching of the request."""
+        pruned = "" if self.share == 1 else f", {self.share:.0%} of the weight"
+        line = f"{self.path}: {self.form}, {self.terms} latent terms{pruned}"
+        if self.matching != matching:
+            line += f", matching {self.matching}"
+        others = [self.others()] if self.other_fields else []
+        return "; ".join([line, *others, *self.notes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +76,15 @@ class RewriteReport:
     def lines(self) -> Iterator[str]:
         """For a person to read."""
         yield f"matching: {self.matching} ({self.why})"
-        for clause in self.rewritten:
-            pruned = "" if clause.share == 1 else f", {clause.share:.0%} of the weight"
-            line = f"{clause.path}: {clause.form}, {clause.terms} latent terms{pruned}"
-            if clause.matching != self.matching:
-                line += f", matching {clause.matching}"
-            if clause.other_fields:
-                line += f"; by words alone in {', '.join(clause.other_fields)}"
-            yield "; ".join([line, *clause.notes])
+        yield from (clause.line(self.matching) for clause in self.rewritten)
+        yield from self._rest()
+
+    def losses(self) -> Iterator[str]:
+        """Those of the lines that say what was pruned, left alone, or done otherwise."""
+        yield from (clause.line(self.matching) for clause in self.rewritten if clause.share < 1)
+        yield from self._rest()
+
+    def _rest(self) -> Iterator[str]:
         for left in self.untouched:
             yield f"{left.path}: left alone: {left.reason}"
         yield from self.notes

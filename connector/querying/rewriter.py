@@ -5,9 +5,8 @@ query text → latent vector → weighted terms; see `rewriting` for what become
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
@@ -16,17 +15,19 @@ from latent_ingest.connector.client import EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.asked_indices import AskedIndices
 from latent_ingest.connector.querying.boost import LATENT_BOOST, hybrid_boost
-from latent_ingest.connector.querying.clause_limit import (
-    ENGINE_CLAUSES,
-    count_clauses,
-    read_clause_limit,
-)
-from latent_ingest.connector.querying.fields import fed_fields, read_fields
+from latent_ingest.connector.querying.clause_limit import ENGINE_CLAUSES, read_clause_limit
+from latent_ingest.connector.querying.fields import IndexFields, fed_fields, read_fields
 from latent_ingest.connector.querying.latent_clause import WeightedTerm
 from latent_ingest.connector.querying.query_encoder import (
     CacheInfo,
+    NotKept,
     QueryEncoder,
     in_encoding_thread,
+)
+from latent_ingest.connector.querying.question import (
+    check_question,
+    rewritten_question,
+    words_clause,
 )
 from latent_ingest.connector.querying.request import filtered
 from latent_ingest.connector.querying.rewrite_report import RewriteReport
@@ -47,14 +48,6 @@ if TYPE_CHECKING:
     from opensearchpy.helpers.search import Search
 
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-# A form without the words' scores.
-LATENT_ALONE = {"hybrid": "latent", "hybrid_two_phase": "two_phase"}
-
-# Of words in several fields: the best field's score, and half of the others'. nDCG@10 of the words
-# alone, in title and text, on the same judgements: .694 and .296; by cross_fields .689 and .283; in
-# one field for both .699 and .289.
-TIE_BREAKER = 0.5
 
 
 class QueryRewriter:
@@ -111,7 +104,7 @@ class QueryRewriter:
         """Where `from_index` wants bodies to be sent: what an alias stood for then."""
         self.indices: tuple[str, ...] = ()
         """Names of the indices that these are. Bodies are good for them alone."""
-        self._fields: Mapping[str, bool] | None = None
+        self._fields: IndexFields | None = None
         self._weigh = Weigher(QueryEncoder.of(encoder))
         self._weigh.query_k = query_k
 
@@ -120,7 +113,7 @@ class QueryRewriter:
         cls,
         client: OpenSearch,
         index: str,
-        encoder: LatentEncoder | QueryEncoder,
+        encoder: LatentEncoder | QueryEncoder | None = None,
         **settings: Any,
     ) -> QueryRewriter:
         """A rewriter for an index, checked against its model and engine.
@@ -130,8 +123,8 @@ class QueryRewriter:
             index: its name, an alias, a pattern, or several with commas, which are asked together
                 if they agree; search the `index` of the result, since an alias may move to an
                 index of another model.
-            encoder: must be the model the index was made with. One that is not loaded yet is
-                checked when the first question comes.
+            encoder: must be the model the index was made with, by default the one that ships. One
+                that is not loaded yet is checked when the first question comes.
             settings: as for the constructor, in place of those that `latent-ingest tune` has left
                 in the index; and `statistics_seconds`, how old the index's document
                 frequencies may be, by which terms are chosen; none to choose by the model's.
@@ -213,8 +206,8 @@ class QueryRewriter:
         """The body of a search request for a question.
 
         Args:
-            text: the question. Words of more than the engine takes are left out: latent terms
-                alone score then.
+            text: the question. So many words that not all latent terms fit in beside them are
+                left out: latent terms alone score then.
             form: "hybrid", "latent", "two_phase" or "hybrid_two_phase".
             size: hits wanted.
             filter: query clauses that hits must match and that do not score.
@@ -231,54 +224,9 @@ class QueryRewriter:
             ModelError: the backbone gives NaN.
             MismatchError: the model is loaded now, and did not make the index.
         """
-        options: dict[str, Any] = {"head_terms": head_terms, "window": window, "filter": filter}
-        return self._rewrite(text, self._weigh, form=form, size=size, **options)
-
-    def rewrite_many(self, texts: Sequence[str], **options: Any) -> list[dict[str, Any]]:
-        """`rewrite` of several questions, in their order, which are encoded together.
-
-        Args:
-            texts: the questions.
-            options: as for `rewrite`, for all of them.
-        """
-        terms_of = dict(zip(texts, self._weigh(texts), strict=True))
-        return [
-            self._rewrite(text, lambda some: [terms_of[t] for t in some], **options)
-            for text in texts
-        ]
-
-    async def rewrite_async(self, text: str, **options: Any) -> dict[str, Any]:
-        """`rewrite` for an event loop, which goes on while a thread encodes."""
-        if self._weigh.queries.keeps(text, self._weigh.query_k):
-            return self.rewrite(text, **options)
-        return await in_encoding_thread(partial(self.rewrite, text, **options))
-
-    async def rewrite_body_async(self, body: dict[str, Any], **options: Any) -> dict[str, Any]:
-        """`rewrite_body` for an event loop, which goes on while a thread encodes."""
-        return await in_encoding_thread(partial(self.rewrite_body, body, **options))
-
-    def _rewrite(
-        self,
-        text: str,
-        weigh: Weigh,
-        *,
-        size: int = 10,
-        filter: dict[str, Any] | Sequence[dict[str, Any]] | None = None,
-        form: str = "hybrid",
-        **settings: int | None,
-    ) -> dict[str, Any]:
-        wish = Wish(form=form, matching="expand", **self._phases(**settings))
-        if not any(letter.isprintable() and not letter.isspace() for letter in text):
-            raise InputError("the question is empty; write one")
-        if form.endswith("two_phase") and self.collapse:
-            raise InputError(
-                f"form {form}: engines cannot rescore hits of an index of chunks, which are "
-                "collapsed to documents; use hybrid or latent"
-            )
-        body = self.words_only(text, size=size, filter=filter)
-        if count_clauses(self._words(text), None)[0] > self.max_clauses:
-            wish = replace(wish, form=LATENT_ALONE.get(form, form))
-        return rewritten(body, self._target(None), wish, weigh)[0]
+        phases: dict[str, Any] = {"head_terms": head_terms, "window": window}
+        wanted: dict[str, Any] = {"form": form, "size": size, "filter": filter}
+        return self._of_question(text, self._weigh, **wanted, **phases)[0]
 
     def rewrite_body(
         self,
@@ -301,8 +249,8 @@ class QueryRewriter:
             matching: "expand": documents without a common word are hits too. "keep": words decide
                 what matches, and latent terms only score, so that totals and aggregations stay.
                 Without it, "keep" where the request aggregates, sorts by something else than
-                scores, asks for exact totals or for no hits, and where a clause demands more than
-                one word, as by `operator: and`.
+                scores, asks for exact totals or for no hits; and for single clauses that demand
+                more than one word, as by `operator: and`, or of which a `bool` demands several.
             fields: those on which clauses are rewritten, or a mapping of them to the latent field.
                 Without it, all whose text is in the latent field.
             head_terms: as for `rewrite`, for each clause.
@@ -315,19 +263,9 @@ class QueryRewriter:
             InputError: the body is not an object, or an unknown form, matching or field.
             ModelError: the backbone gives NaN.
         """
-        settings = {"form": form, "matching": matching, "head_terms": head_terms, "window": window}
-        return self.rewrite_and_report(body, fields=fields, **settings)[0]
-
-    def rewrite_and_report(
-        self,
-        body: dict[str, Any],
-        *,
-        fields: Sequence[str] | Mapping[str, str] | None = None,
-        **settings: Any,
-    ) -> tuple[dict[str, Any], RewriteReport]:
-        """`rewrite_body`, and what it did: which clauses, which not and why, what was pruned."""
-        phases = self._phases(settings.pop("head_terms", None), settings.pop("window", None))
-        return rewritten(body, self._target(fields), Wish(**settings, **phases), self._weigh)
+        phases: dict[str, Any] = {"head_terms": head_terms, "window": window}
+        wanted: dict[str, Any] = {"form": form, "matching": matching, "fields": fields}
+        return self._of_body(body, self._weigh, **wanted, **phases)[0]
 
     def rewrite_search(self, search: Search, **settings: Any) -> Search:
         """`rewrite_body` for a `Search` of opensearch-py; a new one, of the same index and classes.
@@ -341,32 +279,43 @@ class QueryRewriter:
         """
         given = search.to_dict()
         body = self.rewrite_body(given, **settings)
-        new: Search = search.extra(**({"rescore": body["rescore"]} if "rescore" in body else {}))
-        if "query" in body:
-            new.query = body["query"]
-        if "_source" not in given and "_source" in body:
-            new = new.source(excludes=body["_source"]["excludes"])
+        new: Search = search.extra()
+        new.update_from_dict({name: v for name, v in body.items() if given.get(name) != v})
         if "min_score" in given and "min_score" not in body:
             new = new.extra(min_score=0)  # it cannot be taken away
         return new
 
-    def _phases(self, head_terms: int | None = None, window: int | None = None) -> dict[str, Any]:
-        return {
-            "head_terms": self.head_terms if head_terms is None else head_terms,
-            "window": self.window if window is None else window,
-        }
+    def rewrite_many(self, texts: Sequence[str], **options: Any) -> list[dict[str, Any]]:
+        """`rewrite` of several questions, in their order, which are encoded together.
 
-    def _target(self, fields: Sequence[str] | Mapping[str, str] | None) -> Target:
-        return Target(
-            latent_field=self.field,
-            fed=fed_fields(
-                self.field, [*self.text_fields, *self.words_fields], self._fields, fields
-            ),
-            latent_boost=self.latent_boost,
-            max_query_terms=self.max_query_terms,
-            max_clauses=self.max_clauses,
-            known_fields=self._fields,
-        )
+        Args:
+            texts: the questions.
+            options: as for `rewrite`, for all of them.
+        """
+        terms_of = dict(zip(texts, self._weigh(texts), strict=True))
+        return [
+            self._of_question(text, lambda some: [terms_of[t] for t in some], **options)[0]
+            for text in texts
+        ]
+
+    def rewrite_and_report(
+        self, asked: str | dict[str, Any], **options: Any
+    ) -> tuple[dict[str, Any], RewriteReport]:
+        """The request, and what was done: which clauses, which not and why, what was pruned.
+
+        Args:
+            asked: a question, or the body of a request.
+            options: as for `rewrite`, or for `rewrite_body`.
+        """
+        return self._rewritten(asked, self._weigh, **options)
+
+    async def rewrite_async(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
+        """`rewrite`, or `rewrite_body`, for an event loop, which goes on while a thread encodes."""
+        try:
+            return self._rewritten(asked, self._weigh.kept, **options)[0]
+        except NotKept:
+            work = partial(self.rewrite_and_report, asked, **options)
+            return (await in_encoding_thread(work))[0]
 
     def words_only(
         self,
@@ -381,11 +330,72 @@ class QueryRewriter:
             "query": filtered(self._words(text), filter),
         }
 
+    def _rewritten(
+        self, asked: str | dict[str, Any], weigh: Weigh, **options: Any
+    ) -> tuple[dict[str, Any], RewriteReport]:
+        if isinstance(asked, str):
+            return self._of_question(asked, weigh, **options)
+        return self._of_body(asked, weigh, **options)
+
+    def _of_question(
+        self,
+        text: str,
+        weigh: Weigh,
+        *,
+        form: str = "hybrid",
+        size: int = 10,
+        filter: dict[str, Any] | Sequence[dict[str, Any]] | None = None,
+        **phases: int | None,
+    ) -> tuple[dict[str, Any], RewriteReport]:
+        check_question(text)
+        wish = Wish(form, "expand", **self._phases(**phases))
+        if form.endswith("two_phase") and self.collapse:
+            raise InputError(
+                f"form {form}: engines cannot rescore hits of an index of chunks, which are "
+                "collapsed to documents; use hybrid or latent"
+            )
+        body, words = self.words_only(text, size=size, filter=filter), self._words(text)
+        return rewritten_question(body, words, self._target(None), wish, weigh)
+
+    def _of_body(
+        self,
+        body: dict[str, Any],
+        weigh: Weigh,
+        *,
+        form: str = "hybrid",
+        matching: str | None = None,
+        fields: Sequence[str] | Mapping[str, str] | None = None,
+        **phases: int | None,
+    ) -> tuple[dict[str, Any], RewriteReport]:
+        wish = Wish(form, matching, **self._phases(**phases))
+        return rewritten(body, self._target(fields), wish, weigh)
+
+    def _phases(self, head_terms: int | None = None, window: int | None = None) -> dict[str, Any]:
+        return {
+            "head_terms": self.head_terms if head_terms is None else head_terms,
+            "window": self.window if window is None else window,
+        }
+
+    @cached_property
+    def _fed(self) -> Collection[str]:
+        return self._fed_by(None)
+
+    def _fed_by(self, fields: Sequence[str] | Mapping[str, str] | None) -> Collection[str]:
+        feeding = [*self.text_fields, *self.words_fields]
+        return fed_fields(self.field, feeding, self._fields, fields)
+
+    def _target(self, fields: Sequence[str] | Mapping[str, str] | None) -> Target:
+        return Target(
+            latent_field=self.field,
+            fed=self._fed if fields is None else self._fed_by(fields),
+            latent_boost=self.latent_boost,
+            max_query_terms=self.max_query_terms,
+            max_clauses=self.max_clauses,
+            known_fields=self._fields,
+        )
+
     def _words(self, text: str) -> dict[str, Any]:
-        if len(self.words_fields) > 1:
-            search = {"query": text, "fields": self.words_fields, "tie_breaker": TIE_BREAKER}
-            return {"multi_match": search}
-        return {"match": {self.words_fields[0]: {"query": text}}}
+        return words_clause(text, self.words_fields)
 
     def _frame(self, size: int) -> dict[str, Any]:
         frame = {

@@ -13,7 +13,7 @@ hybrid_two_phase  hybrid, its latent terms in two phases
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,11 @@ from latent_ingest.connector.querying.body import (
     value_at,
 )
 from latent_ingest.connector.querying.clause_limit import room_for, shares
+from latent_ingest.connector.querying.fields import IndexFields
 from latent_ingest.connector.querying.latent_clause import Clause, WeightedTerm, any_of, beside
 from latent_ingest.connector.querying.request import (
     matching_for,
+    once_more,
     one_phase_because,
     window_for,
     with_min_score_of,
@@ -74,8 +76,8 @@ class Target:
     """Latent terms of a clause at most."""
     max_clauses: int
     """That the engine takes in one query."""
-    known_fields: Mapping[str, bool] | None = None
-    """All of the index, and whether they are of type text; none if unknown."""
+    known_fields: IndexFields | None = None
+    """All of the index; none if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +142,14 @@ def rewritten(
             f"the request body is of type {type(body).__name__}; it must be an object like "
             '{"query": {"match": {"text": "..."}}}'
         )
-    given: dict[str, Any] = copied(body)
-    matching, why = (wish.matching, "as asked for") if wish.matching else matching_for(given)
+    try:
+        given: dict[str, Any] = copied(body)
+    except RecursionError:  # some 150 clauses in one another, which engines take
+        left = (UntouchedClause("query", "nested too deeply to be looked into"),)
+        return dict(body), RewriteReport(wish.form, *matching_of(wish, body), (), left, ())
+    matching, why = matching_of(wish, given)
     keep = matching == "keep"
-    walk = BodyWalk(target.latent_field, target.fed, keep)
+    walk = BodyWalk(target.latent_field, target.fed, keep, target.known_fields)
     walk.walk(given)
     obstacle = one_phase_because(given, keep)
     plans = [plan_of(found, wish, keep, obstacle) for found in walk.found]
@@ -157,17 +163,24 @@ def rewritten(
     result = with_clauses(given, used, target, wish)
     if "min_score" in given and any(not plan.found.rescoring for plan in used):
         if keep:
-            words = copied(body["query"])
-            result["query"] = with_min_score_of(result["query"], words, result.pop("min_score"))
+            limit = result.pop("min_score")
+            result["query"] = with_min_score_of(result["query"], body["query"], limit)
             notes.append("min_score: moved into a filter, where it is compared with word scores")
         else:
             notes.append("min_score: compared with scores that have the latent terms in them")
+    highlight = result.get("highlight")
+    if isinstance(highlight, dict) and any(
+        not (plan.words_stay or plan.found.rescoring) for plan in used
+    ):
+        # The words that are no longer in the query are marked all the same.
+        words = {"highlight_query": once_more(body["query"])}
+        result["highlight"] = words | highlight
     if "_source" not in result and "stored_fields" not in result:
         hidden = [target.latent_field, hash_field(target.latent_field)]
         result["_source"] = {"excludes": hidden}
     report = RewriteReport(
         form=wish.form,
-        matching=str(matching),
+        matching=matching,
         why=why,
         rewritten=tuple(reported(plan) for plan in used),
         untouched=(
@@ -177,6 +190,11 @@ def rewritten(
         notes=tuple(notes),
     )
     return result, report
+
+
+def matching_of(wish: Wish, body: Clause) -> tuple[str, str]:
+    """The matching that is asked for, or that suits the request, and why."""
+    return (wish.matching, "as asked for") if wish.matching else matching_for(body)
 
 
 def plan_of(found: FoundClause, wish: Wish, keep: bool, obstacle: str | None) -> Plan:
@@ -190,9 +208,10 @@ def plan_of(found: FoundClause, wish: Wish, keep: bool, obstacle: str | None) ->
                 if found.rescoring
                 else "in one phase, since its score is not simply added to that of each hit"
             )
-    demands = found.clause.demands
-    latent_alone = form in ("latent", "two_phase")
-    words_decide = demands is not None and (wish.matching != "expand" or latent_alone)
+    demands, as_wished = found.clause.demands, wish.matching == "expand"
+    if demands is None and found.one_of_several and not as_wished:
+        demands = "its bool asks for several clauses"
+    words_decide = demands is not None and (not as_wished or form in ("latent", "two_phase"))
     if words_decide:
         notes.append(f"{demands}: its words decide what it matches")
     # A rescore matches nothing, it only scores.
@@ -251,7 +270,7 @@ def with_clauses(body: Clause, plans: Sequence[Plan], target: Target, wish: Wish
             factor = 1.0 if plan.found.factor is None else plan.found.factor
             added = any_of(rest, target.latent_field, boost * factor)
             if plan.keep:
-                added["bool"]["filter"] = [copied(words)]
+                added["bool"]["filter"] = [once_more(words)]
             second.append(added)
     if second:
         query = second[0] if len(second) == 1 else {"bool": {"should": second}}

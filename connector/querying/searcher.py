@@ -14,6 +14,7 @@ from opensearchpy.exceptions import TransportError
 from latent_ingest.connector.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.querying.asked_indices import AskedIndices
+from latent_ingest.connector.querying.clause_limit import read_clause_limit
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
@@ -30,10 +31,10 @@ GONE = (404, 503)
 class Searcher:
     """Asks the index behind an alias, for as long as an application runs.
 
-    Every question is rewritten for one index, by the model that made it, and sent to that index by
-    its own name, not by the alias: while the alias moves to an index of another model, no search
-    fails and none has the latent terms of one model looked up among those of the other. It may be
-    used by several threads at once; see `AsyncSearcher` for event loops.
+    Every question, and every body, is rewritten for one index, by the model that made it, and sent
+    to that index by its own name, not by the alias: while the alias moves to an index of another
+    model, no search fails and none has the latent terms of one model looked up among those of the
+    other. It may be used by several threads at once; see `AsyncSearcher` for event loops.
     """
 
     def __init__(
@@ -76,15 +77,15 @@ class Searcher:
         """The index that is asked now."""
         return str(self._rewriter.index)
 
-    def search(self, text: str, **options: Any) -> dict[str, Any]:
+    def search(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
         """Search; the engine's answer.
 
         Args:
-            text: the question.
-            options: as for `QueryRewriter.rewrite`.
+            asked: a question, or the body of a request that an application has.
+            options: as for `QueryRewriter.rewrite`, or for `rewrite_body`.
 
         Raises:
-            InputError: an option cannot be.
+            InputError: the question is empty, or the body or an option cannot be.
             MismatchError: the index is gone, and the alias points at none that can be asked.
             EngineError: the engine cannot be asked, or refuses.
         """
@@ -92,7 +93,7 @@ class Searcher:
             if self.is_due():
                 self.renew()
             rewriter = self.rewriter
-            body = rewriter.rewrite(text, **options)
+            body, _ = rewriter.rewrite_and_report(asked, **options)
             with engine_errors(self._client):
                 try:
                     answer: dict[str, Any] = self._client.search(index=rewriter.index, body=body)
@@ -141,6 +142,9 @@ class Searcher:
                 self._client, asked, encoder, **self._settings
             )
             self._found = asked
+        elif "max_clauses" not in self._settings:
+            limit = read_clause_limit(self._client, otherwise=self._rewriter.max_clauses)
+            self._rewriter.max_clauses = limit
 
     def _encoder_of(self, asked: AskedIndices) -> QueryEncoder:
         if len(self._encoders) == 1 and not self._encoders[0].loaded:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from latent_ingest.connector.querying.fields import IndexFields
+
 ONE_FIELD = ("match", "match_bool_prefix")
 MANY_FIELDS = ("multi_match", "combined_fields", "simple_query_string", "query_string")
 PHRASES = ("match_phrase", "match_phrase_prefix")
@@ -31,20 +33,23 @@ class TextClause:
     fields: tuple[str, ...]
     """Those it searches that feed the latent field."""
     others: tuple[str, ...]
-    """Those, or patterns of those, that do not."""
+    """Those that do not, and patterns that stand for such."""
     boost: float
     """Its own, times the mean of those of `fields`."""
     demands: str | None
     """What it asks of a document beyond one of its words, such as "operator and"."""
 
 
-def read_text_clause(kind: str, content: object, fed: Collection[str]) -> TextClause | str:
+def read_text_clause(
+    kind: str, content: object, fed: Collection[str], known: IndexFields | None = None
+) -> TextClause | str:
     """What a clause of one of `TEXT_KINDS` says, or why it is left alone.
 
     Args:
         kind: its name in the query language.
         content: what the name stands before.
         fed: fields whose text is in the latent field.
+        known: all fields of the index, if they are known.
     """
     if not isinstance(content, dict):
         return "not understood"
@@ -80,7 +85,7 @@ def read_text_clause(kind: str, content: object, fed: Collection[str]) -> TextCl
         return "its boost is not a number"
     if not boost > 0:
         return "boost 0: it does not score"
-    others = tuple(spec for spec in boosts if spec not in found)
+    others = tuple(spec for spec in boosts if searches_others(spec, fed, known))
     return TextClause(kind, text, tuple(found), others, boost, demands(options))
 
 
@@ -92,6 +97,15 @@ def field_boosts(kind: str, options: dict[str, Any]) -> Iterator[tuple[str, floa
     for spec in [named] if isinstance(named, str) else named:
         name, _, boost = spec.partition("^")
         yield name, float(boost or 1)
+
+
+def searches_others(spec: str, fed: Collection[str], known: IndexFields | None) -> bool:
+    """Whether a field or pattern stands for fields that do not feed the latent field."""
+    if "*" not in spec:
+        return spec not in fed
+    if known is None:
+        return not any(fnmatchcase(name, spec) for name in fed)
+    return any(name not in fed for name in known.matching(spec))
 
 
 def operators(kind: str, text: str, options: dict[str, Any]) -> bool:
@@ -108,9 +122,15 @@ def demands(options: dict[str, Any]) -> str | None:
     for name in ("operator", "default_operator"):
         if str(options.get(name, "")).lower() == "and":
             return f"{name} and"
-    if str(options.get("minimum_should_match", 1)) not in ("0", "1"):
+    if asks_for_several(options):
         return f"minimum_should_match {options['minimum_should_match']}"
     return None
+
+
+def asks_for_several(options: dict[str, Any]) -> bool:
+    """Whether `minimum_should_match` may be above 1; it is none where it is null."""
+    minimum = options.get("minimum_should_match")
+    return minimum is not None and str(minimum) not in ("0", "1")
 
 
 def listed(names: Collection[str]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.querying.latent_clause import WeightedTerm
-from latent_ingest.connector.querying.query_encoder import QueryEncoder
+from latent_ingest.connector.querying.query_encoder import Encoding, NotKept, QueryEncoder
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -46,7 +46,16 @@ class Weigher:
         """
         if self.unchecked:
             self.model()
-        encodings = self.queries.encode(texts, self.query_k)
+        return self._weighed(self.queries.encode(texts, self.query_k))
+
+    def kept(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
+        """As the call, of texts whose encodings are kept; raises NotKept where the model would
+        have to be asked."""
+        if self.unchecked:
+            raise NotKept
+        return self._weighed(self.queries.kept(texts, self.query_k))
+
+    def _weighed(self, encodings: Sequence[Encoding]) -> list[list[WeightedTerm]]:
         every = self.statistics.idf() if self.statistics else None
         every = self.queries.idf() if every is None else every
         found = []

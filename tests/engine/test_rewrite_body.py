@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from opensearchpy import OpenSearch
-from querying.bodies import BODIES
+from querying.bodies import BODIES, BOOSTS
 
 from latent_ingest.connector.querying.body import value_at
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -69,39 +69,102 @@ def test_the_engine_takes_them_and_nothing_else_changes(
         assert body == before, name
         assert [clause.path for clause in report.rewritten] == expected, name
         assert rewriter.rewrite_body(new, form=form, matching=matching) == new, name
-        assert restored(body, new, report.rewritten) == body, name
+        assert restored(name, body, new, report.rewritten) == body, name
         rewritten[name] = new
     ask(client, rewriter, rewritten)
 
 
-def restored(body: dict[str, Any], new: dict[str, Any], rewritten: Any) -> dict[str, Any]:
+def restored(
+    name: str, body: dict[str, Any], new: dict[str, Any], rewritten: Any
+) -> dict[str, Any]:
     """The new body with all that we changed put back, as far as it is what we say that it is."""
     new = copy.deepcopy(new)
     if "_source" not in body and "_source" in new:
         assert new.pop("_source") == {"excludes": ["latent", "latent_hash"]}
     if "min_score" in body and "min_score" not in new:
-        (filtered,) = new["query"]["bool"]["filter"]
-        assert filtered["function_score"]["query"] == body["query"]
-        new["min_score"] = filtered["function_score"]["min_score"]
-        (new["query"],) = new["query"]["bool"]["must"]
+        wrapped = new["query"].pop("bool")
+        assert not new["query"]
+        assert wrapped.keys() == {"must", "filter"}
+        ((new["query"],), (filtered,)) = wrapped["must"], wrapped["filter"]
+        scored = {"query": without_inner_hits(body["query"]), "min_score": body["min_score"]}
+        assert filtered == {"function_score": scored}
+        new["min_score"] = body["min_score"]
+    if "highlight" in body and new["highlight"] != body["highlight"]:
+        assert new["highlight"].pop("highlight_query") == body["query"]
+        assert any(not c.form.startswith("hybrid") and c.matching == "expand" for c in rewritten)
     phases = [new["rescore"]] if isinstance(new.get("rescore"), dict) else new.get("rescore", [])
     theirs = [body["rescore"]] if isinstance(body.get("rescore"), dict) else body.get("rescore", [])
+    boosts = BOOSTS.get(name, [1] * len(rewritten))
     if len(phases) > len(theirs):
-        assert "latent" in json.dumps(phases[0])
-        new["rescore"] = phases[1] if isinstance(body.get("rescore"), dict) else phases[1:]
+        ours = phases.pop(0)
+        second = [c for c in rewritten if c.form.endswith("two_phase")]
+        assert ours.keys() == {"window_size", "query"}
+        assert ours["query"].keys() == {"rescore_query"}
+        parts = [ours["query"]["rescore_query"]]
+        if len(second) > 1:
+            parts = parts[0]["bool"]["should"]
+        assert 1 <= len(parts) <= len(second)
+        for part in parts:
+            words = part["bool"].pop("filter", [])
+            assert len(words) == any(c.matching == "keep" for c in second)
+            assert all(word in [value_at(body, steps(c.path)) for c in second] for word in words)
+            latent_alone(part)
+        new["rescore"] = phases[0] if isinstance(body.get("rescore"), dict) else phases
         if "rescore" not in body:
             assert new.pop("rescore") == []
-    for clause in rewritten:
+    for clause, boost in zip(rewritten, boosts, strict=True):
         path = steps(clause.path)
         old, now = value_at(body, path), value_at(new, path)
-        words = [c for c in all_parts(now["bool"]) if "f" not in json.dumps(c) or c == old]
-        assert (old in words) == (clause.form.startswith("hybrid") or clause.matching == "keep")
+        hybrid = clause.form.startswith("hybrid")
+        if clause.matching == "keep" or hybrid:
+            where = "should" if clause.matching == "expand" else "must" if hybrid else "filter"
+            assert len(now) == 1
+            parts = now["bool"]
+            assert parts.keys() == {where, "should"}
+            assert parts[where][0] == old
+            assert sum(map(len, parts.values())) == 2
+            now = parts["should"][-1]
+        elif "_name" in json.dumps(old):
+            assert now["bool"].pop("_name") in json.dumps(old)
+        assert latent_alone(now) == pytest.approx(boost * (0.15 if hybrid else 1))
         value_at(new, path[:-1])[path[-1]] = old
     return new
 
 
-def all_parts(content: dict[str, Any]) -> list[Any]:
-    return [clause for name in ("must", "should", "filter") for clause in content.get(name, [])]
+def latent_alone(clause: dict[str, Any]) -> float:
+    """The boost of a clause that has nothing but weighted latent terms."""
+    assert clause.keys() == {"bool"}
+    assert clause["bool"].keys() <= {"should", "boost"}
+    for part in clause["bool"]["should"]:
+        assert part.keys() == {"term"}
+        assert part["term"].keys() == {"latent"}
+        assert part["term"]["latent"].keys() == {"value", "boost"}
+        assert part["term"]["latent"]["boost"] > 0
+    boost: float = clause["bool"].get("boost", 1.0)
+    return boost
+
+
+def without_inner_hits(query: Any) -> Any:
+    if isinstance(query, list):
+        return [without_inner_hits(part) for part in query]
+    if not isinstance(query, dict):
+        return query
+    return {k: without_inner_hits(v) for k, v in query.items() if k != "inner_hits"}
+
+
+def of_hits(answer: dict[str, Any]) -> dict[str, Any]:
+    """What the engine says of each hit besides its score and source."""
+    return {
+        hit["_id"]: (
+            hit.get("highlight"),
+            sorted(hit.get("matched_queries", [])),
+            {
+                name: [inner["_source"] for inner in found["hits"]["hits"]]
+                for name, found in hit.get("inner_hits", {}).items()
+            },
+        )
+        for hit in answer["hits"]["hits"]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +186,10 @@ def test_keep_has_the_same_hits_totals_and_aggregations(
         assert kept["hits"]["total"] == words[name]["hits"]["total"], name
         for part in ("aggregations", "suggest"):
             assert kept.get(part) == words[name].get(part), name
+        if "collapse" not in BODIES[name][0]:
+            assert of_hits(kept) == of_hits(words[name]), name
+    said = [of for answer in words.values() for of in of_hits(answer).values()]
+    assert all(sum(bool(of[place]) for of in said) > 10 for place in range(3))
     assert sum(len(found_by(answer)) for answer in words.values()) > 1000
     assert sum("aggregations" in answer for answer in words.values()) >= 3
 
@@ -153,6 +220,39 @@ def test_expand_finds_more_among_the_documents_that_pass_the_filters(
         more += len(found - found_by(words[name])) > 0
     assert sum(len(found_by(answer)) < 90 for answer in passing.values()) >= 10
     assert more >= 20
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_a_bool_asks_for_together_it_goes_on_asking_for(
+    client: OpenSearch, rewriter: QueryRewriter, words: Bodies, form: str
+) -> None:
+    """By default; with "expand" asked for, each of its texts may match by latent terms."""
+    names = (
+        "bool, at least two",
+        "bool, two that must match",
+        "bool, one that must and one of two",
+    )
+    for matching in (None, "expand"):
+        new = {
+            name: all_of(rewriter.rewrite_body(BODIES[name][0], form=form, matching=matching))
+            for name in names
+        }
+        for name, answer in ask(client, rewriter, new).items():
+            as_before = found_by(answer) == found_by(words[name])
+            assert as_before == (matching is None), name
+            assert len(found_by(answer)) > 1, name
+
+
+@pytest.mark.parametrize("form", ["latent", "two_phase"])
+def test_words_are_highlighted_though_they_left_the_query(
+    client: OpenSearch, rewriter: QueryRewriter, words: Bodies, form: str
+) -> None:
+    name = "highlight of the query's words"
+    body = all_of(rewriter.rewrite_body(BODIES[name][0], form=form))
+    said = of_hits(ask(client, rewriter, {name: body})[name])
+    before = {hit: of for hit, of in of_hits(words[name]).items() if hit in said}
+    assert {hit: said[hit] for hit in before} == before
+    assert sum(bool(of[0]) for of in before.values()) > 5
 
 
 def test_elasticsearch_takes_what_it_took_before_and_keeps_its_hits(

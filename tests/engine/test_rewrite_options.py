@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.querying.clause_limit import SETTING, read_clause_limit
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.rewriting import FORMS
+from latent_ingest.connector.querying.searcher import Searcher
 
 MATCH = {"match": {"text": QUESTION}}
 
@@ -116,6 +118,7 @@ def test_searches_of_opensearch_py(client: OpenSearch, rewriter: QueryRewriter) 
         .query("match", text=QUESTION)
         .filter("range", year={"gte": 2003})
         .exclude("term", votes=2)
+        .highlight("text", number_of_fragments=1)
         .extra(size=20, min_score=0.5)
     )
     search.aggs.bucket("years", "terms", field="year")
@@ -146,7 +149,8 @@ def few_clauses(client: OpenSearch) -> Iterator[int]:
 def test_a_lowered_limit_is_honoured(
     client: OpenSearch, rewriter: QueryRewriter, encoder: LatentEncoder
 ) -> None:
-    """Each latent term, word and filter counts; what the engine takes is used to the full."""
+    """Each latent term, word and filter counts; what the engine takes is used to the full. A
+    searcher notices a limit that is lowered while it runs."""
     assert read_clause_limit(client) == 120
     low = QueryRewriter.from_index(client, str(rewriter.index), encoder)
     votes = {"bool": {"should": [{"term": {"votes": vote}} for vote in range(9)]}}
@@ -157,6 +161,14 @@ def test_a_lowered_limit_is_honoured(
         client.search(index=low.index, body=new)
         assert sum(clause.terms for clause in report.rewritten) > 50
         client.search(index=low.index, body=low.rewrite(f"{QUESTION} {OTHER} " * 3, form=form))
+    searcher = Searcher(client, str(rewriter.index), [encoder], renew_seconds=0)
+    client.cluster.put_settings(body={"transient": {SETTING: 60}})
+    searcher.renew()
+    assert searcher.rewriter.max_clauses == 60
+    assert searcher.search(QUESTION)["hits"]["hits"]
+    own = Searcher(client, str(rewriter.index), [encoder], renew_seconds=0, max_clauses=500)
+    own.renew()
+    assert own.rewriter.max_clauses == 500
 
 
 def test_the_limit_is_1024_unless_told_otherwise(client: OpenSearch) -> None:
@@ -204,6 +216,9 @@ def test_what_is_not_there_is_said(
         with pytest.raises(InputError, match=rf"field {field}: .* title, text, words"):
             rewriter.rewrite_body(body, fields=[field])
     assert rewriter.rewrite_and_report(body, fields=["text", "tags"])[1].rewritten
+    assert QueryRewriter.from_index(client, str(rewriter.index)).rewrite_body({}) == {
+        "_source": {"excludes": ["latent", "latent_hash"]}
+    }, "the model that ships is the default, and not loaded before it is needed"
     client.indices.create(index=index)
     with pytest.raises(MismatchError, match=f"latent-ingest enrich --index {index}"):
         QueryRewriter.from_index(client, index, encoder)
@@ -229,6 +244,35 @@ def test_the_command_rewrites_a_body(
     ran = rewrite(index, *options, body=json.dumps(given))
     assert json.loads(ran.stdout) == rewriter.rewrite_body(given, matching="keep", fields=["text"])
     assert "matching: keep (as asked for)" in ran.stderr
+
+
+def test_the_command_says_what_a_question_lost(
+    rewriter: QueryRewriter, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing where it lost nothing."""
+    monkeypatch.setenv("OPENSEARCH_URL", opensearch_url)
+    index = str(rewriter.index)
+    ran = rewrite(index, QUESTION, body="")
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert json.loads(ran.stdout) == rewriter.rewrite(QUESTION)
+    ran = rewrite(index, QUESTION, "--max-query-terms", "9", body="")
+    assert re.fullmatch(r"query.match: hybrid, 9 latent terms, \d\d% of the weight\n", ran.stderr)
+
+
+@pytest.mark.usefixtures("few_clauses")
+def test_terms_of_a_set_count_each(
+    client: OpenSearch, rewriter: QueryRewriter, encoder: LatentEncoder
+) -> None:
+    """Numbers count twice: the engine refuses more clauses than it takes."""
+    low = QueryRewriter.from_index(client, str(rewriter.index), encoder)
+    terms = [f"t{number}" for number in range(45)]
+    minimum = {"minimum_should_match_script": {"source": "1"}}
+    some = {"terms_set": {"tags": {"terms": ["a", *terms], **minimum}}}
+    years = {"terms_set": {"year": {"terms": list(range(2000, 2020)), **minimum}}}
+    given = {"query": {"bool": {"should": [MATCH, some, years]}}}
+    new, report = low.rewrite_and_report(given)
+    assert client.search(index=low.index, body=new)["hits"]["hits"]
+    assert 10 < report.rewritten[0].terms < 120 - 45 - 2 * 20
 
 
 @pytest.mark.parametrize(

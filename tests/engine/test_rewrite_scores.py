@@ -171,6 +171,101 @@ def test_two_phases(
     assert len(first["hits"]["hits"]) == len(words if matching == "keep" else whole)
 
 
+Scores = dict[str, float]
+
+
+def both(reference: Reference, rewriter: QueryRewriter, field: str, text: str) -> Scores:
+    """The score of a hybrid clause."""
+    latents = reference.latents(rewriter, text)
+    return total((1, reference.words(field, text)), (BOOST, latents))
+
+
+def test_dis_max(client: OpenSearch, rewriter: QueryRewriter, reference: Reference) -> None:
+    """The best of clauses that are words and latents each, and a part of the others."""
+    queries = [{"match": {"text": QUESTION}}, {"match": {"title": {"query": OTHER, "boost": 3}}}]
+    query = {"dis_max": {"queries": queries, "tie_breaker": 0.3}}
+    one, other = (
+        both(reference, rewriter, "text", QUESTION),
+        both(reference, rewriter, "title", OTHER),
+    )
+    parts = {name: (one.get(name, 0.0), 3 * other.get(name, 0.0)) for name in one | other}
+    expected = {name: 0.7 * max(scores) + 0.3 * sum(scores) for name, scores in parts.items()}
+    assert len({scores.index(max(scores)) for scores in parts.values()}) == 2
+    same_hits(asked(client, rewriter, {"query": query}), expected)
+
+
+def test_boosting(client: OpenSearch, rewriter: QueryRewriter, reference: Reference) -> None:
+    """What is negative stays as it was."""
+    negative = {"match": {"text": "file"}}
+    query = {"match": {"text": QUESTION}}
+    boosting = {"positive": query, "negative": negative, "negative_boost": 0.4}
+    less = reference.words("text", "file")
+    expected = both(reference, rewriter, "text", QUESTION)
+    assert 5 < len(less.keys() & expected.keys()) < len(expected)
+    expected = {name: score * (0.4 if name in less else 1) for name, score in expected.items()}
+    same_hits(asked(client, rewriter, {"query": {"boosting": boosting}}), expected)
+
+
+@pytest.mark.parametrize("mode", ["multiply", "sum"])
+def test_function_score(
+    client: OpenSearch,
+    rewriter: QueryRewriter,
+    reference: Reference,
+    documents: list[dict[str, str]],
+    mode: str,
+) -> None:
+    query = {
+        "function_score": {
+            "query": {"match": {"text": QUESTION}},
+            "field_value_factor": {"field": "votes"},
+            "boost_mode": mode,
+            "boost": 2,
+        }
+    }
+    votes = {document["_id"]: 1 + i % 7 for i, document in enumerate(documents)}
+    expected = {
+        name: score * 2 * votes[name] if mode == "multiply" else score * 2 + votes[name]
+        for name, score in both(reference, rewriter, "text", QUESTION).items()
+    }
+    same_hits(asked(client, rewriter, {"query": query}), expected)
+
+
+def test_boosts_of_fields(
+    client: OpenSearch,
+    rewriter: QueryRewriter,
+    reference: Reference,
+    documents: list[dict[str, str]],
+) -> None:
+    """Words have their field's, latent terms the mean."""
+    asks = f"{OTHER} {documents[0]['title']}"
+    fields = ["title^3", "text^2"]
+    query = {"multi_match": {"query": asks, "fields": fields, "type": "most_fields", "boost": 2}}
+    title, text = (reference.words(field, asks) for field in ("title", "text"))
+    latents = reference.latents(rewriter, asks)
+    assert title
+    same_hits(
+        asked(client, rewriter, {"query": query}),
+        total((6, title), (4, text), (5 * BOOST, latents)),
+    )
+
+
+@pytest.mark.parametrize("matching", ["expand", "keep"])
+def test_nested(
+    client: OpenSearch, rewriter: QueryRewriter, reference: Reference, matching: str
+) -> None:
+    """The nested clause scores as it did; latent terms are of the whole document."""
+    inner = {"match": {"comments.text": {"query": "a mistake in it", "boost": 2}}}
+    query = {"nested": {"path": "comments", "query": inner, "score_mode": "sum", "boost": 3}}
+    alone = client.search(index=rewriter.index, body={"query": query, "size": 1000})
+    words = {hit["_id"]: hit["_score"] for hit in alone["hits"]["hits"]}
+    whole = total((1, words), (6 * BOOST, reference.latents(rewriter, "a mistake in it")))
+    assert 5 < len(words) < len(whole)
+    expected = whole if matching == "expand" else {name: whole[name] for name in words}
+    fields = ["comments.text"]
+    answer = asked(client, rewriter, {"query": query}, matching=matching, fields=fields)
+    same_hits(answer, expected)
+
+
 @pytest.mark.parametrize("form", ["hybrid", "hybrid_two_phase"])
 @pytest.mark.parametrize("matching", ["expand", "keep"])
 def test_two_clauses_in_a_boosted_bool(

@@ -69,6 +69,9 @@ def test_threads_and_a_loop_get_what_one_thread_gets(
     searcher = Searcher(client, index, [queries], renew_seconds=0.01, statistics_seconds=0.01)
     wrong: list[Any] = []
 
+    def as_body(question: str) -> Any:
+        return {"query": {"match": {"words": {"query": question}}}, "track_total_hits": False}
+
     def check(question: str, body: Any, found: dict[str, float]) -> None:
         # The texts of a batch change the last digits of a float.
         if found != pytest.approx(expected[question], rel=1e-3):
@@ -79,16 +82,19 @@ def test_threads_and_a_loop_get_what_one_thread_gets(
     def in_a_thread(number: int) -> None:
         try:
             for question in shuffled(number):
-                check(
-                    question, searcher.rewriter.rewrite(question), scores(searcher.search(question))
-                )
+                rewriter = searcher.rewriter
+                check(question, rewriter.rewrite(question), scores(searcher.search(question)))
+                body = rewriter.rewrite_body(as_body(question))
+                check(question, body, scores(searcher.search(as_body(question))))
         except Exception as error:
             wrong.append(error)
 
     async def in_a_task(number: int, searching: AsyncSearcher) -> None:
         for question in shuffled(number):
-            body = await searcher.rewriter.rewrite_async(question)
+            body = await searching.rewriter.rewrite_async(question)
             check(question, body, scores(await searching.search(question)))
+            body = await searching.rewriter.rewrite_async(as_body(question))
+            check(question, body, scores(await searching.search(as_body(question))))
 
     async def loop() -> None:
         async with AsyncOpenSearch(opensearch_url) as on_loop:
@@ -100,7 +106,7 @@ def test_threads_and_a_loop_get_what_one_thread_gets(
         asyncio.run(loop())
     assert wrong == []
     info = queries.cache_info()
-    assert info.hits + info.misses == 2 * (THREADS + TASKS) * len(QUESTIONS)
+    assert info.hits + info.misses == 4 * (THREADS + TASKS) * len(QUESTIONS)
     assert info.misses > len(QUESTIONS)
     assert info.hits > 0
     assert info.currsize <= info.maxsize == 4
@@ -116,24 +122,31 @@ def same(body: dict[str, Any]) -> dict[str, float]:
 def test_the_loop_goes_on_while_a_thread_encodes(
     client: OpenSearch, index: str, load: Any, encoder: LatentEncoder
 ) -> None:
-    """Another thread holds the model; the loop turns all the same, and answers what is kept."""
+    """Another thread holds the model; the loop turns all the same, and answers what is kept, of
+    questions and bodies."""
     load(client, index, ROWS)
     rewriter = QueryRewriter.from_index(client, index, encoder)
     kept = rewriter.rewrite(QUESTIONS[0])
 
+    def body(*questions: str) -> Any:
+        return {"query": {"bool": {"should": [{"match": {"text": q}} for q in questions]}}}
+
+    kept_body = rewriter.rewrite_body(body(QUESTIONS[0]))
+
     async def main() -> None:
         with encoder.backbone.lock:
             new = asyncio.create_task(rewriter.rewrite_async(QUESTIONS[1]))
-            whole = asyncio.create_task(
-                rewriter.rewrite_body_async({"query": {"match": {"text": QUESTIONS[2]}}})
-            )
+            asked = body(QUESTIONS[0], QUESTIONS[2])
+            whole = asyncio.create_task(rewriter.rewrite_async(asked))
             for _ in range(10):
                 await asyncio.sleep(0)
-                assert await rewriter.rewrite_async(QUESTIONS[0]) == kept
+                for asked_before, answer in ((QUESTIONS[0], kept), (body(QUESTIONS[0]), kept_body)):
+                    made = rewriter.rewrite_async(asked_before)
+                    assert await asyncio.wait_for(made, 60) == answer
             assert not new.done()
             assert not whole.done()
         assert same(await new) == pytest.approx(same(rewriter.rewrite(QUESTIONS[1])), rel=1e-3)
-        assert await whole == rewriter.rewrite_body({"query": {"match": {"text": QUESTIONS[2]}}})
+        assert await whole == rewriter.rewrite_body(asked)
 
     asyncio.run(main())
 
@@ -156,8 +169,11 @@ def test_an_async_searcher_follows_its_alias_and_says_what_is_wrong(
                 await searching.search(QUESTIONS[0], form="dense")
             client.indices.put_alias(index=second, name=alias)
             client.indices.delete(index=first)
-            answer = await searching.search(QUESTIONS[0], size=1)
+            body = {"query": {"match": {"text": QUESTIONS[0]}}, "size": 1}
+            answer = await searching.search(body, form="latent")
             assert [(h["_index"], h["_id"]) for h in answer["hits"]["hits"]] == [(second, "bees")]
+            with pytest.raises(InputError, match="matching 'all'"):
+                await searching.search(body, matching="all")
             client.indices.delete(index=second)
             with pytest.raises(MismatchError, match=f"no index or alias {alias}"):
                 await searching.search(QUESTIONS[0])

@@ -14,9 +14,27 @@ OTHER = "an error is raised when a value is missing"
 
 MATCH = {"match": {"text": QUESTION}}
 TITLE = {"match": {"title": {"query": OTHER, "boost": 2}}}
+ALSO = {"match": {"text": OTHER}}
 RECENT = {"range": {"year": {"gte": 2005}}}
 TAGGED = {"term": {"tags.keyword": "b"}}
 LIKED = {"votes": {"terms": {"field": "votes"}}}
+
+# Boosts of the clauses that are rewritten, in the bodies in which one is not 1.
+BOOSTS = {
+    "match, with options": [3],
+    "multi_match, best_fields": [2],
+    "multi_match, some fields": [2],
+    "simple_query_string, words": [1.5],
+    "bool": [1, 2],
+    "bool, at least two": [1, 2],
+    "bool in bool": [1, 2, 2],
+    "dis_max": [1, 2],
+    "has_child": [2],
+    "has_parent": [2],
+    "highlight of the query's words": [1, 2],
+    "rescore, several": [1, 2],
+    "a shop's search": [3],
+}
 
 # name → body, paths of the clauses that are rewritten
 BODIES: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -202,6 +220,15 @@ BODIES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"query": {"bool": {"should": [MATCH, TITLE, TAGGED, RECENT], "minimum_should_match": 2}}},
         ["query.bool.should[0].match", "query.bool.should[1].match"],
     ),
+    "bool, two that must match": (
+        {"query": {"bool": {"must": [MATCH, ALSO], "filter": [RECENT]}}},
+        ["query.bool.must[0].match", "query.bool.must[1].match"],
+    ),
+    "bool, one that must and one of two": (
+        {"query": {"bool": {"must": [MATCH], "should": [ALSO, TAGGED], "minimum_should_match": 1}}},
+        ["query.bool.must[0].match", "query.bool.should[0].match"],
+    ),
+    "bool, boost 0": ({"query": {"bool": {"must": [MATCH], "should": [TAGGED], "boost": 0}}}, []),
     "bool in bool": (
         {
             "query": {
@@ -313,6 +340,26 @@ BODIES: dict[str, tuple[dict[str, Any], list[str]]] = {
                     ],
                 }
             }
+        },
+        ["query.bool.must[0].match"],
+    ),
+    "nested, inner_hits and a min_score": (
+        {
+            "query": {
+                "bool": {
+                    "must": [{"match": {"text": {"query": QUESTION, "_name": "asked"}}}],
+                    "filter": [
+                        {
+                            "nested": {
+                                "path": "comments",
+                                "query": {"match": {"comments.text": "helpful"}},
+                                "inner_hits": {"size": 1},
+                            }
+                        }
+                    ],
+                }
+            },
+            "min_score": 0.5,
         },
         ["query.bool.must[0].match"],
     ),
@@ -519,6 +566,13 @@ BODIES: dict[str, tuple[dict[str, Any], list[str]]] = {
             "suggest": {"typo": {"text": "serach patern", "term": {"field": "text"}}},
         },
         ["query.match"],
+    ),
+    "highlight of the query's words": (
+        {
+            "query": {"bool": {"should": [MATCH, TITLE], "filter": [RECENT]}},
+            "highlight": {"fields": {"text": {}, "title": {"number_of_fragments": 0}}},
+        },
+        ["query.bool.should[0].match", "query.bool.should[1].match"],
     ),
     "highlight": (
         {

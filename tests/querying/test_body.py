@@ -10,6 +10,7 @@ import pytest
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.body import BodyWalk
+from latent_ingest.connector.querying.fields import IndexFields
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.text_clause import TextClause, read_text_clause
 
@@ -34,8 +35,15 @@ def test_boosts_of_clause_and_fields_are_the_clauses() -> None:
     content = {"query": "a", "fields": ["title^3", "w*^2", "author^9"], "boost": "2"}
     clause = read("multi_match", content)
     assert clause.fields == ("title", "words")
-    assert clause.others == ("w*", "author^9".partition("^")[0])
+    assert clause.others == ("author",)
     assert clause.boost == 5.0
+
+
+def test_a_pattern_is_of_other_fields_too_where_the_index_has_such() -> None:
+    known = IndexFields({"words": True, "written": True, "title": True, "latent": True})
+    content = {"query": "a", "fields": ["w*", "ti*", "nothing*"]}
+    assert read_text_clause("multi_match", content, FED, known).others == ("w*",)  # type: ignore[union-attr]
+    assert known.matching("w*") is known.matching("w*")
 
 
 @pytest.mark.parametrize(
@@ -195,6 +203,10 @@ def test_a_name_stays_where_words_are_replaced(rewriter: QueryRewriter) -> None:
         ({"aggs": {"years": {"terms": {"field": "year"}}}}, "keep"),
         ({"track_total_hits": True}, "keep"),
         ({"track_total_hits": 1_000_000}, "keep"),
+        ({"track_total_hits": "true"}, "keep"),
+        ({"track_total_hits": "20000"}, "keep"),
+        ({"track_total_hits": "false"}, "expand"),
+        ({"size": "0"}, "keep"),
         ({"size": 0}, "keep"),
         ({"sort": {"year": "desc"}}, "keep"),
         ({"sort": [{"_score": "asc"}]}, "keep"),
@@ -297,7 +309,166 @@ def test_fields_that_are_asked_for_are_the_only_ones(rewriter: QueryRewriter) ->
         assert [clause.fields for clause in report.rewritten] == [("title",)]
 
 
-def test_a_boost_of_0_around_a_clause_holds_in_the_second_phase(rewriter: QueryRewriter) -> None:
-    given = {"query": {"bool": {"must": [MATCH], "boost": 0}}}
-    rest = rewriter.rewrite_body(given, form="two_phase")["rescore"]["query"]["rescore_query"]
-    assert rest["bool"]["boost"] == 0
+@pytest.mark.parametrize("boost", [0, 0.0, "0"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"bool": {"must": [MATCH]}},
+        {"dis_max": {"queries": [MATCH]}},
+        {"nested": {"path": "text", "query": MATCH}},
+        {"function_score": {"query": MATCH}},
+    ],
+)
+def test_nothing_scores_under_a_boost_of_0(query: Any, boost: object) -> None:
+    ((kind, content),) = query.items()
+    clauses, left = found({kind: {**content, "boost": boost}})
+    assert (clauses, left) == ({}, {kind: "boost 0: it does not score"})
+
+
+def test_null_is_no_minimum_and_letters_may_be_large() -> None:
+    clauses, _ = found({"bool": {"should": [{"bool": {"should": [MATCH]}}]}})
+    nulls = {"should": [MATCH], "minimum_should_match": None}
+    assert found({"bool": {"should": [{"bool": nulls}]}})[0] == clauses
+    assert list(clauses.values()) == [1.0]
+    assert read("match", {"text": {"query": "a", "minimum_should_match": None}}).demands is None
+    replaced = {"function_score": {"query": MATCH, "boost_mode": "REPLACE"}}
+    assert found(replaced)[1] == {"function_score": "boost_mode replace: its text does not score"}
+
+
+A, B, PLAIN = MATCH, {"match": {"title": QUESTION}}, {"term": {"year": 2024}}
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        ({"must": [A]}, 0),
+        ({"must": A, "filter": [PLAIN], "must_not": [PLAIN]}, 0),
+        ({"must": [A, PLAIN]}, 0),
+        ({"must": [A], "should": [B]}, 0),
+        ({"should": [A, B, PLAIN]}, 0),
+        ({"should": [A, B, PLAIN], "minimum_should_match": 1}, 0),
+        ({"should": [A, PLAIN], "minimum_should_match": "1", "filter": [PLAIN]}, 0),
+        ({"must": [A], "should": [B], "minimum_should_match": 0}, 0),
+        ({"must": [A, B]}, 2),
+        ({"must": [A, B], "should": [A]}, 2),
+        ({"must": [A], "should": [A, B], "minimum_should_match": 2}, 2),
+        ({"must": [A, {"dis_max": {"queries": [A, B]}}]}, 3),
+        ({"must": [{"bool": {"should": [A, B]}}]}, 0),
+        ({"must": [{"bool": {"must": [A, B]}}]}, 2),
+        ({"must": [PLAIN], "should": [A, {"bool": {"must": [A, B]}}]}, 2),
+        ({"should": [A, B, PLAIN], "minimum_should_match": 2}, 2),
+        ({"should": [A, PLAIN, PLAIN], "minimum_should_match": "75%"}, 1),
+        ({"must": [A], "should": [B, PLAIN], "minimum_should_match": 1}, 2),
+        ({"must": [PLAIN, PLAIN], "should": [B, PLAIN], "minimum_should_match": 1}, 0),
+    ],
+)
+def test_a_bool_that_asks_for_several_texts_goes_on_asking(
+    rewriter: QueryRewriter, content: dict[str, Any], kept: int
+) -> None:
+    """Nearly every document has some latent of each: the words decide then, unless "expand" is
+    asked for."""
+    for form in ("hybrid", "latent"):
+        _, report = rewriter.rewrite_and_report({"query": {"bool": content}}, form=form)
+        notes = [clause.notes for clause in report.rewritten if clause.matching == "keep"]
+        asks = "its bool asks for several clauses: its words decide what it matches"
+        assert (report.matching, notes) == ("expand", [(asks,)] * kept)
+        _, report = rewriter.rewrite_and_report(
+            {"query": {"bool": content}}, form=form, matching="expand"
+        )
+        assert {clause.matching for clause in report.rewritten} == {"expand"}
+
+
+def test_latents_of_an_application_do_not_hide_its_texts() -> None:
+    """Only what looks like our own clauses is left alone, so that nothing is rewritten twice."""
+    own = {"term": {"latent": "f12"}}
+    clauses, left = found({"bool": {"should": [A, own, {"bool": {"should": [own, own]}}]}})
+    assert list(clauses) == ["bool.should[0].match"]
+    assert left == {"bool.should[2].bool": "has latent terms already"}
+    clauses, _ = found({"bool": {"must": [A, B], "should": [own]}})
+    assert len(clauses) == 2
+
+
+def test_fields_that_the_latents_do_not_have_are_said(rewriter: QueryRewriter) -> None:
+    """Whether they are searched still, or score still."""
+    several = {"multi_match": {"query": QUESTION, "fields": ["text", "author", "t*"]}}
+    rewriter = QueryRewriter(rewriter.encoder, text_fields=["title", "text"])
+    rewriter._fields = IndexFields({"title": True, "text": True, "author": True, "tags": True})
+    said = {
+        (form, matching): list(
+            rewriter.rewrite_and_report({"query": several}, form=form, matching=matching)[1].lines()
+        )[1].partition("; ")[2]
+        for form in ("hybrid", "latent")
+        for matching in ("expand", "keep")
+    }
+    assert said == {
+        ("hybrid", "expand"): "by words alone in author, the rest of t*",
+        ("hybrid", "keep"): "by words alone in author, the rest of t*",
+        ("latent", "expand"): "no longer searched: author, the rest of t*",
+        ("latent", "keep"): "no longer scored by author, the rest of t*",
+    }
+
+
+def test_fields_of_an_index_are_looked_through_once(encoder: LatentEncoder) -> None:
+    """There may be thousands, and rewriting takes less than a millisecond."""
+    looked = []
+
+    class Watched(IndexFields):
+        def __iter__(self) -> Any:
+            looked.append("names")
+            return super().__iter__()
+
+        def items(self) -> Any:
+            looked.append("items")
+            return super().items()
+
+    rewriter = QueryRewriter(encoder, text_fields=["title", "text"])
+    rewriter._fields = Watched({"title": True, "text": True, "author": True})
+    given = {"query": {"multi_match": {"query": QUESTION, "fields": ["t*", "a*"]}}}
+    rewriter.rewrite_body(given)
+    assert sorted(looked) == ["items", "names", "names"]
+    rewriter.rewrite_body(given)
+    assert len(looked) == 3
+
+
+def test_words_that_left_the_query_are_highlighted_all_the_same(rewriter: QueryRewriter) -> None:
+    own = {"fields": {"text": {}}, "highlight_query": {"match": {"text": "falls"}}}
+    plain = {"fields": {"text": {}}, "encoder": "html"}
+    for form, matching, changed in (
+        ("latent", "expand", True), ("two_phase", "expand", True), ("hybrid", "expand", False),
+        ("latent", "keep", False),
+    ):  # fmt: skip
+        given = {"query": MATCH, "highlight": plain, "rescore": rescored(A)}
+        new = rewriter.rewrite_body(given, form=form, matching=matching)
+        assert new["highlight"] == (plain | {"highlight_query": MATCH} if changed else plain)
+        given["highlight"] = own
+        assert rewriter.rewrite_body(given, form=form, matching=matching)["highlight"] == own
+    alone = {"rescore": rescored(A), "highlight": plain}
+    assert rewriter.rewrite_body(alone, form="latent")["highlight"] == plain
+
+
+def rescored(query: Any) -> Any:
+    return {"window_size": 5, "query": {"rescore_query": query}}
+
+
+def test_a_hybrid_query_is_not_put_under_a_filter(rewriter: QueryRewriter) -> None:
+    """The neural-search plugin takes it at the top alone."""
+    given = {"query": {"hybrid": {"queries": [MATCH]}}, "min_score": 2}
+    new, report = rewriter.rewrite_and_report(given, matching="keep")
+    assert (new["query"], new["min_score"]) == (given["query"], 2)
+    assert list(report.lines())[1:] == [
+        "query.hybrid: left alone: its min_score would let other documents pass"
+    ]
+    assert "latent" in json.dumps(rewriter.rewrite_body(given)["query"])
+
+
+def test_a_body_that_is_nested_too_deeply_comes_back(rewriter: QueryRewriter) -> None:
+    """Engines take some 300 clauses in one another; a hundred are rewritten."""
+    query: dict[str, Any] = MATCH
+    for _ in range(100):
+        query = {"bool": {"must": [query]}}
+    assert len(rewriter.rewrite_and_report({"query": query})[1].rewritten) == 1
+    for _ in range(400):
+        query = {"bool": {"must": [query]}}
+    new, report = rewriter.rewrite_and_report({"query": query, "size": 3})
+    assert new["query"] is query
+    assert list(report.lines())[1:] == ["query: left alone: nested too deeply to be looked into"]

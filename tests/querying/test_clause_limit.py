@@ -8,9 +8,10 @@ import pytest
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.querying.clause_limit import count_clauses, room_for, shares
+from latent_ingest.connector.querying.fields import IndexFields
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
-KNOWN = {"title": True, "text": True, "tags": True}
+KNOWN = IndexFields({"title": True, "text": True, "tags": True})
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,11 @@ KNOWN = {"title": True, "text": True, "tags": True}
         ({"query_string": {"query": "one two"}}, 6, 0),
         ({"term": {"text": {"value": "a"}}}, 1, 0),
         ({"term": {"year": {"value": 3}}}, 2, 0),
+        ({"terms_set": {"text": {"terms": ["a"] * 300}}}, 300, 0),
+        ({"terms_set": {"year": {"terms": [1] * 300}}}, 600, 0),
+        ({"bool": {"should": [{"fuzzy": {"text": {"value": "a"}}}] * 20}}, 20, 1000),
+        ({"fuzzy": {"text": {"value": "a", "max_expansions": 7}}}, 1, 7),
+        ({"fuzzy": {"text": "a"}}, 1, 50),
         ({"more_like_this": {"like": "a", "max_query_terms": 9}}, 9, 0),
         ({"range": {"year": {"gte": 3}}}, 2, 0),
         ({"bool": {"must": {"match": {"text": "a b"}}, "filter": [{"term": {"a": 1}}] * 3}}, 8, 0),

@@ -31,7 +31,7 @@ SENTENCES = [
 
 @pytest.fixture(scope="module")
 def highlighter(encoder: LatentEncoder) -> Highlighter:
-    return Highlighter(QueryRewriter(encoder), encoder, QUESTION)
+    return Highlighter(QueryRewriter(encoder), QUESTION)
 
 
 def long_text(documents: list[dict[str, str]]) -> str:
@@ -105,13 +105,13 @@ def test_marks_of_the_engine_are_found_in_the_text() -> None:
 
 def test_tags_and_escaping_are_the_callers(encoder: LatentEncoder) -> None:
     plain = Highlighter(
-        QueryRewriter(encoder), encoder, QUESTION, tags=("[", "]"), escape=str, fragment_size=40
+        QueryRewriter(encoder), QUESTION, tags=("[", "]"), escape=str, fragment_size=40
     )
     (first, *_) = plain.highlight("Falls & <vitamin D> of the elderly")
     assert "& <" in first
     assert "[" in first
     with pytest.raises(ValueError, match="both above 0"):
-        Highlighter(QueryRewriter(encoder), encoder, QUESTION, fragment_size=0)
+        Highlighter(QueryRewriter(encoder), QUESTION, fragment_size=0)
 
 
 anything = st.text(max_size=100) | st.text(

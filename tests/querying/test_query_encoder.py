@@ -11,7 +11,12 @@ import pytest
 
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
 from latent_ingest.connector.errors import ModelError
-from latent_ingest.connector.querying.query_encoder import LONGEST_KEPT, CacheInfo, QueryEncoder
+from latent_ingest.connector.querying.query_encoder import (
+    LONGEST_KEPT,
+    CacheInfo,
+    NotKept,
+    QueryEncoder,
+)
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 
@@ -28,6 +33,15 @@ def test_a_question_that_is_kept_is_not_encoded_again(encoder: LatentEncoder) ->
     assert queries.cache_info() == CacheInfo(2, 2, 2, 2)
     queries.encode(["loans"])
     assert [queries.keeps(text) for text in ("bees", "storms", "loans")] == [True, False, True]
+    bees, loans = queries.kept(["bees", "loans"])
+    np.testing.assert_array_equal(bees.latents, latents)
+    assert len(loans.latents) > 10
+    with pytest.raises(NotKept):
+        queries.kept(["bees", "storms"])
+    assert queries.cache_info()[:2] == (4, 3), "a question that is not kept is not counted twice"
+    queries.encode(["storms"])
+    with pytest.raises(NotKept):
+        queries.kept(["bees"])
     queries.cache_clear()
     assert queries.cache_info() == CacheInfo(0, 0, 2, 0)
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
+import pytest
+from click.testing import CliRunner
+
+from latent_ingest.cli.main import cli
 from latent_ingest.connector.client import EngineInfo
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.boost import hybrid_boost
+from latent_ingest.connector.querying.latent_clause import WeightedTerm
+from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 QUESTION = "does vitamin D prevent falls in older adults"
@@ -82,8 +88,55 @@ def test_filters_are_passed_through_and_do_not_score(encoder: LatentEncoder, for
 
 @pytest.mark.parametrize("text", ["", " \n", "\x00\x07\u200b"])
 def test_an_empty_question_is_refused(encoder: LatentEncoder, text: str) -> None:
+    """By the commands too, before anything is loaded or asked."""
     with pytest.raises(InputError, match="the question is empty"):
         QueryRewriter(encoder).rewrite(text)
+    for command in ("search", "rewrite", "explain --id d"):
+        asked = [*command.split(), "--index", "papers", "--url", "http://127.0.0.1:9", text]
+        refused = CliRunner().invoke(cli, asked)
+        assert (refused.exit_code, refused.stderr) == (
+            2, "Error: the question is empty; write one\n"
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "fields", "limit", "stay"),
+    [
+        (832, 1, 1024, True), (833, 1, 1024, False), (1024, 1, 1024, False), (416, 2, 1024, True),
+        (417, 2, 1024, False), (60, 1, 120, True), (61, 1, 120, False),
+    ],
+)  # fmt: skip
+def test_words_stay_while_latent_terms_fit_in_beside_them(
+    monkeypatch: pytest.MonkeyPatch, words: int, fields: int, limit: int, stay: bool
+) -> None:
+    """And that they do not is said."""
+    names = ["title", "text"][:fields]
+    rewriter = QueryRewriter(QueryEncoder(), max_clauses=limit, words_fields=names)
+    weighed = [WeightedTerm(f"f{number}", 1.0) for number in range(300)]
+    monkeypatch.setattr(rewriter, "_weigh", lambda texts: [weighed for _ in texts])
+    for form, alone in (("hybrid", "latent"), ("hybrid_two_phase", "two_phase")):
+        body, report = rewriter.rewrite_and_report("bee " * words, form=form)
+        assert ("match" in json.dumps(body)) == stay
+        note = (
+            f"{alone} instead of {form}: beside {words * fields:,} words there is too little room"
+        )
+        assert report.notes == (() if stay else (note,))
+        assert report.form == form
+    room = limit - words * fields * stay
+    _, report = rewriter.rewrite_and_report("bee " * words)
+    assert report.rewritten[0].terms == min(room, 192)
+    assert rewriter.rewrite_and_report("bee " * words, form="latent")[1].notes == ()
+
+
+def test_a_report_of_a_question_says_what_was_pruned(encoder: LatentEncoder) -> None:
+    body, report = QueryRewriter(encoder, max_query_terms=10).rewrite_and_report(QUESTION, size=3)
+    assert body == QueryRewriter(encoder, max_query_terms=10).rewrite(QUESTION, size=3)
+    share = report.rewritten[0].share
+    assert 0 < share < 1
+    assert list(report.losses()) == [
+        f"query.match: hybrid, 10 latent terms, {share:.0%} of the weight"
+    ]
+    assert list(QueryRewriter(encoder).rewrite_and_report(QUESTION)[1].losses()) == []
 
 
 def test_what_cannot_be_is_refused(encoder: LatentEncoder) -> None:
