@@ -74,7 +74,13 @@ body.json is a request as it is sent today, with {{question}} where the question
 @model_option
 @compute_options
 @journal_option
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one object.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the report as one object; of one collection, the means are at its top, as "
+    "`systems`.",
+)
 def evaluate(
     names: tuple[str, ...],
     index: str | None,
@@ -152,9 +158,18 @@ def evaluate(
         if folder:
             folder.write(report, runs)
     if as_json:
-        click.echo(json.dumps(report))
+        click.echo(json.dumps(in_short(report) | report))
     if folder:
         click.echo(f"report: {out}", err=True)
+
+
+def in_short(report: dict[str, Any]) -> dict[str, Any]:
+    """Name and means of the only collection; nothing where there are several."""
+    if len(report["collections"]) != 1:
+        return {}
+    (part,) = report["collections"]
+    means = {name: system["means"] for name, system in part["systems"].items()}
+    return {"collection": part["name"], "systems": means}
 
 
 def load_collections(
