@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from latent_ingest.connector.encoding.backbone import Backbone
+from latent_ingest.connector.encoding.backbone import Backbone, find_folder
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.modules_json import write_modules
+from latent_ingest.connector.encoding.projection import projection_paths
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.training.activation import MOST_TIMES_K
 from latent_ingest.connector.training.activations import (
@@ -198,6 +199,7 @@ class Trainer:
             n_latents=self.config.n_latents,
             pooling=self._optimization.autoencoder.config.pooling,
             prompts=self._backbone.prompts,
+            projections=projection_paths(find_folder(self._backbone.name)),
         )
         shutil.copy(self.folder / "metrics.jsonl", folder)
         pictures = draw(folder, report, latents, words)
