@@ -65,9 +65,7 @@ Examples:
 @click.option(
     "--latent", "numbers", multiple=True, type=int, help="Show this latent; may be repeated."
 )
-@click.option(
-    "--text", help="Show which latents a question has, and which of its words fire them."
-)
+@click.option("--text", help="Show which latents a question has, and which of its words fire them.")
 @click.option("--write-labels", is_flag=True, help="Store labels.json in the model's folder.")
 @click.option(
     "--html",

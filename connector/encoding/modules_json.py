@@ -21,7 +21,7 @@ MODEL_SETTINGS = "config_sentence_transformers.json"
 
 # What other models of sentence-transformers are, by the module that tells.
 OTHER_KINDS = {
-    "Router": "a model with one way for questions and one for documents, like inference-free SPLADE",
+    "Router": "a model of several ways to encode, such as inference-free SPLADE",
     "SpladePooling": "a SPLADE model",
     "SparseAutoEncoder": "a CSR model, an autoencoder over whole texts",
     "Pooling": "a dense model",

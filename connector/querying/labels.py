@@ -103,9 +103,7 @@ def labels_file(folder: Path) -> Path:
 
 def unwritable(path: Path, reason: str | None) -> str:
     """One line on a file that cannot be made."""
-    return (
-        f"{path}: cannot be written: {reason}; copy the folder to one of your own and name that"
-    )
+    return f"{path}: cannot be written: {reason}; copy the folder to one of your own and name that"
 
 
 def firing_words(encoder: LatentEncoder, question: str) -> Mapping[int, str]:

@@ -49,14 +49,12 @@ def load_sparse_encoder(folder: str | Path | None = None, **kwargs: Any) -> Spar
     find_pooling(path)
     if read_json(path / MODEL_SETTINGS).get("model_type") != "SparseEncoder":
         raise ModelError(
-            f"{path}: no model_type SparseEncoder in {MODEL_SETTINGS}, as 'latent-ingest train' and "
-            f"SparseEncoder.save_pretrained write it"
+            f"{path}: no model_type SparseEncoder in {MODEL_SETTINGS}, which 'latent-ingest train' "
+            f"and SparseEncoder.save_pretrained write there"
         )
     ours = {kind.__name__: kind for kind in OURS}
-    types = {
-        module.type: ours[module.kind] for module in read_modules(path) if module.kind in ours
-    }
-    model = SparseEncoder._load_with_module_classes(str(path), types, **kwargs)
+    types = {module.type: ours[module.kind] for module in read_modules(path) if module.kind in ours}
+    model: SparseEncoder = SparseEncoder._load_with_module_classes(str(path), types, **kwargs)
     if k := latents_a_token(path):
         model.max_active_dims = kwargs.get("max_active_dims")
         for module in model:

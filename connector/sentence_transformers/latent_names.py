@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sentence_transformers import SparseEncoder
 
@@ -12,7 +13,7 @@ from latent_ingest.connector import terms
 class LatentNames:
     """Names latents where `SparseEncoder.decode` would look tokens up."""
 
-    decode = SparseEncoder.decode
+    decode: Any = SparseEncoder.decode
 
     def __init__(self, labels: Mapping[int, str]) -> None:
         """Name latents by number, and by their labels where they have some."""

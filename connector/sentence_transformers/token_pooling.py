@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ from latent_ingest.connector.encoding.autoencoder import TokenLatents
 from latent_ingest.connector.encoding.pooling import POOLINGS, pool
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.sentence_transformers.model_card import describe
-
 
 
 class SparseTokenPooling(Pooling):
@@ -65,14 +64,14 @@ class SparseTokenPooling(Pooling):
         self.values_key = values_key
         self.indices_key = indices_key
         self.special_tokens = special_tokens
-        self._tokenizer: Any = None
         self._tokenizer_adds: tuple[int, int] = (0, 0)
-        self._prompts: Mapping[str, str] = {}
+        # In a list, so that the model is no part of its module.
+        self._model: list[BaseModel] = []
 
     def on_model_ready(self, model: BaseModel) -> None:
         """Ask the model's tokenizer for its special tokens, and tell the card what this is."""
-        self._tokenizer, self._prompts = model.tokenizer, model.prompts
-        special = self._tokenizer("x", return_special_tokens_mask=True)["special_tokens_mask"]
+        self._model = [model]
+        special = model.tokenizer("x", return_special_tokens_mask=True)["special_tokens_mask"]
         self._tokenizer_adds = (special.index(0), special[::-1].index(0))
         describe(model.model_card_data)
 
@@ -112,8 +111,9 @@ class SparseTokenPooling(Pooling):
             end = lengths.cumsum(0).repeat_interleave(lengths)
             mask, place, last = place < n_tokens, place - start, end - start - after
         else:
-            mask = features.get("attention_mask")
-            mask = tokens.new_ones(tokens.shape[:2]).bool() if mask is None else mask.bool()
+            attended = features.get("attention_mask")
+            every = tokens.new_ones(tokens.shape[:2])
+            mask = (every if attended is None else attended).bool()
             place = mask.cumsum(dim=1) - 1
             last = mask.sum(dim=1, keepdim=True) - after
         counted = mask & (place >= before) & (place < last)
@@ -131,20 +131,22 @@ class SparseTokenPooling(Pooling):
         the first word's token, which counts.
         """
         length = int(torch.as_tensor(features.get("prompt_length", 0)).flatten()[0])
-        prompt = mask & (place < length)
-        if "input_ids" in features:
+        tokens: torch.Tensor = mask & (place < length)
+        if length > 1 and "input_ids" in features:
             ids = features["input_ids"].reshape(place.shape)
-            for alone in map(self._ids, self._prompts.values()):
-                if len(alone) == length > 1:
-                    same = ids == ids.new_tensor(alone)[place.clamp(0, length - 1)]
-                    if same[prompt & (place < length - 1)].all():
-                        return prompt & same
-        return prompt
+            for prompt in self._prompts():
+                if len(prompt) == length:
+                    same: torch.Tensor = ids == ids.new_tensor(prompt)[place.clamp(0, length - 1)]
+                    if same[tokens & (place < length - 1)].all():
+                        return tokens & same
+        return tokens
 
-    def _ids(self, prompt: str) -> list[int]:
-        """Those of a prompt alone, without special tokens after it."""
-        ids: list[int] = self._tokenizer(prompt)["input_ids"]
-        return ids[: len(ids) - self._tokenizer_adds[1]]
+    def _prompts(self) -> Iterator[list[int]]:
+        """The model's prompts, as the library measures them: without special tokens after them."""
+        for model in self._model:
+            for prompt in filter(None, model.prompts.values()):
+                ids: list[int] = model.tokenizer(prompt)["input_ids"]
+                yield ids[: len(ids) - self._tokenizer_adds[1]]
 
     @staticmethod
     def _lengths(features: dict[str, Any], counted: torch.Tensor) -> torch.Tensor:

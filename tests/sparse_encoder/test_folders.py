@@ -117,7 +117,9 @@ def test_the_backbone_must_be_the_one_it_was_trained_on(tmp_path: Path) -> None:
     folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone"))
     toy_backbone(tmp_path / "backbone", seed=1)
     for load in (LatentEncoder.load, *LOADERS):
-        with pytest.raises(ModelError, match=r"autoencoder model was trained on .*/backbone with w"):
+        with pytest.raises(
+            ModelError, match=r"autoencoder model was trained on .*/backbone with w"
+        ):
             load(folder)
 
 
@@ -130,7 +132,7 @@ def test_options_reach_the_backbones_transformer(tmp_path: Path) -> None:
     ):
         assert model.dtype == torch.bfloat16
         assert model.transformers_model.config._attn_implementation == "eager"
-    with pytest.raises(Exception, match="(?i)optimum"):
+    with pytest.raises(Exception, match=r"(?i)optimum"):
         load_sparse_encoder(folder, backend="onnx")
 
 
@@ -167,7 +169,9 @@ def test_a_setting_that_nobody_knows_is_named(tmp_path: Path) -> None:
     folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone"))
     change(folder / "2_SparseTokenPooling" / "config.json", weighting="idf")
     for load in LOADERS:
-        with pytest.raises(ModelError, match="unknown weighting in the config.json of its SparseT"):
+        with pytest.raises(
+            ModelError, match=r"unknown weighting in the config.json of its SparseT"
+        ):
             load(folder)
 
 
@@ -233,7 +237,9 @@ def test_a_folder_of_the_pull_request(tmp_path: Path, encoder: LatentEncoder) ->
     # Prompts count there, unless it is said; and its `max_active_dims` is of a token.
     settings = folder / "config_sentence_transformers.json"
     change(settings, prompts={"query": "query: "}, max_active_dims=3)
-    with pytest.raises(ModelError, match=r"2_SparseTokenPooling.config\.json: include_prompt is true"):
+    with pytest.raises(
+        ModelError, match=r"2_SparseTokenPooling.config\.json: include_prompt is true"
+    ):
         LatentEncoder.load(folder)
     change(folder / "2_SparseTokenPooling" / "config.json", include_prompt=False)
     prompted = LatentEncoder.load(folder, device="cpu", dtype="float32")
@@ -248,7 +254,10 @@ def test_a_folder_of_the_pull_request(tmp_path: Path, encoder: LatentEncoder) ->
         (["Transformer", "Pooling", "SparseAutoEncoder"], "a CSR model"),
         (["Transformer", "Pooling", "Normalize"], "a dense model (Transformer, Pooling, Norm"),
         (["Transformer", "MultiVectorMask"], "a late-interaction model"),
-        (["Router"], "a model with one way for questions and one for documents, like inference-free"),
+        (
+            ["Router"],
+            "a model of several ways to encode, such as inference-free SPLADE (Router)",
+        ),
         (["WordWeights"], "another model (WordWeights)"),
     ],
 )
@@ -281,7 +290,9 @@ def test_broken_folders(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"TokenEncoder.config\.json: no such file"):
         load_sparse_encoder(folder)
     TokenAutoencoder(AutoencoderConfig(384, 32, 4)).save(tmp_path / "bare")
-    with pytest.raises(ModelError, match=r"bare: no model_type SparseEncoder in config_sentence_tr"):
+    with pytest.raises(
+        ModelError, match=r"bare: no model_type SparseEncoder in config_sentence_tr"
+    ):
         load_sparse_encoder(tmp_path / "bare")
 
 

@@ -91,6 +91,18 @@ def test_the_first_word_counts_whatever_token_has_the_prompts_last_space(
         close(encode(TEXTS).to_dense(), wanted)
         close(torch.stack([encode(text).to_dense() for text in TEXTS]), wanted)
         assert wanted[:3].any(dim=1).all()
+    padded = model.preprocess(TEXTS, prompt=PROMPTS["query"])
+    attended = padded["attention_mask"].bool()
+    packed = {
+        "input_ids": padded["input_ids"][attended][None],
+        "cu_seq_lens_q": torch.nn.functional.pad(attended.sum(1).cumsum(0), (1, 0)),
+        "prompt_length": padded["prompt_length"],
+    }
+    counted = [
+        model[2].counted(features, torch.zeros(*features["input_ids"].shape, 4))  # type: ignore[index]
+        for features in (padded, packed)
+    ]
+    assert torch.equal(counted[0][attended], counted[1])
     other = model.encode(TEXTS[:2], prompt="in the ").to_dense()
     assert not torch.allclose(other, model.encode_query(TEXTS[:2]).to_dense())
 
