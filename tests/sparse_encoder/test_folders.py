@@ -31,7 +31,7 @@ from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE, Backbone
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.querying.labels import LABELS_FILE, read_labels, write_labels
-from latent_ingest.connector.sentence_transformers import load_sparse_encoder
+from latent_ingest.connector.sentence_transformers import load_sparse_encoder, load_transformer
 from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.texts import Source, TrainingTexts
 from latent_ingest.connector.training.trainer import Trainer
@@ -78,6 +78,11 @@ def test_a_folder_of_train_loads_there_and_comes_back(
     for load in LOADERS:
         equal(load(tmp_path / "saved"), back)
     assert TokenAutoencoder.load(tmp_path / "saved").W_dec is not None
+    if projected:
+        with pytest.raises(
+            ModelError, match=r"backbone: has projections after its transformer; bu"
+        ):
+            load_transformer(str(folder))
 
 
 def test_what_was_counted_with_the_weights_goes_with_them(tmp_path: Path) -> None:
