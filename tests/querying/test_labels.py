@@ -63,7 +63,7 @@ def test_the_shipped_model_has_labels(encoder: LatentEncoder) -> None:
     own = encoder.fingerprint.autoencoder
     assert own == autoencoder_fingerprint(TokenAutoencoder.load(SHIPPED_MODEL))
     labels = read_labels(SHIPPED_MODEL, own)
-    assert len(labels) > 0.8 * encoder.n_latents
+    assert len(labels) > 0.7 * encoder.n_latents
     assert all(0 <= latent < encoder.n_latents for latent in labels)
     assert all(len(label.split(", ")) <= 3 and len(label) <= 130 for label in labels.values())
     assert labels[31342] == "patterns, pattern"
