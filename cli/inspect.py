@@ -65,7 +65,7 @@ Examples:
 @click.option(
     "--latent", "numbers", multiple=True, type=int, help="Show this latent; may be repeated."
 )
-@click.option("--text", help="Show which latents a text has, and which of its words fire them.")
+@click.option("--text", help="Show which latents a question has, and which of its words fire them.")
 @click.option("--write-labels", is_flag=True, help="Store labels.json in the model's folder.")
 @click.option(
     "--html",
@@ -94,7 +94,7 @@ def inspect(
 
     Without --latent or --text: figures of the vocabulary beside those of the sample's words, and
     twenty latents at even distances in the order of document frequency. A label is made of up to
-    three words that fire a latent more than their frequency explains.
+    three words that fire a latent far more than their frequency explains.
     """
     if text is not None and not text.strip():
         raise InputError("the text is empty; write some words")

@@ -52,10 +52,10 @@ def latent(survey: Survey, labelling: Labelling, number: int) -> dict[str, Any]:
 
 
 def latents_of(encoder: LatentEncoder, text: str, labels: dict[int, str]) -> list[dict[str, Any]]:
-    """The latents of a text, the strongest first, and what each of its words adds to them."""
+    """The latents of a question, the strongest first, and what each of its words adds to them."""
     from latent_ingest.connector.inspection.firings import firings_of
 
-    firings = firings_of([text], encoder.encode_tokens([text]))
+    firings = firings_of([text], encoder.encode_tokens([text], kind="query"))
     found: dict[int, dict[str, Any]] = {}
     for number, place, activation in zip(
         firings.latents.tolist(),

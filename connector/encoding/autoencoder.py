@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from latent_ingest.connector.encoding.modules_json import find_autoencoder, find_pooling
+from latent_ingest.connector.encoding.modules_json import (
+    find_autoencoder,
+    find_pooling,
+    latents_a_token,
+)
 from latent_ingest.connector.errors import ModelError
 
 VARIANTS = ("topk", "jumprelu")
+
+# Where a model of sentence-transformers has document frequencies: not among the weights, which the
+# pull request's module would then refuse.
+FREQUENCIES_FILE = "document_frequency.safetensors"
 
 # Tokens whose pre-activations are held at once: 4,096 x 16,384 in fp32 are 268 MB.
 TOKENS_AT_ONCE = 4096
@@ -231,13 +239,11 @@ class TokenAutoencoder(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         stored = {
             # Frequencies are counts, which fp16 cannot hold.
-            name: tensor.detach().cpu().to(torch.float32 if name == "document_frequency" else dtype)
+            name: tensor.to(torch.float32 if name == "document_frequency" else dtype)
             for name, tensor in self.state_dict().items()
             if decoder or name != "W_dec"
         }
-        path = folder / "model.safetensors"
-        save_file({name: t.contiguous() for name, t in stored.items()}, path)
-        path.chmod(0o644)  # the library makes it readable for its owner alone
+        write_weights(folder / "model.safetensors", stored)
         text = json.dumps(asdict(self.config), indent=2) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")
 
@@ -262,12 +268,10 @@ class TokenAutoencoder(nn.Module):
         """
         config = read_config(folder)
         path = find_autoencoder(folder) / "model.safetensors"
-        try:
-            weights = load_file(path)
-        except FileNotFoundError:
-            raise ModelError(f"{path}: no such file; a model folder holds one") from None
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path}: cannot be read: {error}") from error
+        weights = read_weights(path)
+        if (path.parent / FREQUENCIES_FILE).is_file():
+            weights |= read_weights(path.parent / FREQUENCIES_FILE)
+            config = replace(config, n_documents=int(weights.pop("n_documents")))
         model = cls(config, decoder="W_dec" in weights)
         try:
             model.load_state_dict(weights)
@@ -300,12 +304,30 @@ def from_sentence_transformers(content: dict[str, Any], folder: Path) -> dict[st
     nothing about encoding; the backbone is in the model's folder."""
     names = {"input_dim": "d_in", "hidden_dim": "n_latents", "k": "k", "rms_scale": "rms_scale"}
     variant = content.get("variant", "standard")
+    if k := latents_a_token(folder):
+        content = {**content, "k": k}
     return {
         **{ours: content[theirs] for theirs, ours in names.items() if theirs in content},
         "variant": "topk" if variant == "standard" else variant,
         "pooling": find_pooling(folder).get("pooling_strategy", "sum"),
         "backbone": str(folder),
     }
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors in a file; raises ModelError where it is missing or broken."""
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; a model folder holds one") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from error
+
+
+def write_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors, for everybody to read."""
+    save_file({name: t.detach().cpu().contiguous() for name, t in weights.items()}, path)
+    path.chmod(0o644)  # the library makes it readable for its owner alone
 
 
 def padded_tokens(tokens: int) -> int:
@@ -317,4 +339,5 @@ def padded_tokens(tokens: int) -> int:
 
 def decode(acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor) -> torch.Tensor:
     """`z @ W_dec` for z with only `acts` at `indices`: `[n_tokens, k]` → `[n_tokens, d_in]`."""
-    return nn.functional.embedding_bag(indices, W_dec, per_sample_weights=acts, mode="sum")
+    weights = acts.to(W_dec.dtype)
+    return nn.functional.embedding_bag(indices, W_dec, per_sample_weights=weights, mode="sum")

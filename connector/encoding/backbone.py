@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from latent_ingest.connector.encoding import windows
+from latent_ingest.connector.encoding.modules_json import MODEL_SETTINGS, read_json
 from latent_ingest.connector.encoding.projection import load_projection
 from latent_ingest.connector.errors import ModelError
 
@@ -371,24 +371,13 @@ def window(folder: Path, tokenizer: Any, config: Any) -> int:
 
 def read_prompts(folder: Path) -> dict[str, str]:
     """Prompts for "query" and "document", as sentence-transformers stores and chooses them."""
-    config = read_json(folder / "config_sentence_transformers.json")
+    config = read_json(folder / MODEL_SETTINGS)
     stored, found = config.get("prompts") or {}, {}
     for kind, names in PROMPT_NAMES.items():
         named = [name for name in (*names, config.get("default_prompt_name")) if name in stored]
         if named and stored[named[0]]:
             found[kind] = str(stored[named[0]])
     return found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, or an empty one when there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON: {error}") from error
-    return content if isinstance(content, dict) else {}
 
 
 def weights_fingerprint(model: torch.nn.Module, projection: torch.nn.Module) -> str:

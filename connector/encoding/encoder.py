@@ -15,8 +15,17 @@ import torch
 from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
-from latent_ingest.connector.encoding.backbone import Backbone, pick_device, pick_dtype
-from latent_ingest.connector.encoding.fingerprint import ModelFingerprint, autoencoder_fingerprint
+from latent_ingest.connector.encoding.backbone import (
+    Backbone,
+    pick_device,
+    pick_dtype,
+)
+from latent_ingest.connector.encoding.fingerprint import (
+    ModelFingerprint,
+    autoencoder_fingerprint,
+    check_fit,
+)
+from latent_ingest.connector.encoding.modules_json import check_settings
 from latent_ingest.connector.encoding.pooling import POOLINGS, PooledRows, pool
 from latent_ingest.connector.encoding.quantized import MOST_TOKENS, QuantizedAutoencoder
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors, TokenVectors
@@ -55,18 +64,7 @@ class LatentEncoder:
             ModelError: they do not fit: other width, other weights, or k out of range.
         """
         config = autoencoder.config
-        if config.d_in != backbone.d_in:
-            raise ModelError(
-                f"the autoencoder {name or '(unnamed)'} takes {config.d_in} dimensions, the "
-                f"backbone {backbone.name} gives {backbone.d_in}; it was trained on "
-                f"{config.backbone or 'another one'}"
-            )
-        if config.backbone_fingerprint not in ("", backbone.fingerprint):
-            raise ModelError(
-                f"the autoencoder {name or '(unnamed)'} was trained on {config.backbone} with "
-                f"weights {config.backbone_fingerprint}, but {backbone.name} has weights "
-                f"{backbone.fingerprint}; use the backbone it was trained on"
-            )
+        check_fit(config, backbone, name)
         if config.pooling not in POOLINGS:
             raise ModelError(f"pooling {config.pooling!r}: use one of {', '.join(POOLINGS)}")
         k = config.k if k is None else k
@@ -117,6 +115,7 @@ class LatentEncoder:
             raise ModelError(f"{path}: no such model folder; see 'latent-ingest train --help'")
         autoencoder = TokenAutoencoder.load(path)
         backbone = Backbone.load(autoencoder.config.backbone, device=device, dtype=dtype)
+        check_settings(path, backbone.prompts)
         return cls(backbone, autoencoder, name=path.resolve().name, k=k)
 
     @classmethod

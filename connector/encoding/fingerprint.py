@@ -1,14 +1,19 @@
-"""What must agree between an index and the queries sent to it."""
+"""What must agree between an index and the queries sent to it, and between a model's parts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
+from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
+from latent_ingest.connector.errors import ModelError
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.backbone import Backbone
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +45,25 @@ def autoencoder_fingerprint(autoencoder: TokenAutoencoder) -> str:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().to(torch.float16).contiguous().numpy().data)
     return digest.hexdigest()[:16]
+
+
+def check_fit(config: AutoencoderConfig, backbone: Backbone, name: str = "") -> None:
+    """Raise ModelError for a backbone other than the one that an autoencoder was trained on.
+
+    Args:
+        config: of the autoencoder.
+        backbone: with its weights as they are stored.
+        name: of the model.
+    """
+    if config.d_in != backbone.d_in:
+        raise ModelError(
+            f"the autoencoder {name or '(unnamed)'} takes {config.d_in} dimensions, the "
+            f"backbone {backbone.name} gives {backbone.d_in}; it was trained on "
+            f"{config.backbone or 'another one'}"
+        )
+    if config.backbone_fingerprint not in ("", backbone.fingerprint):
+        raise ModelError(
+            f"the autoencoder {name or '(unnamed)'} was trained on {config.backbone} with "
+            f"weights {config.backbone_fingerprint}, but {backbone.name} has weights "
+            f"{backbone.fingerprint}; use the backbone it was trained on"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ TOKEN_POOLING = "SparseTokenPooling"
 # Where this package's modules are; sentence-transformers imports them by these names.
 ROOM = "latent_ingest.connector.sentence_transformers"
 
+# Settings of a whole model.
+MODEL_SETTINGS = "config_sentence_transformers.json"
+
 # What other models of sentence-transformers are, by the module that tells.
 OTHER_KINDS = {
+    "Router": "a model of several ways to encode, such as inference-free SPLADE",
     "SpladePooling": "a SPLADE model",
     "SparseAutoEncoder": "a CSR model, an autoencoder over whole texts",
     "Pooling": "a dense model",
@@ -28,9 +33,25 @@ OTHER_KINDS = {
 class ModuleEntry:
     """One module of a model."""
 
-    kind: str
-    """Name of its class, without where that is."""
+    type: str
+    """Its class, and where that is."""
     folder: Path
+
+    @property
+    def kind(self) -> str:
+        """Name of its class."""
+        return self.type.rsplit(".", 1)[-1]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, or an empty one when there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON: {error}") from error
+    return content if isinstance(content, dict) else {}
 
 
 def read_modules(folder: Path) -> list[ModuleEntry]:
@@ -44,7 +65,7 @@ def read_modules(folder: Path) -> list[ModuleEntry]:
         return []
     try:
         return [
-            ModuleEntry(str(entry["type"]).rsplit(".", 1)[-1], folder / str(entry["path"]))
+            ModuleEntry(str(entry["type"]), folder / str(entry["path"]))
             for entry in json.loads(path.read_text(encoding="utf-8"))
         ]
     except (ValueError, KeyError, TypeError) as error:
@@ -71,24 +92,74 @@ def find_autoencoder(folder: Path) -> Path:
     )
 
 
+def pooling_file(folder: Path) -> Path | None:
+    """Where settings of the module that pools token latents are; none where there is none."""
+    modules = [module for module in read_modules(folder) if module.kind == TOKEN_POOLING]
+    return modules[0].folder / "config.json" if modules else None
+
+
 def find_pooling(folder: Path) -> dict[str, Any]:
     """Settings of the module that pools token latents; empty where there is none.
 
     Raises:
         ModelError: they cannot be read.
     """
+    path = pooling_file(folder)
+    if path is None:
+        return {}
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from error
+    return settings
+
+
+def latents_a_token(folder: Path) -> int | None:
+    """`max_active_dims` of a model of the pull request, where it is what `k` is here; none of
+    others, where it is a number of latents of a whole text."""
     for module in read_modules(folder):
-        path = module.folder / "config.json"
-        if module.kind == TOKEN_POOLING:
-            try:
-                settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise ModelError(f"{path}: cannot be read: {error}") from error
-            return settings
-    return {}
+        if module.kind == TOKEN_ENCODER and not module.type.startswith(ROOM):
+            return read_json(folder / MODEL_SETTINGS).get("max_active_dims")
+    return None
 
 
-def write_modules(folder: Path, *, n_latents: int, pooling: str, prompts: dict[str, str]) -> None:
+def check_settings(folder: Path, prompts: Mapping[str, str]) -> None:
+    """Refuse settings of a SparseEncoder by which it has other vectors than an index.
+
+    Args:
+        folder: of the model.
+        prompts: of its backbone.
+
+    Raises:
+        ModelError: there is such a setting.
+    """
+    pooling = find_pooling(folder)
+    file = pooling_file(folder)
+    if prompts and pooling.get("include_prompt"):
+        raise ModelError(
+            f"{file}: include_prompt is true, but prompts do not count in an index; set it to false"
+        )
+    if (special := pooling.get("special_tokens")) is not None:
+        raise ModelError(
+            f"{file}: special_tokens is {special}, but they do not count in an index; take it out"
+        )
+    file = folder / MODEL_SETTINGS
+    most = read_json(file).get("max_active_dims")
+    if most is not None and latents_a_token(folder) is None:
+        raise ModelError(
+            f"{file}: max_active_dims is {most}, but all latents of a text count in an index; "
+            f"take it out, or lower k"
+        )
+
+
+def write_modules(
+    folder: Path,
+    *,
+    n_latents: int,
+    pooling: str,
+    prompts: dict[str, str],
+    projections: Sequence[str] = (),
+) -> None:
     """Let sentence-transformers load a folder that holds an autoencoder and names its backbone.
 
     Args:
@@ -96,14 +167,17 @@ def write_modules(folder: Path, *, n_latents: int, pooling: str, prompts: dict[s
         n_latents: of it.
         pooling: of it.
         prompts: of the backbone.
+        projections: folders in the backbone's that hold its projections of tokens, in order.
     """
+    pooled = f"{len(projections) + 2}_{TOKEN_POOLING}"
     modules = [
         {"idx": number, "name": str(number), "path": path, "type": f"{ROOM}.{name}"}
         for number, (path, name) in enumerate(
             [
                 ("", "backbone_transformer.BackboneTransformer"),
+                *((path, "backbone_transformer.BackboneDense") for path in projections),
                 ("", f"token_encoder.{TOKEN_ENCODER}"),
-                (f"2_{TOKEN_POOLING}", f"token_pooling.{TOKEN_POOLING}"),
+                (pooled, f"token_pooling.{TOKEN_POOLING}"),
             ]
         )
     ]
@@ -113,10 +187,10 @@ def write_modules(folder: Path, *, n_latents: int, pooling: str, prompts: dict[s
         "include_prompt": False,
     }
     model = {"model_type": "SparseEncoder", "prompts": prompts, "similarity_fn_name": "dot"}
-    (folder / f"2_{TOKEN_POOLING}").mkdir(exist_ok=True)
+    (folder / pooled).mkdir(exist_ok=True)
     for path, content in {
         "modules.json": modules,
-        f"2_{TOKEN_POOLING}/config.json": settings,
-        "config_sentence_transformers.json": model,
+        f"{pooled}/config.json": settings,
+        MODEL_SETTINGS: model,
     }.items():
         (folder / path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

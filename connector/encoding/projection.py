@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,27 @@ ACTIVATIONS = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU"
 
 
 def load_projection(folder: Path) -> nn.Sequential:
-    """The Dense modules of a sentence-transformers folder that stand before any pooling.
-
-    Those come first in modules.json, right after the transformer, and work on each token; a Dense
-    after the pooling works on a text's vector and is left out. Empty where there is none.
+    """The projections of a backbone, one after the other; empty where there is none.
 
     Raises:
         ModelError: a module's files are missing, broken or of a kind unknown here.
     """
-    layers: list[nn.Module] = []
-    for module in read_modules(folder)[1:]:
-        if module.kind != "Dense":
-            break
-        layers += dense(module.folder)
+    layers = [layer for path in projection_paths(folder) for layer in dense(folder / path)]
     return nn.Sequential(*layers)
 
 
-def dense(folder: Path) -> list[nn.Module]:
+def projection_paths(folder: Path) -> list[str]:
+    """Where in a sentence-transformers folder the Dense modules are that stand before any pooling.
+
+    Those come first in modules.json, right after the transformer, and work on each token; a Dense
+    after the pooling works on a text's vector and is left out.
+    """
+    after = read_modules(folder)[1:]
+    first = takewhile(lambda module: module.kind == "Dense", after)
+    return [str(module.folder.relative_to(folder)) for module in first]
+
+
+def dense(folder: Path) -> tuple[nn.Linear, nn.Module]:
     """A linear layer and its activation."""
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -48,7 +53,9 @@ def dense(folder: Path) -> list[nn.Module]:
     if name not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         raise ModelError(f"{folder}: activation {name} is unknown here; known are {known}")
-    return [linear, ACTIVATIONS[name]()]
+    if config.get("use_residual"):
+        raise ModelError(f"{folder}: a Dense module with use_residual is unknown here")
+    return linear, ACTIVATIONS[name]()
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -166,8 +166,10 @@ def tokens_of(encoding: Any, around: tuple[int, int], start: int, prompt: int) -
     ids = np.array(encoding.ids, dtype=np.int32)
     spans = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
     first, last = around[0], len(ids) - around[1]
-    first += int(np.count_nonzero(spans[first:last, 0] < prompt))
-    return Tokens(ids[:first], ids[last:], ids[first:last], spans[first:last] + (start - prompt))
+    if prompt:  # by their ends: a text's first token may begin with the prompt's last space
+        first += int(np.count_nonzero(spans[first:last, 1] <= prompt))
+    own = np.maximum(spans[first:last] - prompt, 0)
+    return Tokens(ids[:first], ids[last:], ids[first:last], own + start)
 
 
 def joined(parts: Sequence[Tokens]) -> Tokens:

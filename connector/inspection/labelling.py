@@ -1,11 +1,13 @@
 """A latent's counts → its heaviest words, and a label of those it fires on more than on others.
 
 The **lift** of a word is the share that it has of a latent's activation over its share of the
-sample's tokens. The label is of the words with the most activation among those of some lift.
+sample's tokens. The label is of the words that tell the latent's activation from the sample most:
+by share times the logarithm of lift, a word's part of the Kullback-Leibler divergence.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,8 +19,9 @@ from latent_ingest.connector.inspection.survey import Survey
 
 LABEL_WORDS = 3
 
-# A word of a label has at least this lift, and this share of the latent's activation.
-LEAST_LIFT = 3.0
+# A word of a label has at least this lift, and this share of the latent's activation. With a lift
+# of 3, a fifth of the labels of the model that ships were "the, a" and the like.
+LEAST_LIFT = 10.0
 LEAST_SHARE = 0.05
 
 # Texts in which a latent fires, below which its words are those of one text or two by chance.
@@ -84,6 +87,7 @@ class Labelling:
             for word in heavy
             if word.lift >= LEAST_LIFT and word.share >= LEAST_SHARE and is_word(word.word)
         ]
+        telling.sort(key=lambda word: -word.share * math.log(word.lift))
         return telling[:LABEL_WORDS]
 
     def label(self, latent: int) -> str:

@@ -14,7 +14,7 @@ from latent_ingest.connector.inspection.labelling import Labelling
 from latent_ingest.connector.inspection.survey import Survey
 from latent_ingest.connector.training.statistics import Frequencies
 
-# Heaviest words of a latent on the page.
+# Heaviest words of a latent on the page, beside those of its label.
 WORDS = 5
 
 # Characters of the data, beyond which passages are left out: second ones before first ones, and
@@ -74,9 +74,11 @@ def row(
     vocabulary: dict[str, int],
 ) -> list[Any]:
     """A latent: number, texts, label, words by number and their shares, passages, neighbours."""
+    heaviest = labelling.words(latent, WORDS)
+    shown = heaviest + [word for word in labelling.label_words(latent) if word not in heaviest]
     words = [
         [vocabulary.setdefault(heavy.word, len(vocabulary)), round(PER_MILLE * heavy.share)]
-        for heavy in labelling.words(latent, WORDS)
+        for heavy in shown
     ]
     frequency = int(survey.document_frequency[latent])
     return [latent, frequency, labelling.label(latent), words, [], near]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latent_ingest.connector.encoding.modules_json import find_autoencoder
 from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.querying.words import word_spans
 
@@ -34,7 +35,7 @@ def read_labels(folder: Path, fingerprint: str | None = None) -> dict[int, str]:
     Raises:
         ModelError: the file holds no labels, or those of another model.
     """
-    path = folder / LABELS_FILE
+    path = labels_file(folder)
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         labels = stored.get("labels", stored)
@@ -71,7 +72,7 @@ def write_labels(
     Raises:
         InputError: it cannot be written.
     """
-    path = folder / LABELS_FILE
+    path = labels_file(folder)
     content = {
         "fingerprint": fingerprint,
         "sample": dict(sample),
@@ -82,23 +83,27 @@ def write_labels(
         part.write_text(json.dumps(content, indent=0) + "\n", encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        raise InputError(unwritable(folder, error.strerror)) from error
+        raise InputError(unwritable(path, error.strerror)) from error
     return path
 
 
 def check_writable(folder: Path) -> None:
     """Raise InputError where `write_labels` cannot write; it is cheap, the labels are not."""
+    path = labels_file(folder)
     effective = os.access in os.supports_effective_ids
-    if not os.access(folder, os.W_OK, effective_ids=effective):
-        raise InputError(unwritable(folder, os.strerror(errno.EACCES)))
+    if not os.access(path.parent, os.W_OK, effective_ids=effective):
+        raise InputError(unwritable(path, os.strerror(errno.EACCES)))
 
 
-def unwritable(folder: Path, reason: str | None) -> str:
-    """One line on a folder that takes no file."""
-    return (
-        f"{folder / LABELS_FILE}: cannot be written: {reason}; copy the folder to one of your own "
-        f"and name that"
-    )
+def labels_file(folder: Path) -> Path:
+    """Where a model's labels are: beside its autoencoder's weights, which in a folder that a
+    SparseEncoder saved are in one of their own."""
+    return find_autoencoder(folder) / LABELS_FILE
+
+
+def unwritable(path: Path, reason: str | None) -> str:
+    """One line on a file that cannot be made."""
+    return f"{path}: cannot be written: {reason}; copy the folder to one of your own and name that"
 
 
 def firing_words(encoder: LatentEncoder, question: str) -> Mapping[int, str]:

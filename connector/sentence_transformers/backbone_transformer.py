@@ -6,15 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from sentence_transformers import SparseEncoder
-from sentence_transformers.base.modules import Transformer
+from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.util import load_dir_path
-from torch import nn
 
-from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder, read_config
-from latent_ingest.connector.encoding.backbone import find_folder, read_json, read_prompts
+from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, read_config
+from latent_ingest.connector.encoding.backbone import Backbone, find_folder
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
-from latent_ingest.connector.encoding.modules_json import find_pooling
-from latent_ingest.connector.encoding.projection import load_projection
+from latent_ingest.connector.encoding.fingerprint import check_fit
+from latent_ingest.connector.encoding.modules_json import (
+    MODEL_SETTINGS,
+    find_pooling,
+    latents_a_token,
+    read_json,
+    read_modules,
+)
+from latent_ingest.connector.encoding.projection import dense, projection_paths
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.sentence_transformers.token_encoder import (
     SparseAutoEncoderTokenEncoder,
@@ -26,32 +32,35 @@ def load_sparse_encoder(folder: str | Path | None = None, **kwargs: Any) -> Spar
     """A model folder as a SparseEncoder, by default the model that ships.
 
     The folder may be of `latent-ingest train`, of `SparseEncoder.save_pretrained`, or of the pull
-    request's modules.
+    request's modules, which here are those of this package.
 
     Args:
         folder: of the model.
-        kwargs: for SparseEncoder, for example `device` or `max_active_dims`.
+        kwargs: for SparseEncoder, for example `device`, `model_kwargs` or `max_active_dims`.
 
     Raises:
-        ModelError: the folder is of another kind of model, or broken; or its backbone is not found.
+        ModelError: the folder is of another kind of model, or broken; or its backbone is not found,
+            or not the one it was trained on.
     """
     path = Path(folder) if folder else SHIPPED_MODEL
     if not path.is_dir():
         raise ModelError(f"{path}: no such model folder; see 'latent-ingest train --help'")
-    autoencoder = TokenAutoencoder.load(path)
-    config = autoencoder.config
-    plain = {"embedding_dimension": config.n_latents, "pooling_strategy": config.pooling}
-    modules: list[nn.Module] = [
-        load_transformer(config.backbone),
-        SparseAutoEncoderTokenEncoder.of(autoencoder),
-        SparseTokenPooling(**(find_pooling(path) or plain)),
-    ]
-    stored = read_json(path / "config_sentence_transformers.json")
-    settings = {
-        "prompts": stored.get("prompts") or read_prompts(find_folder(config.backbone)),
-        "max_active_dims": stored.get("max_active_dims"),
-    }
-    return SparseEncoder(modules=modules, **{**settings, **kwargs})
+    read_config(path)
+    find_pooling(path)
+    if read_json(path / MODEL_SETTINGS).get("model_type") != "SparseEncoder":
+        raise ModelError(
+            f"{path}: no model_type SparseEncoder in {MODEL_SETTINGS}, which 'latent-ingest train' "
+            f"and SparseEncoder.save_pretrained write there"
+        )
+    ours = {kind.__name__: kind for kind in OURS}
+    types = {module.type: ours[module.kind] for module in read_modules(path) if module.kind in ours}
+    model: SparseEncoder = SparseEncoder._load_with_module_classes(str(path), types, **kwargs)
+    if k := latents_a_token(path):
+        model.max_active_dims = kwargs.get("max_active_dims")
+        for module in model:
+            if isinstance(module, SparseAutoEncoderTokenEncoder):
+                module.k = k
+    return model
 
 
 class BackboneTransformer:
@@ -61,38 +70,89 @@ class BackboneTransformer:
     """
 
     @classmethod
-    def load(
-        cls,
-        model_name_or_path: str,
-        subfolder: str = "",
-        token: bool | str | None = None,
-        cache_folder: str | None = None,
-        revision: str | None = None,
-        local_files_only: bool = False,
-        **kwargs: Any,
-    ) -> Transformer:
+    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Transformer:
         """The Transformer of the backbone that config.json names.
 
+        Args:
+            model_name_or_path: of the model.
+            subfolder: none.
+            kwargs: as `Transformer.load` takes them: `model_kwargs`, `backend` and so on.
+
         Raises:
-            ModelError: the backbone is not found, or is one with projections.
+            ModelError: the backbone is not found, or not the one that the model was trained on.
         """
-        folder = load_dir_path(
-            model_name_or_path, subfolder, token, cache_folder, revision, local_files_only
+        config, others = config_of(model_name_or_path, kwargs)
+        if config.backbone_fingerprint:
+            # Weights are compared as they are stored, whatever the Transformer has them in.
+            stored = Backbone.load(config.backbone, device="cpu", dtype="float32")
+            check_fit(config, stored, Path(model_name_or_path).name)
+        return transformer_in(find_folder(config.backbone), **others)
+
+
+class BackboneDense:
+    """A projection of tokens in the backbone's folder, as `BackboneTransformer` is its encoder."""
+
+    @classmethod
+    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Dense:
+        """The Dense module in a folder of the backbone.
+
+        Args:
+            model_name_or_path: of the model.
+            subfolder: in the backbone's.
+            kwargs: where on the hub the model is.
+
+        Raises:
+            ModelError: the backbone or the module is not found, or cannot be read.
+        """
+        config, _ = config_of(model_name_or_path, kwargs)
+        linear, activation = dense(find_folder(config.backbone) / subfolder)
+        return Dense(
+            linear.in_features,
+            linear.out_features,
+            bias=linear.bias is not None,
+            activation_function=activation,
+            init_weight=linear.weight.data,
+            init_bias=None if linear.bias is None else linear.bias.data,
+            module_input_name="token_embeddings",
         )
-        return load_transformer(read_config(Path(folder or model_name_or_path)).backbone)
 
 
-def load_transformer(backbone: str) -> Transformer:
+OURS: tuple[Any, ...] = (
+    BackboneTransformer,
+    BackboneDense,
+    SparseAutoEncoderTokenEncoder,
+    SparseTokenPooling,
+)
+
+
+def config_of(model: str, options: dict[str, Any]) -> tuple[AutoencoderConfig, dict[str, Any]]:
+    """config.json of a model in a folder or on the hub, and the options that are not of the hub."""
+    hub = ("token", "cache_folder", "revision", "local_files_only")
+    folder = load_dir_path(model, "", **{name: options[name] for name in hub if name in options})
+    others = {name: value for name, value in options.items() if name not in hub}
+    return read_config(Path(folder or model)), others
+
+
+def load_transformer(backbone: str, **kwargs: Any) -> Transformer:
     """The Transformer of a backbone, by folder or hub name.
 
+    Args:
+        backbone: as every command takes it.
+        kwargs: as `Transformer.load` takes them, for example `model_kwargs`.
+
     Raises:
-        ModelError: it is not found, or has projections, for which there is no module here.
+        ModelError: it is not found, or has projections, which are modules of their own.
     """
     folder = find_folder(backbone)
-    if len(load_projection(folder)):
+    if projection_paths(folder):
         raise ModelError(
             f"{backbone}: has projections after its transformer; build the SparseEncoder from "
             f"Transformer, Dense(module_input_name='token_embeddings') and the modules here"
         )
-    transformer: Transformer = Transformer.load(str(folder), local_files_only=True)
+    return transformer_in(folder, **kwargs)
+
+
+def transformer_in(folder: Path, **kwargs: Any) -> Transformer:
+    """The Transformer in a folder."""
+    transformer: Transformer = Transformer.load(str(folder), **{**kwargs, "local_files_only": True})
     return transformer

@@ -14,7 +14,7 @@ from latent_ingest.connector import terms
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.bm25 import MemoryBM25
 from latent_ingest.connector.evaluation.measures import means, parse_measures, per_query
-from latent_ingest.connector.evaluation.systems import Ranking, chunks, without_itself
+from latent_ingest.connector.evaluation.systems import Ranking, chunks
 from latent_ingest.mappings import DEFAULT_B, DEFAULT_K1
 
 # Texts that are encoded before their sparse vectors are put aside.
@@ -27,7 +27,9 @@ DEPTH = 100
 class LatentBM25Evaluator(BaseEvaluator):
     """BM25 over a corpus's latent counts, and the dot product of the vectors beside it.
 
-    The counts and the formula are those of an index made by `latent-ingest`.
+    The counts and the formula are those of an index made by `latent-ingest`. As in the library's
+    own evaluators, a query and a document of the same id have nothing to do with each other;
+    `latent-ingest evaluate` leaves such a document out, which some of BEIR's collections want.
     """
 
     def __init__(
@@ -107,10 +109,10 @@ class LatentBM25Evaluator(BaseEvaluator):
         rankings: dict[str, Ranking] = {"bm25": {}, "dot": {}}
         for row, query in enumerate(self.queries):
             asked = queries[row]
-            by_bm25 = bm25.ranking(ids, asked.indices, terms.weights(asked.data), DEPTH)
-            by_dot = best(ids, (documents @ asked.T).toarray().ravel())
-            rankings["bm25"][query] = without_itself(query, by_bm25)
-            rankings["dot"][query] = without_itself(query, by_dot)
+            rankings["bm25"][query] = bm25.ranking(
+                ids, asked.indices, terms.weights(asked.data), DEPTH
+            )
+            rankings["dot"][query] = best(ids, (documents @ asked.T).toarray().ravel())
         metrics = {
             f"{system}_{measure.lower()}": value
             for system, ranking in rankings.items()

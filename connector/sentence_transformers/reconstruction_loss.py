@@ -48,7 +48,8 @@ class TokenReconstructionLoss(nn.Module):
             multi_k: reconstruct from 4k latents too.
 
         Raises:
-            InputError: the model lacks one of the modules, or the decoder.
+            InputError: the model lacks one of the modules, or the decoder, or its autoencoder is
+                not in float32.
         """
         super().__init__()
         modules: list[Any] = list(model)
@@ -65,6 +66,11 @@ class TokenReconstructionLoss(nn.Module):
         autoencoder = modules[place].autoencoder
         if autoencoder.W_dec is None:
             raise InputError("the autoencoder has no decoder to train it with: has_decoder=True")
+        if autoencoder.W_enc.dtype != torch.float32:
+            raise InputError(
+                f"the autoencoder is in {autoencoder.W_enc.dtype}, whose steps are too coarse to "
+                f"train in: call model.float(), and let the trainer compute in bf16=True"
+            )
         for module in self._before:
             module.requires_grad_(False)
         self.model = model

@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from sentence_transformers.base.modules import Module
 
 from latent_ingest.connector.encoding.autoencoder import (
+    FREQUENCIES_FILE,
     AutoencoderConfig,
     Reconstruction,
     TokenAutoencoder,
+    write_weights,
 )
+from latent_ingest.connector.encoding.fingerprint import autoencoder_fingerprint
 from latent_ingest.connector.errors import ModelError
+from latent_ingest.connector.querying.labels import LABELS_FILE, read_labels
+from latent_ingest.connector.sentence_transformers.latent_names import LatentNames
 
 VARIANTS = {"standard": "topk", "jumprelu": "jumprelu"}
 
@@ -29,6 +33,8 @@ class SparseAutoEncoderTokenEncoder(Module):
     """
 
     autoencoder: TokenAutoencoder
+    labels: dict[int, str]
+    """What latents mean, where the folder it was loaded from says so."""
 
     def __init__(
         self,
@@ -63,18 +69,29 @@ class SparseAutoEncoderTokenEncoder(Module):
             variant=VARIANTS[variant],
             rms_scale=rms_scale,
         )
-        self.autoencoder = TokenAutoencoder(config)
-        self.autoencoder.initialize(torch.default_generator)
+        autoencoder = TokenAutoencoder(config)
+        autoencoder.initialize(torch.default_generator)
         if not has_decoder:
-            self.autoencoder.W_dec = None
+            autoencoder.W_dec = None
+        self._hold(autoencoder)
 
     @classmethod
     def of(cls, autoencoder: TokenAutoencoder) -> SparseAutoEncoderTokenEncoder:
         """The module of an autoencoder that is there already, which is not copied."""
         module = cls.__new__(cls)
         Module.__init__(module)  # type: ignore[no-untyped-call]
-        module.autoencoder = autoencoder
+        module._hold(autoencoder)
         return module
+
+    def _hold(self, autoencoder: TokenAutoencoder) -> None:
+        self.autoencoder = autoencoder
+        self.labels = {}
+        self._labels_file = b""
+        self._fingerprint = autoencoder_fingerprint(autoencoder)
+
+    def on_model_ready(self, model: Any) -> None:
+        """Let `SparseEncoder.decode` name latents instead of tokens with their numbers."""
+        model.decode = LatentNames(self.labels).decode
 
     @property
     def k(self) -> int:
@@ -130,15 +147,26 @@ class SparseAutoEncoderTokenEncoder(Module):
         }
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
-        """Write config.json and model.safetensors, in the dtype that the weights have."""
-        weights = {
-            name: tensor.detach().cpu().contiguous()
-            for name, tensor in self.autoencoder.state_dict().items()
-            if name != "document_frequency"
-        }
-        save_file(weights, Path(output_path) / "model.safetensors")
+        """Write config.json and model.safetensors, in the dtype that the weights have.
+
+        Beside them document frequencies and labels, if the weights are still those that they were
+        made with.
+        """
+        folder = Path(output_path)
+        weights = self.autoencoder.state_dict()
+        frequency = weights.pop("document_frequency", None)
+        write_weights(folder / "model.safetensors", weights)
         text = json.dumps(self.get_config_dict(), indent=2) + "\n"
-        (Path(output_path) / "config.json").write_text(text, encoding="utf-8")
+        (folder / "config.json").write_text(text, encoding="utf-8")
+        (folder / FREQUENCIES_FILE).unlink(missing_ok=True)
+        if autoencoder_fingerprint(self.autoencoder) != self._fingerprint:
+            return
+        if frequency is not None:
+            n_documents = torch.tensor(self.autoencoder.config.n_documents)
+            counts = {"document_frequency": frequency, "n_documents": n_documents}
+            write_weights(folder / FREQUENCIES_FILE, counts)
+        if self._labels_file:
+            (folder / LABELS_FILE).write_bytes(self._labels_file)
 
     @classmethod
     def load(
@@ -157,12 +185,18 @@ class SparseAutoEncoderTokenEncoder(Module):
         Raises:
             ModelError: a file is missing or broken, or weights and config disagree.
         """
-        folder = cls.load_dir_path(
+        found = cls.load_dir_path(
             model_name_or_path, subfolder, token, cache_folder, revision, local_files_only
         )
-        if folder is None:
+        if found is None:
             raise ModelError(f"{model_name_or_path}: no folder {subfolder} in it")
-        return cls.of(TokenAutoencoder.load(Path(folder)))
+        folder = Path(found)
+        module = cls.of(TokenAutoencoder.load(folder))
+        model = folder.parent if subfolder else folder
+        module.labels = read_labels(model, module._fingerprint)
+        if module.labels:
+            module._labels_file = (folder / LABELS_FILE).read_bytes()
+        return module
 
 
 def unpacked(packed: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

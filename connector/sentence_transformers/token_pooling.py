@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,14 +13,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from latent_ingest.connector.encoding.autoencoder import TokenLatents
 from latent_ingest.connector.encoding.pooling import POOLINGS, pool
 from latent_ingest.connector.errors import ModelError
-
-# What the library calls such a model in its card, and the end of "can be used for".
-MODEL_TYPE = "Latent Terms Sparse Encoder"
-TASK = (
-    "semantic search by the BM25 of a search engine, with its dimensions as words (arXiv "
-    "2605.29384). Its modules come with `pip install 'latent-ingest[sentence-transformers]'`: load "
-    "it with `trust_remote_code=True`, or serve it with `latent-ingest FILE --model FOLDER`"
-)
+from latent_ingest.connector.sentence_transformers.model_card import describe
 
 
 class SparseTokenPooling(Pooling):
@@ -71,14 +65,15 @@ class SparseTokenPooling(Pooling):
         self.indices_key = indices_key
         self.special_tokens = special_tokens
         self._tokenizer_adds: tuple[int, int] = (0, 0)
+        # In a list, so that the model is no part of its module.
+        self._model: list[BaseModel] = []
 
     def on_model_ready(self, model: BaseModel) -> None:
         """Ask the model's tokenizer for its special tokens, and tell the card what this is."""
+        self._model = [model]
         special = model.tokenizer("x", return_special_tokens_mask=True)["special_tokens_mask"]
         self._tokenizer_adds = (special.index(0), special[::-1].index(0))
-        card: Any = model.model_card_data
-        card.model_type, card.task_name = MODEL_TYPE, TASK
-        card.add_tags(["latent-terms", "token-sparse-autoencoder", "bm25"])
+        describe(model.model_card_data)
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Add `sentence_embedding`, dense `[n_texts, embedding_dimension]`.
@@ -108,23 +103,50 @@ class SparseTokenPooling(Pooling):
         """
         bounds = features.get("cu_seq_lens_q")
         before, after = self.special_tokens or self._tokenizer_adds
-        if not self.include_prompt:
-            prompt = torch.as_tensor(features.get("prompt_length", 0)).flatten()[0]
-            before = max(before, int(prompt))
         if bounds is not None or tokens.ndim == 2:
             n_tokens = tokens.shape[-2]
             place = torch.arange(n_tokens, device=tokens.device)
             lengths = bounds.diff() if bounds is not None else place.new_tensor([n_tokens])
             start = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
             end = lengths.cumsum(0).repeat_interleave(lengths)
-            return (place >= start + before) & (place < end - after)
-        mask = features.get("attention_mask")
-        if mask is None:
-            mask = tokens.new_ones(tokens.shape[:2])
-        mask = mask.bool()
-        place = mask.cumsum(dim=1) - 1
-        last = mask.sum(dim=1, keepdim=True) - after
-        return mask & (place >= before) & (place < last)
+            mask, place, last = place < n_tokens, place - start, end - start - after
+        else:
+            attended = features.get("attention_mask")
+            every = tokens.new_ones(tokens.shape[:2])
+            mask = (every if attended is None else attended).bool()
+            place = mask.cumsum(dim=1) - 1
+            last = mask.sum(dim=1, keepdim=True) - after
+        counted = mask & (place >= before) & (place < last)
+        if not self.include_prompt:
+            counted = counted & ~self._of_prompt(features, mask, place)
+        return counted
+
+    def _of_prompt(
+        self, features: dict[str, Any], mask: torch.Tensor, place: torch.Tensor
+    ) -> torch.Tensor:
+        """Which tokens are of the prompt, bool.
+
+        The library measures a prompt alone. Where tokens begin with the space before a word, the
+        last one of a prompt that ends in a space is that space; before a text the space is part of
+        the first word's token, which counts.
+        """
+        length = int(torch.as_tensor(features.get("prompt_length", 0)).flatten()[0])
+        tokens: torch.Tensor = mask & (place < length)
+        if length > 1 and "input_ids" in features:
+            ids = features["input_ids"].reshape(place.shape)
+            for prompt in self._prompts():
+                if len(prompt) == length:
+                    same: torch.Tensor = ids == ids.new_tensor(prompt)[place.clamp(0, length - 1)]
+                    if same[tokens & (place < length - 1)].all():
+                        return tokens & same
+        return tokens
+
+    def _prompts(self) -> Iterator[list[int]]:
+        """The model's prompts, as the library measures them: without special tokens after them."""
+        for model in self._model:
+            for prompt in filter(None, model.prompts.values()):
+                ids: list[int] = model.tokenizer(prompt)["input_ids"]
+                yield ids[: len(ids) - self._tokenizer_adds[1]]
 
     @staticmethod
     def _lengths(features: dict[str, Any], counted: torch.Tensor) -> torch.Tensor:
@@ -145,6 +167,21 @@ class SparseTokenPooling(Pooling):
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
         """Write config.json."""
         self.save_config(output_path)
+
+    @classmethod
+    def load_config(cls, model_name_or_path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The settings in config.json.
+
+        Raises:
+            ModelError: there is one that is not known.
+        """
+        config: dict[str, Any] = super().load_config(model_name_or_path, *args, **kwargs)
+        if unknown := config.keys() - {*cls.config_keys, "special_tokens"}:
+            raise ModelError(
+                f"{model_name_or_path}: unknown {', '.join(sorted(unknown))} in the config.json of "
+                f"its {cls.__name__}; made by a newer version?"
+            )
+        return config
 
     def get_embedding_dimension(self) -> int:
         """Size of the vocabulary."""

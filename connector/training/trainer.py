@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.autoencoder import TOKENS_AT_ONCE, TokenAutoencoder, decode
-from latent_ingest.connector.encoding.backbone import Backbone
+from latent_ingest.connector.encoding.backbone import Backbone, find_folder
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.modules_json import write_modules
+from latent_ingest.connector.encoding.projection import projection_paths
 from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.training.activations import (
     ActivationCache,
@@ -206,6 +207,7 @@ class Trainer:
             n_latents=self.config.n_latents,
             pooling=model.config.pooling,
             prompts=self._backbone.prompts,
+            projections=projection_paths(find_folder(self._backbone.name)),
         )
         shutil.copy(self.folder / "metrics.jsonl", folder)
         if (self.folder / "tensorboard").is_dir():

@@ -122,6 +122,10 @@ def test_a_dense_module_that_cannot_be_loaded_is_said(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="activation Softplus is unknown here; known are Identity"):
         Backbone.load(str(tmp_path / "a"))
     with_dense(tmp_path / "b")
+    config = tmp_path / "b" / "1_Dense" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "use_residual": True}))
+    with pytest.raises(ModelError, match="1_Dense: a Dense module with use_residual is unknown"):
+        Backbone.load(str(tmp_path / "b"))
     (tmp_path / "b" / "1_Dense" / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="1_Dense: cannot be loaded as a Dense module"):
         Backbone.load(str(tmp_path / "b"))

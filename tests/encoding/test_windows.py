@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from toys import SPACES, toy_tokenizer
 
 from latent_ingest.connector.encoding import pooling, windows
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
@@ -302,3 +303,16 @@ def test_a_huge_text_is_tokenized_in_sections_cut_before_a_space() -> None:
 def test_an_unknown_way_is_refused(encoder: LatentEncoder) -> None:
     with pytest.raises(ValueError, match="use pool or truncate"):
         encoder.encode(["x"], long="fold")
+
+
+@pytest.mark.parametrize("kind", list(SPACES))
+@pytest.mark.parametrize("prompt", ["", "query: ", "query:"])
+def test_words_after_a_prompt_count_whatever_token_has_the_space(kind: str, prompt: str) -> None:
+    tokenizer = toy_tokenizer(kind)
+    for text, words in (("find files", ["find", "files"]), (" find", ["find"]), ("", [])):
+        (window,) = windows.windows_of(tokenizer, [text], prompt=prompt, max_tokens=9, long="pool")
+        tokens = window.tokens
+        spans = [text[start:end].strip() for start, end in tokens.spans.tolist()]
+        assert [span for span in spans if span] == words
+        whole = [*tokens.before, *tokens.ids, *tokens.after]
+        assert whole == tokenizer(prompt + text)["input_ids"]

@@ -88,6 +88,7 @@ def test_it_finds_its_documents_and_as_well_as_its_evaluator_said(
         hits = client.search(index=index, body=body)["hits"]["hits"]
         ranking[question] = {hit["_id"]: hit["_score"] for hit in hits}
     assert mean_ndcg(relevant, ranking) == pytest.approx(said, abs=1e-6)
+    # Not a sign of learning: among so few documents untrained directions find as much.
     assert said > 0.8
 
     asked = CliRunner().invoke(cli, ["search", texts[documents[5]["_id"]][:60], *options, "--json"])

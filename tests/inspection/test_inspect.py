@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from toys import PROMPTS, TEXTS, toy_backbone, toy_model
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -99,6 +100,20 @@ def test_the_latents_of_a_text(small_model: Any, encoder: LatentEncoder) -> None
     latent = shown[1].split()[0].removeprefix("f")
     assert f"label {latent} " in shown[1]
     assert refused("--text", " ").endswith("the text is empty; write some words")
+
+
+def test_a_text_is_read_as_a_question(tmp_path: Path) -> None:
+    """As `explain` reads it, with the backbone's prompt for questions."""
+    backbone = toy_backbone(tmp_path / "backbone", prompts=PROMPTS)
+    model = toy_model(tmp_path / "model", backbone)
+    told = json.loads(run(model, "--text", TEXTS[0], "--json").stdout)
+    found = {row["latent"]: row["activation"] for row in told["text"]}
+    vectors = LatentEncoder.load(model, device="cpu", dtype="float32")
+    wanted, other = (vectors.encode([TEXTS[0]], kind=kind) for kind in ("query", "document"))
+    assert found == pytest.approx(
+        dict(zip(wanted.indices.tolist(), wanted.values.tolist(), strict=True)), rel=1e-3
+    )
+    assert sum(found.values()) != pytest.approx(other.values.sum(), rel=1e-3)
 
 
 def test_labels_are_stored_and_read(small_model: Any, corpus: Path) -> None:

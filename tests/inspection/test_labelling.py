@@ -60,6 +60,19 @@ def test_a_label_has_words_of_lift() -> None:
     assert (survey.contexts.of(3), labelling.words(3)) == ([], [])
 
 
+def test_a_label_begins_with_what_is_the_latents_own() -> None:
+    """However often a word fires a latent, if it is everywhere it is not what the latent means."""
+    fires = {"the": {0: 6.0}, "and": {0: 2.2}, "glob": {0: 1.4}, "path": {0: 1.6}}
+    text = [(word, fires.get(word, {})) for word in ("the and path glob " + "word " * 80).split()]
+    often = [("the", {}), ("and", {}), *[(word, {}) for word in "abcdefgh"]]
+    texts = [text] * LEAST_TEXTS + [often] * 78 + [[*often, ("path", {})]] * 12
+    labelling = Labelling(made(texts, 1))
+    lifts = {word.word: word.lift for word in labelling.words(0)}
+    assert [word.word for word in labelling.words(0)] == ["the", "and", "path", "glob"]
+    assert lifts["and"] < 3 < lifts["the"] < 10 < lifts["path"] < lifts["glob"] / 2
+    assert labelling.label(0) == "glob, path"
+
+
 def test_a_sample_too_small_for_labels() -> None:
     with pytest.raises(InputError, match=r"too small for labels: of 14 tokens, 0 of 4 latents get"):
         Labelling(made(TEXTS[:1], 4)).labels()

@@ -22,7 +22,8 @@ from latent_ingest.connector.inspection.survey import Survey
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
+    "--disable-background-networking --disable-component-update --disable-sync "
+    "--virtual-time-budget=5000"
 )
 
 FIGURES = [["", "latents", "words"], ["slope", "-0.54", "-0.84"]]
@@ -53,16 +54,19 @@ def written(
 
 
 @pytest.fixture
-def browse(written: Path, tmp_path: Path) -> Callable[[str], str]:
-    """What a browser has made of the page, as HTML."""
+def browse(written: Path, tmp_path: Path) -> Callable[..., str]:
+    """What a browser has made of the page, as HTML, after somebody did something there."""
     if not CHROMIUM:
         if os.environ.get("CI") == "true":
             pytest.fail("no chromium: apt-get install chromium")
         pytest.skip("no chromium")
 
-    def shown(fragment: str) -> str:
+    def shown(fragment: str, doing: str = "") -> str:
         command = [CHROMIUM, *FLAGS.split(), f"--user-data-dir={tmp_path / 'profile'}"]
-        address = f"{written.as_uri()}#{fragment}"
+        page = tmp_path / "report.html"
+        text = f"{written.read_text(encoding='utf-8')}<script>{doing}</script>"
+        page.write_text(text, encoding="utf-8")
+        address = f"{page.as_uri()}#{fragment}"
         done = subprocess.run(
             [*command, "--dump-dom", address], capture_output=True, text=True, timeout=120
         )
@@ -76,6 +80,12 @@ def part(dom: str, tag: str, identifier: str) -> str:
     """The element's content, as text and marks."""
     (found,) = re.findall(rf'<{tag} id="{identifier}"[^>]*>(.*?)</{tag}>', dom, re.DOTALL)
     return str(found)
+
+
+def results(dom: str) -> list[int]:
+    """Numbers of the latents that are listed."""
+    found = re.findall(r"#latent=(\d+)", part(dom, "ol", "results"))
+    return [int(number) for number in found]
 
 
 def plain(markup: str) -> str:
@@ -97,7 +107,7 @@ def written_data(text: str) -> str:
 
 
 def test_a_latent_shows_its_words_passages_and_neighbours(
-    browse: Callable[[str], str],
+    browse: Callable[..., str],
     found: Survey,
     labelling: Labelling,
     near: dict[int, list[int]],
@@ -125,24 +135,63 @@ def test_a_latent_shows_its_words_passages_and_neighbours(
 
 
 def test_a_word_finds_its_latents(
-    browse: Callable[[str], str], found: Survey, labelling: Labelling
+    browse: Callable[..., str], found: Survey, labelling: Labelling
 ) -> None:
     word = labelling.label_words(telling(found, labelling))[0].word
-    results = part(browse(f"search={word}"), "ol", "results")
-    shown = [int(number) for number in re.findall(r"#latent=(\d+)", results)]
+    shown = results(browse(f"search={word}"))
     assert shown
     assert telling(found, labelling) in shown
     for latent in shown:
-        heaviest = labelling.words(latent, module.WORDS)
+        heaviest = labelling.words(latent, module.WORDS) + labelling.label_words(latent)
         assert any(heavy.word.startswith(word) for heavy in heaviest)
     none = browse("search=zzzznothing")
     assert "0 latents" in none
     assert "<li>" not in part(none, "ol", "results")
 
 
-def test_the_front_shows_figures_and_the_picture(
-    browse: Callable[[str], str], found: Survey
+def test_a_latent_is_found_by_all_words_of_its_label(
+    browse: Callable[..., str], found: Survey, labelling: Labelling
 ) -> None:
+    """Those too that are none of its heaviest; and not by a word that it has nothing to do with."""
+    labels = {
+        latent: [word.word for word in labelling.label_words(latent)]
+        for latent in found.alive.tolist()
+    }
+    light, words = next(
+        (latent, words)
+        for latent, words in labels.items()
+        if len(words) > 1
+        and words[-1] not in [word.word for word in labelling.words(latent, module.WORDS)]
+    )
+    assert light in results(browse(f"search={words[-1]}"))
+    assert light in results(browse("search=" + " ".join(words)))
+    assert light not in results(browse(f"search={words[-1]} zzzznothing"))
+
+
+def test_somebody_types_and_clicks(
+    browse: Callable[..., str], found: Survey, labelling: Labelling
+) -> None:
+    latent = telling(found, labelling)
+    word = labelling.label_words(latent)[0].word
+    typing = """
+        const field = document.getElementById("search");
+        for (const letter of %r) {
+          field.value += letter;
+          field.dispatchEvent(new Event("input", { bubbles: true }));
+        }
+    """
+    dom = browse("", typing % word)
+    assert results(dom) == results(browse(f"search={word}"))
+    first, *_, last = results(dom)[:5]
+    assert f"<h2>Latent {first}: " in dom
+    assert f"<h2>Latent {last}: " not in dom
+    clicking = f"document.querySelector('#results a[href=\"#latent={last}\"]').click();"
+    dom = browse("", typing % word + clicking)
+    assert f"<h2>Latent {last}: " in dom
+    assert last in results(dom)
+
+
+def test_the_front_shows_figures_and_the_picture(browse: Callable[..., str], found: Survey) -> None:
     dom = browse("")
     assert plain(part(dom, "table", "figures")) == "latentswordsslope-0.54-0.84"
     assert f"{len(found.alive):,} latents fire" in dom

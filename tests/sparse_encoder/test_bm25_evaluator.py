@@ -54,7 +54,8 @@ def test_the_numbers_are_those_of_the_formulas(
     assert evaluator.primary_metric == "bm25_ndcg@10"
 
 
-def test_grades_count_and_the_query_itself_does_not(shipped: SparseEncoder) -> None:
+def test_grades_count_and_ids_of_queries_are_their_own(shipped: SparseEncoder) -> None:
+    """A document with the id of the query is one like the others."""
     corpus = {"a": "bees dance to tell the hive", "b": "bees make honey", "c": "a bank loan"}
     queries = {"a": "bees dance to tell the hive", "unjudged": "x"}
     evaluator = LatentBM25Evaluator(
@@ -62,9 +63,10 @@ def test_grades_count_and_the_query_itself_does_not(shipped: SparseEncoder) -> N
     )
     got = evaluator(shipped)
     assert evaluator.primary_metric == "own_bm25_rr@10"
-    assert got["own_bm25_rr@10"] == 1.0
-    # The query's own document is judged, but not in the ranking.
-    assert got["own_bm25_ndcg@10"] == pytest.approx(2 / (2 + 1 / math.log2(3)))
+    for system in ("bm25", "dot"):
+        assert got[f"own_{system}_rr@10"] == 1.0
+        best = 2 + 1 / math.log2(3)
+        assert got[f"own_{system}_ndcg@10"] == pytest.approx((1 + 2 / math.log2(3)) / best)
 
 
 def test_nothing_to_measure_is_refused() -> None:

@@ -7,23 +7,31 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 from sentence_transformers import SparseEncoder
 from sparse_encoder.models import dense
+from toys import PROMPTS, toy_backbone, toy_model
 
 import latent_ingest.connector.sentence_transformers
 from latent_ingest.cli.main import cli
-from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
+from latent_ingest.connector.encoding.autoencoder import (
+    FREQUENCIES_FILE,
+    AutoencoderConfig,
+    TokenAutoencoder,
+)
 from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE, Backbone, find_folder
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
 from latent_ingest.connector.errors import ModelError
-from latent_ingest.connector.sentence_transformers import load_sparse_encoder
+from latent_ingest.connector.querying.labels import LABELS_FILE, read_labels, write_labels
+from latent_ingest.connector.sentence_transformers import load_sparse_encoder, load_transformer
 from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.texts import Source, TrainingTexts
 from latent_ingest.connector.training.trainer import Trainer
@@ -31,30 +39,145 @@ from latent_ingest.connector.training.trainer import Trainer
 TEXTS = ["Return the paths that match a pattern.", "Wait until the process ends.", "水"]
 
 
+# The ways to load a folder there.
+LOADERS = [
+    partial(load_sparse_encoder, device="cpu"),
+    lambda folder: SparseEncoder(str(folder), trust_remote_code=True, device="cpu"),
+]
+
+
 def equal(model: SparseEncoder, encoder: LatentEncoder) -> None:
-    wanted = dense(encoder, TEXTS)
-    assert wanted.any()
-    got = model.encode_document(TEXTS).to_dense()
-    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    for kind, encode in (("query", model.encode_query), ("document", model.encode_document)):
+        wanted = dense(encoder, TEXTS, kind)
+        assert wanted.any()
+        torch.testing.assert_close(encode(TEXTS).to_dense(), wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("projected", [False, True])
 def test_a_folder_of_train_loads_there_and_comes_back(
-    backbone: Backbone, corpus: Path, tmp_path: Path
+    corpus: Path, tmp_path: Path, projected: bool
 ) -> None:
+    """Whether each token is projected after the backbone or not."""
+    folder = toy_backbone(tmp_path / "backbone", prompts=PROMPTS, projected=projected)
+    backbone = Backbone.load(str(folder), device="cpu", dtype="float32")
     config = TrainingConfig(
-        n_latents=512, k=8, tokens=1500, batch_tokens=500, buffer_tokens=2000, held_out_texts=8
+        n_latents=64, k=4, tokens=1500, batch_tokens=500, buffer_tokens=2000, held_out_texts=8
     )
     trainer = Trainer(backbone, TrainingTexts([Source(str(corpus))]), tmp_path / "model", config)
     trainer.write(trainer.run(), keep_decoder=True)
     encoder = LatentEncoder.load(tmp_path / "model", device="cpu", dtype="float32")
-    model = SparseEncoder(str(tmp_path / "model"), trust_remote_code=True, device="cpu")
-    equal(model, encoder)
+    assert encoder.backbone.d_in == (8 if projected else 16)
+    for load in LOADERS:
+        model = load(tmp_path / "model")
+        equal(model, encoder)
     model.save_pretrained(str(tmp_path / "saved"))
     back = LatentEncoder.load(tmp_path / "saved", device="cpu", dtype="float32")
     assert back.fingerprint == encoder.fingerprint
-    equal(SparseEncoder(str(tmp_path / "saved"), trust_remote_code=True, device="cpu"), back)
-    equal(load_sparse_encoder(tmp_path / "saved", device="cpu"), back)
+    np.testing.assert_array_equal(back.idf(), encoder.idf())
+    assert back.idf().std() > 0
+    for load in LOADERS:
+        equal(load(tmp_path / "saved"), back)
     assert TokenAutoencoder.load(tmp_path / "saved").W_dec is not None
+    if projected:
+        with pytest.raises(
+            ModelError, match=r"backbone: has projections after its transformer; bu"
+        ):
+            load_transformer(str(folder))
+
+
+def test_what_was_counted_with_the_weights_goes_with_them(tmp_path: Path) -> None:
+    folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone"))
+    encoder = LatentEncoder.load(folder, device="cpu", dtype="float32")
+    fingerprint = encoder.fingerprint.autoencoder
+    labels = {3: "glob, pattern"}
+    write_labels(folder, labels, fingerprint=fingerprint, sample={"tokens": 5})
+    model = load_sparse_encoder(folder, device="cpu")
+    model.similarity_fn_name, model.default_prompt_name = "cosine", "query"
+    saved = tmp_path / "saved"
+    model.save_pretrained(str(saved))
+    (place,) = saved.glob("*_SparseAutoEncoderTokenEncoder")
+    assert {path.name: path.stat().st_mode & 0o777 for path in place.iterdir()} == dict.fromkeys(
+        ("config.json", "model.safetensors", FREQUENCIES_FILE, LABELS_FILE), 0o644
+    )
+    assert (place / LABELS_FILE).read_bytes() == (folder / LABELS_FILE).read_bytes()
+    assert read_labels(saved, fingerprint) == labels
+    back = LatentEncoder.load(saved, device="cpu", dtype="float32")
+    np.testing.assert_array_equal(back.idf(), encoder.idf())
+    for load in LOADERS:
+        again = load(saved)
+        assert again.similarity_fn_name == "cosine"
+        assert again.default_prompt_name == "query"
+        assert again.decode(torch.eye(32)[3]) == [("f3 (glob, pattern)", 1.0)]
+
+    # Other weights, other meanings: they are left out, of a folder that is written anew too.
+    again[1].autoencoder.W_enc.data[0] += 1.0
+    again.save_pretrained(str(saved))
+    assert not (place / FREQUENCIES_FILE).exists()
+    assert (LatentEncoder.load(saved, device="cpu", dtype="float32").idf() == 1).all()
+    with pytest.raises(ModelError, match="labels of another model"):
+        load_sparse_encoder(saved)
+
+
+def test_the_backbone_must_be_the_one_it_was_trained_on(tmp_path: Path) -> None:
+    folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone"))
+    toy_backbone(tmp_path / "backbone", seed=1)
+    for load in (LatentEncoder.load, *LOADERS):
+        with pytest.raises(
+            ModelError, match=r"autoencoder model was trained on .*/backbone with w"
+        ):
+            load(folder)
+
+
+def test_options_reach_the_backbones_transformer(tmp_path: Path) -> None:
+    folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone"))
+    options = {"model_kwargs": {"dtype": torch.bfloat16, "attn_implementation": "eager"}}
+    for model in (
+        load_sparse_encoder(folder, device="cpu", **options),
+        SparseEncoder(str(folder), trust_remote_code=True, device="cpu", **options),
+    ):
+        assert model.dtype == torch.bfloat16
+        assert model.transformers_model.config._attn_implementation == "eager"
+    with pytest.raises(Exception, match=r"(?i)optimum"):
+        load_sparse_encoder(folder, backend="onnx")
+
+
+def change(file: Path, **settings: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+
+
+@pytest.mark.parametrize(
+    ("place", "setting", "mend"),
+    [
+        ("2_SparseTokenPooling/config.json", {"include_prompt": True}, "set it to false"),
+        ("2_SparseTokenPooling/config.json", {"special_tokens": [0, 0]}, "take it out"),
+        ("config_sentence_transformers.json", {"max_active_dims": 2}, "take it out, or lower k"),
+    ],
+)
+def test_settings_that_an_index_cannot_have_are_refused(
+    tmp_path: Path, place: str, setting: dict[str, Any], mend: str
+) -> None:
+    """And do what they say in a SparseEncoder."""
+    backbone = toy_backbone(tmp_path / "backbone", prompts=PROMPTS)
+    folder = toy_model(tmp_path / "model", backbone)
+    plain = load_sparse_encoder(folder, device="cpu").encode_query(TEXTS).to_dense()
+    change(folder / place, **setting)
+    for load in LOADERS:
+        assert not torch.equal(load(folder).encode_query(TEXTS).to_dense(), plain)
+    (name,) = setting
+    with pytest.raises(ModelError) as caught:
+        LatentEncoder.load(folder)
+    assert str(caught.value).startswith(f"{folder / place}: {name} is ")
+    assert str(caught.value).endswith(mend)
+
+
+def test_a_setting_that_nobody_knows_is_named(tmp_path: Path) -> None:
+    folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone"))
+    change(folder / "2_SparseTokenPooling" / "config.json", weighting="idf")
+    for load in LOADERS:
+        with pytest.raises(
+            ModelError, match=r"unknown weighting in the config.json of its SparseT"
+        ):
+            load(folder)
 
 
 def test_the_model_that_ships_loads_there(encoder: LatentEncoder) -> None:
@@ -64,7 +187,7 @@ def test_the_model_that_ships_loads_there(encoder: LatentEncoder) -> None:
     assert model.similarity_fn_name == "dot"
 
 
-def pull_request_folder(folder: Path, source: TokenAutoencoder, **others: Any) -> Path:
+def pull_request_folder(folder: Path, source: TokenAutoencoder) -> Path:
     """As `SparseEncoder.save_pretrained` of pull request 3796 writes it."""
     folder.mkdir()
     for path in find_folder(DEFAULT_BACKBONE).iterdir():
@@ -80,8 +203,10 @@ def pull_request_folder(folder: Path, source: TokenAutoencoder, **others: Any) -
         {"idx": i, "name": str(i), "path": f"{i}_{names[i - 1]}" if i else "", "type": types[i]}
         for i in range(3)
     ]
-    (folder / "modules.json").unlink()
-    (folder / "modules.json").write_text(json.dumps(modules))
+    model = {"model_type": "SparseEncoder", "prompts": {}, "similarity_fn_name": "dot"}
+    for name, content in (("modules", modules), ("config_sentence_transformers", model)):
+        (folder / f"{name}.json").unlink()
+        (folder / f"{name}.json").write_text(json.dumps(content))
     settings = {
         "input_dim": source.config.d_in, "hidden_dim": source.config.n_latents,
         "k": source.config.k, "variant": "standard", "output_format": "topk",
@@ -91,7 +216,7 @@ def pull_request_folder(folder: Path, source: TokenAutoencoder, **others: Any) -
     pooling = {
         "embedding_dimension": source.config.n_latents, "pooling_strategy": "sum",
         "include_prompt": True, "values_key": "token_sparse_values",
-        "indices_key": "token_sparse_indices", **others,
+        "indices_key": "token_sparse_indices",
     }  # fmt: skip
     for place, content in ((1, settings), (2, pooling)):
         (folder / modules[place]["path"]).mkdir()
@@ -111,10 +236,20 @@ def test_a_folder_of_the_pull_request(tmp_path: Path, encoder: LatentEncoder) ->
     assert loaded.fingerprint == encoder.fingerprint
     assert loaded.name == "pr"
     equal(load_sparse_encoder(folder, device="cpu"), encoder)
-    other = pull_request_folder(
-        tmp_path / "max", TokenAutoencoder.load(SHIPPED_MODEL), pooling_strategy="max"
-    )
-    assert LatentEncoder.load(other, device="cpu", dtype="float32").pooling == "max"
+    change(folder / "2_SparseTokenPooling" / "config.json", pooling_strategy="max")
+    assert LatentEncoder.load(folder, device="cpu", dtype="float32").pooling == "max"
+
+    # Prompts count there, unless it is said; and its `max_active_dims` is of a token.
+    settings = folder / "config_sentence_transformers.json"
+    change(settings, prompts={"query": "query: "}, max_active_dims=3)
+    with pytest.raises(
+        ModelError, match=r"2_SparseTokenPooling.config\.json: include_prompt is true"
+    ):
+        LatentEncoder.load(folder)
+    change(folder / "2_SparseTokenPooling" / "config.json", include_prompt=False)
+    prompted = LatentEncoder.load(folder, device="cpu", dtype="float32")
+    assert (prompted.k, prompted.backbone.prompts) == (3, {"query": "query: "})
+    equal(load_sparse_encoder(folder, device="cpu"), prompted)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +259,10 @@ def test_a_folder_of_the_pull_request(tmp_path: Path, encoder: LatentEncoder) ->
         (["Transformer", "Pooling", "SparseAutoEncoder"], "a CSR model"),
         (["Transformer", "Pooling", "Normalize"], "a dense model (Transformer, Pooling, Norm"),
         (["Transformer", "MultiVectorMask"], "a late-interaction model"),
+        (
+            ["Router"],
+            "a model of several ways to encode, such as inference-free SPLADE (Router)",
+        ),
         (["WordWeights"], "another model (WordWeights)"),
     ],
 )
@@ -147,13 +286,19 @@ def test_broken_folders(tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text("{")
     with pytest.raises(ModelError, match=r"modules\.json: not of a sentence-transformers model"):
         LatentEncoder.load(tmp_path)
-    folder = pull_request_folder(tmp_path / "pr", TokenAutoencoder.load(SHIPPED_MODEL))
+    folder = pull_request_folder(tmp_path / "pr", TokenAutoencoder(AutoencoderConfig(384, 32, 4)))
     (folder / "2_SparseTokenPooling" / "config.json").write_text("no")
-    with pytest.raises(ModelError, match=r"2_SparseTokenPooling.config\.json: cannot be read"):
-        LatentEncoder.load(folder)
+    for load in (LatentEncoder.load, load_sparse_encoder):
+        with pytest.raises(ModelError, match=r"2_SparseTokenPooling.config\.json: cannot be read"):
+            load(folder)
     (folder / "1_SparseAutoEncoderTokenEncoder" / "config.json").unlink()
     with pytest.raises(ModelError, match=r"TokenEncoder.config\.json: no such file"):
         load_sparse_encoder(folder)
+    TokenAutoencoder(AutoencoderConfig(384, 32, 4)).save(tmp_path / "bare")
+    with pytest.raises(
+        ModelError, match=r"bare: no model_type SparseEncoder in config_sentence_tr"
+    ):
+        load_sparse_encoder(tmp_path / "bare")
 
 
 def test_without_the_library_one_line_names_the_extra() -> None:

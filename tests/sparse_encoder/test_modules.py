@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,17 @@ import pytest
 import torch
 from sentence_transformers import SparseEncoder
 from sparse_encoder.models import backbone_with_prompts, dense
+from toys import PROMPTS, SPACES, TEXTS, toy_backbone, toy_model
 
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
 from latent_ingest.connector.errors import ModelError
+from latent_ingest.connector.querying.labels import LABELS_FILE
 from latent_ingest.connector.sentence_transformers import (
     SparseAutoEncoderTokenEncoder,
     SparseTokenPooling,
+    load_sparse_encoder,
     load_transformer,
 )
 
@@ -70,6 +75,56 @@ def test_prompts_are_attended_to_and_do_not_count(tmp_path: Path, encoder: Laten
     more = model.encode_query(texts).to_dense()
     assert (more.sum(dim=1) > without.sum(dim=1) + 5).all()
     assert (more >= without).all()
+
+
+@pytest.mark.parametrize("kind", list(SPACES))
+def test_the_first_word_counts_whatever_token_has_the_prompts_last_space(
+    tmp_path: Path, kind: str
+) -> None:
+    """The library measures a prompt alone, where the space is a token of its own."""
+    backbone = toy_backbone(tmp_path / "backbone", kind, prompts=PROMPTS)
+    folder = toy_model(tmp_path / "model", backbone)
+    encoder = LatentEncoder.load(folder, device="cpu", dtype="float32")
+    model = load_sparse_encoder(folder, device="cpu")
+    for how, encode in (("query", model.encode_query), ("document", model.encode_document)):
+        wanted = dense(encoder, TEXTS, how)
+        close(encode(TEXTS).to_dense(), wanted)
+        close(torch.stack([encode(text).to_dense() for text in TEXTS]), wanted)
+        assert wanted[:3].any(dim=1).all()
+    padded = model.preprocess(TEXTS, prompt=PROMPTS["query"])
+    attended = padded["attention_mask"].bool()
+    packed = {
+        "input_ids": padded["input_ids"][attended][None],
+        "cu_seq_lens_q": torch.nn.functional.pad(attended.sum(1).cumsum(0), (1, 0)),
+        "prompt_length": padded["prompt_length"],
+    }
+    counted = [
+        model[2].counted(features, torch.zeros(*features["input_ids"].shape, 4))  # type: ignore[index]
+        for features in (padded, packed)
+    ]
+    assert torch.equal(counted[0][attended], counted[1])
+    other = model.encode(TEXTS[:2], prompt="in the ").to_dense()
+    assert not torch.allclose(other, model.encode_query(TEXTS[:2]).to_dense())
+
+
+def test_latents_have_names(tmp_path: Path) -> None:
+    """Not those of tokens that have their numbers, whoever loads the model."""
+    folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone"))
+    (folder / LABELS_FILE).write_text(json.dumps({"7": "glob, pattern"}))
+    model = SparseEncoder(str(folder), trust_remote_code=True, device="cpu")
+    vector = torch.zeros(32)
+    vector[[7, 30]] = torch.tensor([2.0, 3.0])
+    assert model.decode(vector) == [("f30", 3.0), ("f7 (glob, pattern)", 2.0)]
+    vectors = model.encode(TEXTS)
+    names = model.decode(vectors, top_k=3)
+    assert [len(row) for row in names] == [3, 3, 3, 0, 3]
+    assert names[0][0][1] == vectors.to_dense()[0].max()
+    copied = pickle.loads(pickle.dumps(model))
+    assert copied.decode(vectors, top_k=3) == names
+    modules = [model[0], SparseAutoEncoderTokenEncoder(16, 32), model[2]]  # type: ignore[index]
+    built = SparseEncoder(modules=modules, device="cpu")
+    assert built.decode(vector) == [("f30", 3.0), ("f7", 2.0)]
+    assert model.tokenizer.convert_ids_to_tokens([7]) == ["files"]
 
 
 def test_fewer_dimensions_at_construction_and_per_call(encoder: LatentEncoder) -> None:

@@ -1,0 +1,33 @@
+"""What `SparseEncoder.decode` says in the place of a tokenizer's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sentence_transformers import SparseEncoder
+
+from latent_ingest.connector import terms
+
+
+class LatentNames:
+    """Names latents where `SparseEncoder.decode` would look tokens up."""
+
+    decode: Any = SparseEncoder.decode
+
+    def __init__(self, labels: Mapping[int, str]) -> None:
+        """Name latents by number, and by their labels where they have some."""
+        self._labels = labels
+
+    @property
+    def tokenizer(self) -> LatentNames:
+        """What `decode` asks."""
+        return self
+
+    def convert_ids_to_tokens(self, latents: Sequence[int]) -> list[str]:
+        """12 → "f12", or "f12 (glob, pattern)"."""
+        labels = [self._labels.get(latent) for latent in latents]
+        return [
+            f"{terms.term(latent)} ({label})" if label else terms.term(latent)
+            for latent, label in zip(latents, labels, strict=True)
+        ]
