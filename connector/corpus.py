@@ -180,6 +180,10 @@ def parse_line(
         bad = line.content[error.start : error.start + 1].hex()
         reason = f"not UTF-8: byte 0x{bad} at position {error.start}; convert the file to UTF-8"
         return BadLine(line.number, reason, line.content)
+    except json.JSONDecodeError as error:
+        what = f"{error.msg} at character {error.pos + 1}"
+        reason = f"not JSON: {what}: {excerpt(line)}; write one object a line"
+        return BadLine(line.number, reason, line.content)
     except (ValueError, RecursionError) as error:
         return BadLine(line.number, f"not JSON: {error}: {excerpt(line)}", line.content)
     if not isinstance(fields, dict):

@@ -69,8 +69,8 @@ def test_a_generated_id_depends_on_the_content_alone() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("not json", "not JSON"),
-        ('{"text": "x"', "not JSON"),
+        ("not json", r"not JSON: Expecting value at character 1: 'not json'; write one object"),
+        ('{"text": "x"', "not JSON: Expecting ',' delimiter at character 13: "),
         ("[1]", "an array, not an object"),
         ("null", "null, not an object"),
         ('{"_id": "a", "body": "x"}', "no text field: no 'title' or 'text' .fields: '_id', 'body'"),

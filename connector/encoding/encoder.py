@@ -298,7 +298,13 @@ class LatentEncoder:
     ) -> None:
         if not finite.all() and not allow_nan:
             first = int(positions[~finite].min())
-            raise ModelError(nan_message(self.backbone, texts[first]))
+            raise ModelError(self.nan_message(texts[first]))
+
+    def nan_message(self, text: str) -> str:
+        """One line on a text whose hidden states are not finite."""
+        dtype = str(self.backbone.dtype).removeprefix("torch.")
+        mend = "check its weights" if dtype == "float32" else "try --dtype float32"
+        return f"{self.backbone.name} gives NaN or infinity for {text[:60]!r} in {dtype}; {mend}"
 
     def idf(self) -> NDArray[np.float32]:
         """Inverse document frequency of each latent in the model's training text, `[n_latents]`.
@@ -323,15 +329,6 @@ def finite_texts(hidden: torch.Tensor, cu_seq_lens: torch.Tensor) -> NDArray[np.
     before = torch.cat([torch.zeros(1, dtype=torch.int64), bad.cumsum(0)])
     result: NDArray[np.bool_] = (before[cu_seq_lens].diff() == 0).numpy()
     return result
-
-
-def nan_message(backbone: Backbone, text: str) -> str:
-    """One line on a text whose hidden states are not finite."""
-    start = text[:60].replace("\n", " ")
-    return (
-        f"{backbone.name} gives NaN or infinity for the text {start!r} in "
-        f"{str(backbone.dtype).removeprefix('torch.')}; try --dtype float32 or check its weights"
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,7 @@ class ActionMaker:
             if vectors.finite[start:end].all():
                 batch.actions.append(make(document, start, strings[start:end]))
             else:
-                reason = f"the backbone gives NaN for {document.text[:60]!r}; try --dtype float32"
+                reason = self._encoder.nan_message(document.text)
                 batch.bad.append(BadLine(document.line, reason, document))
         kept = {action.document.line for action in batch.actions}
         batch.documents = [d for d in batch.documents if d.line in kept]

@@ -20,8 +20,8 @@ from latent_ingest.connector.client import engine_errors, reason_of
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing.enrich import EnrichReport
-from latent_ingest.connector.indexing.existing import ExistingIndex, Preparation, flat, plan
-from latent_ingest.connector.indexing.index import index_uuid, refresh_off
+from latent_ingest.connector.indexing.existing import ExistingIndex, Preparation, plan
+from latent_ingest.connector.indexing.index import flat, index_uuid, refresh_off
 from latent_ingest.connector.indexing.listed_index import ListedIndex
 from latent_ingest.connector.indexing.loading import guarded
 from latent_ingest.connector.indexing.patience import Patience

@@ -281,7 +281,7 @@ class Enrich:
         strings = term_strings(vectors, meta)
         for row, (stored, text) in enumerate(zip(batch.stale, batch.texts, strict=True)):
             if not vectors.finite[row]:
-                reason = f"the backbone gives NaN for {text[:60]!r}; try --dtype float32"
+                reason = self._encoder.nan_message(text)
                 batch.failed.append((stored, reason))
                 continue
             batch.updates.append(

@@ -17,7 +17,12 @@ from opensearchpy.exceptions import NotFoundError, OpenSearchException, RequestE
 from latent_ingest.connector.client import engine_errors, in_words, reason_of, url_of
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing.index import checked_mapping, open_index
+from latent_ingest.connector.indexing.index import (
+    checked_mapping,
+    flat,
+    latent_settings,
+    open_index,
+)
 from latent_ingest.connector.indexing.patience import Patience
 from latent_ingest.connector.unfinished_tuning import put_back_unfinished
 from latent_ingest.mappings import MappingConfig, hash_field, index_body
@@ -275,9 +280,7 @@ def added_settings(index: ExistingIndex, mapping: MappingConfig) -> dict[str, An
     Raises:
         MismatchError: the index has others of these names.
     """
-    settings = index_body(mapping, {})["settings"]
-    needed = {"index": {"similarity": settings["index"]["similarity"]}}
-    needed["index"]["analysis"] = settings["analysis"]
+    needed = latent_settings(mapping)
     wanted = dict(flat(needed))
     for name, value in wanted.items():
         if name in index.settings and str(index.settings[name]) != str(value):
@@ -286,15 +289,6 @@ def added_settings(index: ExistingIndex, mapping: MappingConfig) -> dict[str, An
                 f"latent terms need {value!r}; ingest its documents into a new index"
             )
     return {} if wanted.keys() <= index.settings.keys() else needed
-
-
-def flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """`{"a": {"b": 1}}` → `("a.b", 1)`."""
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def added_mapping(index: ExistingIndex, meta: IndexMeta) -> dict[str, Any]:

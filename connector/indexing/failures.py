@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,18 @@ class FailuresFile:
     """Made with the first failure; an older file is never overwritten."""
 
     def __init__(self, wanted: Path, source: str) -> None:
+        """Nothing is written yet.
+
+        Args:
+            wanted: where it is to be; a number is added while there is such a file.
+            source: what the lines are of, for whoever reads them.
+
+        Raises:
+            InputError: no file can be made there.
+        """
+        if not os.access(wanted.parent, os.W_OK):
+            number = errno.EACCES if wanted.parent.is_dir() else errno.ENOENT
+            raise InputError(unwritable(wanted, os.strerror(number)))
         self._wanted = wanted
         self._source = source
         self._file: TextIO | None = None
@@ -83,9 +96,12 @@ class FailuresFile:
         if self._file is not None:
             with suppress(OSError):  # it tries to write again what did not fit
                 self._file.close()
-        raise InputError(
-            f"{self.path}: cannot be written: {error.strerror}; name another with --failures"
-        ) from error
+        raise InputError(unwritable(self.path or self._wanted, error.strerror)) from error
+
+
+def unwritable(path: Path, reason: str | None) -> str:
+    """One line on a file that lines cannot go to."""
+    return f"{path}: cannot be written: {reason}; name another with --failures"
 
 
 def unused(path: Path) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from opensearchpy.exceptions import RequestError
 from latent_ingest.connector.client import engine_errors, reason_of
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.terms import SPELLINGS
 from latent_ingest.mappings import MappingConfig, index_body
 
 if TYPE_CHECKING:
@@ -53,7 +56,12 @@ def open_index(
         InputError: the engine does not take the name, the analyzer or the spelling.
         EngineError: the engine cannot be asked.
     """
-    meta = IndexMeta.read(client, index)
+    try:
+        meta = IndexMeta.read(client, index)
+    except MismatchError:
+        if made_by_hand := adopt(client, index, encoder, wanted):
+            return made_by_hand
+        raise
     if meta is None:
         return make_index(client, index, encoder, checked_mapping(MappingConfig(), wanted))
     meta.check(encoder, index)
@@ -66,6 +74,55 @@ def open_index(
                 f"out, or ingest into another index"
             )
     return meta
+
+
+def adopt(
+    client: OpenSearch, index: str, encoder: LatentEncoder, wanted: dict[str, Any]
+) -> IndexMeta | None:
+    """Complete an empty index that was made by hand from a file of mappings/.
+
+    Returns:
+        What it says of itself now; none where it is not such an index, which stays as it is.
+    """
+    with engine_errors(client):
+        found = client.indices.get(index=index, flat_settings=True)
+        if len(found) != 1 or holds_documents(client, index):
+            return None
+        ((name, there),) = found.items()
+        noted = there["mappings"].get("_meta", {})
+        if "latent_ingest" in noted:
+            return None
+        # What "repeat" needs, an index for "delimited" has too.
+        for spelling in [wanted["spelling"]] if "spelling" in wanted else reversed(SPELLINGS):
+            mapping = checked_mapping(MappingConfig(), {**wanted, "spelling": spelling})
+            meta = IndexMeta.of(encoder, mapping)
+            needed = dict(flat(latent_settings(mapping)))
+            if any(str(there["settings"].get(key)) != str(needed[key]) for key in needed):
+                continue
+            body = index_body(mapping, meta.to_json())["mappings"]
+            if body.get("_source", {}) != there["mappings"].get("_source", {}):
+                return None
+            body["_meta"] |= noted
+            with suppress(RequestError):  # a field of that name that is another's
+                client.indices.put_mapping(index=name, body=body)
+                return meta
+    return None
+
+
+def latent_settings(mapping: MappingConfig) -> dict[str, Any]:
+    """The settings that the latent field's mapping names: its analyzer and its similarity."""
+    settings = index_body(mapping, {})["settings"]
+    index = {"similarity": settings["index"]["similarity"], "analysis": settings["analysis"]}
+    return {"index": index}
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """`{"a": {"b": 1}}` → `("a.b", 1)`."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def checked_mapping(base: MappingConfig, wanted: dict[str, Any]) -> MappingConfig:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from enum import Enum, auto
@@ -18,6 +17,7 @@ from latent_ingest.connector.client import reason_in
 from latent_ingest.connector.indexing.actions import Action, superseded
 from latent_ingest.connector.indexing.bulk import MAX_BYTES, Outcome
 from latent_ingest.connector.indexing.concurrency import Concurrency
+from latent_ingest.connector.indexing.halving import Halving, TooLarge, size_of
 from latent_ingest.connector.indexing.patience import NotYet, Patience, item_passes
 
 # Requests at once; opensearch-py's own parallel helper takes as many.
@@ -40,10 +40,6 @@ class Verdict(Enum):
     REJECTED = auto()
     END = auto()
     """It refuses all of them, for good."""
-
-
-class TooLarge(Exception):
-    """413: the request has too many bytes."""
 
 
 class TheEnd(Exception):
@@ -73,7 +69,7 @@ class Sender:
         self._patience = patience
         self.concurrency = Concurrency(concurrency)
         self._most_bytes = concurrency * MAX_BYTES
-        self._too_large: int | None = None
+        self._halving = Halving()
         self._why = "interrupted"
         self._changed = threading.Condition()
         self._bytes = 0
@@ -131,25 +127,11 @@ class Sender:
     def _send(self, request: Sequence[Action]) -> list[Outcome]:
         """Every document's outcome; a request too large (413) is halved, and so are later ones."""
         outcomes: dict[int, Outcome] = {}
-        parts = deque([list(request)])
-        while parts:
-            part = parts.popleft()
-            halves = [part[: len(part) // 2], part[len(part) // 2 :]]
-            if len(part) > 1 and self._too_large and size_of(part) >= self._too_large:
-                parts.extendleft(reversed(halves))
-                continue
-            try:
-                self._send_part(part, outcomes)
-            except TooLarge:
-                if len(part) == 1:
-                    reason = (
-                        f"too large for the engine: {size_of(part):,} bytes "
-                        f"(http.max_content_length)"
-                    )
-                    outcomes[part[0].document.line] = Outcome(part[0].document, reason)
-                else:
-                    self._too_large = min(size_of(part), self._too_large or size_of(part))
-                    parts.extendleft(reversed(halves))
+
+        def refuse(action: Action, reason: str) -> None:
+            outcomes[action.document.line] = Outcome(action.document, reason)
+
+        self._halving(request, lambda part: self._send_part(part, outcomes), refuse)
         return [outcomes[action.document.line] for action in request]
 
     def _send_part(self, part: Sequence[Action], outcomes: dict[int, Outcome]) -> None:
@@ -250,8 +232,3 @@ def last_words(result: dict[str, Any]) -> str:
 def refuses_ids(error: dict[str, Any]) -> bool:
     """Whether no document with an id of ours is taken."""
     return REFUSES_IDS in str(error.get("reason")).lower()
-
-
-def size_of(request: Sequence[Action]) -> int:
-    """Bytes of its body."""
-    return sum(len(action.body) for action in request)

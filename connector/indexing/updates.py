@@ -7,7 +7,6 @@ written since is never overwritten.
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,9 +17,10 @@ from opensearchpy.exceptions import OpenSearchException, TransportError
 from latent_ingest.connector.client import reason_in
 from latent_ingest.connector.corpus import text_hash
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing.patience import BLOCKED, PASSING, NotYet, Patience
+from latent_ingest.connector.indexing.halving import Halving, TooLarge
+from latent_ingest.connector.indexing.patience import NotYet, Patience, item_passes
 from latent_ingest.connector.indexing.scan import Stored
-from latent_ingest.connector.indexing.sending import NO_INDEX, TheEnd, TooLarge, last_words
+from latent_ingest.connector.indexing.sending import NO_INDEX, TheEnd, last_words
 
 Ending = Literal["encoded", "conflict", "deleted", "failed", "left"]
 
@@ -94,7 +94,7 @@ class UpdateSender:
         self._client = client
         self._target = target
         self._patience = patience
-        self._too_large: int | None = None
+        self._halving = Halving()
         self._why: str | None = None
 
     def send(self, request: Sequence[Update]) -> list[UpdateOutcome]:
@@ -103,24 +103,11 @@ class UpdateSender:
         A request whose answer was lost is sent again: what it had changed comes back as a conflict.
         """
         outcomes: list[UpdateOutcome] = []
-        parts = deque([list(request)])
-        while parts:
-            part = parts.popleft()
-            try:
-                if len(part) > 1 and self._too_large and size_of(part) >= self._too_large:
-                    raise TooLarge
-                self._send_part(part, outcomes)
-            except TooLarge:
-                if len(part) == 1:
-                    reason = (
-                        f"too large for the engine: {size_of(part):,} bytes "
-                        f"(http.max_content_length)"
-                    )
-                    outcomes.append(UpdateOutcome(part[0], "failed", reason))
-                    continue
-                self._too_large = min(size_of(part), self._too_large or size_of(part))
-                middle = len(part) // 2
-                parts.extendleft([part[middle:], part[:middle]])
+
+        def refuse(update: Update, reason: str) -> None:
+            outcomes.append(UpdateOutcome(update, "failed", reason))
+
+        self._halving(request, lambda part: self._send_part(part, outcomes), refuse)
         return outcomes
 
     def _send_part(self, pending: list[Update], outcomes: list[UpdateOutcome]) -> None:
@@ -154,7 +141,7 @@ class UpdateSender:
                 left.append((update, result))
         pending[:] = [update for update, _ in left]
         for _, result in left:
-            if not is_passing(result):
+            if not item_passes(result):
                 raise TheEnd(last_words(result))
         if left:
             _, result = left[0]
@@ -172,14 +159,4 @@ def ending_of(result: dict[str, Any]) -> Ending | None:
     if error.get("type") == "document_missing_exception":
         return "deleted"
     refused = result["status"] in (401, 403) or error.get("type") == NO_INDEX
-    return None if refused or is_passing(result) else "failed"
-
-
-def is_passing(result: dict[str, Any]) -> bool:
-    """Whether an item that was turned away may be taken later."""
-    return result["status"] in PASSING or result["error"].get("type") in BLOCKED
-
-
-def size_of(updates: Sequence[Update]) -> int:
-    """Bytes of their request's body."""
-    return sum(len(update.body) for update in updates)
+    return None if refused or item_passes(result) else "failed"

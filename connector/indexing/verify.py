@@ -286,7 +286,7 @@ class Verification:
     def _differs(self, document: Document, stored: dict[str, Any]) -> str | None:
         """In what, or none."""
         latents = stored.get(self._meta.latent_field)
-        wanted = as_sent(document.fields)
+        wanted = document.fields
         names = sorted(
             name
             for name in (wanted.keys() | stored.keys()) - self._meta.own_fields
@@ -323,10 +323,3 @@ class Verification:
         query = "SELECT chunks FROM last WHERE id = ?"
         row = self._last.execute(query, (number_of(parent),)).fetchone()
         return row is None or chunk >= row[0]
-
-
-def as_sent(fields: dict[str, Any]) -> dict[str, Any]:
-    """A document's fields after their way through a bulk request: lone surrogates are lost."""
-    text = json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
-    content: dict[str, Any] = json.loads(text)
-    return content

@@ -182,7 +182,7 @@ class Build:
 
     @contextmanager
     def refused_on_error(self, warn: Callable[[str], None]) -> Iterator[None]:
-        """Within it, an error or a second Ctrl-C says that the alias was not moved."""
+        """Within it, an error says that the alias was not moved."""
         try:
             yield
         except BaseException:

@@ -152,9 +152,9 @@ def nan_for(word: str) -> LatentEncoder:
 def test_nan_in_a_hidden_state_is_said_and_spares_the_other_texts() -> None:
     encoder = nan_for("zebra")
     texts = ["a horse", "a zebra", "a cow"]
-    with pytest.raises(ModelError, match="gives NaN or infinity for the text 'a zebra'"):
+    with pytest.raises(ModelError, match="gives NaN or infinity for 'a zebra'"):
         encoder.encode(texts)
-    with pytest.raises(ModelError, match="gives NaN or infinity for the text 'a zebra'"):
+    with pytest.raises(ModelError, match="gives NaN or infinity for 'a zebra'"):
         encoder.encode(["a zebra"], kind="query")
     vectors = encoder.encode(texts, allow_nan=True)
     assert vectors.finite.tolist() == [True, False, True]

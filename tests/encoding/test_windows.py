@@ -280,7 +280,7 @@ def test_nan_in_any_window_spoils_the_text_and_no_other(long_text: str) -> None:
     spoilt = chunks.texts[~chunks.vectors.finite].tolist()
     assert set(spoilt) == {0, 2}
     assert len(spoilt) < np.bincount(chunks.texts)[[0, 2]].sum()
-    with pytest.raises(ModelError, match="gives NaN or infinity for the text"):
+    with pytest.raises(ModelError, match="gives NaN or infinity for"):
         encoder.encode_chunks(texts)
 
 

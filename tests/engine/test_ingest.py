@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing import bulk, ingest
 from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.terms import SPELLINGS
 from latent_ingest.mappings import MappingConfig, index_body
+
+ROOT = Path(__file__).parent.parent.parent
 
 BAD_LINES = {
     "not json at all": "not JSON",
@@ -125,7 +129,10 @@ def test_nan_in_the_hidden_states_fails_that_document_only(
     assert (report.indexed, report.failed) == (2, 1)
     (failure,) = failures(report)
     assert (failure["_id"], failure["_failure"]["line"]) == ("z", 2)
-    assert "gives NaN for 'a zebra'; try --dtype float32" in failure["_failure"]["reason"]
+    assert (
+        "gives NaN or infinity for 'a zebra' in float32; check its weights"
+        in failure["_failure"]["reason"]
+    )
 
 
 def test_other_fields_stay_and_are_searchable(client: OpenSearch, index: str, load: Any) -> None:
@@ -163,6 +170,45 @@ def test_the_index_says_what_made_it(
     settings = client.indices.get_settings(index=index)[index]["settings"]["index"]
     assert settings["similarity"]["latent_bm25"] == {"type": "BM25", "k1": "4.0", "b": "0.7"}
     assert settings["codec"] == "best_compression"
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_an_index_put_by_hand_from_mappings_is_taken(
+    client: OpenSearch, index: str, load: Any, encoder: LatentEncoder, spelling: str
+) -> None:
+    by_hand = json.loads((ROOT / "mappings" / f"{spelling}.json").read_text())
+    by_hand["mappings"]["properties"]["year"] = {"type": "short"}
+    by_hand["mappings"]["_meta"] = {"owner": "ann"}
+    client.indices.create(index=index, body=by_hand)
+    assert load(client, index, [line("a", year=2020)]).ok
+    (found,) = client.indices.get_mapping(index=index).values()
+    noted, fields = found["mappings"]["_meta"], found["mappings"]["properties"]
+    assert (noted["owner"], noted["latent_ingest"]["spelling"]) == ("ann", spelling)
+    assert (fields.keys(), fields["year"]) == (
+        by_hand["mappings"]["properties"].keys(),
+        {"type": "short"},
+    )
+    body = QueryRewriter.from_index(client, index, encoder).rewrite("bees", form="latent")
+    assert client.search(index=index, body=body)["hits"]["hits"]
+
+
+@pytest.mark.parametrize("what", ["holds documents", "k1", "latent is no such field", "lean"])
+def test_an_index_put_by_hand_that_is_another_stays_as_it_is(
+    client: OpenSearch, index: str, load: Any, what: str
+) -> None:
+    by_hand = json.loads((ROOT / "mappings" / "repeat.json").read_text())
+    if what == "k1":
+        by_hand["settings"]["index"]["similarity"]["latent_bm25"]["k1"] = 1.2
+    if what == "latent is no such field":
+        by_hand["mappings"]["properties"]["latent"] = {"type": "text"}
+    client.indices.create(index=index, body=by_hand)
+    if what == "holds documents":
+        client.index(index=index, body={"text": "x"})
+    before = client.indices.get(index=index)
+    options = {"lean": True} if what == "lean" else {}
+    with pytest.raises(MismatchError, match="has no latent terms"):
+        load(client, index, [line("a")], wanted=options)
+    assert client.indices.get(index=index) == before
 
 
 def test_options_that_contradict_the_index_are_refused(
