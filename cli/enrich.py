@@ -34,6 +34,7 @@ from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.indexing.copying import Copy
 from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
 from latent_ingest.connector.indexing.existing import ExistingIndex, Preparation, plan, prepare
+from latent_ingest.connector.indexing.failures import check_place, default_path
 from latent_ingest.connector.indexing.index import index_uuid
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.indexing.patience import Patience
@@ -117,6 +118,7 @@ def enrich(
     wanted = {name: value for name, value in mapping.items() if value is not None}
     if text_fields is not None:
         wanted["text_fields"] = tuple(comma_list(text_fields))
+    check_place(failures or default_path("-", index))
     client = connection.open()
     existing = ExistingIndex.read(client, index)
 

@@ -28,6 +28,7 @@ from latent_ingest.cli.options import (
 )
 from latent_ingest.connector.client import MAX_CONNECTIONS, Connection, EngineInfo
 from latent_ingest.connector.corpus import CorpusFile
+from latent_ingest.connector.indexing.failures import check_place, default_path
 from latent_ingest.connector.indexing.index import holds_documents, index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
@@ -169,6 +170,7 @@ def ingest(
         wanted["text_fields"] = tuple(comma_list(text_fields))
     with CorpusFile(file):  # a wrong path is noticed before anything is loaded or made
         pass
+    check_place(failures or default_path(file, index))
     client = connection.open()
     EngineInfo.read(client)  # once: a wrong address is said, not waited for
     patience = Patience(client, give_up_after=give_up_after, warn=warn)

@@ -21,13 +21,7 @@ class FailuresFile:
         Args:
             wanted: where it is to be; a number is added while there is such a file.
             source: what the lines are of, for whoever reads them.
-
-        Raises:
-            InputError: no file can be made there.
         """
-        if not os.access(wanted.parent, os.W_OK):
-            number = errno.EACCES if wanted.parent.is_dir() else errno.ENOENT
-            raise InputError(unwritable(wanted, os.strerror(number)))
         self._wanted = wanted
         self._source = source
         self._file: TextIO | None = None
@@ -97,6 +91,13 @@ class FailuresFile:
             with suppress(OSError):  # it tries to write again what did not fit
                 self._file.close()
         raise InputError(unwritable(self.path or self._wanted, error.strerror)) from error
+
+
+def check_place(path: Path) -> None:
+    """Raise InputError where no file can be made at `path`; it may be there already."""
+    if not os.access(path.parent, os.W_OK):
+        number = errno.EACCES if path.parent.is_dir() else errno.ENOENT
+        raise InputError(unwritable(path, os.strerror(number)))
 
 
 def unwritable(path: Path, reason: str | None) -> str:

@@ -22,7 +22,7 @@ from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing import batches, bulk
 from latent_ingest.connector.indexing.actions import Action
 from latent_ingest.connector.indexing.batches import Batches
-from latent_ingest.connector.indexing.failures import FailuresFile, default_path
+from latent_ingest.connector.indexing.failures import FailuresFile, check_place, default_path
 from latent_ingest.connector.indexing.pipeline import prefetch
 from latent_ingest.connector.seen_keys import SeenKeys
 from latent_ingest.mappings import MappingConfig
@@ -140,7 +140,8 @@ def test_an_older_failures_file_is_kept(tmp_path: Path) -> None:
 
 def test_a_failures_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"f.jsonl: cannot be written: No such.*--failures"):
-        FailuresFile(tmp_path / "none" / "f.jsonl", "c")
+        check_place(tmp_path / "none" / "f.jsonl")
+    check_place(tmp_path / "f.jsonl")
 
 
 def test_a_failures_file_that_does_not_fit_is_said_and_keeps_what_it_has(tmp_path: Path) -> None:
