@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import threading
 import warnings
@@ -26,6 +25,7 @@ from latent_ingest.cli.options import (
     load_encoder,
     model_option,
     progress_bar,
+    resuming_command,
     stopping,
     warn,
 )
@@ -135,7 +135,7 @@ def enrich(
         corpus=f"index:{existing.name}",
         index=name,
         index_uuid=index_uuid(client, name),
-        command=shlex.join(["latent-ingest", *click.get_current_context().meta["arguments"]]),
+        command=resuming_command(),
     )
     with (
         closing(Journal(journal)) as book,

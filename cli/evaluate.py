@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +22,7 @@ from latent_ingest.cli.options import (
     load_encoder,
     model_option,
     progress_bar,
+    resuming_command,
     warn,
 )
 from latent_ingest.connector.client import Connection, EngineInfo
@@ -139,7 +139,8 @@ def evaluate(
         model_id = encoder.fingerprint.digest[:8]
         name = index or f"evaluate-{collection.name.lower()}-{model_id}"
         ingested = make_index(client, name, encoder, collection, journal, given=bool(index))
-        evaluation.check_judged(client, name, collection)
+        if line := evaluation.check_judged(client, name, collection):
+            warn(f"warning: {line}")
         warn_of_language(client, name, collection)
         with progress_bar(
             total=evaluation.work(collection, plan), desc=collection.name, unit=""
@@ -231,7 +232,7 @@ def make_index(
         index=name,
         index_uuid=index_uuid(client, name),
         settings={"id_fields": list(DEFAULT_ID_FIELDS), "long": meta.long},
-        command=shlex.join(["latent-ingest", *click.get_current_context().meta["arguments"]]),
+        command=resuming_command(),
     )
     with closing(Journal(journal)) as book:
         begun = [r for r in book.runs() if (r.corpus, r.index) == (corpus, name)]
@@ -243,7 +244,9 @@ def make_index(
     if report.stopped == "interrupted":
         raise click.exceptions.Exit(INTERRUPTED)
     if not report.ok:
-        raise EngineError(f"{report.failed + report.not_sent} documents are not in {name}")
+        why = report.stopped or f"{report.failures_file} says why"
+        lost = f"{report.failed + report.not_sent:,} of {report.lines:,} documents"
+        raise EngineError(f"{lost} are not in {name}: {why}")
     if not is_complete(client, name, collection):
         raise other
     return report

@@ -32,8 +32,9 @@ Examples:
 def indices(alias: str | None, connection: Connection, as_json: bool) -> None:
     """List the indices that hold latent terms: model, documents, size, alias, when they were made.
 
-    A version made with --alias is complete when it has taken its alias, else unfinished;
-    'latent-ingest runs' says how to go on with it. An index is loading while a run writes to it, or
+    A version made with --alias is complete when it has taken its alias, else unfinished: the
+    command that began it goes on with it, and 'latent-ingest runs' has that of a run that was cut.
+    An index is loading while a run writes to it, or
     when one was killed and is not gone on with.
     """
     client = connection.open()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,12 @@ from latent_ingest.cli.options import (
     load_encoder,
     model_option,
     progress_bar,
+    resuming_command,
     stopping,
     warn,
 )
 from latent_ingest.connector.client import MAX_CONNECTIONS, Connection, EngineInfo
-from latent_ingest.connector.corpus import CorpusFile
+from latent_ingest.connector.corpus import CorpusFile, is_pipe
 from latent_ingest.connector.indexing.failures import check_place, default_path
 from latent_ingest.connector.indexing.index import holds_documents, index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
@@ -168,8 +168,10 @@ def ingest(
     wanted = {name: value for name, value in mapping.items() if value is not None}
     if text_fields is not None:
         wanted["text_fields"] = tuple(comma_list(text_fields))
-    with CorpusFile(file):  # a wrong path is noticed before anything is loaded or made
-        pass
+    piped = is_pipe(file)
+    if not piped:
+        with CorpusFile(file):  # a wrong path is noticed before anything is loaded or made
+            pass
     check_place(failures or default_path(file, index))
     client = connection.open()
     EngineInfo.read(client)  # once: a wrong address is said, not waited for
@@ -177,7 +179,7 @@ def ingest(
 
     encoder = load_encoder(model, device, dtype)
     id_fields = comma_list(id_field)
-    corpus = file if file == "-" else str(Path(file).resolve())
+    corpus = "-" if piped else str(Path(file).resolve())
     with ExitStack() as stack:
         book = stack.enter_context(closing(Journal(journal)))
         build = None
@@ -194,12 +196,12 @@ def ingest(
             index=index,
             index_uuid=patience.ask(index_uuid, client, index),
             settings={"id_fields": id_fields, "long": meta.long},
-            command=shlex.join(["latent-ingest", *click.get_current_context().meta["arguments"]]),
+            command=resuming_command(),
         )
         once = None
         if meta.ids == "engine":
-            # What comes from standard input may be another text each time.
-            may_double = restart or file != "-"
+            # What comes from a pipe may be another text each time.
+            may_double = restart or not piped
             if may_double and patience.ask(holds_documents, client, index):
                 again = "begin a new version with --restart" if build else "use --alias"
                 once = (
@@ -234,7 +236,7 @@ def ingest(
         swap = {"index": index, "alias": alias, "alias_moved": not refusal} if build else {}
         click.echo(json.dumps(report.to_json() | swap))
     else:
-        click.echo(summary(report, index, ids=meta.ids))
+        click.echo(summary(report, index, ids=meta.ids, restarted=restart))
         if build and not refusal:
             click.echo(moved(build.alias, build.before, index))
     if refusal:
@@ -271,7 +273,9 @@ def run_with_bar(job: Ingest) -> IngestReport:
             return job.run(show)
 
 
-def summary(report: IngestReport, index: str, *, ids: str = "document") -> str:
+def summary(
+    report: IngestReport, index: str, *, ids: str = "document", restarted: bool = False
+) -> str:
     """The counts in lines for a person; they add up to the lines read."""
     promise = "doubles nothing" if ids == "document" else "may double what was under way"
     seconds = max(report.seconds, 1e-9)
@@ -318,7 +322,8 @@ def summary(report: IngestReport, index: str, *, ids: str = "document") -> str:
     if report.failures_file:
         lines.append(f"failures: {report.failures_file} (correct it and ingest it)")
     if report.stopped:
-        lines.append(f"stopped after line {report.lines:,}; the same command goes on and {promise}")
+        same = "the same command without --restart" if restarted else "the same command"
+        lines.append(f"stopped after line {report.lines:,}; {same} goes on and {promise}")
     return "\n".join(lines)
 
 

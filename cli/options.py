@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -62,6 +63,13 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         if not 0 <= seconds < math.inf:
             self.fail(f"{value!r}: write a duration like 90s, 10m or 2h", param, ctx)
         return seconds
+
+
+def resuming_command() -> str:
+    """The command that was given, as it goes on with the run: in its folder, and not anew."""
+    arguments = click.get_current_context().meta["arguments"]
+    again = [argument for argument in arguments if argument != "--restart"]
+    return f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(['latent-ingest', *again])}"
 
 
 class JsonObject(click.ParamType):  # type: ignore[type-arg]

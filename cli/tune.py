@@ -194,25 +194,28 @@ def tune(
             bar.update(done)
 
         found = run(client, asked, meta, parts, chosen, queries, form=form, seed=seed, tick=tick)
-    if not as_json:
-        click.echo("\n".join(lines_of(found, existing.name, from_titles)))
-    if apply:
-        with terminated_as_interrupted():
-            tuned_index.apply(client, existing.name, found.after)
     content = found.to_json() | {
         "index": existing.name,
-        "applied": apply,
+        "applied": False,
         "known_items": from_titles,
     }
-    if as_json:
-        click.echo(json.dumps(content))
-    elif apply:
-        click.echo(f"applied to {existing.name}: its next questions are asked so")
-    else:
-        click.echo("nothing was changed; --apply keeps these settings")
-    if out is not None:
-        write(out, content, found)
-        click.echo(f"curves: {out}", err=True)
+    if not as_json:
+        click.echo("\n".join(lines_of(found, existing.name, from_titles)))
+    try:
+        if apply:
+            with terminated_as_interrupted():
+                tuned_index.apply(client, existing.name, found.after)
+            content["applied"] = True
+    finally:  # what took so long to find out is not lost where it cannot be applied
+        if as_json:
+            click.echo(json.dumps(content))
+        elif content["applied"]:
+            click.echo(f"applied to {existing.name}: its next questions are asked so")
+        elif not apply:
+            click.echo("nothing was changed; --apply keeps these settings")
+        if out is not None:
+            write(out, content, found)
+            click.echo(f"curves: {out}", err=True)
 
 
 def ask(index: str, yes: bool) -> None:

@@ -105,14 +105,15 @@ class CorpusFile:
     def __init__(self, path: str | Path) -> None:
         self.name = "standard input" if str(path) == "-" else str(path)
         self.size: int | None = None
-        """Bytes in the file, compressed as it is; none for standard input."""
+        """Bytes in the file, compressed as it is; none for standard input and other pipes."""
         self.lines_read = 0
         try:
             if str(path) == "-":
                 self._raw: BinaryIO = sys.stdin.buffer
             else:
                 self._raw = Path(path).open("rb")  # noqa: SIM115 - closed by __exit__
-                self.size = Path(path).stat().st_size
+                if not is_pipe(path):
+                    self.size = Path(path).stat().st_size
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; check the path") from None
         except IsADirectoryError:
@@ -123,7 +124,7 @@ class CorpusFile:
 
     @property
     def position(self) -> int:
-        """Bytes of the file consumed so far, of `size`; 0 for standard input."""
+        """Bytes of the file consumed so far, of `size`; 0 where that is none."""
         return self._raw.tell() if self.size is not None else 0
 
     def __iter__(self) -> Iterator[Line]:
@@ -150,11 +151,20 @@ class CorpusFile:
             self._raw.close()
 
 
+def is_pipe(path: str | Path) -> bool:
+    """Whether it is standard input, or another that can be opened and read only once."""
+    if str(path) == "-":
+        return True
+    path = Path(path)
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
 def decompressed(raw: BinaryIO, path: str) -> Any:
     """The lines of a file, decompressed by its name's ending."""
-    if path.endswith(".gz"):
+    name = path.lower()
+    if name.endswith(".gz"):
         return gzip.GzipFile(fileobj=raw)
-    if path.endswith(".zst"):
+    if name.endswith(".zst"):
         if zstd is None:
             raise InputError(f"{path}: .zst needs the 'train' extra: pip install backports.zstd")
         return zstd.ZstdFile(raw)
@@ -177,9 +187,7 @@ def parse_line(
     try:
         fields = json.loads(line.content)
     except UnicodeDecodeError as error:
-        bad = line.content[error.start : error.start + 1].hex()
-        reason = f"not UTF-8: byte 0x{bad} at position {error.start}; convert the file to UTF-8"
-        return BadLine(line.number, reason, line.content)
+        return BadLine(line.number, not_utf8(error), line.content)
     except json.JSONDecodeError as error:
         what = f"{error.msg} at character {error.pos + 1}"
         reason = f"not JSON: {what}: {excerpt(line)}; write one object a line"
@@ -212,6 +220,12 @@ def parse_line(
     identifier = generated_id(fields) if stated is None else str(stated)
     fields.pop("_id", None)
     return Document(line.number, identifier, stated is None, text, fields)
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """One line on bytes that are no text."""
+    bad = error.object[error.start : error.start + 1].hex()
+    return f"not UTF-8: byte 0x{bad} at position {error.start}; convert the file to UTF-8"
 
 
 def lone_surrogate(fields: dict[str, Any]) -> str | None:

@@ -64,8 +64,7 @@ class AutoencoderConfig:
     def __post_init__(self) -> None:
         if self.d_in < 1 or self.n_latents < 1:
             raise ModelError(f"d_in {self.d_in} and n_latents {self.n_latents} must be above 0")
-        if not 1 <= self.k <= self.n_latents:
-            raise ModelError(f"k {self.k}: must be 1 to n_latents, {self.n_latents}")
+        check_k(self.k, self.n_latents)
         if self.variant not in VARIANTS:
             raise ModelError(f"variant {self.variant!r}: use one of {', '.join(VARIANTS)}")
 
@@ -181,8 +180,7 @@ class TokenAutoencoder(nn.Module):
             ModelError: `hidden` is not `d_in` wide, or k is out of range.
         """
         k = self.config.k if k is None else k
-        if not 1 <= k <= self.config.n_latents:
-            raise ModelError(f"k {k}: must be 1 to n_latents, {self.config.n_latents}")
+        check_k(k, self.config.n_latents)
         packed, bounds = self._pack(hidden, attention_mask, cu_seq_lens)
         acts, indices = [], []
         for chunk in torch.split(packed, TOKENS_AT_ONCE) if len(packed) else [packed]:
@@ -278,6 +276,12 @@ class TokenAutoencoder(nn.Module):
         except RuntimeError as error:
             raise ModelError(f"{path}: does not fit config.json: {error}") from error
         return model.eval()
+
+
+def check_k(k: int, n_latents: int) -> None:
+    """Raise ModelError where k is no number of latents that a token can have."""
+    if not 1 <= k <= n_latents:
+        raise ModelError(f"k {k}: must be 1 to n_latents, {n_latents}")
 
 
 def read_config(folder: Path) -> AutoencoderConfig:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from latent_ingest.connector.encoding import windows
-from latent_ingest.connector.encoding.modules_json import MODEL_SETTINGS, read_json
+from latent_ingest.connector.encoding.modules_json import read_json, read_prompts
 from latent_ingest.connector.encoding.projection import load_projection
 from latent_ingest.connector.errors import ModelError
 
@@ -32,9 +32,6 @@ SMALLEST_BUDGET = 512
 
 # Texts tokenized at once when a long list is streamed: enough to sort by length.
 SORT_WINDOW = 4096
-
-# What a prompt is called for each kind of text, the first that is there.
-PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 HUB_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
 # Of repositories that have their weights in this form only.
@@ -367,17 +364,6 @@ def window(folder: Path, tokenizer: Any, config: Any) -> int:
     if stated:
         limits.append(int(stated))
     return min(limits)
-
-
-def read_prompts(folder: Path) -> dict[str, str]:
-    """Prompts for "query" and "document", as sentence-transformers stores and chooses them."""
-    config = read_json(folder / MODEL_SETTINGS)
-    stored, found = config.get("prompts") or {}, {}
-    for kind, names in PROMPT_NAMES.items():
-        named = [name for name in (*names, config.get("default_prompt_name")) if name in stored]
-        if named and stored[named[0]]:
-            found[kind] = str(stored[named[0]])
-    return found
 
 
 def weights_fingerprint(model: torch.nn.Module, projection: torch.nn.Module) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
+from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder, check_k
 from latent_ingest.connector.encoding.backbone import (
     Backbone,
     pick_device,
@@ -68,8 +68,7 @@ class LatentEncoder:
         if config.pooling not in POOLINGS:
             raise ModelError(f"pooling {config.pooling!r}: use one of {', '.join(POOLINGS)}")
         k = config.k if k is None else k
-        if not 1 <= k <= config.n_latents:
-            raise ModelError(f"k {k}: must be 1 to n_latents, {config.n_latents}")
+        check_k(k, config.n_latents)
         self.name = name
         self.k = k
         self.pooling = config.pooling
@@ -170,8 +169,8 @@ class LatentEncoder:
             of `[n_texts + 1]`.
 
         Raises:
-            ModelError: the backbone gave NaN or infinity for a text, or its prompt fills the
-                window.
+            ModelError: the backbone gave NaN or infinity for a text, its prompt fills the
+                window, or k is out of range.
         """
         rows = PooledRows(self.n_latents, self.pooling)
         n_tokens = np.zeros(len(texts), dtype=np.int64)
@@ -225,20 +224,10 @@ class LatentEncoder:
 
         Parameters and errors are those of `encode`. Memory is 12 bytes a latent of a token.
         """
-        parts: list[list[tuple[int, TokenVectors]]] = [[] for _ in texts]
-        finite = np.ones(len(texts), dtype=np.bool_)
         with self.backbone.lock:
-            for batch in self.backbone.embed(texts, kind=kind, long=long):
-                bounds, spans = batch.cu_seq_lens, batch.spans.numpy()
-                with torch.inference_mode():
-                    found = self._autoencoder.encode(batch.hidden, cu_seq_lens=bounds, k=self.k)
-                latents, activations = found.top_indices.cpu().numpy(), found.top_acts.cpu().numpy()
-                np.logical_and.at(finite, batch.positions, finite_texts(batch.hidden, bounds))
-                starts = batch.characters[:, 0].tolist()
-                for row, position in enumerate(batch.positions):
-                    at = slice(int(bounds[row]), int(bounds[row + 1]))
-                    part = TokenVectors(spans[at], latents[at], activations[at])
-                    parts[position].append((starts[row], part))
+            parts, finite = self.backbone.within_memory(
+                lambda: self._windows_of_tokens(texts, kind, long)
+            )
         self._check_finite(finite, np.arange(len(texts)), texts, False)
         ordered = [[part for _, part in sorted(text, key=lambda pair: pair[0])] for text in parts]
         return [
@@ -249,6 +238,25 @@ class LatentEncoder:
             )
             for text in ordered
         ]
+
+    def _windows_of_tokens(
+        self, texts: Sequence[str], kind: str, long: str
+    ) -> tuple[list[list[tuple[int, TokenVectors]]], NDArray[np.bool_]]:
+        """Of each text its windows, with where they begin, and whether it is finite."""
+        parts: list[list[tuple[int, TokenVectors]]] = [[] for _ in texts]
+        finite = np.ones(len(texts), dtype=np.bool_)
+        for batch in self.backbone.embed(texts, kind=kind, long=long):
+            bounds, spans = batch.cu_seq_lens, batch.spans.numpy()
+            with torch.inference_mode():
+                found = self._autoencoder.encode(batch.hidden, cu_seq_lens=bounds, k=self.k)
+            latents, activations = found.top_indices.cpu().numpy(), found.top_acts.cpu().numpy()
+            np.logical_and.at(finite, batch.positions, finite_texts(batch.hidden, bounds))
+            starts = batch.characters[:, 0].tolist()
+            for row, position in enumerate(batch.positions):
+                at = slice(int(bounds[row]), int(bounds[row + 1]))
+                part = TokenVectors(spans[at], latents[at], activations[at])
+                parts[position].append((starts[row], part))
+        return parts, finite
 
     def _within_memory(
         self, texts: Sequence[str], kind: str, long: str, k: int | None = None
@@ -261,6 +269,7 @@ class LatentEncoder:
         self, texts: Sequence[str], kind: str, long: str, k: int | None
     ) -> Iterator[_PooledBatch]:
         k = self.k if k is None else k
+        check_k(k, self.n_latents)
         for batch in self.backbone.embed(texts, kind=kind, long=long):
             with torch.inference_mode():
                 finite = finite_texts(batch.hidden, batch.cu_seq_lens)

@@ -19,6 +19,9 @@ ROOM = "latent_ingest.connector.sentence_transformers"
 # Settings of a whole model.
 MODEL_SETTINGS = "config_sentence_transformers.json"
 
+# What a prompt is called for each kind of text, the first that is there.
+PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
+
 # What other models of sentence-transformers are, by the module that tells.
 OTHER_KINDS = {
     "Router": "a model of several ways to encode, such as inference-free SPLADE",
@@ -123,6 +126,20 @@ def latents_a_token(folder: Path) -> int | None:
     return None
 
 
+def read_prompts(folder: Path) -> dict[str, str]:
+    """Prompts for "query" and "document", by the names that sentence-transformers looks for.
+
+    Its `default_prompt_name` is of other kinds of text: it always has a prompt for these two.
+    """
+    config = read_json(folder / MODEL_SETTINGS)
+    stored, found = config.get("prompts") or {}, {}
+    for kind, names in PROMPT_NAMES.items():
+        named = [name for name in names if name in stored]
+        if named and stored[named[0]]:
+            found[kind] = str(stored[named[0]])
+    return found
+
+
 def check_settings(folder: Path, prompts: Mapping[str, str]) -> None:
     """Refuse settings of a SparseEncoder by which it has other vectors than an index.
 
@@ -133,6 +150,12 @@ def check_settings(folder: Path, prompts: Mapping[str, str]) -> None:
     Raises:
         ModelError: there is such a setting.
     """
+    stored = read_prompts(folder)
+    if pooling_file(folder) and stored != prompts:
+        raise ModelError(
+            f"{folder / MODEL_SETTINGS}: prompts are {stored or 'none'}, but an index has those of "
+            f"the backbone, {prompts or 'none'}; make them alike"
+        )
     pooling = find_pooling(folder)
     file = pooling_file(folder)
     if prompts and pooling.get("include_prompt"):

@@ -67,6 +67,11 @@ class Collection:
         if queries_file := find(folder, "queries.jsonl", "queries.jsonl.gz"):
             texts = {document.id: document.text for document in read_documents(queries_file)}
             qrels_file = first_there(folder, f"qrels/{split}.tsv")
+        elif split != "test":
+            raise InputError(
+                f"{folder}: TREC's layout has one file of judgements, not {split!r}; leave --split "
+                f"out"
+            )
         else:
             queries_file = only_one(folder, "topics*")
             texts = read_topics(queries_file)

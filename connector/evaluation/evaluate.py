@@ -85,18 +85,27 @@ def count_documents(client: OpenSearch, index: str, meta: IndexMeta) -> int:
     return index_size(client, index).documents
 
 
-def check_judged(client: OpenSearch, index: str, collection: Collection) -> None:
-    """Raise MismatchError when the index lacks documents that are judged and in the corpus."""
+def check_judged(client: OpenSearch, index: str, collection: Collection) -> str | None:
+    """A line on judged documents that the index lacks; none where it has them all.
+
+    Raises:
+        MismatchError: it has none of them, or lacks one that is in the corpus.
+    """
     judged = {document for grades in collection.qrels.values() for document in grades}
     if collection.corpus is not None:
         judged &= set(collection.contents.ids)
     missing = missing_documents(client, index, judged)
-    if missing and (collection.corpus is not None or len(missing) == len(judged)):
+    if not missing:
+        return None
+    line = (
+        f"index {index} lacks {len(missing):,} of the {len(judged):,} documents that "
+        f"{collection.name} judges, such as {missing[0]!r}"
+    )
+    if collection.corpus is not None or len(missing) == len(judged):
         raise MismatchError(
-            f"index {index} lacks {len(missing):,} of the {len(judged):,} documents that "
-            f"{collection.name} judges, such as {missing[0]!r}; it is of other documents, or has "
-            f"other ids; name another with --index"
+            f"{line}; it is of other documents, or has other ids; name another with --index"
         )
+    return line
 
 
 def work(collection: Collection, plan: Plan) -> int:

@@ -17,6 +17,9 @@ from latent_ingest.connector.indexing.actions import Action
 MAX_BATCH_LINES = 4096
 MAX_BATCH_BYTES = 10_000_000
 
+# A document in chunks has one for so many characters, or fewer.
+CHARACTERS_A_CHUNK = 500
+
 # That the engine takes; it refuses the whole request that a longer one is in. Ids of chunks end
 # with `#` and a number.
 MAX_ID_BYTES = 512
@@ -83,8 +86,8 @@ class Batches:
         batch, characters, size = Batch(), 0, 0
         try:
             for line in self._lines:
-                size += len(line.content)
                 document = self._read_line(line)
+                size += self._size(line, document)
                 if document is None:
                     batch.blank += 1
                 elif isinstance(document, BadLine):
@@ -103,6 +106,12 @@ class Batches:
             yield self._ended(batch)
             raise
         yield self._ended(batch)
+
+    def _size(self, line: Line, document: Document | BadLine | None) -> int:
+        """Bytes that become of it, about; all other fields are in each of its chunks."""
+        if self._meta.long == "chunks" and isinstance(document, Document):
+            return len(line.content) * (1 + len(document.text) // CHARACTERS_A_CHUNK)
+        return len(line.content)
 
     def _read_line(self, line: Line) -> Document | BadLine | None:
         self._digest.update(line.content + b"\n")

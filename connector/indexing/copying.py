@@ -131,7 +131,7 @@ class Copy:
         refresh_off(client, name)
         made = ExistingIndex.read(client, name)
         stored = IndexMeta.from_stored(name, made.mapping["_meta"]["latent_ingest"])
-        build = Build(client, alias, name, before)
+        build = Build(client, alias, name, before, restart)
         return cls(client, source, build, Preparation(made, stored), warn)
 
     def fill(

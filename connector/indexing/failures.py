@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-from latent_ingest.connector.corpus import BadLine
+from latent_ingest.connector.corpus import BadLine, is_pipe
 from latent_ingest.connector.errors import InputError
 
 
@@ -115,8 +115,8 @@ def unused(path: Path) -> Path:
 
 
 def default_path(corpus: str, index: str) -> Path:
-    """In the current folder: `<corpus>.failed.jsonl`, or of the index for standard input."""
-    if corpus == "-":
+    """In the current folder: `<corpus>.failed.jsonl`, or of the index for a pipe."""
+    if is_pipe(corpus):
         return Path(f"{index}.failed.jsonl")
     name = Path(corpus).name.removesuffix(".gz").removesuffix(".jsonl")
     return Path(f"{name}.failed.jsonl")

@@ -59,7 +59,7 @@ class RunKey:
     settings: dict[str, Any] = field(default_factory=dict)
     """What must be the same to go on."""
     command: str = ""
-    """That was given, for people."""
+    """That goes on with it, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,17 @@ class Progress:
 
     @classmethod
     def of(cls, stored: str) -> Progress:
-        """What a journal has of it, which may be an older one with more in it."""
+        """What a journal has of it, which may be an older one with more in it.
+
+        Raises:
+            sqlite3.DatabaseError: it is damaged, where SQLite does not notice it.
+        """
         known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in json.loads(stored).items() if name in known})
+        try:
+            content = json.loads(stored)
+            return cls(**{name: value for name, value in content.items() if name in known})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise sqlite3.DatabaseError(f"a run in it is damaged: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +171,9 @@ class Journal:
                     check_settings(key, json.loads(row[1]))
                     progress = Progress.of(row[3])
                     if progress.lines:
+                        self._database.execute(
+                            "UPDATE run SET command = ? WHERE id = ?", (key.command, row[0])
+                        )
                         return Run(self, row[0], lock, progress)
                 if once and (row or restart):
                     raise InputError(once)
@@ -197,12 +208,12 @@ class Journal:
                 "SELECT corpus, index_name, index_uuid, command, started, updated, state, "
                 "progress FROM run ORDER BY updated DESC"
             ).fetchall()
-        records = []
-        for corpus, index, uuid, command, started, updated, state, stored in rows:
-            if state == RUNNING and not self._locked(corpus, uuid):
-                state = "interrupted"
-            progress = Progress.of(stored)
-            records.append(RunRecord(corpus, index, command, started, updated, state, progress))
+            records = []
+            for corpus, index, uuid, command, started, updated, state, stored in rows:
+                if state == RUNNING and not self._locked(corpus, uuid):
+                    state = "interrupted"
+                progress = Progress.of(stored)
+                records.append(RunRecord(corpus, index, command, started, updated, state, progress))
         return records
 
     def knows(self, corpus: str, index_uuid: str) -> bool:

@@ -18,8 +18,10 @@ from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.indexing.patience import Patience
 from latent_ingest.connector.indexing.pipeline import prefetch
 
-# Documents fetched by one request.
+# Documents fetched by one request, at most: fewer where they are long.
 PAGE = 200
+FIRST_PAGE = 20
+PAGE_CHARACTERS = 1_000_000
 
 # Shards read at a time, and pages of each that wait.
 READERS = 4
@@ -113,7 +115,11 @@ def point_in_time(
                 if not hits:
                     return
                 body["search_after"] = hits[-1]["sort"]
-                yield [Stored.of(hit) for hit in hits]
+                page = [Stored.of(hit) for hit in hits]
+                length = sum(len(text_in(one.source, meta.text_fields)) for one in page)
+                fitting = len(page) * PAGE_CHARACTERS // max(length, 1)
+                body["size"] = max(1, min(PAGE, fitting))
+                yield page
         finally:
             with suppress(OpenSearchException):
                 client.delete_pit(body={"pit_id": [point]})
@@ -129,7 +135,7 @@ def scroll(
     with scan_errors(client, index):
         answer = client.search(
             index=index,
-            body=search_body(meta),
+            body={**search_body(meta), "size": PAGE},
             params={
                 "scroll": KEEP_ALIVE,
                 "preference": f"_shards:{shard}",
@@ -163,7 +169,7 @@ def search_body(meta: IndexMeta) -> dict[str, Any]:
     """The request for a page; the latent terms themselves are not fetched."""
     has_latents = {"exists": {"field": meta.latent_field, "_name": HAS_LATENTS}}
     return {
-        "size": PAGE,
+        "size": FIRST_PAGE,
         "sort": ["_doc"],
         "query": {"bool": {"filter": [{"match_all": {}}], "should": [has_latents]}},
         "_source": {"includes": source_fields(meta)},

@@ -19,6 +19,7 @@ from latent_ingest.connector.corpus import (
     DEFAULT_ID_FIELDS,
     CorpusFile,
     Document,
+    is_pipe,
     parse_line,
 )
 from latent_ingest.connector.errors import InputError
@@ -33,8 +34,9 @@ from latent_ingest.connector.indexing.chunks import (
 )
 from latent_ingest.connector.seen_keys import number_of
 
-# Documents fetched by one request, and ids listed by one.
+# Documents fetched by one request, and how long their lines may be; ids listed by one.
 AT_ONCE = 500
+BYTES_AT_ONCE = 5_000_000
 IDS_AT_ONCE = 5000
 
 # Examples kept of each kind.
@@ -111,10 +113,11 @@ class Verification:
             id_fields: where a document's id is; the first that is there counts.
 
         Raises:
-            InputError: the file cannot be opened, or is standard input.
+            InputError: the file cannot be opened, or is standard input or another pipe.
         """
-        if str(corpus) == "-":
-            raise InputError("standard input can be read only once; verify needs a file")
+        if is_pipe(corpus):
+            name = "standard input" if str(corpus) == "-" else corpus
+            raise InputError(f"{name} can be read only once; verify needs a file")
         self._client = client
         self._index = index
         self._meta = meta
@@ -152,7 +155,7 @@ class Verification:
 
     def _note_last_lines(self, on_progress: Callable[[int], None]) -> None:
         self._last.execute("BEGIN")
-        for document in self._documents(on_progress, 0):
+        for document, _ in self._documents(on_progress, 0):
             row = (number_of(document.id), document.line)
             self._last.execute(
                 "INSERT INTO last (id, line) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET "
@@ -164,18 +167,23 @@ class Verification:
 
     def _compare_documents(self, on_progress: Callable[[int], None]) -> None:
         waiting: list[Document] = []
-        for document in self._documents(on_progress, self.file_bytes or 0):
+        size = 0
+        for document, length in self._documents(on_progress, self.file_bytes or 0):
             if self._last_line(document.id) != document.line and not self._meta.id_field:
                 self.report.replaced += 1
                 continue
             waiting.append(document)
-            if len(waiting) == AT_ONCE:
+            size += length
+            if len(waiting) == AT_ONCE or size >= BYTES_AT_ONCE:
                 self._compare(waiting)
-                waiting.clear()
+                waiting, size = [], 0
         if waiting:
             self._compare(waiting)
 
-    def _documents(self, on_progress: Callable[[int], None], before: int) -> Iterator[Document]:
+    def _documents(
+        self, on_progress: Callable[[int], None], before: int
+    ) -> Iterator[tuple[Document, int]]:
+        """Each, and the bytes of its line."""
         with CorpusFile(self._corpus) as file:
             for line in file:
                 self.report.lines += 1
@@ -188,7 +196,7 @@ class Verification:
                     line, id_fields=self._id_fields, text_fields=self._meta.text_fields
                 )
                 if isinstance(document, Document):
-                    yield document
+                    yield document, len(line.content)
                 else:
                     self.report.failed.add(f"line {line.number}: {document.reason}")
             on_progress(before + file.position)

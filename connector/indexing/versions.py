@@ -67,7 +67,12 @@ class Build:
     """A version that is being built, by this command or by several of the same."""
 
     def __init__(
-        self, client: OpenSearch, alias: str, index: str, before: ListedIndex | None
+        self,
+        client: OpenSearch,
+        alias: str,
+        index: str,
+        before: ListedIndex | None,
+        restarted: bool = False,
     ) -> None:
         self._client = client
         self.alias = alias
@@ -75,6 +80,8 @@ class Build:
         """Its name."""
         self.before = before
         """What the alias pointed at when it began."""
+        self.restarted = restarted
+        """Whether --restart was given; it would begin anew once more."""
 
     @classmethod
     def begin(
@@ -124,11 +131,11 @@ class Build:
         if last and not last.complete:
             warn(f"alias {alias}: going on with {last.name}, which is not complete")
             without_replicas(client, last)
-            return cls(client, alias, last.name, before)
+            return cls(client, alias, last.name, before, restart)
         name, number = next_version(client, alias, encoder.name)
         make_index(client, name, encoder, mapping, alias=alias, number=number, complete=False)
         without_replicas(client, one(client, name))
-        return cls(client, alias, name, before)
+        return cls(client, alias, name, before, restart)
 
     def finish(self, report: IngestReport, patience: Patience) -> str | None:
         """Swap the alias to the new version, if that is exactly what the run has indexed.
@@ -172,13 +179,18 @@ class Build:
         patience.ask(lambda: take(self._client, self.alias, new))
         return None
 
-    def refusal(self, reason: str, mend: str = "the same command goes on") -> str:
-        """Why the alias stays where it is, and what to do."""
+    def refusal(self, reason: str, mend: str | None = None) -> str:
+        """Why the alias stays where it is, and what to do: by default, to go on."""
+        mend = mend or f"{self._same_command} goes on"
         where = f"still points at {self.before.name}" if self.before else "is not made"
         return (
             f"alias {self.alias} {where}: {reason}; {mend}, or take the index as it is with "
             f"'latent-ingest rollback --alias {self.alias} --to {self.index}'"
         )
+
+    @property
+    def _same_command(self) -> str:
+        return "the same command without --restart" if self.restarted else "the same command"
 
     @contextmanager
     def refused_on_error(self, warn: Callable[[str], None]) -> Iterator[None]:
@@ -186,7 +198,7 @@ class Build:
         try:
             yield
         except BaseException:
-            mend = "once what stopped it is mended, the same command goes on"
+            mend = f"once what stopped it is mended, {self._same_command} goes on"
             warn(self.refusal("the run did not end", mend))
             raise
 

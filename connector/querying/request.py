@@ -35,6 +35,8 @@ def one_phase_because(body: dict[str, Any], keep: bool) -> str | None:
     for name in ("collapse", "search_after"):
         if body.get(name) is not None:
             return f"engines do not rescore hits with {name}"
+    if body.get("indices_boost"):
+        return "indices_boost does not count where hits are rescored"
     if asks_for_none(body):
         return "no hits are asked for"
     if "min_score" in body and not keep:
@@ -52,10 +54,10 @@ def sort_keys(body: dict[str, Any]) -> list[str]:
     sort = body.get("sort") or []
     keys = []
     for entry in sort if isinstance(sort, list) else [sort]:
-        key = next(iter(entry), "") if isinstance(entry, dict) else entry
-        order = entry.get("_score") if isinstance(entry, dict) else None
-        order = order.get("order") if isinstance(order, dict) else order
-        keys.append("_score, lowest first" if order == "asc" else str(key))
+        for key, order in entry.items() if isinstance(entry, dict) else [(entry, None)]:
+            order = order.get("order") if isinstance(order, dict) else order
+            upwards = key == "_score" and str(order).lower() == "asc"
+            keys.append("_score, lowest first" if upwards else str(key))
     return keys
 
 

@@ -158,7 +158,8 @@ class SparseAutoEncoderTokenEncoder(Module):
         write_weights(folder / "model.safetensors", weights)
         text = json.dumps(self.get_config_dict(), indent=2) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")
-        (folder / FREQUENCIES_FILE).unlink(missing_ok=True)
+        for file in (FREQUENCIES_FILE, LABELS_FILE):
+            (folder / file).unlink(missing_ok=True)
         if autoencoder_fingerprint(self.autoencoder) != self._fingerprint:
             return
         if frequency is not None:

@@ -75,8 +75,9 @@ class TextTokens:
 class CachedTokens:
     """Reads a filled cache, in another order of its blocks in each round."""
 
-    def __init__(self, cache: ActivationCache, seed: int) -> None:
-        self._tokens = cache.tokens()
+    def __init__(self, cache: ActivationCache, n_tokens: int, seed: int) -> None:
+        """Of the cache's first `n_tokens`: another run may have added to it."""
+        self._tokens = cache.tokens()[:n_tokens]
         self._seed = seed
         self.n_blocks = -(-len(self._tokens) // TOKENS_A_BLOCK)
         self.rounds = 0

@@ -50,12 +50,12 @@ class TrainingConfig:
     def steps(self) -> int:
         return self.tokens // self.batch_tokens
 
-    def memory(self, d_in: int) -> int:
-        """Bytes that training needs beside the backbone, roughly.
+    def memory(self, d_in: int, processes: int = 1) -> int:
+        """Bytes that each process of a training needs beside the backbone, roughly.
 
-        Both weight matrices in fp32 with gradient and two moments; pre-activations of a batch,
-        and the copy that their top-k makes; the token buffer.
+        Both weight matrices in fp32 with gradient and two moments; pre-activations of its part of
+        a batch, and the copy that their top-k makes; the token buffer.
         """
         weights = 2 * d_in * self.n_latents * 4 * 4
-        pre_activations = 2 * self.batch_tokens * self.n_latents * 4
+        pre_activations = 2 * self.batch_tokens // processes * self.n_latents * 4
         return weights + pre_activations + 2 * self.buffer_tokens * d_in * 2

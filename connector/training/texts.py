@@ -17,6 +17,8 @@ from latent_ingest.connector.corpus import (
     DEFAULT_TEXT_FIELDS,
     BadLine,
     CorpusFile,
+    Line,
+    not_utf8,
     parse_line,
     text_of,
 )
@@ -158,11 +160,19 @@ class TrainingTexts:
         with CorpusFile(path) as file:
             for line in file:
                 if kind == ".txt":
-                    yield f"line {line.number}", line.content.decode("utf-8", "replace")
+                    yield f"line {line.number}", plain_text(line)
                 elif line.content.strip():
                     document = parse_line(line, text_fields=self.text_fields)
                     text = document if isinstance(document, BadLine) else document.text
                     yield f"line {line.number}", text
+
+
+def plain_text(line: Line) -> str | BadLine:
+    """The text that a line is, or what is wrong with it."""
+    try:
+        return line.content.decode()
+    except UnicodeDecodeError as error:
+        return BadLine(line.number, not_utf8(error), line.content)
 
 
 def find_sources(arguments: Sequence[str], spool: Path) -> list[Source]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ class Trainer:
                 small, or the batch cannot be shared out.
         """
         check_place(out, resume=resume)
-        check_memory(config, backbone)
+        check_memory(config, backbone, (processes or Processes()).size)
         self.config = config
         self.out = out
         self.folder = run_folder(out)
@@ -185,6 +186,8 @@ class Trainer:
             shutil.rmtree(folder, ignore_errors=True)
             model.save(folder, decoder=keep_decoder)
             self._describe(folder, model, report, latents, command=command, licence=licence)
+            if (self.folder / "tensorboard").is_dir():
+                (self.folder / "tensorboard").rename(folder / "tensorboard")
             folder.rename(self.out)
             shutil.rmtree(self.folder)
         for line in doubts(report, latents):
@@ -210,8 +213,6 @@ class Trainer:
             projections=projection_paths(find_folder(self._backbone.name)),
         )
         shutil.copy(self.folder / "metrics.jsonl", folder)
-        if (self.folder / "tensorboard").is_dir():
-            (self.folder / "tensorboard").rename(folder / "tensorboard")
         pictures = draw(folder, report, latents, words)
         if not pictures:
             self._warn("no pictures: pip install 'latent-ingest[train]' brings matplotlib")
@@ -247,7 +248,7 @@ class Trainer:
         state = self._checkpoint.load() if self._resume else None
         self._held_out = take_texts(self._texts, config.held_out_texts)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._batches = self._open_batches()
+        self._batches = self._open_batches(state)
         self._optimization = Optimization(backbone, config, self._warn, self._processes)
         self._step, self._saved, self._seconds = 0, 0, 0.0
         self._curve: list[tuple[int, float]] = []
@@ -305,18 +306,26 @@ class Trainer:
                     n_tokens += len(hidden)
         return lost / max(total, 1e-9), n_tokens
 
-    def _open_batches(self) -> TokenBatches:
+    def _open_batches(self, state: dict[str, Any] | None) -> TokenBatches:
+        """Those of a run from its beginning, or of the run that `state` is of."""
         config, held_out = self.config, frozenset(self._held_out)
         source: TextTokens | CachedTokens
+        self._cached = state["cached"] if state else None
+        if state and bool(self._cache) != bool(self._cached):
+            begun = (
+                "with --cache; name it again" if self._cached else "without --cache; leave it out"
+            )
+            raise InputError(f"{self.folder}: the run was begun {begun}")
         if self._cache:
             if self._processes.first:
                 cache = ActivationCache(self._cache, self._backbone, self._texts, held_out)
-                cache.fill(config.tokens, self._show_cache)
+                cache.fill(max(config.tokens, self._cached or 0), self._show_cache)
             self._processes.wait()
             cache = ActivationCache(self._cache, self._backbone, self._texts, held_out)
             if not cache.state.tokens:
                 raise InputError("the texts have no tokens to train on; give others")
-            source = CachedTokens(cache, config.seed)
+            self._cached = self._cached or cache.state.tokens
+            source = CachedTokens(cache, self._cached, config.seed)
             self._left_out = cache.state.skipped, cache.state.duplicates
         else:
             source = TextTokens(self._backbone, self._texts, held_out)
@@ -373,6 +382,7 @@ class Trainer:
                     "seconds": self._seconds + seconds,
                     "optimization": self._optimization.state(),
                     "batches": batches,
+                    "cached": self._cached,
                     "curve": self._curve,
                 }
             )
@@ -395,9 +405,9 @@ def check_place(out: Path, *, resume: bool) -> None:
         )
 
 
-def check_memory(config: TrainingConfig, backbone: Backbone) -> None:
-    """Raise InputError, with the figures, when a run cannot fit into memory."""
-    needed = config.memory(backbone.d_in)
+def check_memory(config: TrainingConfig, backbone: Backbone, processes: int) -> None:
+    """Raise InputError, with the figures, when a process of a run cannot fit into memory."""
+    needed = config.memory(backbone.d_in, processes)
     if backbone.device.type == "cuda":
         there = torch.cuda.mem_get_info(backbone.device)[0]
     else:
@@ -408,8 +418,9 @@ def check_memory(config: TrainingConfig, backbone: Backbone) -> None:
         there = psutil.virtual_memory().available
     if needed > there:
         raise InputError(
-            f"{config.n_latents:,} latents take about {needed / 1e9:,.1f} GB of memory, "
-            f"{there / 1e9:,.1f} GB are free; use fewer --latents"
+            f"{config.n_latents:,} latents and a batch of {config.batch_tokens:,} tokens take "
+            f"about {needed / 1e9:,.1f} GB of memory, {there / 1e9:,.1f} GB are free; use fewer "
+            f"--latents or a smaller --batch"
         )
 
 

@@ -22,8 +22,8 @@ from latent_ingest.connector.encoding.backbone import (
     find_folder,
     pick_device,
     pick_dtype,
-    read_prompts,
 )
+from latent_ingest.connector.encoding.modules_json import read_prompts
 from latent_ingest.connector.encoding.windows import within_budget
 from latent_ingest.connector.errors import ModelError
 
@@ -217,12 +217,12 @@ def test_a_folders_whole_path_is_its_name(tmp_path: Path, monkeypatch: pytest.Mo
         ({"prompts": {"passage": "p: ", "corpus": "c: "}}, {"document": "p: "}),
         (
             {"prompts": {"any": "a: ", "query": "q: "}, "default_prompt_name": "any"},
-            {"query": "q: ", "document": "a: "},
+            {"query": "q: "},
         ),
         ({"prompts": {"other": "o: "}, "default_prompt_name": None}, {}),
     ],
 )
-def test_prompts_are_chosen_as_sentence_transformers_does(
+def test_prompts_have_the_names_that_sentence_transformers_looks_for(
     tmp_path: Path, config: dict[str, object], found: dict[str, str]
 ) -> None:
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(config))

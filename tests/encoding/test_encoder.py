@@ -105,6 +105,13 @@ def test_a_lower_k_gives_fewer_latents_and_another_fingerprint(encoder: LatentEn
     assert fewer.fingerprint.digest != encoder.fingerprint.digest
 
 
+@pytest.mark.parametrize("kind", ["query", "document"])
+@pytest.mark.parametrize("k", [0, 40_000])
+def test_a_k_out_of_range_is_refused(encoder: LatentEncoder, kind: str, k: int) -> None:
+    with pytest.raises(ModelError, match=f"k {k}: must be 1 to n_latents, 32768"):
+        encoder.encode(["a zebra"], kind=kind, k=k)
+
+
 def test_the_fingerprint_does_not_depend_on_dtype(encoder: LatentEncoder) -> None:
     coarse = LatentEncoder.load(device="cpu", dtype="bfloat16")
     assert coarse.fingerprint == encoder.fingerprint

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,20 @@ def test_standard_input(run: Run, index: str, client: OpenSearch) -> None:
     done = run("-", "--index", index, input=f"{GOOD}\n{OTHER}\n")
     assert done.exit_code == 0, done.stderr
     assert client.count(index=index)["count"] == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_is_read_once(run: Run, index: str, client: OpenSearch) -> None:
+    os.mkfifo("pipe")
+    write_it = threading.Thread(target=Path("pipe").write_text, args=(f"{GOOD}\nbroken\n",))
+    write_it.start()
+    done = run("pipe", "--index", index)
+    write_it.join()
+    assert "2 lines = 1 indexed + 1 failed" in done.stdout
+    assert f"failures: {index}.failed.jsonl" in done.stdout
+    assert client.count(index=index)["count"] == 1
+    refused = run("verify", "pipe", "--index", index)
+    assert (refused.exit_code, "pipe can be read only once" in refused.stderr) == (2, True)
 
 
 def test_other_fields_and_filters(run: Run, index: str) -> None:

@@ -279,7 +279,11 @@ def test_an_index_of_other_documents_is_left_as_it_is(
     others = collection(tmp_path / "others", documents[1:41])
     said = refused(opensearch_url, str(others), "--index", index, status=1)
     missing = f"such as {documents[40]['_id']!r}; it is of other documents"
-    assert f"index {index} lacks 1 of the 40 documents that others judges, {missing}" in said
+    lacks = f"index {index} lacks 1 of the 40 documents that others judges"
+    assert f"{lacks}, {missing}" in said
+    (others / "corpus.jsonl").unlink()
+    done = invoke(opensearch_url, str(others), "--index", index, "--systems", "words")
+    assert (done.exit_code, f"warning: {lacks}" in done.stderr) == (0, True), done.output
     assert client.count(index=index)["count"] == 40
 
 

@@ -103,6 +103,18 @@ def test_some_of_many_shards_stand_for_all(
     assert found.idf().min() > 0
 
 
+def test_some_of_many_indices_stand_for_all(
+    client: OpenSearch, new_index: Any, load: Any, encoder: LatentEncoder
+) -> None:
+    """The names of all would be too long for the address of one request."""
+    index = new_index()
+    load(client, index, lines())
+    one = read_frequencies(client, [index], "latent", encoder.n_latents)
+    found = read_frequencies(client, [index] * 200, "latent", encoder.n_latents)
+    assert not found.every_shard
+    np.testing.assert_array_equal(found.counts, one.counts)
+
+
 def test_terms_are_chosen_by_what_is_in_the_index(
     client: OpenSearch, index: str, load: Any, encoder: LatentEncoder
 ) -> None:

@@ -328,6 +328,21 @@ def test_restart_and_other_runs_begin_a_version_of_their_own(
     assert states == {"1": False, "2": True, "3": True, "4": True, "5": True}
 
 
+def test_a_restart_that_was_cut_is_gone_on_with_by_the_command_without_restart(
+    run: Run, client: OpenSearch, alias: str
+) -> None:
+    file = write(ROWS)
+    built(run, alias)
+    done = cut(run, file, "--alias", alias, "--restart")
+    assert done.stderr.count("the same command without --restart goes on") == 1
+    assert "the same command without --restart goes on and doubles nothing" in done.stdout
+    shown = run("runs").stdout
+    assert f"go on with: cd {Path.cwd()} && latent-ingest {file} --alias {alias}\n" in shown
+    report = json.loads(run(file, "--alias", alias, "--json").stdout)
+    assert (report["index"][-1], report["resumed_after"]) == ("2", 3)
+    assert pointed_at(client, alias) == [report["index"]]
+
+
 def test_a_changed_file_is_refused_and_the_alias_stays(
     run: Run, client: OpenSearch, alias: str
 ) -> None:

@@ -68,6 +68,12 @@ def test_topics_and_judgements_of_trec_are_read(tmp_path: Path, form: str) -> No
     assert found.contents.ids == ["d1", "d2"]
 
 
+def test_trec_has_no_other_judgements(tmp_path: Path) -> None:
+    folder = trec(tmp_path / "mine", TOPICS["tags"], "301 0 d1 2\n")
+    with pytest.raises(InputError, match="one file of judgements, not 'dev'; leave --split out"):
+        Collection.load(folder, "dev")
+
+
 def test_topics_may_be_compressed(tmp_path: Path) -> None:
     folder = trec(tmp_path / "mine", "", "301 0 d1 1\n")
     (folder / "topics.mine.txt").unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 import subprocess
 import sys
@@ -42,7 +43,9 @@ def test_a_cut_run_goes_on_and_a_done_one_begins_again(open_journal: Open) -> No
     run.note(progress, rejected=[2, 5])
     run.close()  # as the system does when the process is killed
 
-    again = open_journal().open(key())
+    other = dataclasses.replace(key(), command="latent-ingest a.jsonl --concurrency 1")
+    again = open_journal().open(other)
+    assert [record.command for record in open_journal().runs()] == [other.command]
     assert again.resumed == progress
     assert again.rejected == {2, 5}
     again.end(None)
@@ -163,6 +166,19 @@ def test_a_damaged_journal_is_said(tmp_path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
     with pytest.raises(InputError, match=r"journal.sqlite: the journal fails: .* move it away"):
         Journal(path)
+
+
+@pytest.mark.parametrize("stored", ['{"lines": 7', "[]", "7"])
+def test_a_damaged_run_is_said(open_journal: Open, stored: str) -> None:
+    """SQLite notices nothing of it."""
+    journal = open_journal()
+    run = journal.open(key())
+    run.note(Progress(lines=7))
+    run.close()
+    journal._database.execute("UPDATE run SET progress = ?", (stored,))
+    for ask in (journal.runs, lambda: journal.open(key())):
+        with pytest.raises(InputError, match=r"a run in it is damaged: .*; move it away"):
+            ask()
 
 
 def test_a_journal_of_a_newer_version_is_said(open_journal: Open) -> None:

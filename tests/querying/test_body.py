@@ -210,6 +210,9 @@ def test_a_name_stays_where_words_are_replaced(rewriter: QueryRewriter) -> None:
         ({"size": 0}, "keep"),
         ({"sort": {"year": "desc"}}, "keep"),
         ({"sort": [{"_score": "asc"}]}, "keep"),
+        ({"sort": {"_score": {"order": "ASC"}}}, "keep"),
+        ({"sort": {"_score": "desc", "year": "asc"}}, "expand"),
+        ({"sort": {"year": "desc", "_score": "desc"}}, "keep"),
     ],
 )
 def test_the_matching_that_suits_a_request(
@@ -225,6 +228,8 @@ def test_the_matching_that_suits_a_request(
     [
         {"sort": ["year"]}, {"sort": ["_score", "year"]}, {"collapse": {"field": "year"}},
         {"sort": ["_doc"], "search_after": [3]}, {"min_score": 3}, {"size": 0},
+        {"sort": {"_score": "desc", "year": "asc"}}, {"sort": [{"_score": "desc", "year": "asc"}]},
+        {"indices_boost": [{"papers": 2}]},
     ],
 )  # fmt: skip
 def test_one_phase_where_hits_cannot_be_rescored(

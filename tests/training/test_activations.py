@@ -128,7 +128,7 @@ def test_the_cache_holds_the_tokens_of_the_texts(
     assert progress[-1] == cache.state.tokens
     every = torch.cat(list(islice(TextTokens(backbone, texts).blocks(0), 11)))
     assert np.allclose(cache.tokens()[: len(every)], every.numpy(), atol=2e-3)
-    source = CachedTokens(cache, seed=0)
+    source = CachedTokens(cache, cache.state.tokens, seed=0)
     whole = torch.cat(list(islice(source.blocks(0), source.n_blocks)))
     again = torch.cat(list(islice(source.blocks(source.n_blocks), source.n_blocks)))
     assert len(whole) == len(again) == cache.state.tokens

@@ -79,16 +79,28 @@ def test_lines_that_cannot_be_read_are_counted_and_the_first_named(tmp_path: Pat
     assert (texts.skipped, len(warned)) == (3, 1)
 
 
-@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".txt", ".txt.gz"])
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".JSONL.ZST", ".txt", ".txt.GZ"])
 def test_formats(tmp_path: Path, ending: str) -> None:
     from backports import zstd
 
     rows = "one\n\ntwo\n" if ".txt" in ending else '{"text": "one"}\n\n{"text": "two"}\n'
     path = tmp_path / f"a{ending}"
-    pack = {"gz": gzip.compress, "zst": zstd.compress}.get(ending.rsplit(".")[-1], bytes)
+    pack = {"gz": gzip.compress, "zst": zstd.compress}.get(ending.lower().rsplit(".")[-1], bytes)
     path.write_bytes(pack(rows.encode()))
     (source,) = find_sources([str(path)], tmp_path)
     assert sorted(once(TrainingTexts([source]))) == ["one", "two"]
+
+
+def test_a_line_of_plain_text_that_is_not_utf_8_is_counted_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("one\ncaf\xe9\ntwo\n".encode("latin-1"))
+    warned: list[str] = []
+    texts = TrainingTexts([Source(str(path))], warn=warned.append)
+    assert once(texts) == ["one", "two"]
+    assert texts.skipped == 1
+    assert warned == [
+        f"{path}: line 2: not UTF-8: byte 0xe9 at position 3; convert the file to UTF-8"
+    ]
 
 
 def test_parquet(tmp_path: Path) -> None:

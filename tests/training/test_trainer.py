@@ -136,6 +136,15 @@ def test_a_run_cut_in_the_middle_ends_with_the_same_weights(
         cut.run()
     with pytest.raises(InputError, match="a run was interrupted here; go on with --resume"):
         start("cut", config, cache=cache)
+    with pytest.raises(
+        InputError, match="begun with --cache; name it" if cached else "begun without --cache"
+    ):
+        start("cut", config, cache=None if cached else tmp_path / "cache", resume=True).run()
+    if cached:  # a run that wants more tokens adds to the cache meanwhile
+        other = start("other", dataclasses.replace(config, tokens=12_000), cache=cache)
+        other.stop()
+        with pytest.raises(KeyboardInterrupt):
+            other.run()
 
     def die(progress: TrainingProgress) -> None:
         """As kill -9 does: nothing is saved after the last checkpoint."""
@@ -306,7 +315,10 @@ def test_texts_that_are_too_few_are_said(backbone: Backbone, tmp_path: Path) -> 
 
 def test_more_latents_than_memory_are_refused_beforehand(start: Start) -> None:
     config = dataclasses.replace(SMALL, n_latents=2_000_000_000)
-    with pytest.raises(InputError, match=r"2,000,000,000 latents take about [\d,.]+ GB"):
+    with pytest.raises(
+        InputError,
+        match=r"2,000,000,000 latents and a batch of [\d,]+ tokens take about [\d,.]+ GB",
+    ):
         start("m", config)
 
 
