@@ -27,7 +27,8 @@ from latent_ingest.connector.corpus import text_hash
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError, LatentIngestError, MismatchError
 from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing import bulk, enrich, existing, patience, scan
+from latent_ingest.connector.indexing import bulk, enrich, patience, scan
+from latent_ingest.connector.indexing import index as index_module
 from latent_ingest.connector.indexing.actions import term_strings
 from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
 from latent_ingest.connector.indexing.existing import ExistingIndex, plan, prepare
@@ -582,7 +583,7 @@ def test_an_index_is_open_again_when_its_settings_are_refused(
         return body
 
     with monkeypatch.context() as patched:
-        patched.setattr(existing, "index_body", broken)
+        patched.setattr(index_module, "index_body", broken)
         with pytest.raises(InputError, match=r"takes no latent terms: .*latent_terms"):
             run()
     assert ExistingIndex.read(client, index).open

@@ -337,7 +337,8 @@ def test_a_restart_that_was_cut_is_gone_on_with_by_the_command_without_restart(
     assert done.stderr.count("the same command without --restart goes on") == 1
     assert "the same command without --restart goes on and doubles nothing" in done.stdout
     shown = run("runs").stdout
-    assert f"go on with: cd {Path.cwd()} && latent-ingest {file} --alias {alias}\n" in shown
+    command = f"latent-ingest ingest {file} --alias {alias}"
+    assert f"go on with: cd {Path.cwd()} && {command}\n" in shown
     report = json.loads(run(file, "--alias", alias, "--json").stdout)
     assert (report["index"][-1], report["resumed_after"]) == ("2", 3)
     assert pointed_at(client, alias) == [report["index"]]

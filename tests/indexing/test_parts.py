@@ -71,13 +71,13 @@ def test_a_batch_is_bounded_in_text_and_bytes_and_lines(
     assert [document.id for batch in read for document in batch.documents] == list("0123456789")
 
 
-@pytest.mark.parametrize(("long", "lines"), [("pool", 10), ("chunks", 1)])
+@pytest.mark.parametrize(("long", "lines"), [("pool", 10), ("chunks", 3)])
 def test_fields_count_for_each_chunk_that_has_them(
     long: str, lines: int, encoder: LatentEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [json.dumps({"_id": str(n), "text": "word " * 500, "n": "x" * 5000}) for n in range(10)]
     Path("c.jsonl").write_text("".join(f"{row}\n" for row in rows))
-    monkeypatch.setattr(batches, "MAX_BATCH_BYTES", 40_000)
+    monkeypatch.setattr(batches, "MAX_BATCH_BYTES", 100_000)
     meta = IndexMeta.of(encoder, MappingConfig(long=long))
     with CorpusFile("c.jsonl") as file:
         read = list(Batches(file, ("_id",), meta, 10**6).read())
