@@ -19,7 +19,13 @@ from opensearchpy import OpenSearch
 
 from latent_ingest.cli.main import cli
 
-START = "from latent_ingest.cli.main import cli; cli()"
+# In batches that take little time.
+START = """
+from latent_ingest.connector.indexing import batches
+batches.MAX_BATCH_LINES = 20
+from latent_ingest.cli.main import cli
+cli()
+"""
 
 Run = Callable[..., Result]
 
