@@ -34,8 +34,7 @@ def indices(alias: str | None, connection: Connection, as_json: bool) -> None:
 
     A version made with --alias is complete when it has taken its alias, else unfinished: the
     command that began it goes on with it, and 'latent-ingest runs' has that of a run that was cut.
-    An index is loading while a run writes to it, or
-    when one was killed and is not gone on with.
+    An index is loading while a run writes to it, or when one was killed and is not gone on with.
     """
     client = connection.open()
     if alias is None:

@@ -109,9 +109,11 @@ class Batches:
 
     def _size(self, line: Line, document: Document | BadLine | None) -> int:
         """Bytes that become of it, about; all other fields are in each of its chunks."""
+        size = len(line.content)
         if self._meta.long == "chunks" and isinstance(document, Document):
-            return len(line.content) * (1 + len(document.text) // CHARACTERS_A_CHUNK)
-        return len(line.content)
+            chunks = len(document.text) // CHARACTERS_A_CHUNK
+            size += chunks * max(0, size - len(document.text))
+        return size
 
     def _read_line(self, line: Line) -> Document | BadLine | None:
         self._digest.update(line.content + b"\n")

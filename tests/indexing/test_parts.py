@@ -71,7 +71,7 @@ def test_a_batch_is_bounded_in_text_and_bytes_and_lines(
     assert [document.id for batch in read for document in batch.documents] == list("0123456789")
 
 
-@pytest.mark.parametrize(("long", "lines"), [("pool", 10), ("chunks", 3)])
+@pytest.mark.parametrize(("long", "lines"), [("pool", 10), ("chunks", 4)])
 def test_fields_count_for_each_chunk_that_has_them(
     long: str, lines: int, encoder: LatentEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
