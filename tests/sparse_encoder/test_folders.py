@@ -252,6 +252,17 @@ def test_a_folder_of_the_pull_request(tmp_path: Path, encoder: LatentEncoder) ->
     equal(load_sparse_encoder(folder, device="cpu"), prompted)
 
 
+def test_prompts_must_be_those_of_the_backbone(tmp_path: Path) -> None:
+    folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone"))
+    change(folder / "config_sentence_transformers.json", prompts={"query": "query: "})
+    with pytest.raises(ModelError, match="but an index has those of the backbone, none; make"):
+        LatentEncoder.load(folder)
+    prompts = json.dumps({"prompts": {"query": "query: "}})
+    (tmp_path / "backbone" / "config_sentence_transformers.json").write_text(prompts)
+    encoder = LatentEncoder.load(folder, device="cpu", dtype="float32")
+    assert encoder.backbone.prompts == {"query": "query: "}
+
+
 @pytest.mark.parametrize(
     ("kinds", "what"),
     [
