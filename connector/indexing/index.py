@@ -16,6 +16,7 @@ from latent_ingest.connector.errors import EngineError, InputError, MismatchErro
 from latent_ingest.connector.index_meta import IndexMeta
 from latent_ingest.connector.terms import SPELLINGS
 from latent_ingest.mappings import MappingConfig, index_body
+from latent_ingest.mappings.template import SIMILARITY
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -83,6 +84,9 @@ def adopt(
 
     Returns:
         What it says of itself now; none where it is not such an index, which stays as it is.
+
+    Raises:
+        MismatchError: it is one, but of another mapping than was asked for; it stays as it is.
     """
     with engine_errors(client):
         found = client.indices.get(index=index, flat_settings=True)
@@ -101,11 +105,16 @@ def adopt(
                 continue
             body = index_body(mapping, meta.to_json())["mappings"]
             if body.get("_source", {}) != there["mappings"].get("_source", {}):
-                return None
+                break
             body["_meta"] |= noted
-            with suppress(RequestError):  # a field of that name that is another's
+            with suppress(RequestError):  # a field that is of another type or analyzer
                 client.indices.put_mapping(index=name, body=body)
                 return meta
+    if f"index.similarity.{SIMILARITY}.type" in there["settings"]:
+        raise MismatchError(
+            f"index {index} was made by hand, with another mapping than this ingest has; make it "
+            f"from mappings/ with the same analyzer, k1, b and --lean, or delete it to have it made"
+        )
     return None
 
 

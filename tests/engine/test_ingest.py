@@ -192,13 +192,24 @@ def test_an_index_put_by_hand_from_mappings_is_taken(
     assert client.search(index=index, body=body)["hits"]["hits"]
 
 
-@pytest.mark.parametrize("what", ["holds documents", "k1", "latent is no such field", "lean"])
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("holds documents", "has no latent terms"),
+        ("no such similarity", "has no latent terms"),
+        ("k1", "was made by hand, with another mapping"),
+        ("latent is no such field", "was made by hand, with another mapping"),
+        ("lean", "was made by hand, with another mapping"),
+    ],
+)
 def test_an_index_put_by_hand_that_is_another_stays_as_it_is(
-    client: OpenSearch, index: str, load: Any, what: str
+    client: OpenSearch, index: str, load: Any, what: str, message: str
 ) -> None:
     by_hand = json.loads((ROOT / "mappings" / "repeat.json").read_text())
     if what == "k1":
         by_hand["settings"]["index"]["similarity"]["latent_bm25"]["k1"] = 1.2
+    if what == "no such similarity":
+        by_hand = {}
     if what == "latent is no such field":
         by_hand["mappings"]["properties"]["latent"] = {"type": "text"}
     client.indices.create(index=index, body=by_hand)
@@ -206,7 +217,7 @@ def test_an_index_put_by_hand_that_is_another_stays_as_it_is(
         client.index(index=index, body={"text": "x"})
     before = client.indices.get(index=index)
     options = {"lean": True} if what == "lean" else {}
-    with pytest.raises(MismatchError, match="has no latent terms"):
+    with pytest.raises(MismatchError, match=message):
         load(client, index, [line("a")], wanted=options)
     assert client.indices.get(index=index) == before
 
