@@ -54,8 +54,8 @@ RESUME = "make room and go on with --resume"
 PROBES = 8
 
 # Document frequencies further from a line over logarithms than this are not those of a vocabulary:
-# the model that ships has R2 .87, words .98. Random directions have .75, so more than
-# this alone proves nothing.
+# the model that ships has R2 .87, words .98. Random directions have .75, so a vocabulary is not
+# proved by more than this.
 ZIPF_R2 = 0.6
 
 # Rounds over the same texts from which on more texts would do more good.
@@ -101,7 +101,6 @@ class Trainer:
                 small, or the batch cannot be shared out.
         """
         check_place(out, resume=resume)
-        check_memory(config, backbone, (processes or Processes()).size)
         self.config = config
         self.out = out
         self.folder = run_folder(out)
@@ -113,6 +112,7 @@ class Trainer:
         self._cache = cache
         self._resume = resume
         self._processes = processes or Processes()
+        check_memory(config, backbone, self._processes.size)
         self._checkpoint_seconds = checkpoint_seconds
         self._on_step = on_step
         self._on_cache = on_cache

@@ -287,6 +287,19 @@ def test_an_index_of_other_documents_is_left_as_it_is(
     assert client.count(index=index)["count"] == 40
 
 
+def test_documents_that_the_engine_rejects_are_said_and_why(
+    opensearch_url: str, new_index: Any, documents: list[dict[str, str]], tmp_path: Path
+) -> None:
+    rows: list[Any] = [{**d, "n": n} for n, d in enumerate(documents[:12])]
+    rows[7]["n"] = "no number"
+    index = new_index()
+    folder = collection(tmp_path / "own", rows)
+    said = refused(opensearch_url, str(folder), "--index", index, status=1)
+    assert f"1 of 12 documents are not in {index}: corpus.failed.jsonl says why" in said
+    (failure,) = map(json.loads, Path("corpus.failed.jsonl").read_text().splitlines())
+    assert (failure["_failure"]["line"], "[n]" in failure["_failure"]["reason"]) == (8, True)
+
+
 def test_an_index_of_the_users_own_is_measured_after_enrich(
     client: OpenSearch,
     opensearch_url: str,
@@ -499,3 +512,17 @@ def test_the_model_that_ships_has_floors(
     ndcg = {system: means["nDCG@10"] for system, means in answer["systems"].items()}
     assert ndcg.keys() == FLOORS.keys()
     assert all(floor <= ndcg[system] < floor + 0.03 for system, floor in FLOORS.items()), ndcg
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"no {DATA.name} beside the checkout")
+def test_nfcorpus_has_a_floor(opensearch_url: str, new_index: Any) -> None:
+    """3,633 documents and 323 questions; about six minutes on two cores."""
+    options = ("--index", new_index(), "--systems", "words,latent,hybrid")
+    (found,) = evaluate(opensearch_url, DATA / "nfcorpus", *options)["collections"]
+    ndcg = {name: system["means"]["nDCG@10"] for name, system in found["systems"].items()}
+    assert 0.31 < ndcg["words"] < 0.33
+    assert ndcg["latent"] >= 0.328
+    assert ndcg["hybrid"] >= 0.350
+    assert "SPLADE-v3" in {row["system"] for row in found["published"]}
+    (hybrid,) = (row for row in found["comparisons"] if row["system"] == "hybrid")
+    assert hybrid["p_holm"] < 0.05

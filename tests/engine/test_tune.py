@@ -348,6 +348,22 @@ def test_killed_with_a_copy_the_next_command_deletes_it(
     assert state(client, made) == before
 
 
+def test_what_cannot_be_applied_is_not_lost(
+    opensearch_url: str, client: OpenSearch, made: str, folder: Path, tmp_path: Path
+) -> None:
+    block = "index.blocks.read_only"
+    client.indices.put_settings(index=made, body={block: True})
+    options = ("--split", "dev", "--knobs", "latent_boost", "--apply", "--out", str(tmp_path / "r"))
+    try:
+        done = call(opensearch_url, folder, made, *options, "--json")
+    finally:
+        client.indices.put_settings(index=made, body={block: None})
+    assert (done.exit_code, "FORBIDDEN" in done.stderr) == (1, True), done.output
+    answer = json.loads(done.stdout)
+    assert (answer["applied"], len(answer["curves"])) == (False, 2)
+    assert json.loads((tmp_path / "r" / "tune.json").read_text()) == answer
+
+
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
 def test_interrupted_it_puts_the_index_back_at_once(
     opensearch_url: str, client: OpenSearch, made: str, folder: Path, how: str
