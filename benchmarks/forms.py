@@ -17,7 +17,7 @@ from statistics import median, quantiles
 import click
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.client import Connection, default_url
+from latent_ingest.connector.engine.client import Connection, default_url
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.measures import mean_ndcg
 from latent_ingest.connector.evaluation.systems import DEPTH, Ranking, without_itself

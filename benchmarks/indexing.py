@@ -26,22 +26,20 @@ from typing import Any
 from opensearchpy import OpenSearch, helpers
 
 from latent_ingest.cli.docstrings import standard_library
-from latent_ingest.connector.client import Connection, default_url
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, CorpusFile, Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing import bulk
+from latent_ingest.connector.engine.client import Connection, default_url
+from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.index.guard import Loading
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import open_index
+from latent_ingest.connector.indexing import sender
 from latent_ingest.connector.indexing.actions import ActionMaker, make_action, term_strings
 from latent_ingest.connector.indexing.batches import Batch, Batches
-from latent_ingest.connector.indexing.bulk import Outcome, requests
-from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.indexing.ingest import CHARACTERS_A_BUDGET_TOKEN, Ingest
 from latent_ingest.connector.indexing.journal import Journal, Progress, Run, RunKey
-from latent_ingest.connector.indexing.loading import Loading
-from latent_ingest.connector.indexing.patience import Patience
-from latent_ingest.connector.indexing.report import IngestReport
-from latent_ingest.connector.indexing.sending import CONCURRENCY, Sender
-from latent_ingest.connector.seen_keys import SeenKeys
+from latent_ingest.connector.indexing.outcomes import IngestReport, SeenKeys
+from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender, requests
 
 INDEX = "benchmark-indexing"
 ENCODED = 1000
@@ -89,8 +87,8 @@ def theirs(client: OpenSearch, meta: IndexMeta, rows: list[Row]) -> float:
         client,
         actions,
         thread_count=CONCURRENCY,
-        chunk_size=bulk.MAX_DOCUMENTS,
-        max_chunk_bytes=bulk.MAX_BYTES,
+        chunk_size=sender.MAX_DOCUMENTS,
+        max_chunk_bytes=sender.MAX_BYTES,
     ):
         assert ok
     return time.perf_counter() - started

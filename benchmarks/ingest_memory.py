@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from latent_ingest.cli.docstrings import standard_library
-from latent_ingest.connector.client import Connection, default_url
+from latent_ingest.connector.engine.client import Connection, default_url
 
 INDEX = "benchmark-ingest-memory"
 COPIES = 10

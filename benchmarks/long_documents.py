@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent_ingest.connector import terms
+from latent_ingest.connector.bm25 import MemoryBM25
 from latent_ingest.connector.corpus import BadLine, CorpusFile, parse_line
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.pooling import PooledRows
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors
 from latent_ingest.connector.encoding.windows import windows_of
-from latent_ingest.connector.evaluation.bm25 import MemoryBM25
 from latent_ingest.connector.evaluation.measures import mean_ndcg
 from latent_ingest.connector.training.probe import WORDS_B, WORDS_K1, numbers
 

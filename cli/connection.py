@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from latent_ingest.connector.client import Connection, default_url
+from latent_ingest.connector.engine.client import Connection, default_url
 from latent_ingest.connector.errors import InputError
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -29,15 +29,15 @@ from latent_ingest.cli.options import (
     stopping,
     warn,
 )
-from latent_ingest.connector.client import Connection
+from latent_ingest.connector.engine.client import Connection
+from latent_ingest.connector.engine.retry import Patience
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.index.opening import index_uuid
+from latent_ingest.connector.index.preparing import ExistingIndex, Preparation, plan, prepare
 from latent_ingest.connector.indexing.copying import Copy
 from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
-from latent_ingest.connector.indexing.existing import ExistingIndex, Preparation, plan, prepare
-from latent_ingest.connector.indexing.failures import check_place, default_path
-from latent_ingest.connector.indexing.index import index_uuid
 from latent_ingest.connector.indexing.journal import Journal, RunKey
-from latent_ingest.connector.indexing.patience import Patience
+from latent_ingest.connector.indexing.outcomes import check_place, default_path
 
 
 @click.command(

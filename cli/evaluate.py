@@ -25,7 +25,7 @@ from latent_ingest.cli.options import (
     resuming_command,
     warn,
 )
-from latent_ingest.connector.client import Connection, EngineInfo
+from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.evaluation.systems import SYSTEMS
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.evaluation.collection import Collection
-    from latent_ingest.connector.indexing.report import IngestReport
+    from latent_ingest.connector.indexing.outcomes import IngestReport
 
 cache_option = click.option(
     "--cache",
@@ -111,7 +111,7 @@ def evaluate(
     from latent_ingest.connector.evaluation.dense import default_cache
     from latent_ingest.connector.evaluation.measures import DEFAULT_MEASURES, parse_measures
     from latent_ingest.connector.evaluation.report import ReportFolder, new_report
-    from latent_ingest.connector.evaluation.templates import Template
+    from latent_ingest.connector.evaluation.systems import Template
 
     chosen = comma_list(systems) if systems else None
     if unknown := set(chosen or ()) - set(SYSTEMS):
@@ -177,7 +177,7 @@ def load_collections(
     names: Sequence[str], split: str, limit_queries: int | None, cache: Path
 ) -> list[Collection]:
     """All of them, before the first is worked on; raises InputError where one cannot be used."""
-    from latent_ingest.connector.evaluation.ir_dataset import load_collection
+    from latent_ingest.connector.evaluation.collection import load_collection
 
     collections: list[Collection] = []
     for name in names:
@@ -215,7 +215,7 @@ def make_index(
     """
     from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS
     from latent_ingest.connector.evaluation.evaluate import is_complete
-    from latent_ingest.connector.indexing.index import holds_documents, index_uuid, open_index
+    from latent_ingest.connector.index.opening import holds_documents, index_uuid, open_index
     from latent_ingest.connector.indexing.ingest import Ingest
     from latent_ingest.connector.indexing.journal import DONE, Journal, RunKey
 
@@ -254,8 +254,8 @@ def make_index(
 
 def warn_of_language(client: OpenSearch, name: str, collection: Collection) -> None:
     """A line where words are analysed as English and the collection does not seem to be."""
-    from latent_ingest.connector.evaluation.language import seems_english
-    from latent_ingest.connector.index_meta import IndexMeta
+    from latent_ingest.connector.evaluation.overlap import seems_english
+    from latent_ingest.connector.index.meta import IndexMeta
 
     meta = IndexMeta.read(client, name)
     if meta is None or meta.analyzer != "english" or collection.corpus is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from latent_ingest.cli.layout import table
-from latent_ingest.connector.evaluation.significance import SIGNIFICANT
+from latent_ingest.connector.evaluation.measures import SIGNIFICANT
 
 MARKS = {"words": "*", "dense": "+"}
 

@@ -17,8 +17,8 @@ from latent_ingest.cli.options import (
     load_encoder,
     model_option,
 )
-from latent_ingest.connector.client import Connection, EngineInfo
-from latent_ingest.connector.querying.explain import Contribution, Explanation
+from latent_ingest.connector.engine.client import Connection, EngineInfo
+from latent_ingest.connector.inspection.explain import Contribution, Explanation
 from latent_ingest.connector.querying.own_ids import engine_id
 from latent_ingest.connector.querying.question import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -74,8 +74,8 @@ def explain(
 
     encoder = load_encoder(model, device, dtype)
     from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
-    from latent_ingest.connector.querying.explain import explain as explain_document
-    from latent_ingest.connector.querying.labels import read_labels
+    from latent_ingest.connector.inspection.explain import explain as explain_document
+    from latent_ingest.connector.inspection.labels import read_labels
 
     labels = read_labels(model or SHIPPED_MODEL, encoder.fingerprint.autoencoder)
     rewriter = QueryRewriter.from_index(client, index, encoder)

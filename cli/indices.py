@@ -11,9 +11,9 @@ from opensearchpy import OpenSearch
 from tqdm import tqdm
 
 from latent_ingest.cli.options import connection_options
-from latent_ingest.connector.client import Connection
-from latent_ingest.connector.indexing.index import index_size
-from latent_ingest.connector.indexing.listed_index import ListedIndex, list_indices
+from latent_ingest.connector.engine.client import Connection
+from latent_ingest.connector.index.listing import ListedIndex, list_indices
+from latent_ingest.connector.index.opening import index_size
 from latent_ingest.connector.indexing.versions import behind, versions_of
 
 STATES = {True: "complete", False: "unfinished", None: "-"}

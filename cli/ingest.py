@@ -26,15 +26,14 @@ from latent_ingest.cli.options import (
     stopping,
     warn,
 )
-from latent_ingest.connector.client import MAX_CONNECTIONS, Connection, EngineInfo
 from latent_ingest.connector.corpus import CorpusFile, is_pipe
-from latent_ingest.connector.indexing.failures import check_place, default_path
-from latent_ingest.connector.indexing.index import holds_documents, index_uuid, open_index
+from latent_ingest.connector.engine.client import MAX_CONNECTIONS, Connection, EngineInfo
+from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.index.opening import holds_documents, index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
-from latent_ingest.connector.indexing.patience import Patience
-from latent_ingest.connector.indexing.report import IngestReport
-from latent_ingest.connector.indexing.sending import CONCURRENCY
+from latent_ingest.connector.indexing.outcomes import IngestReport, check_place, default_path
+from latent_ingest.connector.indexing.sender import CONCURRENCY
 from latent_ingest.connector.indexing.versions import Build
 from latent_ingest.mappings import IDS, LONG
 

@@ -103,9 +103,9 @@ def inspect(
     encoder = load_encoder(model, device, dtype)
     from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
     from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
-    from latent_ingest.connector.inspection.baseline import random_encoder
+    from latent_ingest.connector.inspection import labels as stored
+    from latent_ingest.connector.inspection.figures import random_encoder
     from latent_ingest.connector.inspection.labelling import Labelling, every_nth
-    from latent_ingest.connector.querying import labels as stored
 
     folder = model or SHIPPED_MODEL
     for number in numbers:

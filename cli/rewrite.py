@@ -18,7 +18,7 @@ from latent_ingest.cli.options import (
     load_encoder,
     model_option,
 )
-from latent_ingest.connector.client import Connection, EngineInfo
+from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.question import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter

@@ -10,7 +10,7 @@ import click
 
 from latent_ingest.cli.indices import moved
 from latent_ingest.cli.options import connection_options, journal_option
-from latent_ingest.connector.client import Connection
+from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.indexing.versions import rollback as roll_back
 

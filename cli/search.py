@@ -28,15 +28,15 @@ from latent_ingest.cli.options import (
     load_encoder,
     model_option,
 )
-from latent_ingest.connector.client import Connection, EngineInfo, engine_errors
+from latent_ingest.connector.engine.client import Connection, EngineInfo, engine_errors
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.indexing.scan import values_at
+from latent_ingest.connector.index.reading import values_at
 from latent_ingest.connector.querying.own_ids import show_own_ids
 from latent_ingest.connector.querying.question import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 if TYPE_CHECKING:
-    from latent_ingest.connector.querying.explain import Contribution
+    from latent_ingest.connector.inspection.explain import Contribution
 
 Hit = dict[str, Any]
 
@@ -133,8 +133,8 @@ def search(
             add_highlights(some, rewriter, query, as_json)
     if explain:
         from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
-        from latent_ingest.connector.querying.explain import explain_hits
-        from latent_ingest.connector.querying.labels import read_labels
+        from latent_ingest.connector.inspection.explain import explain_hits
+        from latent_ingest.connector.inspection.labels import read_labels
 
         labels = read_labels(model or SHIPPED_MODEL, encoder.fingerprint.autoencoder)
         found = explain_hits(client, rewriter, query, bodies[form], hits[form], labels=labels)
@@ -180,7 +180,7 @@ def add_highlights(
 
     Words that the engine has marked are marked too.
     """
-    from latent_ingest.connector.querying.highlight import TAGS, Highlighter
+    from latent_ingest.connector.inspection.highlight import TAGS, Highlighter
 
     highlighter = Highlighter(
         rewriter,

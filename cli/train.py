@@ -125,8 +125,8 @@ def train(
         pick_device,
     )
     from latent_ingest.connector.training.config import TrainingConfig
+    from latent_ingest.connector.training.metrics import TrainingProgress
     from latent_ingest.connector.training.processes import Processes
-    from latent_ingest.connector.training.report import TrainingProgress
     from latent_ingest.connector.training.texts import TrainingTexts, find_sources
     from latent_ingest.connector.training.trainer import Trainer, check_place
 

@@ -24,10 +24,10 @@ from latent_ingest.cli.options import (
     progress_bar,
     warn,
 )
-from latent_ingest.connector.client import Connection, EngineInfo
+from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.indexing.existing import ExistingIndex
-from latent_ingest.connector.indexing.index import index_uuid
+from latent_ingest.connector.index.opening import index_uuid
+from latent_ingest.connector.index.preparing import ExistingIndex
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.tuning.knobs import NAMES
 
@@ -132,7 +132,7 @@ def tune(
     the index does.
     """
     from latent_ingest.connector.evaluation.dense import default_cache
-    from latent_ingest.connector.evaluation.folder import make_folder
+    from latent_ingest.connector.evaluation.report import make_folder
     from latent_ingest.connector.tuning import known_items, splits, tuned_index
     from latent_ingest.connector.tuning.knobs import knobs_for
     from latent_ingest.connector.tuning.tune import check_holds, searches
@@ -244,7 +244,7 @@ def terminated_as_interrupted() -> Iterator[None]:
 
 def write(folder: Path, content: dict[str, Any], found: Tuning) -> None:
     """tune.json and the pictures; raises InputError where they cannot be written."""
-    from latent_ingest.connector.evaluation.folder import writing
+    from latent_ingest.connector.evaluation.report import writing
     from latent_ingest.connector.tuning.pictures import draw
 
     with writing(folder):

@@ -7,9 +7,9 @@ import json
 import click
 
 from latent_ingest.cli.options import comma_list, connection_options, index_option, progress_bar
-from latent_ingest.connector.client import Connection
+from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing.verify import EXAMPLES, Verification, VerifyReport
 
 

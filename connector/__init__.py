@@ -19,38 +19,38 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from latent_ingest.connector import terms as terms
-    from latent_ingest.connector.client import Connection as Connection
     from latent_ingest.connector.encoding.encoder import LatentEncoder as LatentEncoder
     from latent_ingest.connector.encoding.vectors import LatentVectors as LatentVectors
+    from latent_ingest.connector.engine.client import Connection as Connection
     from latent_ingest.connector.engine.local import LocalEngine as LocalEngine
     from latent_ingest.connector.errors import EngineError as EngineError
     from latent_ingest.connector.errors import InputError as InputError
     from latent_ingest.connector.errors import LatentIngestError as LatentIngestError
     from latent_ingest.connector.errors import MismatchError as MismatchError
     from latent_ingest.connector.errors import ModelError as ModelError
-    from latent_ingest.connector.index_meta import IndexMeta as IndexMeta
-    from latent_ingest.connector.indexing.index import open_index as open_index
+    from latent_ingest.connector.index.meta import IndexMeta as IndexMeta
+    from latent_ingest.connector.index.opening import open_index as open_index
     from latent_ingest.connector.indexing.ingest import Ingest as Ingest
-    from latent_ingest.connector.indexing.report import IngestReport as IngestReport
+    from latent_ingest.connector.indexing.outcomes import IngestReport as IngestReport
+    from latent_ingest.connector.inspection.explain import Explanation as Explanation
+    from latent_ingest.connector.inspection.explain import explain as explain
+    from latent_ingest.connector.inspection.highlight import Highlighter as Highlighter
     from latent_ingest.connector.querying.async_searcher import AsyncSearcher as AsyncSearcher
     from latent_ingest.connector.querying.boost import hybrid_boost as hybrid_boost
-    from latent_ingest.connector.querying.explain import Explanation as Explanation
-    from latent_ingest.connector.querying.explain import explain as explain
-    from latent_ingest.connector.querying.highlight import Highlighter as Highlighter
     from latent_ingest.connector.querying.query_encoder import QueryEncoder as QueryEncoder
-    from latent_ingest.connector.querying.rewrite_report import RewriteReport as RewriteReport
+    from latent_ingest.connector.querying.report import RewriteReport as RewriteReport
     from latent_ingest.connector.querying.rewriter import QueryRewriter as QueryRewriter
     from latent_ingest.connector.querying.searcher import Searcher as Searcher
 
 _HOMES = {
     "AsyncSearcher": "querying.async_searcher",
-    "Connection": "client",
+    "Connection": "engine.client",
     "EngineError": "errors",
-    "Explanation": "querying.explain",
-    "Highlighter": "querying.highlight",
-    "IndexMeta": "index_meta",
+    "Explanation": "inspection.explain",
+    "Highlighter": "inspection.highlight",
+    "IndexMeta": "index.meta",
     "Ingest": "indexing.ingest",
-    "IngestReport": "indexing.report",
+    "IngestReport": "indexing.outcomes",
     "InputError": "errors",
     "LatentEncoder": "encoding.encoder",
     "LatentIngestError": "errors",
@@ -60,11 +60,11 @@ _HOMES = {
     "ModelError": "errors",
     "QueryEncoder": "querying.query_encoder",
     "QueryRewriter": "querying.rewriter",
-    "RewriteReport": "querying.rewrite_report",
+    "RewriteReport": "querying.report",
     "Searcher": "querying.searcher",
-    "explain": "querying.explain",
+    "explain": "inspection.explain",
     "hybrid_boost": "querying.boost",
-    "open_index": "indexing.index",
+    "open_index": "index.opening",
     "terms": "terms",
 }
 

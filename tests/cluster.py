@@ -12,7 +12,7 @@ from pathlib import Path
 
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.client import Connection
+from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.engine.local import answer
 
 START_SECONDS = 180

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.indexing.outcomes import IngestReport
 
 
 def line(identifier: str | None, text: str = "a text about bees", **fields: Any) -> str:

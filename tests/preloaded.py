@@ -43,14 +43,14 @@ def run(
 
     from latent_ingest.cli import ingest
     from latent_ingest.cli.main import cli
-    from latent_ingest.connector import client
-    from latent_ingest.connector.indexing import batches, patience
+    from latent_ingest.connector.engine import client, retry
+    from latent_ingest.connector.indexing import batches
 
     os.chdir(folder)
     os.environ.update(environment)
     ingest.load_encoder = lambda *_: ENCODER
     batches.MAX_BATCH_LINES = 8
-    patience.WAIT = tenacity.wait_random(0, 0.02)
+    retry.WAIT = tenacity.wait_random(0, 0.02)
     client.REQUEST_SECONDS = timeout  # type: ignore[assignment]
     with Path(output).open("w", buffering=1) as file:
         sys.stdout = sys.stderr = file

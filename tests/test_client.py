@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from latent_ingest.connector.client import Connection, EngineInfo, default_url, url_of
+from latent_ingest.connector.engine.client import Connection, EngineInfo, default_url, url_of
 from latent_ingest.connector.errors import InputError
 
 

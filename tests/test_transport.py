@@ -14,8 +14,8 @@ import pytest
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
-from latent_ingest.connector.client import Connection, retry_after
-from latent_ingest.connector.transport import EngineConnection, seconds_of
+from latent_ingest.connector.engine.client import Connection, retry_after
+from latent_ingest.connector.engine.transport import EngineConnection, seconds_of
 
 
 @pytest.mark.parametrize(

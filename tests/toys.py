@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
-from latent_ingest.connector.encoding.modules_json import write_modules
+from latent_ingest.connector.encoding.model_folder import write_modules
 from latent_ingest.connector.encoding.projection import projection_paths
 
 WORDS = "a find files that match the trees of words in wait until it ends query passage"

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from latent_ingest.connector.encoding.modules_json import (
+from latent_ingest.connector.encoding.model_folder import (
     find_autoencoder,
     find_pooling,
     latents_a_token,

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from latent_ingest.connector.encoding import windows
-from latent_ingest.connector.encoding.modules_json import read_json, read_prompts
+from latent_ingest.connector.encoding.model_folder import read_json, read_prompts
 from latent_ingest.connector.encoding.projection import load_projection
 from latent_ingest.connector.errors import ModelError
 

@@ -25,7 +25,7 @@ from latent_ingest.connector.encoding.fingerprint import (
     autoencoder_fingerprint,
     check_fit,
 )
-from latent_ingest.connector.encoding.modules_json import check_settings
+from latent_ingest.connector.encoding.model_folder import check_settings
 from latent_ingest.connector.encoding.pooling import POOLINGS, PooledRows, pool
 from latent_ingest.connector.encoding.quantized import MOST_TOKENS, QuantizedAutoencoder
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors, TokenVectors

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from latent_ingest.connector.encoding.modules_json import read_modules
+from latent_ingest.connector.encoding.model_folder import read_modules
 from latent_ingest.connector.errors import ModelError
 
 ACTIVATIONS = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.evaluation.searches import HITS, Run, first
+from latent_ingest.connector.evaluation.runs import HITS, Run, first
 from latent_ingest.connector.evaluation.systems import Tick, chunks, without_itself
 
 if TYPE_CHECKING:

@@ -1,11 +1,15 @@
 """A collection's measures, system by system, through the engine.
 
 collection → index (made when it is not complete) → rankings → measures → comparisons → report
+
+Documents that an index lacks.
+
+What an index takes on disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,30 +17,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import TransportError
 
-from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.dense import rank_by_dense
-from latent_ingest.connector.evaluation.index_cost import field_bytes
-from latent_ingest.connector.evaluation.measures import means, per_query
-from latent_ingest.connector.evaluation.missing import missing_documents
+from latent_ingest.connector.evaluation.measures import compare, means, per_query
 from latent_ingest.connector.evaluation.overlap import by_overlap, word_overlap
-from latent_ingest.connector.evaluation.published import published
-from latent_ingest.connector.evaluation.requests import Requests
-from latent_ingest.connector.evaluation.searches import Run, ask, reciprocal_rank_fusion
-from latent_ingest.connector.evaluation.significance import compare
-from latent_ingest.connector.evaluation.systems import SYSTEMS, Tick
-from latent_ingest.connector.evaluation.templates import Template
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing.index import index_size
-from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.evaluation.report import published
+from latent_ingest.connector.evaluation.runs import Requests, Run, ask, reciprocal_rank_fusion
+from latent_ingest.connector.evaluation.systems import SYSTEMS, Template, Tick, chunks
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import index_size
+from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.querying.fields import read_fields
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+
 
 # What systems are compared with.
 REFERENCES = ("words", "dense")
@@ -260,3 +261,52 @@ def percentiles(times: Sequence[float]) -> dict[str, float] | None:
         return None
     p50, p95 = np.percentile(times, [50, 95])
     return {"p50": float(p50), "p95": float(p95)}
+
+
+# Ids looked up in one request; engines give at most 10,000 hits.
+LOOKED_UP = 5_000
+
+
+def missing_documents(client: OpenSearch, index: str, ids: Iterable[str]) -> list[str]:
+    """Those of some documents that the index does not hold, sorted; raises EngineError."""
+    meta = IndexMeta.read(client, index)
+    suffix = "#0" if meta and meta.long == "chunks" else ""
+    missing: list[str] = []
+    for some in chunks(sorted(ids), LOOKED_UP):
+        wanted = {"ids": {"values": [id + suffix for id in some]}}
+        body = {"query": wanted, "size": len(some), "_source": False}
+        with engine_errors(client):
+            hits = client.search(index=index, body=body)["hits"]["hits"]
+        held = {hit["_id"] for hit in hits}
+        missing += [id for id in some if id + suffix not in held]
+    return missing
+
+
+def field_bytes(client: OpenSearch, index: str) -> dict[str, int] | None:
+    """Bytes of each field, all its structures; none where the engine does not tell.
+
+    Elasticsearch has told since 7.15; OpenSearch 3.8 does not.
+
+    Raises:
+        EngineError: the engine cannot be reached.
+    """
+    with engine_errors(client):
+        try:
+            answer = client.transport.perform_request(
+                "POST", f"/{index}/_disk_usage", params={"run_expensive_tasks": "true"}
+            )
+        except TransportError as error:
+            if not isinstance(error.status_code, int):  # nothing answers
+                raise
+            return None
+    return fields_in(answer)
+
+
+def fields_in(answer: dict[str, Any]) -> dict[str, int]:
+    """Bytes of each field that anybody searches, in an answer of `_disk_usage`."""
+    sizes: dict[str, int] = {}
+    for index, content in answer.items():
+        if index != "_shards":
+            for name, size in content["fields"].items():
+                sizes[name] = sizes.get(name, 0) + size["total_in_bytes"]
+    return sizes

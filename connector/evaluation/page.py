@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation import charts
 from latent_ingest.connector.evaluation.charts import cut, short, signed
-from latent_ingest.connector.evaluation.significance import SIGNIFICANT
+from latent_ingest.connector.evaluation.measures import SIGNIFICANT
 
 FORMAT = 1
 

@@ -1,18 +1,25 @@
-"""What an evaluation leaves behind: report.json, a page, run files, values of each query."""
+"""What an evaluation leaves behind: report.json, a page, run files, values of each query.
+
+The folder of a report: made, and what prevents writing to it said in a line.
+
+Figures that others have published for collections of BEIR; published.json says where.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latent_ingest.connector.client import EngineInfo
-from latent_ingest.connector.evaluation.folder import make_folder, writing
+from latent_ingest.connector.engine.client import EngineInfo
+from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.page import FORMAT, html
-from latent_ingest.connector.evaluation.searches import Run
+from latent_ingest.connector.evaluation.runs import Run
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -79,3 +86,55 @@ def trec_lines(run: Run, tag: str) -> list[str]:
 
 def joined(name: str) -> str:
     return re.sub(r"\s", "_", name)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and see that it can be written to; raises InputError."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        trial = path / ".trial"
+        trial.touch()
+        trial.unlink()
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what prevents writing to a folder into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"--out {folder}: cannot be written: {error.strerror or error}; name a folder that "
+            f"can be"
+        ) from error
+
+
+def published(name: str, split: str, n_documents: int, n_queries: int) -> list[dict[str, Any]]:
+    """Figures to compare with, none unless documents and queries are those they were made with.
+
+    Args:
+        name: of the collection, as of its folder.
+        split: of its judgements.
+        n_documents: that it has.
+        n_queries: that were asked.
+
+    Returns:
+        Objects of `system`, `measure`, `value` and `source`.
+    """
+    stored = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
+    sizes = {"documents": n_documents, "queries": n_queries}
+    known = [
+        key
+        for key, size in stored["collections"].items()
+        if key in name.lower() and split == stored["split"] and size == sizes
+    ]
+    return [
+        {
+            "system": row["system"],
+            "measure": stored["measure"],
+            "value": row["values"][key],
+            "source": row["source"],
+        }
+        for key in known
+        for row in stored["systems"]
+    ]

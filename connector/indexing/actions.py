@@ -15,7 +15,7 @@ import numpy as np
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.corpus import BadLine, Document
-from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing.chunks import chunk_fields, chunk_id
 
 if TYPE_CHECKING:

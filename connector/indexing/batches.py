@@ -9,7 +9,7 @@ from itertools import islice
 
 from latent_ingest.connector.corpus import BadLine, CorpusFile, Document, Line, parse_line
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing.actions import Action
 
 # A batch ends with the first line that fills it: lines may hold much that is not encoded. Some ten

@@ -16,10 +16,10 @@ from typing import Any
 from opensearchpy import OpenSearch, helpers
 from opensearchpy.exceptions import OpenSearchException
 
-from latent_ingest.connector.client import engine_errors, reason_in
 from latent_ingest.connector.corpus import Document, text_of
+from latent_ingest.connector.engine.client import engine_errors, reason_in
+from latent_ingest.connector.engine.retry import BLOCKED, PASSING, NotYet, Patience
 from latent_ingest.connector.errors import EngineError
-from latent_ingest.connector.indexing.patience import BLOCKED, PASSING, NotYet, Patience
 
 # Chunks asked for by one request.
 AT_ONCE = 500

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
-from latent_ingest.connector.client import engine_errors, reason_of
+from latent_ingest.connector.engine.client import engine_errors, reason_of
+from latent_ingest.connector.engine.retry import Patience
 from latent_ingest.connector.errors import EngineError, InputError
-from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.index.guard import guarded, let_writes_in, no_writes
+from latent_ingest.connector.index.listing import ListedIndex
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import flat, index_uuid, refresh_off
+from latent_ingest.connector.index.preparing import ExistingIndex, Preparation, plan
 from latent_ingest.connector.indexing.enrich import EnrichReport
-from latent_ingest.connector.indexing.existing import ExistingIndex, Preparation, plan
-from latent_ingest.connector.indexing.index import flat, index_uuid, refresh_off
-from latent_ingest.connector.indexing.listed_index import ListedIndex
-from latent_ingest.connector.indexing.loading import guarded
-from latent_ingest.connector.indexing.patience import Patience
 from latent_ingest.connector.indexing.versions import (
     Build,
     behind,
@@ -34,7 +34,6 @@ from latent_ingest.connector.indexing.versions import (
     versions_of,
     without_replicas,
 )
-from latent_ingest.connector.indexing.write_block import let_writes_in, no_writes
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder

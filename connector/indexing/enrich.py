@@ -19,25 +19,24 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.corpus import BadLine, Document, text_hash
+from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Patience
 from latent_ingest.connector.errors import EngineError
+from latent_ingest.connector.index.guard import guarded
+from latent_ingest.connector.index.opening import index_uuid
+from latent_ingest.connector.index.preparing import Preparation
+from latent_ingest.connector.index.reading import PAGE, Stored, fetch, scan, text_in
 from latent_ingest.connector.indexing.actions import term_strings
-from latent_ingest.connector.indexing.bulk import requests
-from latent_ingest.connector.indexing.existing import Preparation
-from latent_ingest.connector.indexing.failures import FailuresFile, default_path
-from latent_ingest.connector.indexing.index import index_uuid
 from latent_ingest.connector.indexing.ingest import CHARACTERS_A_BUDGET_TOKEN
 from latent_ingest.connector.indexing.journal import Progress, Run
-from latent_ingest.connector.indexing.loading import guarded
-from latent_ingest.connector.indexing.patience import GIVE_UP_AFTER, Patience
-from latent_ingest.connector.indexing.pipeline import give_back_memory, prefetch
-from latent_ingest.connector.indexing.report import IngestReport
-from latent_ingest.connector.indexing.scan import PAGE, Stored, fetch, scan, text_in
+from latent_ingest.connector.indexing.outcomes import FailuresFile, IngestReport, default_path
+from latent_ingest.connector.indexing.sender import requests
 from latent_ingest.connector.indexing.updates import (
     Update,
     UpdateOutcome,
     UpdateSender,
     make_update,
 )
+from latent_ingest.connector.prefetch import give_back_memory, prefetch
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder

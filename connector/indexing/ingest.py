@@ -27,21 +27,23 @@ from latent_ingest.connector.corpus import (
     CorpusFile,
     Document,
 )
+from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Patience
 from latent_ingest.connector.errors import EngineError, InputError
-from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.index.guard import Loading
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import index_size, merge
 from latent_ingest.connector.indexing.actions import Action, ActionMaker
 from latent_ingest.connector.indexing.batches import Batch, Batches
-from latent_ingest.connector.indexing.bulk import Outcome, requests
 from latent_ingest.connector.indexing.chunks import remove_stale
-from latent_ingest.connector.indexing.failures import FailuresFile, default_path
-from latent_ingest.connector.indexing.index import index_size, merge
 from latent_ingest.connector.indexing.journal import Progress, Run
-from latent_ingest.connector.indexing.loading import Loading
-from latent_ingest.connector.indexing.patience import GIVE_UP_AFTER, Patience
-from latent_ingest.connector.indexing.pipeline import give_back_memory, prefetch
-from latent_ingest.connector.indexing.report import IngestReport
-from latent_ingest.connector.indexing.sending import CONCURRENCY, Sender
-from latent_ingest.connector.seen_keys import SeenKeys
+from latent_ingest.connector.indexing.outcomes import (
+    FailuresFile,
+    IngestReport,
+    SeenKeys,
+    default_path,
+)
+from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender, requests
+from latent_ingest.connector.prefetch import give_back_memory, prefetch
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder

@@ -19,7 +19,7 @@ from typing import Any
 import platformdirs
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.indexing.outcomes import IngestReport
 
 VERSION = 1
 

@@ -14,13 +14,12 @@ from typing import Any, Literal
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException, TransportError
 
-from latent_ingest.connector.client import reason_in
 from latent_ingest.connector.corpus import text_hash
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing.halving import Halving, TooLarge
-from latent_ingest.connector.indexing.patience import NotYet, Patience, item_passes
-from latent_ingest.connector.indexing.scan import Stored
-from latent_ingest.connector.indexing.sending import NO_INDEX, TheEnd, last_words
+from latent_ingest.connector.engine.client import reason_in
+from latent_ingest.connector.engine.retry import NotYet, Patience, item_passes
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.reading import Stored
+from latent_ingest.connector.indexing.sender import NO_INDEX, Halving, TheEnd, TooLarge, last_words
 
 Ending = Literal["encoded", "conflict", "deleted", "failed", "left"]
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from opensearchpy import OpenSearch, helpers
 
-from latent_ingest.connector.client import engine_errors
 from latent_ingest.connector.corpus import (
     DEFAULT_ID_FIELDS,
     CorpusFile,
@@ -22,8 +21,9 @@ from latent_ingest.connector.corpus import (
     is_pipe,
     parse_line,
 )
+from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing.chunks import (
     Stored,
     chunk_fields,
@@ -32,7 +32,7 @@ from latent_ingest.connector.indexing.chunks import (
     stored,
     stored_chunks,
 )
-from latent_ingest.connector.seen_keys import number_of
+from latent_ingest.connector.indexing.outcomes import number_of
 
 # Documents fetched by one request, and how long their lines may be; ids listed by one.
 AT_ONCE = 500

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
-from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.engine.client import engine_errors
+from latent_ingest.connector.engine.retry import Patience
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing.index import checked_mapping, make_index, note
+from latent_ingest.connector.index.listing import ListedIndex, list_indices
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import checked_mapping, make_index, note
 from latent_ingest.connector.indexing.journal import Journal
-from latent_ingest.connector.indexing.listed_index import ListedIndex, list_indices
-from latent_ingest.connector.indexing.patience import Patience
-from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.mappings import MappingConfig
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.vectors import TokenVectors
-from latent_ingest.connector.querying.words import word_spans
+from latent_ingest.connector.encoding.words import word_spans
 
 # Characters that are kept of a word; longer ones are data in disguise.
 LONGEST_WORD = 40

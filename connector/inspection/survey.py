@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.frequencies import words_of
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.inspection.contexts import HeaviestContexts
 from latent_ingest.connector.inspection.firings import Firings, firings_of
 from latent_ingest.connector.inspection.word_mass import WordMass
-from latent_ingest.connector.training.statistics import words_of
 
 # Characters of texts that are encoded at once: some 50,000 tokens, of 200 bytes each.
 GROUP = 200_000

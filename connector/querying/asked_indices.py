@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, TransportError
 
-from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.unfinished_tuning import put_back_unfinished
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.repair import put_back_unfinished
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder

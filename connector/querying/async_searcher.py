@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
-from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.querying.searcher import GONE, Searcher, doubtful
 
 if TYPE_CHECKING:

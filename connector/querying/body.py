@@ -11,15 +11,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from latent_ingest.connector.querying.fields import IndexFields
-from latent_ingest.connector.querying.latent_clause import Clause, has_latents
-from latent_ingest.connector.querying.rewrite_report import UntouchedClause
-from latent_ingest.connector.querying.text_clause import (
+from latent_ingest.connector.querying.clauses import (
     TEXT_KINDS,
+    Clause,
     TextClause,
     asks_for_several,
+    has_latents,
     read_text_clause,
 )
+from latent_ingest.connector.querying.fields import IndexFields
+from latent_ingest.connector.querying.report import UntouchedClause
 
 Path = tuple[str | int, ...]
 

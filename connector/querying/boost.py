@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latent_ingest.connector.client import EngineInfo
+from latent_ingest.connector.engine.client import EngineInfo
 
 # Latent scores are several times word scores, hence a small factor. On the training judgements of
 # SciFact and the dev ones of NFCorpus, nDCG@10 at .1, .15 and .2: .732 and .332, .731 and .336,

@@ -9,9 +9,9 @@ from typing import Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
-from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.engine.client import engine_errors
+from latent_ingest.connector.querying.clauses import ONE_FIELD, TEXT_KINDS, field_boosts
 from latent_ingest.connector.querying.fields import IndexFields
-from latent_ingest.connector.querying.text_clause import ONE_FIELD, TEXT_KINDS, field_boosts
 
 SETTING = "indices.query.bool.max_clause_count"
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
-from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import InputError
 
 # Patterns that are remembered; applications have a few.

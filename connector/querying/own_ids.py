@@ -7,7 +7,7 @@ from typing import Any
 
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.querying.asked_indices import AskedIndices
 
 

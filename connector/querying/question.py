@@ -8,7 +8,7 @@ from typing import Any
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.clause_limit import count_clauses, room_for
-from latent_ingest.connector.querying.rewrite_report import RewriteReport
+from latent_ingest.connector.querying.report import RewriteReport
 from latent_ingest.connector.querying.rewriting import Target, Weigh, Wish, rewritten
 
 # A form without the words' scores.

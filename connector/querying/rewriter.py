@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.client import EngineInfo
+from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.asked_indices import AskedIndices
 from latent_ingest.connector.querying.boost import LATENT_BOOST, hybrid_boost
 from latent_ingest.connector.querying.clause_limit import ENGINE_CLAUSES, read_clause_limit
+from latent_ingest.connector.querying.clauses import WeightedTerm
 from latent_ingest.connector.querying.fields import IndexFields, fed_fields, read_fields
-from latent_ingest.connector.querying.latent_clause import WeightedTerm
 from latent_ingest.connector.querying.query_encoder import (
     CacheInfo,
     NotKept,
@@ -29,8 +29,8 @@ from latent_ingest.connector.querying.question import (
     rewritten_question,
     words_clause,
 )
+from latent_ingest.connector.querying.report import RewriteReport
 from latent_ingest.connector.querying.request import filtered
-from latent_ingest.connector.querying.rewrite_report import RewriteReport
 from latent_ingest.connector.querying.rewriting import (
     HEAD_TERMS,
     MAX_QUERY_TERMS,
@@ -40,8 +40,11 @@ from latent_ingest.connector.querying.rewriting import (
     Wish,
     rewritten,
 )
-from latent_ingest.connector.querying.statistics import STATISTICS_SECONDS, IndexStatistics
-from latent_ingest.connector.querying.weighing import Weigher
+from latent_ingest.connector.querying.term_weights import (
+    STATISTICS_SECONDS,
+    IndexStatistics,
+    Weigher,
+)
 from latent_ingest.mappings import LATENT_FIELD, PARENT_FIELD, WORDS_FIELD, hash_field
 
 if TYPE_CHECKING:

@@ -27,19 +27,19 @@ from latent_ingest.connector.querying.body import (
     value_at,
 )
 from latent_ingest.connector.querying.clause_limit import room_for, shares
+from latent_ingest.connector.querying.clauses import Clause, WeightedTerm, any_of, beside
 from latent_ingest.connector.querying.fields import IndexFields
-from latent_ingest.connector.querying.latent_clause import Clause, WeightedTerm, any_of, beside
+from latent_ingest.connector.querying.report import (
+    RewriteReport,
+    RewrittenClause,
+    UntouchedClause,
+)
 from latent_ingest.connector.querying.request import (
     matching_for,
     once_more,
     one_phase_because,
     window_for,
     with_min_score_of,
-)
-from latent_ingest.connector.querying.rewrite_report import (
-    RewriteReport,
-    RewrittenClause,
-    UntouchedClause,
 )
 from latent_ingest.mappings import hash_field
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
-from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.querying.asked_indices import AskedIndices
 from latent_ingest.connector.querying.clause_limit import read_clause_limit

@@ -13,7 +13,7 @@ from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, read
 from latent_ingest.connector.encoding.backbone import Backbone, find_folder
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
 from latent_ingest.connector.encoding.fingerprint import check_fit
-from latent_ingest.connector.encoding.modules_json import (
+from latent_ingest.connector.encoding.model_folder import (
     MODEL_SETTINGS,
     find_pooling,
     latents_a_token,

@@ -11,8 +11,8 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from tqdm import tqdm
 
 from latent_ingest.connector import terms
+from latent_ingest.connector.bm25 import MemoryBM25
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.bm25 import MemoryBM25
 from latent_ingest.connector.evaluation.measures import means, parse_measures, per_query
 from latent_ingest.connector.evaluation.systems import Ranking, chunks
 from latent_ingest.mappings import DEFAULT_B, DEFAULT_K1

@@ -19,7 +19,7 @@ from latent_ingest.connector.encoding.autoencoder import (
 )
 from latent_ingest.connector.encoding.fingerprint import autoencoder_fingerprint
 from latent_ingest.connector.errors import ModelError
-from latent_ingest.connector.querying.labels import LABELS_FILE, read_labels
+from latent_ingest.connector.inspection.labels import LABELS_FILE, read_labels
 from latent_ingest.connector.sentence_transformers.latent_names import LatentNames
 
 VARIANTS = {"standard": "topk", "jumprelu": "jumprelu"}

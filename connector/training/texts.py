@@ -23,7 +23,7 @@ from latent_ingest.connector.corpus import (
     text_of,
 )
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.seen_keys import SeenKeys
+from latent_ingest.connector.indexing.outcomes import SeenKeys
 
 # Endings that are read; `.gz` and `.zst` may follow the first three.
 FORMATS = (".jsonl", ".json", ".txt", ".parquet")

@@ -22,10 +22,14 @@ from numpy.typing import NDArray
 from latent_ingest.connector.encoding.autoencoder import TOKENS_AT_ONCE, TokenAutoencoder, decode
 from latent_ingest.connector.encoding.backbone import Backbone, find_folder
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.encoding.modules_json import write_modules
+from latent_ingest.connector.encoding.frequencies import Frequencies, word_frequencies
+from latent_ingest.connector.encoding.model_folder import write_modules
 from latent_ingest.connector.encoding.projection import projection_paths
 from latent_ingest.connector.errors import InputError, ModelError
-from latent_ingest.connector.training.activations import (
+from latent_ingest.connector.training.card import draw, write_card
+from latent_ingest.connector.training.checkpoint import CheckpointFile, Identity
+from latent_ingest.connector.training.config import TrainingConfig
+from latent_ingest.connector.training.embeddings import (
     ActivationCache,
     CachedTokens,
     TextTokens,
@@ -33,17 +37,16 @@ from latent_ingest.connector.training.activations import (
     blocks_of,
     embedded,
 )
-from latent_ingest.connector.training.card import write_card
-from latent_ingest.connector.training.checkpoint import CheckpointFile, Identity
-from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.files import disk_errors
-from latent_ingest.connector.training.metrics import Metrics, Speed
+from latent_ingest.connector.training.metrics import (
+    Metrics,
+    Speed,
+    TrainingProgress,
+    TrainingReport,
+)
 from latent_ingest.connector.training.optimization import Optimization
-from latent_ingest.connector.training.pictures import draw
 from latent_ingest.connector.training.probe import Probe
 from latent_ingest.connector.training.processes import Processes
-from latent_ingest.connector.training.report import TrainingProgress, TrainingReport
-from latent_ingest.connector.training.statistics import Frequencies, word_frequencies
 from latent_ingest.connector.training.texts import TrainingTexts
 
 CHECKPOINT = "checkpoint.pt"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.querying.boost import LATENT_BOOST
 from latent_ingest.connector.querying.rewriting import HEAD_TERMS, MAX_QUERY_TERMS, WINDOW
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.client import EngineInfo, engine_errors
+from latent_ingest.connector.engine.client import EngineInfo, engine_errors
 from latent_ingest.connector.evaluation.measures import parse_measures, per_query
-from latent_ingest.connector.evaluation.searches import clauses, of_all_shards
+from latent_ingest.connector.evaluation.runs import clauses, of_all_shards
 from latent_ingest.connector.evaluation.systems import (
     DEPTH,
     SEARCHES,

@@ -13,10 +13,10 @@ from opensearchpy import OpenSearch
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.evaluation.missing import missing_documents
-from latent_ingest.connector.evaluation.significance import holm, randomisation_p
+from latent_ingest.connector.evaluation.evaluate import missing_documents
+from latent_ingest.connector.evaluation.measures import holm, randomisation_p
 from latent_ingest.connector.evaluation.systems import Tick
-from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.tuning.choosing import Ask, Curve, choose, gained, two_phase_of
 from latent_ingest.connector.tuning.knobs import Knob, Settings

@@ -1,6 +1,6 @@
 """The index whose k1 and b are tried: itself, put back in the end, or a copy, deleted in the end.
 
-What must be put back is noted in the index before anything is changed; see `unfinished_tuning`.
+What must be put back is noted in the index before anything is changed; see `index.repair`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ from typing import Any
 
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import EngineError, InputError
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing.copying import written
-from latent_ingest.connector.indexing.existing import ExistingIndex
-from latent_ingest.connector.tuning.knobs import Settings
-from latent_ingest.connector.unfinished_tuning import (
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.preparing import ExistingIndex
+from latent_ingest.connector.index.repair import (
     RENEW_SECONDS,
     holds_note,
     new_note,
@@ -28,6 +26,8 @@ from latent_ingest.connector.unfinished_tuning import (
     set_while_closed,
     write_note,
 )
+from latent_ingest.connector.indexing.copying import written
+from latent_ingest.connector.tuning.knobs import Settings
 from latent_ingest.mappings.template import SIMILARITY
 
 # How long an index is watched for writes at first; an index that is closed again and again is

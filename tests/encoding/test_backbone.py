@@ -23,7 +23,7 @@ from latent_ingest.connector.encoding.backbone import (
     pick_device,
     pick_dtype,
 )
-from latent_ingest.connector.encoding.modules_json import read_prompts
+from latent_ingest.connector.encoding.model_folder import read_prompts
 from latent_ingest.connector.encoding.windows import within_budget
 from latent_ingest.connector.errors import ModelError
 

@@ -14,12 +14,12 @@ import pytest
 from opensearchpy import OpenSearch
 from querying.bodies import PROPERTIES, rows
 
-from latent_ingest.connector.client import Connection, EngineInfo
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.engine.local import LocalEngine, free_port
-from latent_ingest.connector.indexing.index import open_index
+from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
-from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 PREFIX = "latent-ingest-test-"

@@ -13,10 +13,11 @@ from cluster import Cluster
 from lines import adds_up
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.indexing import bulk, patience
-from latent_ingest.connector.indexing.index import open_index
+from latent_ingest.connector.engine import retry
+from latent_ingest.connector.index.opening import open_index
+from latent_ingest.connector.indexing import sender
 from latent_ingest.connector.indexing.ingest import Ingest
-from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.indexing.verify import Verification
 
 DOCUMENTS = 300
@@ -37,8 +38,8 @@ def test_a_node_goes_away_and_comes_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The one that holds the primary copy, or the replica, or that requests are sent to."""
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 10)
-    monkeypatch.setattr(patience, "WAIT", tenacity.wait_random(0, 1))
+    monkeypatch.setattr(sender, "MAX_DOCUMENTS", 10)
+    monkeypatch.setattr(retry, "WAIT", tenacity.wait_random(0, 1))
     rows = [
         {"_id": str(number), "text": documents[number % len(documents)]["text"][:60]}
         for number in range(DOCUMENTS)

@@ -16,12 +16,13 @@ from lines import adds_up, line
 from opensearchpy import OpenSearch
 
 from latent_ingest.cli.main import cli
-from latent_ingest.connector import client as client_module
-from latent_ingest.connector.client import Connection, EngineInfo
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine import client as client_module
+from latent_ingest.connector.engine import retry
+from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.indexing import batches, bulk, patience
-from latent_ingest.connector.indexing.index import open_index
+from latent_ingest.connector.index.opening import open_index
+from latent_ingest.connector.indexing import batches, sender
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.verify import Verification
 
@@ -62,8 +63,8 @@ def test_documents_are_there_at_least_once_and_verify_finds_the_doubles(
     documents: list[dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 3)
-    monkeypatch.setattr(patience, "WAIT", tenacity.wait_random(0, 0.02))
+    monkeypatch.setattr(sender, "MAX_DOCUMENTS", 3)
+    monkeypatch.setattr(retry, "WAIT", tenacity.wait_random(0, 0.02))
     monkeypatch.setattr(client_module, "REQUEST_SECONDS", 0.6)
     rows = [line(str(n), documents[n % len(documents)]["text"][:60]) for n in range(DOCUMENTS)]
     Path("c.jsonl").write_text("\n".join(rows))

@@ -21,17 +21,19 @@ from opensearchpy.exceptions import TransportError
 from shop import MAPPING, TEXT, all_done, make, sources
 
 from latent_ingest.cli.main import cli
-from latent_ingest.connector import client as client_module
-from latent_ingest.connector.client import Connection
 from latent_ingest.connector.corpus import text_hash
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine import client as client_module
+from latent_ingest.connector.engine import retry
+from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError, LatentIngestError, MismatchError
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing import bulk, enrich, patience, scan
-from latent_ingest.connector.indexing import index as index_module
+from latent_ingest.connector.index import opening as index_module
+from latent_ingest.connector.index import reading
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
+from latent_ingest.connector.indexing import enrich, sender
 from latent_ingest.connector.indexing.actions import term_strings
 from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
-from latent_ingest.connector.indexing.existing import ExistingIndex, plan, prepare
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.mappings import MappingConfig, index_body
 
@@ -40,7 +42,7 @@ KILLED = """
 import os, signal
 from opensearchpy import OpenSearch
 from latent_ingest.connector.indexing import bulk
-bulk.MAX_DOCUMENTS = 3
+sender.MAX_DOCUMENTS = 3
 send, calls = OpenSearch.bulk, []
 def bulk_or_die(*arguments, **options):
     calls.append(1)
@@ -104,11 +106,11 @@ def run(client: OpenSearch, index: str, encoder: LatentEncoder) -> Run:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages, batches and requests of a few documents."""
-    monkeypatch.setattr(scan, "PAGE", 7)
+    monkeypatch.setattr(reading, "PAGE", 7)
     monkeypatch.setattr(enrich, "PAGE", 7)
     monkeypatch.setattr(enrich, "MAX_BATCH_DOCUMENTS", 5)
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 3)
-    monkeypatch.setattr(patience, "WAIT", tenacity.wait_fixed(0.01))
+    monkeypatch.setattr(sender, "MAX_DOCUMENTS", 3)
+    monkeypatch.setattr(retry, "WAIT", tenacity.wait_fixed(0.01))
 
 
 def counts(report: EnrichReport) -> tuple[int, ...]:
@@ -351,8 +353,8 @@ def test_whatever_is_spoilt_and_changed_meanwhile_each_document_has_the_latents_
 ) -> None:
     """An application updates, replaces, adds and deletes documents all along."""
     for module, name, value in (
-        (scan, "PAGE", 10), (enrich, "PAGE", 10), (enrich, "MAX_BATCH_DOCUMENTS", 20),
-        (bulk, "MAX_DOCUMENTS", 4), (patience, "WAIT", tenacity.wait_random(0, 0.02)),
+        (reading, "PAGE", 10), (enrich, "PAGE", 10), (enrich, "MAX_BATCH_DOCUMENTS", 20),
+        (sender, "MAX_DOCUMENTS", 4), (retry, "WAIT", tenacity.wait_random(0, 0.02)),
         (client_module, "REQUEST_SECONDS", 0.6),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
@@ -464,7 +466,7 @@ def test_elasticsearch_is_read_by_scrolling(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And a spelling it does not know leaves the index open and as it was."""
-    monkeypatch.setattr(scan, "PAGE", 7)
+    monkeypatch.setattr(reading, "PAGE", 7)
     name = new_index(elasticsearch)
     make(elasticsearch, name, rows)
     with pytest.raises(InputError, match="this engine needs --spelling repeat"):

@@ -17,10 +17,11 @@ from shop import MAPPING, all_done, make, sources
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import EngineError
-from latent_ingest.connector.indexing import bulk, copying, enrich, write_block
+from latent_ingest.connector.index import guard
+from latent_ingest.connector.index.listing import list_indices
+from latent_ingest.connector.indexing import copying, enrich, sender
 from latent_ingest.connector.indexing.copying import Copy
 from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
-from latent_ingest.connector.indexing.listed_index import list_indices
 from latent_ingest.connector.indexing.versions import one, take
 
 OURS = {"latent", "latent_hash"}
@@ -80,7 +81,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches and requests of a few documents."""
     monkeypatch.setattr(enrich, "PAGE", 7)
     monkeypatch.setattr(enrich, "MAX_BATCH_DOCUMENTS", 5)
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 3)
+    monkeypatch.setattr(sender, "MAX_DOCUMENTS", 3)
 
 
 def behind(client: OpenSearch, alias: str) -> list[str]:
@@ -221,7 +222,7 @@ def test_a_write_in_the_moment_of_the_swap_is_refused_not_lost(
 
     monkeypatch.setattr(copying, "take", swap)
     with monkeypatch.context() as patch:
-        patch.setattr(write_block, "let_writes_in", cut)
+        patch.setattr(guard, "let_writes_in", cut)
         assert "the power went" in command(code=1).stderr
     assert behind(client, alias) == [index]
     assert blocks(client, index) == {"write": "true"}

@@ -17,13 +17,13 @@ from click.testing import CliRunner, Result
 from opensearchpy import OpenSearch
 
 from latent_ingest.cli.main import cli
-from latent_ingest.connector.client import Connection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.evaluation.searches import count_hits, search
+from latent_ingest.connector.evaluation.runs import count_hits, search
 from latent_ingest.connector.evaluation.systems import SYSTEMS
-from latent_ingest.connector.indexing.index import index_uuid, open_index
+from latent_ingest.connector.index.opening import index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 

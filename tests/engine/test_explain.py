@@ -14,14 +14,14 @@ from opensearchpy import OpenSearch
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError, ModelError
-from latent_ingest.connector.querying.explain import (
+from latent_ingest.connector.inspection.explain import (
     KINDS,
     Explanation,
     explain,
     explain_request,
     find_hit,
 )
-from latent_ingest.connector.querying.labels import read_labels
+from latent_ingest.connector.inspection.labels import read_labels
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.rewriting import FORMS
 

@@ -22,18 +22,19 @@ from lines import adds_up
 from opensearchpy import OpenSearch
 from preloaded import started
 
-from latent_ingest.connector import client as client_module
-from latent_ingest.connector.client import Connection
 from latent_ingest.connector.corpus import CorpusFile, Document, parse_line
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine import client as client_module
+from latent_ingest.connector.engine import retry
+from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.engine.local import LocalEngine, free_port
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing import bulk, patience
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import open_index
+from latent_ingest.connector.indexing import sender
 from latent_ingest.connector.indexing.actions import term_strings
-from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal
-from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.indexing.verify import Verification
 
 DOCUMENTS = 900
@@ -76,8 +77,8 @@ def test_whatever_is_spoilt_the_index_is_the_file(
     seed: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 3)
-    monkeypatch.setattr(patience, "WAIT", tenacity.wait_random(0, 0.02))
+    monkeypatch.setattr(sender, "MAX_DOCUMENTS", 3)
+    monkeypatch.setattr(retry, "WAIT", tenacity.wait_random(0, 0.02))
     monkeypatch.setattr(client_module, "REQUEST_SECONDS", TIMEOUT)
     write_corpus(Path("c.jsonl"), documents, DOCUMENTS)
     meta = open_index(client, index, encoder, {})
@@ -242,8 +243,8 @@ def test_a_node_that_is_killed_and_started_again_is_waited_for(
     documents: list[dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 10)
-    monkeypatch.setattr(patience, "WAIT", tenacity.wait_random(0, 1))
+    monkeypatch.setattr(sender, "MAX_DOCUMENTS", 10)
+    monkeypatch.setattr(retry, "WAIT", tenacity.wait_random(0, 1))
     write_corpus(Path("c.jsonl"), documents, DOCUMENTS)
     engine = LocalEngine("opensearch", tmp_path / "node")
     port = free_port()

@@ -14,9 +14,9 @@ from opensearchpy import OpenSearch
 from latent_ingest.connector.corpus import text_hash
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing import bulk, ingest
-from latent_ingest.connector.indexing.index import open_index
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import open_index
+from latent_ingest.connector.indexing import ingest, sender
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.terms import SPELLINGS
 from latent_ingest.mappings import MappingConfig, index_body
@@ -290,7 +290,7 @@ def test_lean_leaves_latents_out_of_the_source_and_merge_drops_the_hidden_copies
     corpus: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 40)
+    monkeypatch.setattr(sender, "MAX_DOCUMENTS", 40)
     before = load(client, new_index(), corpus, wanted={"lean": True})
     report = load(client, index, corpus, wanted={"lean": True}, merge_after=True)
     assert report.bytes_a_document < 0.75 * before.bytes_a_document
@@ -309,7 +309,7 @@ def test_too_many_failures_end_the_run_early(
     ends: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 2)
+    monkeypatch.setattr(sender, "MAX_DOCUMENTS", 2)
     monkeypatch.setattr(ingest, "MAX_REJECTED", 6)
     rows = [line("n", n=1), *(line(f"r{number}", n="no number") for number in range(7))]
     report = load(client, index, [*rows, line("a"), line("b")], max_rejected=limit, concurrency=1)
@@ -331,7 +331,7 @@ def test_too_many_lines_that_are_no_documents_end_the_run_too(
 
 
 def test_an_engine_that_cannot_be_asked_is_an_error(encoder: LatentEncoder) -> None:
-    from latent_ingest.connector.client import Connection
+    from latent_ingest.connector.engine.client import Connection
     from latent_ingest.connector.engine.local import free_port
 
     client = Connection(f"http://127.0.0.1:{free_port()}").open()

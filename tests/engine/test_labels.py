@@ -14,7 +14,7 @@ from latent_ingest.cli.main import cli
 from latent_ingest.connector import terms
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.querying.labels import LABELS_FILE, read_labels
+from latent_ingest.connector.inspection.labels import LABELS_FILE, read_labels
 
 
 def invoke(*arguments: object) -> Result:

@@ -10,11 +10,11 @@ import pytest
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing import loading
-from latent_ingest.connector.indexing.index import note, open_index
-from latent_ingest.connector.indexing.loading import Guard, Loading
-from latent_ingest.connector.indexing.patience import Patience
+from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.index import guard
+from latent_ingest.connector.index.guard import Guard, Loading
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import note, open_index
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_an_index_is_loaded_by_the_name_of_an_alias_too(client: OpenSearch, made
 def test_two_runs_that_begin_at_once_have_two_numbers(
     client: OpenSearch, made: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "COLLISION_SECONDS", 0.05)
+    monkeypatch.setattr(guard, "COLLISION_SECONDS", 0.05)
     together, put = threading.Barrier(2), Guard.put
     waited: set[Guard] = set()
 

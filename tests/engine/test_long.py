@@ -15,13 +15,14 @@ from opensearchpy import OpenSearch
 from latent_ingest.cli.main import cli
 from latent_ingest.connector import terms
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine import retry
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.evaluate import Plan, evaluate, is_complete
 from latent_ingest.connector.evaluation.measures import parse_measures
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing import chunks, patience
-from latent_ingest.connector.indexing.index import open_index
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import open_index
+from latent_ingest.connector.indexing import chunks
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.mappings import MappingConfig, index_body
 from tests.lines import adds_up, failures, line
@@ -156,7 +157,7 @@ def test_chunks_that_the_engine_does_not_delete_are_not_counted_as_removed(
     gone: bool,
 ) -> None:
     """Some are turned away the first time: for now, or for good."""
-    monkeypatch.setattr(patience, "WAIT", tenacity.wait_fixed(0.01))
+    monkeypatch.setattr(retry, "WAIT", tenacity.wait_fixed(0.01))
     before = load(client, index, rows(), wanted=CHUNKS)
     real, deletes = OpenSearch.bulk, []
 

@@ -20,7 +20,7 @@ from latent_ingest.connector.evaluation.limit_words import (
     THINGS,
 )
 from latent_ingest.connector.evaluation.overlap import bands, by_overlap, pieces, word_overlap
-from latent_ingest.connector.indexing.index import open_index
+from latent_ingest.connector.index.opening import open_index
 
 # The third of a query is the share of its words, stemmed and stopped.
 DOCUMENTS = {

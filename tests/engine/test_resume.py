@@ -17,12 +17,12 @@ from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.index.opening import index_uuid, open_index
 from latent_ingest.connector.indexing import batches
-from latent_ingest.connector.indexing.index import index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
-from latent_ingest.connector.indexing.report import IngestReport
-from latent_ingest.connector.indexing.sending import Sender
+from latent_ingest.connector.indexing.outcomes import IngestReport
+from latent_ingest.connector.indexing.sender import Sender
 
 Start = Callable[..., Ingest]
 

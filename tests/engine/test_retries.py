@@ -22,17 +22,18 @@ from opensearchpy.exceptions import SerializationError, TransportError
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.corpus import Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.indexing import bulk, patience
+from latent_ingest.connector.engine import retry
+from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.index.opening import open_index
+from latent_ingest.connector.indexing import sender
 from latent_ingest.connector.indexing.actions import make_action
-from latent_ingest.connector.indexing.index import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
-from latent_ingest.connector.indexing.patience import Patience
-from latent_ingest.connector.indexing.sending import Sender
+from latent_ingest.connector.indexing.sender import Sender
 
 
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "WAIT", tenacity.wait_fixed(0.01))
+    monkeypatch.setattr(retry, "WAIT", tenacity.wait_fixed(0.01))
 
 
 @pytest.mark.usefixtures("no_waits")
@@ -58,7 +59,7 @@ def test_failures_that_pass_are_tried_again(
 def test_an_engine_that_stays_away_ends_the_run_and_loses_nothing(
     client: OpenSearch, index: str, load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 2)
+    monkeypatch.setattr(sender, "MAX_DOCUMENTS", 2)
     gone = NoConnection("N/A", "refused", OSError("refused"))
     failing = Failing(client, lambda call, body: gone if call > 1 else None)
     rows = [line(name) for name in "abcdef"]
@@ -147,7 +148,7 @@ def test_of_two_documents_with_one_id_the_later_wins_in_spite_of_retries(
     client: OpenSearch, index: str, load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first is turned away again and again, and the second has to wait for it."""
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 1)
+    monkeypatch.setattr(sender, "MAX_DOCUMENTS", 1)
     sent = turning_away(monkeypatch, times=6)
     report = load(client, index, [line("b"), line("c"), line("b", "later"), line("d")])
     assert sent.count(["b"]) > 2
@@ -204,7 +205,7 @@ def test_an_index_that_takes_no_writes_for_now_is_waited_for(
 def test_an_index_deleted_under_our_feet_ends_the_run_and_is_not_made_again(
     client: OpenSearch, index: str, load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 2)
+    monkeypatch.setattr(sender, "MAX_DOCUMENTS", 2)
 
     def delete(call: int, _body: bytes) -> None:
         if call == 2:
@@ -233,7 +234,7 @@ def test_a_request_too_large_is_halved_until_it_fits(
     client: OpenSearch, index: str, load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And no request of several documents is as large again as one that was refused."""
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 8)
+    monkeypatch.setattr(sender, "MAX_DOCUMENTS", 8)
     refused: list[int] = []
 
     def too_large(_call: int, body: bytes) -> Exception | None:
@@ -320,7 +321,7 @@ def test_a_refusal_is_not_tried_again(client: OpenSearch, index: str, load: Any)
 def test_stop_ends_after_the_request_in_flight(
     client: OpenSearch, index: str, encoder: LatentEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "MAX_DOCUMENTS", 3)
+    monkeypatch.setattr(sender, "MAX_DOCUMENTS", 3)
     Path("c.jsonl").write_text("".join(line(str(n)) + "\n" for n in range(60)))
     meta = open_index(client, index, encoder, {})
     job = Ingest(client, index, encoder, meta, "c.jsonl")

@@ -203,7 +203,7 @@ def test_more_clauses_than_the_engine_takes_are_never_sent(
 
 
 def test_an_engine_that_is_away_is_said(encoder: LatentEncoder) -> None:
-    from latent_ingest.connector.client import Connection
+    from latent_ingest.connector.engine.client import Connection
     from latent_ingest.connector.engine.local import free_port
 
     client = Connection(f"http://127.0.0.1:{free_port()}").open()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from opensearchpy import AsyncOpenSearch, OpenSearch
 
-from latent_ingest.connector.client import Connection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.engine.local import free_port
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.querying.async_searcher import AsyncSearcher

@@ -11,8 +11,8 @@ from opensearchpy import OpenSearch
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import MismatchError
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing.index import note
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import note
 from latent_ingest.connector.querying.asked_indices import AskedIndices
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector import terms
-from latent_ingest.connector.client import Connection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.engine.client import Connection
+from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.statistics import (
+from latent_ingest.connector.querying.term_weights import (
     DocumentFrequencies,
     IndexStatistics,
     read_frequencies,

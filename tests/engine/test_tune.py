@@ -24,9 +24,15 @@ from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing.existing import ExistingIndex
-from latent_ingest.connector.indexing.index import index_uuid, open_index
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import index_uuid, open_index
+from latent_ingest.connector.index.preparing import ExistingIndex
+from latent_ingest.connector.index.repair import (
+    new_note,
+    put_back,
+    set_while_closed,
+    write_note,
+)
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
@@ -35,12 +41,6 @@ from latent_ingest.connector.tuning import tuned_index
 from latent_ingest.connector.tuning.knobs import Settings
 from latent_ingest.connector.tuning.splits import halved
 from latent_ingest.connector.tuning.trials import Trials
-from latent_ingest.connector.unfinished_tuning import (
-    new_note,
-    put_back,
-    set_while_closed,
-    write_note,
-)
 from latent_ingest.mappings import MappingConfig
 
 HEADER = "query-id\tcorpus-id\tscore\n"

@@ -25,19 +25,20 @@ from opensearchpy.client import IndicesClient
 from opensearchpy.exceptions import TransportError
 
 from latent_ingest.cli.main import cli
-from latent_ingest.connector.client import Connection
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
+from latent_ingest.connector.engine import retry
+from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import EngineError, MismatchError
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing import batches, patience, versions
-from latent_ingest.connector.indexing.index import index_uuid
+from latent_ingest.connector.index.guard import Loading
+from latent_ingest.connector.index.listing import list_indices
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import index_uuid
+from latent_ingest.connector.indexing import batches, versions
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
-from latent_ingest.connector.indexing.listed_index import list_indices
-from latent_ingest.connector.indexing.loading import Loading
-from latent_ingest.connector.indexing.report import IngestReport
+from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.indexing.versions import Build, note, one
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.searcher import Searcher
@@ -189,7 +190,7 @@ def test_a_new_version_takes_the_alias_when_it_is_complete(
     requests: list[Any] = []
     update = IndicesClient.update_aliases
     monkeypatch.setattr(IndicesClient, "update_aliases", count)
-    monkeypatch.setattr(patience, "WAIT", tenacity.wait_fixed(0.01))
+    monkeypatch.setattr(retry, "WAIT", tenacity.wait_fixed(0.01))
 
     done = run(write(ROWS), "--alias", alias)
     first, second = f"{alias}-minilm-32k-1", f"{alias}-minilm-32k-2"

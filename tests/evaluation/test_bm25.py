@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import bm25 as reference
 
-from latent_ingest.connector.evaluation.bm25 import MemoryBM25, stored_lengths
+from latent_ingest.connector.bm25 import MemoryBM25, stored_lengths
 
 documents = st.lists(
     st.dictionaries(st.integers(0, 9), st.integers(0, 500), max_size=6), max_size=8

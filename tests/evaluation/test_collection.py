@@ -11,10 +11,9 @@ from typing import NamedTuple
 import pytest
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.evaluation.ir_dataset import load_ir_dataset
-from latent_ingest.connector.evaluation.language import seems_english
-from latent_ingest.connector.evaluation.published import published
+from latent_ingest.connector.evaluation.collection import Collection, load_ir_dataset
+from latent_ingest.connector.evaluation.overlap import seems_english
+from latent_ingest.connector.evaluation.report import published
 
 CORPUS = [{"_id": "d1", "text": "bees"}, {"_id": "d2", "text": "wasps"}]
 

@@ -11,7 +11,7 @@ import pytest
 from evaluation.reports import report
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.index_cost import fields_in
+from latent_ingest.connector.evaluation.evaluate import fields_in
 from latent_ingest.connector.evaluation.measures import (
     DEFAULT_MEASURES,
     mean_ndcg,
@@ -20,9 +20,8 @@ from latent_ingest.connector.evaluation.measures import (
     per_query,
 )
 from latent_ingest.connector.evaluation.report import ReportFolder
-from latent_ingest.connector.evaluation.searches import Run, reciprocal_rank_fusion
-from latent_ingest.connector.evaluation.systems import hits_of
-from latent_ingest.connector.evaluation.templates import Template
+from latent_ingest.connector.evaluation.runs import Run, reciprocal_rank_fusion
+from latent_ingest.connector.evaluation.systems import Template, hits_of
 
 QRELS = {"q1": {"a": 2, "b": 1, "c": 0}, "q2": {"d": 1}, "q3": {"e": 1}}
 RANKING = {"q1": {"c": 3.0, "b": 2.0, "a": 1.0}, "q2": {"x": 2.0, "d": 1.0}, "q3": {}}

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from latent_ingest.connector.evaluation.significance import compare, holm, randomisation_p
+from latent_ingest.connector.evaluation.measures import compare, holm, randomisation_p
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,17 @@ from hypothesis import strategies as st
 from latent_ingest.connector.corpus import BadLine, CorpusFile, Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing import batches, bulk
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.indexing import batches, sender
 from latent_ingest.connector.indexing.actions import Action
 from latent_ingest.connector.indexing.batches import Batches
-from latent_ingest.connector.indexing.failures import FailuresFile, check_place, default_path
-from latent_ingest.connector.indexing.pipeline import prefetch
-from latent_ingest.connector.seen_keys import SeenKeys
+from latent_ingest.connector.indexing.outcomes import (
+    FailuresFile,
+    SeenKeys,
+    check_place,
+    default_path,
+)
+from latent_ingest.connector.prefetch import prefetch
 from latent_ingest.mappings import MappingConfig
 
 
@@ -43,9 +47,9 @@ def test_requests_keep_order_and_limits_and_hold_no_id_twice(
 ) -> None:
     actions = [action(identifier, length) for identifier, length in items]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bulk, "MAX_DOCUMENTS", count)
-        patch.setattr(bulk, "MAX_BYTES", size)
-        cut = list(bulk.requests(actions))
+        patch.setattr(sender, "MAX_DOCUMENTS", count)
+        patch.setattr(sender, "MAX_BYTES", size)
+        cut = list(sender.requests(actions))
     assert [item for request in cut for item in request] == actions
     for request in cut:
         ids = [item.document.id for item in request]

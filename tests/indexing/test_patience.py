@@ -6,17 +6,17 @@ import pytest
 import tenacity
 from opensearchpy import OpenSearch
 
+from latent_ingest.connector.engine import retry
+from latent_ingest.connector.engine.retry import NotYet, Patience
 from latent_ingest.connector.errors import EngineError
-from latent_ingest.connector.indexing import patience
-from latent_ingest.connector.indexing.patience import NotYet, Patience
 
 
 @pytest.mark.parametrize(("again", "lines"), [(60.0, 1), (0.0, 5)])
 def test_an_engine_that_is_busy_now_and_then_is_not_said_each_time(
     again: float, lines: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "WAIT", tenacity.wait_none())
-    monkeypatch.setattr(patience, "SAY_AGAIN", again)
+    monkeypatch.setattr(retry, "WAIT", tenacity.wait_none())
+    monkeypatch.setattr(retry, "SAY_AGAIN", again)
     said: list[str] = []
     patient = Patience(OpenSearch(), warn=said.append)
     calls = 0
@@ -34,7 +34,7 @@ def test_an_engine_that_is_busy_now_and_then_is_not_said_each_time(
 
 def test_what_is_asked_in_words_says_how_long_it_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where what is called has put it in words itself."""
-    monkeypatch.setattr(patience, "WAIT", tenacity.wait_none())
+    monkeypatch.setattr(retry, "WAIT", tenacity.wait_none())
 
     def call(name: str) -> None:
         raise EngineError(f"{name} is busy") from NotYet()

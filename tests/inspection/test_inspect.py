@@ -12,7 +12,7 @@ from toys import PROMPTS, TEXTS, toy_backbone, toy_model
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.querying.labels import LABELS_FILE, read_labels
+from latent_ingest.connector.inspection.labels import LABELS_FILE, read_labels
 
 
 def run(*arguments: object) -> Result:

@@ -10,8 +10,7 @@ from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
 from latent_ingest.connector.encoding.vectors import TokenVectors
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.inspection.baseline import random_encoder
-from latent_ingest.connector.inspection.figures import Figures
+from latent_ingest.connector.inspection.figures import Figures, random_encoder
 from latent_ingest.connector.inspection.firings import firings_of
 from latent_ingest.connector.inspection.labelling import LEAST_TEXTS, Labelling, every_nth
 from latent_ingest.connector.inspection.neighbours import NEIGHBOURS, nearest

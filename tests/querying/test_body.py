@@ -10,9 +10,9 @@ import pytest
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.body import BodyWalk
+from latent_ingest.connector.querying.clauses import TextClause, read_text_clause
 from latent_ingest.connector.querying.fields import IndexFields
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.text_clause import TextClause, read_text_clause
 
 QUESTION = "does vitamin D prevent falls"
 MATCH = {"match": {"text": QUESTION}}

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.querying.highlight import (
+from latent_ingest.connector.encoding.words import word_spans
+from latent_ingest.connector.inspection.highlight import (
     Highlighter,
     engine_marks,
     sentence_spans,
@@ -19,7 +20,6 @@ from latent_ingest.connector.querying.highlight import (
     values_of,
 )
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.words import word_spans
 
 QUESTION = "does vitamin D prevent falls in older adults"
 SENTENCES = [

@@ -13,7 +13,7 @@ from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
 from latent_ingest.connector.encoding.fingerprint import autoencoder_fingerprint
 from latent_ingest.connector.errors import InputError, ModelError
-from latent_ingest.connector.querying.labels import (
+from latent_ingest.connector.inspection.labels import (
     LABELS_FILE,
     check_writable,
     read_labels,

@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from latent_ingest.cli.main import cli
-from latent_ingest.connector.client import EngineInfo
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.boost import hybrid_boost
-from latent_ingest.connector.querying.latent_clause import WeightedTerm
+from latent_ingest.connector.querying.clauses import WeightedTerm
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 

@@ -17,7 +17,7 @@ from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, Toke
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
 from latent_ingest.connector.errors import ModelError
-from latent_ingest.connector.querying.labels import LABELS_FILE
+from latent_ingest.connector.inspection.labels import LABELS_FILE
 from latent_ingest.connector.sentence_transformers import (
     SparseAutoEncoderTokenEncoder,
     SparseTokenPooling,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from latent_ingest.connector.training import activations
+from latent_ingest.connector.training import embeddings
 
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activations, "TEXTS_A_BLOCK", 8)
-    monkeypatch.setattr(activations, "TOKENS_A_BLOCK", 64)
+    monkeypatch.setattr(embeddings, "TEXTS_A_BLOCK", 8)
+    monkeypatch.setattr(embeddings, "TOKENS_A_BLOCK", 64)

@@ -12,8 +12,8 @@ import torch
 
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.training import activations
-from latent_ingest.connector.training.activations import (
+from latent_ingest.connector.training import embeddings
+from latent_ingest.connector.training.embeddings import (
     ActivationCache,
     CachedTokens,
     TextTokens,
@@ -69,7 +69,7 @@ def test_long_texts_are_trained_on_to_their_end(
     path = tmp_path / "long.jsonl"
     path.write_text(json.dumps({"text": "word " * 1000}) + "\n" + json.dumps({"text": "x"}) + "\n")
     for most in (1_000_000, 1000):
-        monkeypatch.setattr(activations, "CHARACTERS_A_BLOCK", most)
+        monkeypatch.setattr(embeddings, "CHARACTERS_A_BLOCK", most)
         blocks = TextTokens(backbone, TrainingTexts([Source(str(path))])).blocks(0)
         tokens = [len(block) for block in islice(blocks, 1 if most > 5000 else 6)]
         assert sum(tokens) == 1001

@@ -17,13 +17,13 @@ import torch
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.frequencies import Frequencies
 from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.training import optimization
-from latent_ingest.connector.training.activations import embedded
 from latent_ingest.connector.training.config import TrainingConfig
+from latent_ingest.connector.training.embeddings import embedded
+from latent_ingest.connector.training.metrics import TrainingProgress
 from latent_ingest.connector.training.optimization import rate
-from latent_ingest.connector.training.report import TrainingProgress
-from latent_ingest.connector.training.statistics import Frequencies
 from latent_ingest.connector.training.texts import Source, TrainingTexts
 from latent_ingest.connector.training.trainer import Trainer, doubts
 

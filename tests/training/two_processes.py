@@ -12,15 +12,15 @@ import torch
 from test_trainer import SMALL
 
 from latent_ingest.connector.encoding.backbone import Backbone
-from latent_ingest.connector.training import activations
+from latent_ingest.connector.training import embeddings
+from latent_ingest.connector.training.metrics import TrainingProgress
 from latent_ingest.connector.training.processes import Processes
-from latent_ingest.connector.training.report import TrainingProgress
 from latent_ingest.connector.training.texts import Source, TrainingTexts
 from latent_ingest.connector.training.trainer import Trainer
 
 
 def main(corpus: str, folder: Path) -> None:
-    activations.TEXTS_A_BLOCK = 8
+    embeddings.TEXTS_A_BLOCK = 8
     device = torch.device("cpu")
     processes = Processes.join(device)
     backbone = Backbone.load(device="cpu", dtype="float32")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from latent_ingest.connector import unfinished_tuning
-from latent_ingest.connector.unfinished_tuning import LEASE_SECONDS, began, is_left, new_note
+from latent_ingest.connector.index import repair
+from latent_ingest.connector.index.repair import LEASE_SECONDS, began, is_left, new_note
 
 LONG_AGO = time.time() - 10 * LEASE_SECONDS
 
@@ -47,8 +47,8 @@ def test_a_process_of_another_machine_is_known_by_its_lease(machine: str) -> Non
 
 
 def test_without_proc_the_lease_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished_tuning, "BOOT", Path("/nowhere"))
-    monkeypatch.setattr(unfinished_tuning, "began", lambda _pid: "")
+    monkeypatch.setattr(repair, "BOOT", Path("/nowhere"))
+    monkeypatch.setattr(repair, "began", lambda _pid: "")
     note = new_note({})
     assert note["machine"] == note["host"]
     assert not is_left(note)

@@ -12,18 +12,18 @@ import tenacity
 from opensearchpy import OpenSearch
 from tls_proxy import LeavingGate, everyone, gate
 
-from latent_ingest.connector.client import Connection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine import retry
+from latent_ingest.connector.engine.client import Connection
+from latent_ingest.connector.engine.retry import Patience
 from latent_ingest.connector.errors import EngineError
-from latent_ingest.connector.indexing import patience
-from latent_ingest.connector.indexing.index import open_index
+from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
-from latent_ingest.connector.indexing.patience import Patience
 
 
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "WAIT", tenacity.wait_none())
+    monkeypatch.setattr(retry, "WAIT", tenacity.wait_none())
 
 
 def test_a_connection_that_breaks_off_is_made_again(

@@ -24,7 +24,7 @@ from logins import (
 from opensearchpy import OpenSearch
 from tls_proxy import Refusal, Request, gate
 
-from latent_ingest.connector.client import Connection, EngineInfo
+from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import EngineError
 
 

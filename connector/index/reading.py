@@ -12,11 +12,11 @@ from typing import Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, OpenSearchException
 
-from latent_ingest.connector.client import EngineInfo, engine_errors, reason_of, url_of
+from latent_ingest.connector.engine.client import EngineInfo, engine_errors, reason_of, url_of
+from latent_ingest.connector.engine.retry import Patience
 from latent_ingest.connector.errors import EngineError
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing.patience import Patience
-from latent_ingest.connector.indexing.pipeline import prefetch
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.prefetch import prefetch
 
 # Documents fetched by one request, at most: fewer where they are long.
 PAGE = 200

@@ -14,7 +14,7 @@ from opensearchpy import Urllib3HttpConnection
 from opensearchpy.exceptions import ConnectionError as NoConnection
 from opensearchpy.exceptions import SSLError, TransportError
 
-from latent_ingest.connector.credentials import NOBODY, Login
+from latent_ingest.connector.engine.login import NOBODY, Login
 
 # Of temporary AWS credentials; a refused signature is answered with all that was signed.
 SESSION_TOKEN = re.compile(r"(x-amz-security-token:)[\w+/=-]+", re.IGNORECASE)

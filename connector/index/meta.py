@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError
 
-from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
-from latent_ingest.connector.unfinished_tuning import put_back_unfinished
+from latent_ingest.connector.index.repair import put_back_unfinished
 from latent_ingest.mappings import WORDS_FIELD, MappingConfig
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class IndexMeta:
     query_settings: dict[str, Any] | None = None
     """Defaults of `QueryRewriter` for this index, as `latent-ingest tune --apply` leaves them."""
     tuning: dict[str, Any] | None = None
-    """While it is tuned: what has to be put back; see `unfinished_tuning`."""
+    """While it is tuned: what has to be put back; see `index.repair`."""
 
     @classmethod
     def of(cls, encoder: LatentEncoder, mapping: MappingConfig) -> IndexMeta:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector import terms
-from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.querying.labels import firing_words
+from latent_ingest.connector.inspection.labels import firing_words
 
 if TYPE_CHECKING:
     from latent_ingest.connector.querying.rewriter import QueryRewriter

@@ -1,24 +1,32 @@
-"""Requests to the engine, several at once, until every document has an outcome."""
+"""Requests to the engine, several at once, until every document has an outcome.
+
+Bulk actions → bulk requests; and how each document ended.
+
+A request that is too large for the engine goes in halves.
+
+How many requests may be under way at once.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException, TransportError
 
-from latent_ingest.connector.client import reason_in
+from latent_ingest.connector.corpus import Document
+from latent_ingest.connector.engine.client import reason_in
+from latent_ingest.connector.engine.retry import NotYet, Patience, item_passes
 from latent_ingest.connector.indexing.actions import Action, superseded
-from latent_ingest.connector.indexing.bulk import MAX_BYTES, Outcome
-from latent_ingest.connector.indexing.concurrency import Concurrency
-from latent_ingest.connector.indexing.halving import Halving, TooLarge, size_of
-from latent_ingest.connector.indexing.patience import NotYet, Patience, item_passes
 
 # Requests at once; opensearch-py's own parallel helper takes as many.
 CONCURRENCY = 4
@@ -232,3 +240,163 @@ def last_words(result: dict[str, Any]) -> str:
 def refuses_ids(error: dict[str, Any]) -> bool:
     """Whether no document with an id of ours is taken."""
     return REFUSES_IDS in str(error.get("reason")).lower()
+
+
+# A request holds at most this many documents and bytes; one document larger than that goes
+# alone. 5 to 10 MB is the useful size; the engine refuses above 100 MB.
+MAX_DOCUMENTS = 500
+MAX_BYTES = 5_000_000
+
+
+class Sendable(Protocol):
+    """What becomes a part of a bulk request."""
+
+    @property
+    def id(self) -> str:
+        """Of the document."""
+
+    @property
+    def body(self) -> bytes:
+        """Its lines."""
+
+
+One = TypeVar("One", bound=Sendable)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a document ended."""
+
+    document: Document
+    reason: str | None = None
+    """Why it is not indexed; none when it is."""
+    sent: bool = True
+    """Whether the engine has answered for it; without that it may be indexed, or not."""
+
+
+def requests(actions: Sequence[One]) -> Iterator[list[One]]:
+    """Cut actions into requests by count and bytes; no request has the same id twice.
+
+    So that of two documents with one id the later wins, whichever of them is retried.
+    """
+    request: list[One] = []
+    size = 0
+    ids: set[str] = set()
+    for action in actions:
+        full = len(request) >= MAX_DOCUMENTS or size + len(action.body) > MAX_BYTES
+        if request and (full or action.id in ids):
+            yield request
+            request, size, ids = [], 0, set()
+        request.append(action)
+        size += len(action.body)
+        ids.add(action.id)
+    if request:
+        yield request
+
+
+class HasBody(Protocol):
+    """Lines of a bulk request that stay together."""
+
+    @property
+    def body(self) -> bytes: ...
+
+
+Item = TypeVar("Item", bound=HasBody)
+
+
+class TooLarge(Exception):
+    """413: the request has too many bytes."""
+
+
+class Halving:
+    """Remembers what was too large, so that later requests are halved before they are sent."""
+
+    def __init__(self) -> None:
+        self._too_large: int | None = None
+
+    def __call__(
+        self,
+        request: Sequence[Item],
+        send: Callable[[list[Item]], None],
+        refuse: Callable[[Item, str], None],
+    ) -> None:
+        """Send all of a request, in as many parts as it takes.
+
+        Args:
+            request: what is to be sent, in order.
+            send: sends a part; raises TooLarge.
+            refuse: called with an item that is too large alone, and why.
+        """
+        parts = deque([list(request)])
+        while parts:
+            part = parts.popleft()
+            size = size_of(part)
+            if len(part) == 1 or self._too_large is None or size < self._too_large:
+                try:
+                    send(part)
+                    continue
+                except TooLarge:
+                    if len(part) == 1:
+                        reason = (
+                            f"too large for the engine: {size:,} bytes (http.max_content_length)"
+                        )
+                        refuse(part[0], reason)
+                        continue
+                    self._too_large = min(size, self._too_large or size)
+            middle = len(part) // 2
+            parts.extendleft([part[middle:], part[:middle]])
+
+
+def size_of(request: Sequence[HasBody]) -> int:
+    """Bytes of its body."""
+    return sum(len(item.body) for item in request)
+
+
+class Concurrency:
+    """A limit that falls by half when the engine is too busy, and climbs back by one a round.
+
+    Additive increase, multiplicative decrease, as in TCP's congestion avoidance (RFC 5681).
+    """
+
+    def __init__(self, most: int) -> None:
+        """Begin at the most.
+
+        Args:
+            most: requests at once that the limit never passes.
+        """
+        self.most = most
+        self.limit = float(most)
+        self._under_way = 0
+        self._falls = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def slot(self) -> Iterator[int]:
+        """Wait until one more request may go; gives what `too_busy` wants to know."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._under_way < int(self.limit))
+            self._under_way += 1
+            begun = self._falls
+        try:
+            yield begun
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def too_busy(self, begun: int) -> None:
+        """The engine turned something away. Requests sent before a fall make no second one.
+
+        Args:
+            begun: what `slot` gave to the request that was turned away.
+        """
+        with self._changed:
+            if begun == self._falls:
+                self._falls += 1
+                self.limit = max(1.0, self.limit / 2)
+
+    def went_well(self) -> None:
+        """The engine took a request whole."""
+        with self._changed:
+            self.limit = min(float(self.most), self.limit + 1 / self.limit)
+            self._changed.notify_all()

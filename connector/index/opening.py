@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
-from latent_ingest.connector.client import engine_errors, reason_of
+from latent_ingest.connector.engine.client import engine_errors, reason_of
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
-from latent_ingest.connector.index_meta import IndexMeta
+from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.terms import SPELLINGS
 from latent_ingest.mappings import MappingConfig, index_body
 from latent_ingest.mappings.template import SIMILARITY

@@ -18,7 +18,7 @@ from typing import Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import AuthenticationException, AuthorizationException
 
-from latent_ingest.connector.client import engine_errors
+from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import EngineError
 
 # The note is renewed when it is so old. Where pids do not tell, a process that has not renewed its
@@ -166,7 +166,7 @@ def put_back(client: OpenSearch, index: str, note: dict[str, Any]) -> None:
 
 def set_while_closed(client: OpenSearch, index: str, settings: dict[str, Any]) -> None:
     """Change settings that an open index does not take, and open it in any case."""
-    from latent_ingest.connector.indexing.existing import closed
+    from latent_ingest.connector.index.preparing import closed
 
     with closed(client, index):
         client.indices.put_settings(index=index, body=settings)

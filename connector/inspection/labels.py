@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latent_ingest.connector.encoding.modules_json import find_autoencoder
+from latent_ingest.connector.encoding.model_folder import find_autoencoder
+from latent_ingest.connector.encoding.words import word_spans
 from latent_ingest.connector.errors import InputError, ModelError
-from latent_ingest.connector.querying.words import word_spans
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder

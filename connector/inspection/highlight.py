@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent_ingest.connector import terms
-from latent_ingest.connector.indexing.scan import values_at
-from latent_ingest.connector.querying.words import word_spans
+from latent_ingest.connector.encoding.words import word_spans
+from latent_ingest.connector.index.reading import values_at
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.vectors import TokenVectors
-    from latent_ingest.connector.querying.latent_clause import WeightedTerm
+    from latent_ingest.connector.querying.clauses import WeightedTerm
     from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 # Characters of a fragment at most, and fragments of a field at most.

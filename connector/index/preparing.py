@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, OpenSearchException, RequestError
 
-from latent_ingest.connector.client import engine_errors, in_words, reason_of, url_of
+from latent_ingest.connector.engine.client import engine_errors, in_words, reason_of, url_of
+from latent_ingest.connector.engine.retry import Patience
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing.index import (
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import (
     checked_mapping,
     flat,
     latent_settings,
     open_index,
 )
-from latent_ingest.connector.indexing.patience import Patience
-from latent_ingest.connector.unfinished_tuning import put_back_unfinished
+from latent_ingest.connector.index.repair import put_back_unfinished
 from latent_ingest.mappings import MappingConfig, hash_field, index_body
 
 if TYPE_CHECKING:

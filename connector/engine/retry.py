@@ -20,7 +20,7 @@ from opensearchpy.exceptions import (
     TransportError,
 )
 
-from latent_ingest.connector.client import in_words, retry_after, url_of
+from latent_ingest.connector.engine.client import in_words, retry_after, url_of
 from latent_ingest.connector.errors import EngineError
 
 Result = TypeVar("Result")

@@ -22,12 +22,12 @@ from opensearchpy.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from latent_ingest.connector import credentials
-from latent_ingest.connector.credentials import CERTIFICATE, NOBODY, Login
+from latent_ingest.connector.engine import login
 from latent_ingest.connector.engine.local import local_url
+from latent_ingest.connector.engine.login import CERTIFICATE, NOBODY, Login
+from latent_ingest.connector.engine.tls import tls_context, tls_in_words
+from latent_ingest.connector.engine.transport import EngineConnection
 from latent_ingest.connector.errors import EngineError, InputError
-from latent_ingest.connector.tls import tls_context, tls_in_words
-from latent_ingest.connector.transport import EngineConnection
 
 DEFAULT_URL = "http://localhost:9200"
 
@@ -72,14 +72,14 @@ class Connection:
         ways: dict[str, Callable[[], Login]] = {}
         if self.user is not None:
             user, password = self.user, self.password or ""
-            ways["user"] = lambda: credentials.basic(user, password)
+            ways["user"] = lambda: login.basic(user, password)
         if (key := self.api_key) is not None:
-            ways["API key"] = lambda: credentials.api_key(key)
+            ways["API key"] = lambda: login.api_key(key)
         if (token := self.token) is not None:
-            ways["token"] = lambda: credentials.bearer(token)
+            ways["token"] = lambda: login.bearer(token)
         if (region := self.aws_region) is not None:
             service = self.aws_service or "es"
-            ways["AWS region"] = lambda: credentials.aws(region, service, self.aws_profile)
+            ways["AWS region"] = lambda: login.aws(region, service, self.aws_profile)
         elif self.aws_service or self.aws_profile:
             raise InputError("--aws-service and --aws-profile need --aws-region")
         if len(ways) > 1:

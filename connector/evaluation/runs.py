@@ -1,4 +1,10 @@
-"""The questions of a collection asked one after the other: what is found, and what it costs."""
+"""The questions of a collection asked one after the other: what is found, and what it costs.
+
+Questions → requests of a system, and the time that making each takes.
+
+Questions are encoded in batches, once for all systems. How long one takes is measured on it alone,
+as it is asked by people, and counts for each system.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +15,13 @@ from typing import Any
 
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.client import engine_errors, reason_in
+from latent_ingest.connector.engine.client import engine_errors, reason_in
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.systems import (
     SEARCHES,
     Ranking,
+    Template,
     Tick,
     chunks,
     fused,
@@ -23,6 +30,8 @@ from latent_ingest.connector.evaluation.systems import (
 )
 from latent_ingest.connector.querying.clause_limit import count_clauses
 from latent_ingest.connector.querying.fields import IndexFields
+from latent_ingest.connector.querying.query_encoder import QueryEncoder
+from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 # Hits asked for: a hundred are measured, and one may be left out for being the query itself.
 MEASURED_HITS = 100
@@ -157,3 +166,54 @@ def reciprocal_rank_fusion(words: Run, latent: Run) -> Run:
 def first(hits: dict[str, float]) -> dict[str, float]:
     """The hundred that are measured."""
     return dict(list(hits.items())[:MEASURED_HITS])
+
+
+class Requests:
+    """Makes the requests of all systems on one index."""
+
+    def __init__(
+        self, rewriter: QueryRewriter, encoder: QueryEncoder, query_k: int | None = None
+    ) -> None:
+        """Nothing is encoded yet.
+
+        Args:
+            rewriter: of the index.
+            encoder: its model, with room for all questions.
+            query_k: the rewriter's.
+        """
+        self.rewriter = rewriter
+        self._encoder = encoder
+        self._query_k = query_k
+        self._encoding_ms: dict[str, float] = {}
+
+    def of_system(self, system: str, texts: Sequence[str]) -> list[Requested]:
+        """Those of a system by its name."""
+        if system == "words":
+            return [timed(self.rewriter.words_only, text, size=HITS) for text in texts]
+        self._encode([text for text in texts if text not in self._encoding_ms])
+        made = [timed(self.rewriter.rewrite, text, form=system, size=HITS) for text in texts]
+        return [
+            (body, self._encoding_ms[text] + ms)
+            for text, (body, ms) in zip(texts, made, strict=True)
+        ]
+
+    def of_template(self, template: Template, texts: Sequence[str]) -> list[Requested]:
+        """Those of a request of the user's own."""
+        return [timed(template.body, text, HITS, self.rewriter.collapse) for text in texts]
+
+    def _encode(self, texts: Sequence[str]) -> None:
+        """Have the encodings of questions kept, and measure how long each takes."""
+        self._encoder.encode(texts, self._query_k)
+        for text in texts:
+            started = time.perf_counter()
+            self._encoder.load().encode([text], kind="query", k=self._query_k)
+            # One that is too long to be kept is encoded, and timed, with each request.
+            kept = self._encoder.keeps(text, self._query_k)
+            self._encoding_ms[text] = since(started) if kept else 0.0
+
+
+def timed(make: Callable[..., dict[str, Any]], *arguments: Any, **named: Any) -> Requested:
+    """What a call makes, without the documents' contents, and how long it takes."""
+    started = time.perf_counter()
+    body = make(*arguments, **named)
+    return {**body, "_source": False}, since(started)

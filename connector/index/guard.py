@@ -1,4 +1,7 @@
-"""An index while a run writes to it: an alias of the run guards it, and refreshing is off."""
+"""An index while a run writes to it: an alias of the run guards it, and refreshing is off.
+
+Writes to an index that is copied: refused in the moment in which an alias moves to the copy.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import AuthorizationException
 
+from latent_ingest.connector.engine.client import engine_errors
+from latent_ingest.connector.engine.retry import Patience
 from latent_ingest.connector.errors import EngineError
-from latent_ingest.connector.index_meta import IndexMeta
-from latent_ingest.connector.indexing.index import refresh_back, refresh_off
-from latent_ingest.connector.indexing.listed_index import GUARD
-from latent_ingest.connector.indexing.patience import Patience
+from latent_ingest.connector.index.listing import GUARD
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import note, refresh_back, refresh_off
+from latent_ingest.connector.indexing.versions import one
 
 # Runs that took one number at the same moment wait up to so many seconds, each its own time.
 COLLISION_SECONDS = 0.5
@@ -216,3 +222,51 @@ class Loading:
     def _runs(self) -> int:
         _, meta = self._find()
         return max(meta.runs, self.number)
+
+
+BLOCK = "index.blocks.write"
+READ_ONLY = "index.blocks.read_only"
+
+
+@contextmanager
+def no_writes(client: OpenSearch, source: str, copy: str, patience: Patience) -> Iterator[None]:
+    """Within it, the engine refuses writes to the index that is copied, so that none is missed.
+
+    The copy notes it, so that the command after one that was killed meanwhile lets them in again.
+
+    Raises:
+        EngineError: the engine cannot be asked, or refuses.
+    """
+    try:
+        patience.ask(lambda: block_writes(client, source, copy))
+        yield
+    finally:
+        patience.ask(lambda: let_writes_in(client, source, copy))
+
+
+def block_writes(client: OpenSearch, source: str, copy: str) -> None:
+    """Have the engine refuse writes once those under way are done, unless it does so already."""
+    with engine_errors(client):
+        (found,) = client.indices.get_settings(index=source, flat_settings=True).values()
+        blocked = any(found["settings"].get(block) == "true" for block in (BLOCK, READ_ONLY))
+        if blocked and not one(client, copy).stored.get("source_blocked"):
+            return  # by somebody else
+        note(client, copy, source_blocked=True)
+        try:
+            client.indices.add_block(index=source, block="write")
+        except AuthorizationException:
+            note(client, copy, source_blocked=None)
+            raise
+
+
+def let_writes_in(client: OpenSearch, source: str, copy: str) -> None:
+    """Take away the block that a copy has noted; not one that somebody else has set."""
+    try:
+        with engine_errors(client):
+            if one(client, copy).stored.get("source_blocked"):
+                client.indices.put_settings(index=source, body={BLOCK: None})
+                note(client, copy, source_blocked=None)
+    except EngineError as error:
+        raise EngineError(
+            f"{error}; index {source} may be left with {BLOCK}: the same command takes it away"
+        ) from error
