@@ -6,12 +6,13 @@ Exit status: 0 all well, 1 something failed, 2 wrong usage or input, 130 interru
 from __future__ import annotations
 
 import importlib
+import logging
 from difflib import get_close_matches
 from pathlib import Path
 
 import click
 
-from latent_ingest.cli.options import INTERRUPTED
+from latent_ingest.cli.options import INTERRUPTED, warn
 from latent_ingest.connector.errors import InputError, LatentIngestError
 
 # Command → module of this package that defines it under the same name. Loaded on use, so that
@@ -46,6 +47,13 @@ Run 'latent-ingest COMMAND --help' for the options of a command.
 """
 
 
+class TerminalHandler(logging.Handler):
+    """Prints what the library logs on stderr, without breaking a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(self.format(record))
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when called; FILE alone means `ingest FILE`."""
 
@@ -72,6 +80,10 @@ class LazyGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
+        log = logging.getLogger("latent_ingest")
+        log.setLevel(logging.INFO)
+        if not any(isinstance(handler, TerminalHandler) for handler in log.handlers):
+            log.addHandler(TerminalHandler())
         try:
             return super().invoke(ctx)
         except InputError as error:
