@@ -29,7 +29,7 @@ from latent_ingest.cli.docstrings import standard_library
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, CorpusFile, Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection, default_url
-from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
@@ -96,14 +96,14 @@ def theirs(client: OpenSearch, meta: IndexMeta, rows: list[Row]) -> float:
 
 def ours(client: OpenSearch, meta: IndexMeta, rows: list[Row], run: Run) -> tuple[float, float]:
     """Seconds of the sender, and of the journal in them."""
-    patience = Patience(client)
-    loading = Loading(client, INDEX, "rows", patience)
+    retry = Retry(client)
+    loading = Loading(client, INDEX, "rows", retry)
     target = loading.begin()
     lines = [json.dumps(document.fields).encode() for document, _ in rows]
     digest, seen = hashlib.blake2b(digest_size=16), SeenKeys()
     journal = 0.0
     started = time.perf_counter()
-    sender = Sender(client, target, patience)
+    sender = Sender(client, target, retry)
     waiting: deque[tuple[int, list[Future[list[Outcome]]]]] = deque()
 
     def settle() -> float:
@@ -193,10 +193,10 @@ def compare_overlap(client: OpenSearch, encoder: LatentEncoder, folder: Path) ->
 
 def seconds_of_indexing(client: OpenSearch, batches: list[Batch]) -> float:
     """Of documents that are encoded already."""
-    patience = Patience(client)
-    loading = Loading(client, INDEX, "batches", patience)
+    retry = Retry(client)
+    loading = Loading(client, INDEX, "batches", retry)
     started = time.perf_counter()
-    sender = Sender(client, loading.begin(), patience)
+    sender = Sender(client, loading.begin(), retry)
     for batch in batches:
         for request in requests(batch.actions):
             sender.submit(request)

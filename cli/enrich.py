@@ -30,7 +30,7 @@ from latent_ingest.cli.options import (
     warn,
 )
 from latent_ingest.connector.engine.client import Connection
-from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.opening import index_uuid
 from latent_ingest.connector.index.preparing import ExistingIndex, Preparation, plan, prepare
@@ -151,14 +151,14 @@ def enrich(
             run=run,
             warn=warn,
         )
-        patience = Patience(client, give_up_after=give_up_after, ended=job.ended, warn=warn)
+        retry = Retry(client, give_up_after=give_up_after, ended=job.ended, warn=warn)
         with stopping(job.stop):
             if copy:
-                fill_with_bar(copy, patience, job.ended)
+                fill_with_bar(copy, retry, job.ended)
             else:
                 prepare(client, preparation)
             report = run_with_bar(job)
-        refusal = copy.finish(report, patience) if copy else None
+        refusal = copy.finish(report, retry) if copy else None
     if as_json:
         swap = {"index": name, "alias": alias, "alias_moved": not refusal} if copy else {}
         click.echo(json.dumps(report.to_json() | swap))
@@ -189,7 +189,7 @@ def ask(preparation: Preparation, yes: bool) -> None:
         click.confirm(f"{warning}. Go on?", abort=True, err=True)
 
 
-def fill_with_bar(copy: Copy, patience: Patience, ended: threading.Event) -> None:
+def fill_with_bar(copy: Copy, retry: Retry, ended: threading.Event) -> None:
     """Copy with a progress bar."""
     # Asking for a task that is done reads an index of the engine's own, and it says so each time.
     warnings.filterwarnings("ignore", message="this request accesses system indices")
@@ -199,7 +199,7 @@ def fill_with_bar(copy: Copy, patience: Patience, ended: threading.Event) -> Non
             bar.total = of
             bar.update(done - bar.n)
 
-        copy.fill(patience, ended, show)
+        copy.fill(retry, ended, show)
 
 
 def run_with_bar(job: Enrich) -> EnrichReport:

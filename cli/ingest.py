@@ -28,7 +28,7 @@ from latent_ingest.cli.options import (
 )
 from latent_ingest.connector.corpus import CorpusFile, is_pipe
 from latent_ingest.connector.engine.client import MAX_CONNECTIONS, Connection, EngineInfo
-from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.index.opening import holds_documents, index_uuid, open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
@@ -174,7 +174,7 @@ def ingest(
     check_place(failures or default_path(file, index))
     client = connection.open()
     EngineInfo.read(client)  # once: a wrong address is said, not waited for
-    patience = Patience(client, give_up_after=give_up_after, warn=warn)
+    retry = Retry(client, give_up_after=give_up_after, warn=warn)
 
     encoder = load_encoder(model, device, dtype)
     id_fields = comma_list(id_field)
@@ -189,11 +189,11 @@ def ingest(
             )
             index = build.index
             stack.enter_context(build.refused_on_error(warn))
-        meta = patience.ask(open_index, client, index, encoder, wanted)
+        meta = retry.ask(open_index, client, index, encoder, wanted)
         key = RunKey(
             corpus=corpus,
             index=index,
-            index_uuid=patience.ask(index_uuid, client, index),
+            index_uuid=retry.ask(index_uuid, client, index),
             settings={"id_fields": id_fields, "long": meta.long},
             command=resuming_command(),
         )
@@ -201,7 +201,7 @@ def ingest(
         if meta.ids == "engine":
             # What comes from a pipe may be another text each time.
             may_double = restart or not piped
-            if may_double and patience.ask(holds_documents, client, index):
+            if may_double and retry.ask(holds_documents, client, index):
                 again = "begin a new version with --restart" if build else "use --alias"
                 once = (
                     f"the engine makes the ids of {index}, which has documents, so those of {file} "
@@ -230,7 +230,7 @@ def ingest(
             warn=warn,
         )
         report = run_with_bar(job)
-        refusal = build.finish(report, patience) if build else None
+        refusal = build.finish(report, retry) if build else None
     if as_json:
         swap = {"index": index, "alias": alias, "alias_moved": not refusal} if build else {}
         click.echo(json.dumps(report.to_json() | swap))

@@ -44,11 +44,11 @@ WAIT = tenacity.wait_random_exponential(multiplier=1, max=60)
 SAY_AGAIN = 60.0
 
 
-class NotYet(Exception):
+class TryAgain(Exception):
     """The engine answered, but not for all: the rest is to be sent again."""
 
 
-class Patience:
+class Retry:
     """Calls the engine again and again, until it answers or it is time to give up."""
 
     def __init__(
@@ -137,7 +137,7 @@ def passes(error: BaseException) -> bool:
         return not isinstance(error, SSLError)
     if isinstance(error, TransportError):
         return error.status_code in PASSING or error.error in BLOCKED
-    return isinstance(error, (NotYet, SerializationError))  # the latter: half an answer
+    return isinstance(error, (TryAgain, SerializationError))  # the latter: half an answer
 
 
 def item_passes(result: dict[str, Any]) -> bool:

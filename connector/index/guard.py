@@ -18,7 +18,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import AuthorizationException
 
 from latent_ingest.connector.engine.client import engine_errors
-from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.listing import GUARD
 from latent_ingest.connector.index.meta import IndexMeta
@@ -41,7 +41,7 @@ class Guard:
         client: OpenSearch,
         index: str,
         source: str,
-        patience: Patience,
+        retry: Retry,
         warn: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Nothing is changed yet.
@@ -50,12 +50,12 @@ class Guard:
             client: of the engine.
             index: its own name, not an alias.
             source: what is written; two that are written at once have two aliases.
-            patience: for an engine that is away.
+            retry: for an engine that is away.
             warn: called with a line when there can be no alias.
         """
         self._client = client
         self._index = index
-        self._patience = patience
+        self._retry = retry
         self._warn = warn
         self._owner = hashlib.sha256(f"{platform.node()}\n{source}".encode()).hexdigest()[:8]
         self._alias: str | None = None
@@ -78,9 +78,7 @@ class Guard:
         """
         alias = f"{self._index}.loading-{number}-{self._owner}"
         try:
-            self._patience.ask(
-                lambda: self._client.indices.put_alias(index=self._index, name=alias)
-            )
+            self._retry.ask(lambda: self._client.indices.put_alias(index=self._index, name=alias))
         except EngineError as error:
             self._warn(
                 f"no alias can be made while loading ({error}): should somebody delete the index "
@@ -96,7 +94,7 @@ class Guard:
         """The aliases of all runs, killed ones too, with their numbers; none that may be read."""
         indices = self._client.indices
         try:
-            answer = self._patience.ask(lambda: indices.get_alias(index=self._index))
+            answer = self._retry.ask(lambda: indices.get_alias(index=self._index))
         except EngineError:
             return {}
         (content,) = answer.values()
@@ -111,7 +109,7 @@ class Guard:
 
     def _delete(self, alias: str) -> None:
         indices = self._client.indices
-        self._patience.ask(lambda: indices.delete_alias(index=self._index, name=alias, ignore=404))
+        self._retry.ask(lambda: indices.delete_alias(index=self._index, name=alias, ignore=404))
 
 
 @contextmanager
@@ -119,11 +117,11 @@ def guarded(
     client: OpenSearch,
     index: str,
     source: str,
-    patience: Patience,
+    retry: Retry,
     warn: Callable[[str], None] = lambda line: None,
 ) -> Iterator[dict[str, Any]]:
     """A guard while it lasts, of an index that is not counted; gives its `target`."""
-    guard = Guard(client, index, source, patience, warn)
+    guard = Guard(client, index, source, retry, warn)
     guard.put()
     try:
         yield guard.target
@@ -140,7 +138,7 @@ class Loading:
         client: OpenSearch,
         index: str,
         corpus: str,
-        patience: Patience,
+        retry: Retry,
         warn: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Nothing is changed yet.
@@ -149,13 +147,13 @@ class Loading:
             client: of the engine.
             index: its name, or an alias of it.
             corpus: path of what is loaded.
-            patience: for an engine that is away.
+            retry: for an engine that is away.
             warn: called with lines the user should see at once.
         """
         self._client = client
         self._index = index
         self._source = str(Path(corpus).resolve())
-        self._patience = patience
+        self._retry = retry
         self._warn = warn
         self._guard: Guard | None = None
         self._before: dict[str, Any] = {}
@@ -169,11 +167,11 @@ class Loading:
             EngineError: the engine cannot be asked, or the index is not there.
             MismatchError: it has no latent terms any more.
         """
-        self._index, _ = self._patience.ask(self._find)
-        guard = Guard(self._client, self._index, self._source, self._patience, self._warn)
+        self._index, _ = self._retry.ask(self._find)
+        guard = Guard(self._client, self._index, self._source, self._retry, self._warn)
         self._guard = guard
         self.number = self._take_number(guard)
-        self._before = self._patience.ask(
+        self._before = self._retry.ask(
             lambda: refresh_off(self._client, self._index, runs=self._runs())
         )
         return guard.target
@@ -187,11 +185,11 @@ class Loading:
         """
         assert self._guard
         try:
-            self._patience.ask(
+            self._retry.ask(
                 lambda: refresh_back(self._client, self._index, self._before, runs=self._runs())
             )
             self._guard.remove()
-            self._patience.ask(self._client.indices.refresh, index=self._index, ignore=404)
+            self._retry.ask(self._client.indices.refresh, index=self._index, ignore=404)
         except EngineError as error:
             raise EngineError(
                 f"{error}; the index {self._index} is left with refresh_interval -1: the next "
@@ -211,7 +209,7 @@ class Loading:
         that took the same, at least the later one sees the other, and takes another.
         """
         while True:
-            _, meta = self._patience.ask(self._find)
+            _, meta = self._retry.ask(self._find)
             number = 1 + max([meta.runs, *guard.numbers().values()])
             guard.put(number)
             if [*guard.numbers().values()].count(number) <= 1:
@@ -229,7 +227,7 @@ READ_ONLY = "index.blocks.read_only"
 
 
 @contextmanager
-def no_writes(client: OpenSearch, source: str, copy: str, patience: Patience) -> Iterator[None]:
+def no_writes(client: OpenSearch, source: str, copy: str, retry: Retry) -> Iterator[None]:
     """Within it, the engine refuses writes to the index that is copied, so that none is missed.
 
     The copy notes it, so that the command after one that was killed meanwhile lets them in again.
@@ -238,10 +236,10 @@ def no_writes(client: OpenSearch, source: str, copy: str, patience: Patience) ->
         EngineError: the engine cannot be asked, or refuses.
     """
     try:
-        patience.ask(lambda: block_writes(client, source, copy))
+        retry.ask(lambda: block_writes(client, source, copy))
         yield
     finally:
-        patience.ask(lambda: let_writes_in(client, source, copy))
+        retry.ask(lambda: let_writes_in(client, source, copy))
 
 
 def block_writes(client: OpenSearch, source: str, copy: str) -> None:

@@ -15,7 +15,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, OpenSearchException, RequestError
 
 from latent_ingest.connector.engine.client import engine_errors, in_words, reason_of, url_of
-from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import (
@@ -184,7 +184,7 @@ def closed(client: OpenSearch, index: str) -> Iterator[None]:
 def reopen(client: OpenSearch, index: str) -> None:
     """Open an index and wait until it answers; raises EngineError when it stays closed."""
     try:
-        Patience(client)(client.indices.open, index=index)
+        Retry(client)(client.indices.open, index=index)
         client.cluster.health(index=index, wait_for_status="yellow")
     except OpenSearchException as error:
         raise EngineError(

@@ -13,7 +13,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, OpenSearchException
 
 from latent_ingest.connector.engine.client import EngineInfo, engine_errors, reason_of, url_of
-from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.prefetch import prefetch
@@ -61,14 +61,14 @@ class Stored:
 
 
 def scan(
-    client: OpenSearch, index: str, meta: IndexMeta, shards: int, patience: Patience
+    client: OpenSearch, index: str, meta: IndexMeta, shards: int, retry: Retry
 ) -> Generator[list[Stored]]:
     """All documents, in pages, as they are when the reading of their shard begins.
 
     Raises:
         EngineError: the engine cannot be asked, or has lost our place.
     """
-    engine = patience.ask(lambda: EngineInfo.read(client))
+    engine = retry.ask(lambda: EngineInfo.read(client))
     has_points = engine.distribution == "opensearch" and engine.version >= (2, 4)
     read = point_in_time if has_points else scroll
     waiting = deque(range(shards))
@@ -76,9 +76,7 @@ def scan(
     try:
         while waiting or active:
             while waiting and len(active) < READERS:
-                active.append(
-                    prefetch(read(client, index, meta, waiting.popleft(), patience), AHEAD)
-                )
+                active.append(prefetch(read(client, index, meta, waiting.popleft(), retry), AHEAD))
             page = next(active[0], None)
             if page is None:
                 active.popleft()
@@ -91,13 +89,13 @@ def scan(
 
 
 def point_in_time(
-    client: OpenSearch, index: str, meta: IndexMeta, shard: int, patience: Patience
+    client: OpenSearch, index: str, meta: IndexMeta, shard: int, retry: Retry
 ) -> Generator[list[Stored]]:
     """The pages of a shard. A request that breaks is sent again, which changes nothing."""
     # One shard alone: there `_doc` is a total order.
     place = {"keep_alive": KEEP_ALIVE, "preference": f"_shards:{shard}"}
     with scan_errors(client, index):
-        made = patience(
+        made = retry(
             client.create_pit, index=index, params={**place, "allow_partial_pit_creation": "false"}
         )
         point = made["pit_id"]
@@ -108,7 +106,7 @@ def point_in_time(
                 "track_total_hits": False,
             }
             while True:
-                answer = patience(
+                answer = retry(
                     client.search, body=body, params={"allow_partial_search_results": "false"}
                 )
                 hits = answer["hits"]["hits"]
@@ -126,7 +124,7 @@ def point_in_time(
 
 
 def scroll(
-    client: OpenSearch, index: str, meta: IndexMeta, shard: int, _patience: Patience
+    client: OpenSearch, index: str, meta: IndexMeta, shard: int, _retry: Retry
 ) -> Generator[list[Stored]]:
     """The pages of a shard, for engines without points in time.
 
@@ -178,7 +176,7 @@ def search_body(meta: IndexMeta) -> dict[str, Any]:
 
 
 def fetch(
-    client: OpenSearch, index: str, meta: IndexMeta, stored: Sequence[Stored], patience: Patience
+    client: OpenSearch, index: str, meta: IndexMeta, stored: Sequence[Stored], retry: Retry
 ) -> list[Stored]:
     """Documents again, at most a page of them, as they are now; deleted ones are left out.
 
@@ -189,7 +187,7 @@ def fetch(
         {"_id": one.id, **({"routing": one.routing} if one.routing else {})} for one in stored
     ]
     with engine_errors(client):
-        answer = patience(
+        answer = retry(
             client.mget,
             body={"docs": wanted},
             index=index,

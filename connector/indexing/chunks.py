@@ -18,7 +18,7 @@ from opensearchpy.exceptions import OpenSearchException
 
 from latent_ingest.connector.corpus import Document, text_of
 from latent_ingest.connector.engine.client import engine_errors, reason_in
-from latent_ingest.connector.engine.retry import BLOCKED, PASSING, NotYet, Patience
+from latent_ingest.connector.engine.retry import BLOCKED, PASSING, Retry, TryAgain
 from latent_ingest.connector.errors import EngineError
 
 # Chunks asked for by one request.
@@ -137,7 +137,7 @@ def spans_of(chunks: Sequence[Stored], length: int) -> list[tuple[int, int]] | N
     return spans if whole and ends[-1] == length else None
 
 
-def remove_stale(client: OpenSearch, index: str, patience: Patience) -> int:
+def remove_stale(client: OpenSearch, index: str, retry: Retry) -> int:
     """Delete the chunks of documents that now have fewer; returns how many they were.
 
     Reads the ids of all chunks but the first ones. A chunk that somebody writes meanwhile stays.
@@ -169,12 +169,12 @@ def remove_stale(client: OpenSearch, index: str, patience: Patience) -> int:
                 elif result["status"] not in (404, 409):
                     raise EngineError(f"chunks of before cannot be deleted: {reason_in(error)}")
         if turned_away:
-            raise NotYet(f"the engine does not delete chunks of before ({turned_away})")
+            raise TryAgain(f"the engine does not delete chunks of before ({turned_away})")
 
     try:
-        patience(once)
-    except (OpenSearchException, NotYet) as error:
-        raise EngineError(patience.in_words(error)) from error
+        retry(once)
+    except (OpenSearchException, TryAgain) as error:
+        raise EngineError(retry.in_words(error)) from error
     if removed:
         with engine_errors(client):
             client.indices.refresh(index=index)

@@ -17,7 +17,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
 from latent_ingest.connector.engine.client import engine_errors, reason_of
-from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.guard import guarded, let_writes_in, no_writes
 from latent_ingest.connector.index.listing import ListedIndex
@@ -135,14 +135,14 @@ class Copy:
 
     def fill(
         self,
-        patience: Patience,
+        retry: Retry,
         ended: threading.Event,
         on_progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> None:
         """Have the engine copy the documents that are not there yet.
 
         Args:
-            patience: for an engine that is away.
+            retry: for an engine that is away.
             ended: once it is set, copying ends; what was copied stays.
             on_progress: called now and then with documents done, and how many there are.
 
@@ -150,7 +150,7 @@ class Copy:
             EngineError: the engine cannot be asked, or cannot copy a document.
         """
         name, source = self.build.index, self.source.name
-        with guarded(self.client, name, f"index:{source}", patience, self.warn) as target:
+        with guarded(self.client, name, f"index:{source}", retry, self.warn) as target:
             body = {
                 "source": {"index": source},
                 # A document that was copied before has this version, or a later one of ours.
@@ -162,15 +162,15 @@ class Copy:
                 "slices": "auto",
                 "require_alias": str("require_alias" in target).lower(),
             }
-            task = patience.ask(lambda: self.client.reindex(body=body, params=params))["task"]
+            task = retry.ask(lambda: self.client.reindex(body=body, params=params))["task"]
             while True:
-                found = patience.ask(lambda: self.client.tasks.get(task_id=task))
+                found = retry.ask(lambda: self.client.tasks.get(task_id=task))
                 status = found["task"]["status"]
                 on_progress(status["created"] + status["version_conflicts"], status["total"])
                 if found["completed"]:
                     break
                 if ended.wait(ASK_SECONDS):
-                    patience.ask(lambda: self.client.tasks.cancel(task_id=task))
+                    retry.ask(lambda: self.client.tasks.cancel(task_id=task))
                     return
             problem = found.get("error") or next(iter(found["response"]["failures"]), None)
             if problem:
@@ -179,12 +179,12 @@ class Copy:
                     f"{problem.get('cause', problem).get('reason')}"
                 )
 
-    def finish(self, report: EnrichReport, patience: Patience) -> str | None:
+    def finish(self, report: EnrichReport, retry: Retry) -> str | None:
         """Swap the alias to the copy, if it has every document of the source as it is now.
 
         Args:
             report: of the run.
-            patience: for an engine that is away.
+            retry: for an engine that is away.
 
         Returns:
             Nothing, or in one line why the alias was not moved and what to do.
@@ -200,9 +200,9 @@ class Copy:
             return self.build.refusal(
                 f"{report.failed:,} of the documents failed", "mend them, and give --restart"
             )
-        there, here = (patience.ask(partial(count, self.client, of)) for of in (source, name))
-        with no_writes(self.client, source, name, patience):
-            now = patience.ask(lambda: written(self.client, source))
+        there, here = (retry.ask(partial(count, self.client, of)) for of in (source, name))
+        with no_writes(self.client, source, name, retry):
+            now = retry.ask(lambda: written(self.client, source))
             if now != self.preparation.meta.source_written:
                 return self.build.refusal(
                     f"{source} was written to since its copy was begun",
@@ -214,7 +214,7 @@ class Copy:
                     f"writes there",
                     "begin a new version with --restart",
                 )
-            patience.ask(lambda: take(self.client, self.build.alias, one(self.client, name)))
+            retry.ask(lambda: take(self.client, self.build.alias, one(self.client, name)))
         return None
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.corpus import BadLine, Document, text_hash
-from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Patience
+from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.guard import guarded
 from latent_ingest.connector.index.opening import index_uuid
@@ -150,7 +150,7 @@ class Enrich:
         self._run = run
         self._warn = warn
         self._stop = threading.Event()
-        self._patience = Patience(client, give_up_after=give_up_after, ended=self._stop, warn=warn)
+        self._retry = Retry(client, give_up_after=give_up_after, ended=self._stop, warn=warn)
         self._conflicts: list[Stored] = []
         self._on_progress: Callable[[EnrichReport], None] = lambda report: None
         self._started = 0.0
@@ -186,18 +186,18 @@ class Enrich:
         report = self.report
         self._on_progress = on_progress
         self._started = time.monotonic()
-        client, index, patience = self._client, self._index, self._patience
-        uuid = patience.ask(lambda: index_uuid(client, index))
-        patience.ask(lambda: client.indices.refresh(index=index))
-        self.documents = patience.ask(lambda: client.count(index=index))["count"]
+        client, index, retry = self._client, self._index, self._retry
+        uuid = retry.ask(lambda: index_uuid(client, index))
+        retry.ask(lambda: client.indices.refresh(index=index))
+        self.documents = retry.ask(lambda: client.count(index=index))["count"]
         try:
-            with guarded(client, index, f"index:{index}", patience, self._warn) as target:
-                sender = UpdateSender(client, target, patience)
+            with guarded(client, index, f"index:{index}", retry, self._warn) as target:
+                sender = UpdateSender(client, target, retry)
                 self._read_all(sender)
                 self._read_changed_again(sender)
-            if report.deleted and patience.ask(lambda: index_uuid(client, index)) != uuid:
+            if report.deleted and retry.ask(lambda: index_uuid(client, index)) != uuid:
                 raise EngineError(f"index {index} was deleted and made again meanwhile")
-            patience.ask(lambda: client.indices.refresh(index=index))
+            retry.ask(lambda: client.indices.refresh(index=index))
         except EngineError as error:
             report.stopped = report.stopped or str(error)
         finally:
@@ -210,7 +210,7 @@ class Enrich:
         return report
 
     def _read_all(self, sender: UpdateSender) -> None:
-        pages = scan(self._client, self._index, self._meta, self._shards, self._patience)
+        pages = scan(self._client, self._index, self._meta, self._shards, self._retry)
         encoded = prefetch(self._encode(prefetch(self._batches(pages), AHEAD)), AHEAD)
         try:
             for batch in encoded:
@@ -229,7 +229,7 @@ class Enrich:
                 if self.report.stopped:
                     return
                 page = again[start : start + PAGE]
-                found = fetch(self._client, self._index, self._meta, page, self._patience)
+                found = fetch(self._client, self._index, self._meta, page, self._retry)
                 self.report.deleted += len(page) - len(found)
                 batch = Batch(stale=found, texts=[self._text(stored) for stored in found])
                 self._take(self._encoded(batch), sender)

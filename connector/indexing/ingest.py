@@ -27,7 +27,7 @@ from latent_ingest.connector.corpus import (
     CorpusFile,
     Document,
 )
-from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Patience
+from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.meta import IndexMeta
@@ -124,7 +124,7 @@ class Ingest:
         self._stop = threading.Event()
         self._interrupted = False
         self._concurrency = concurrency
-        self._patience = Patience(client, give_up_after=give_up_after, ended=self._stop, warn=warn)
+        self._retry = Retry(client, give_up_after=give_up_after, ended=self._stop, warn=warn)
         self.report = IngestReport()
 
     @property
@@ -174,9 +174,9 @@ class Ingest:
         A run that goes on takes another number than before it was cut: what it sends, from lines
         that may have been edited since, replaces what was under way then.
         """
-        loading = Loading(self._client, self._index, self._file.name, self._patience, self._warn)
+        loading = Loading(self._client, self._index, self._file.name, self._retry, self._warn)
         target = loading.begin()
-        sender = Sender(self._client, target, self._patience, self._concurrency)
+        sender = Sender(self._client, target, self._retry, self._concurrency)
         batches = prefetch(self._batches.read(), AHEAD)
         encoded = prefetch(self._encode(batches, loading.number), AHEAD)
         sent = prefetch(self._submit(encoded, sender), AHEAD)
@@ -376,14 +376,14 @@ class Ingest:
             report.failures_file = str(self._failures.path)
         try:
             if self._meta.long == "chunks" and report.stopped is None:
-                size = self._patience.ask(index_size, self._client, self._index)
+                size = self._retry.ask(index_size, self._client, self._index)
                 if report.replaced or size.documents != report.chunks:
-                    report.removed_chunks += remove_stale(self._client, self._index, self._patience)
+                    report.removed_chunks += remove_stale(self._client, self._index, self._retry)
             if self._merge_after and report.stopped is None:
                 wait = " (it may wait a minute for the engine)" if self._meta.lean else ""
                 self._warn(f"merging {self._index} to one segment a shard{wait}")
-                self._patience.ask(merge, self._client, self._index, lean=self._meta.lean)
-            size = self._patience.ask(index_size, self._client, self._index)
+                self._retry.ask(merge, self._client, self._index, lean=self._meta.lean)
+            size = self._retry.ask(index_size, self._client, self._index)
             report.documents_in_index = size.documents
             # Serverless collections do not tell their size.
             report.bytes_a_document = size.bytes_a_document or None

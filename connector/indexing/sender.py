@@ -25,7 +25,7 @@ from opensearchpy.exceptions import OpenSearchException, TransportError
 
 from latent_ingest.connector.corpus import Document
 from latent_ingest.connector.engine.client import reason_in
-from latent_ingest.connector.engine.retry import NotYet, Patience, item_passes
+from latent_ingest.connector.engine.retry import Retry, TryAgain, item_passes
 from latent_ingest.connector.indexing.actions import Action, superseded
 
 # Requests at once; opensearch-py's own parallel helper takes as many.
@@ -61,7 +61,7 @@ class Sender:
         self,
         client: OpenSearch,
         target: dict[str, Any],
-        patience: Patience,
+        retry: Retry,
         concurrency: int = CONCURRENCY,
     ) -> None:
         """Start the threads.
@@ -69,12 +69,12 @@ class Sender:
         Args:
             client: of the engine.
             target: parameters of each bulk request, which name the index.
-            patience: for answers that pass; once its `ended` is set, nothing more is sent.
+            retry: for answers that pass; once its `ended` is set, nothing more is sent.
             concurrency: requests at once, at most; fewer while the engine is too busy.
         """
         self._client = client
         self._target = target
-        self._patience = patience
+        self._retry = retry
         self.concurrency = Concurrency(concurrency)
         self._most_bytes = concurrency * MAX_BYTES
         self._halving = Halving()
@@ -102,7 +102,7 @@ class Sender:
 
         def turn() -> bool:
             fits = not self._bytes or self._bytes + size <= self._most_bytes
-            return self._patience.ended.is_set() or (fits and self._ids.isdisjoint(ids))
+            return self._retry.ended.is_set() or (fits and self._ids.isdisjoint(ids))
 
         with self._changed:
             while not self._changed.wait_for(turn, timeout=0.2):
@@ -150,19 +150,19 @@ class Sender:
             again, why = self._send_once(pending, outcomes)
             pending[:] = again
             if again:
-                raise NotYet(f"the engine turns documents away ({why})")
+                raise TryAgain(f"the engine turns documents away ({why})")
 
         try:
-            if not self._patience.ended.is_set():
-                self._patience(once)
+            if not self._retry.ended.is_set():
+                self._retry(once)
         except TheEnd as error:
             self._end(str(error))
         except TransportError as error:
             if error.status_code == 413:
                 raise TooLarge from error
-            self._end(self._patience.in_words(error))
-        except (OpenSearchException, NotYet) as error:
-            self._end(self._patience.in_words(error))
+            self._end(self._retry.in_words(error))
+        except (OpenSearchException, TryAgain) as error:
+            self._end(self._retry.in_words(error))
         for action in pending:
             unsent = Outcome(action.document, self._why, sent=False)
             outcomes.setdefault(action.document.line, unsent)
@@ -182,7 +182,7 @@ class Sender:
         items = answer.get("items", []) if isinstance(answer, dict) else []
         expected = sum(action.items for action in part)
         if len(items) != expected:
-            raise NotYet(f"the engine answered for {len(items)} of {expected} documents")
+            raise TryAgain(f"the engine answered for {len(items)} of {expected} documents")
         answers = iter(items)
         again: list[Action] = []
         why = ""
@@ -207,9 +207,9 @@ class Sender:
         return again, why
 
     def _end(self, why: str) -> None:
-        if not self._patience.ended.is_set():
+        if not self._retry.ended.is_set():
             self._why = why
-            self._patience.ended.set()
+            self._retry.ended.set()
 
 
 def verdict(action: Action, result: dict[str, Any]) -> Verdict:

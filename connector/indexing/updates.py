@@ -16,7 +16,7 @@ from opensearchpy.exceptions import OpenSearchException, TransportError
 
 from latent_ingest.connector.corpus import text_hash
 from latent_ingest.connector.engine.client import reason_in
-from latent_ingest.connector.engine.retry import NotYet, Patience, item_passes
+from latent_ingest.connector.engine.retry import Retry, TryAgain, item_passes
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.reading import Stored
 from latent_ingest.connector.indexing.sender import NO_INDEX, Halving, TheEnd, TooLarge, last_words
@@ -82,17 +82,17 @@ def make_update(
 class UpdateSender:
     """Sends updates of one index, a request at a time."""
 
-    def __init__(self, client: OpenSearch, target: dict[str, Any], patience: Patience) -> None:
+    def __init__(self, client: OpenSearch, target: dict[str, Any], retry: Retry) -> None:
         """Nothing is sent yet.
 
         Args:
             client: of the engine.
             target: parameters of each bulk request, which name the index.
-            patience: for answers that pass; once its `ended` is set, nothing more is sent.
+            retry: for answers that pass; once its `ended` is set, nothing more is sent.
         """
         self._client = client
         self._target = target
-        self._patience = patience
+        self._retry = retry
         self._halving = Halving()
         self._why: str | None = None
 
@@ -115,21 +115,21 @@ class UpdateSender:
         `pending` loses those that have. Raises TooLarge.
         """
         try:
-            if self._why is None and not self._patience.ended.is_set():
-                self._patience(self._send_once, pending, outcomes)
-        except (OpenSearchException, NotYet, TheEnd) as error:
+            if self._why is None and not self._retry.ended.is_set():
+                self._retry(self._send_once, pending, outcomes)
+        except (OpenSearchException, TryAgain, TheEnd) as error:
             if isinstance(error, TransportError) and error.status_code == 413:
                 raise TooLarge from error
-            self._why = self._patience.in_words(error)
+            self._why = self._retry.in_words(error)
         outcomes += [UpdateOutcome(update, "left", self._why) for update in pending]
 
     def _send_once(self, pending: list[Update], outcomes: list[UpdateOutcome]) -> None:
-        """One request; raises NotYet or TheEnd when some of `pending` are left."""
+        """One request; raises TryAgain or TheEnd when some of `pending` are left."""
         body = b"".join(update.body for update in pending)
         answer = self._client.bulk(body=body, **self._target)
         items = answer.get("items", []) if isinstance(answer, dict) else []
         if len(items) != len(pending):
-            raise NotYet(f"the engine answered for {len(items)} of {len(pending)} documents")
+            raise TryAgain(f"the engine answered for {len(items)} of {len(pending)} documents")
         left: list[tuple[Update, dict[str, Any]]] = []
         for update, item in zip(pending, items, strict=True):
             (result,) = item.values()
@@ -145,7 +145,7 @@ class UpdateSender:
         if left:
             _, result = left[0]
             why = f"{result['status']}: {reason_in(result['error'])}"
-            raise NotYet(f"the engine turns documents away ({why})")
+            raise TryAgain(f"the engine turns documents away ({why})")
 
 
 def ending_of(result: dict[str, Any]) -> Ending | None:

@@ -15,7 +15,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
 from latent_ingest.connector.engine.client import engine_errors
-from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.listing import ListedIndex, list_indices
 from latent_ingest.connector.index.meta import IndexMeta
@@ -137,12 +137,12 @@ class Build:
         without_replicas(client, one(client, name))
         return cls(client, alias, name, before, restart)
 
-    def finish(self, report: IngestReport, patience: Patience) -> str | None:
+    def finish(self, report: IngestReport, retry: Retry) -> str | None:
         """Swap the alias to the new version, if that is exactly what the run has indexed.
 
         Args:
             report: of the run.
-            patience: for an engine that is away.
+            retry: for an engine that is away.
 
         Returns:
             Nothing, or in one line why the alias was not moved and what to do.
@@ -160,10 +160,10 @@ class Build:
             )
         if not report.indexed:
             return self.refusal("the file has no documents", "give one that has")
-        new = patience.ask(lambda: one(self._client, self.index))
+        new = retry.ask(lambda: one(self._client, self.index))
         # In an index of chunks, a document is counted by its first.
         first = {"query": {"term": {"chunk": 0}}} if new.stored.get("long") == "chunks" else None
-        answer = patience.ask(lambda: self._client.count(index=self.index, body=first))
+        answer = retry.ask(lambda: self._client.count(index=self.index, body=first))
         documents = answer["count"]
         if documents != report.indexed:
             return self.refusal(
@@ -176,7 +176,7 @@ class Build:
                 ),
                 "begin a new version with --restart",
             )
-        patience.ask(lambda: take(self._client, self.alias, new))
+        retry.ask(lambda: take(self._client, self.alias, new))
         return None
 
     def refusal(self, reason: str, mend: str | None = None) -> str:

@@ -143,10 +143,10 @@ def test_a_run_that_was_cut_is_gone_on_with(
     encoder: LatentEncoder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def cut_copying(copy: Copy, patience: Any, ended: threading.Event, _: Any) -> None:
+    def cut_copying(copy: Copy, retry: Any, ended: threading.Event, _: Any) -> None:
         ended.set()
         monkeypatch.setattr(copying, "ASK_SECONDS", 0)
-        fill(copy, patience, ended)
+        fill(copy, retry, ended)
 
     def cut_encoding(job: Enrich) -> EnrichReport:
         return job.run(lambda report: job.stop() if report.encoded >= 6 else None)

@@ -10,7 +10,7 @@ import pytest
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.index import guard
 from latent_ingest.connector.index.guard import Guard, Loading
 from latent_ingest.connector.index.meta import IndexMeta
@@ -26,7 +26,7 @@ def made(client: OpenSearch, index: str, encoder: LatentEncoder) -> str:
 
 
 def job(client: OpenSearch, index: str, corpus: str) -> Loading:
-    return Loading(client, index, corpus, Patience(client))
+    return Loading(client, index, corpus, Retry(client))
 
 
 def begun(client: OpenSearch, index: str, corpus: str) -> Loading:

@@ -23,7 +23,7 @@ from latent_ingest.cli.main import cli
 from latent_ingest.connector.corpus import Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine import retry
-from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing import sender
 from latent_ingest.connector.indexing.actions import make_action
@@ -125,7 +125,7 @@ def test_an_engine_that_is_too_busy_gets_half_the_requests_at_once(
     busy = TransportError(429, "busy", {})
     failing = Failing(client, lambda call, body: busy if of == "a request" and call == 1 else None)
     turning_away(monkeypatch, times=1 if of == "a document" else 0)
-    sender = Sender(failing, {"index": index}, Patience(client), concurrency=8)  # type: ignore[arg-type]
+    sender = Sender(failing, {"index": index}, Retry(client), concurrency=8)  # type: ignore[arg-type]
     document = Document(1, "b", False, "", {})
     (outcome,) = sender.submit([make_action(document, 1, "latent", "f1")]).result()
     sender.close()

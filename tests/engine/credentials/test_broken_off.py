@@ -15,7 +15,7 @@ from tls_proxy import LeavingGate, everyone, gate
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine import retry
 from latent_ingest.connector.engine.client import Connection
-from latent_ingest.connector.engine.retry import Patience
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
@@ -63,6 +63,6 @@ def test_what_will_not_pass_is_said_at_once(
         url = server.url if port is None else opensearch_url.replace("http:", "https:")
         client = Connection(url, ca_file=ca).open()
         with pytest.raises(EngineError, match=message) as error:
-            Patience(client).ask(lambda: calls.append(1) or client.info())
+            Retry(client).ask(lambda: calls.append(1) or client.info())
     assert len(calls) == 1
     assert "gave up" not in str(error.value)

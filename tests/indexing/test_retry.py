@@ -7,7 +7,7 @@ import tenacity
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.engine import retry
-from latent_ingest.connector.engine.retry import NotYet, Patience
+from latent_ingest.connector.engine.retry import Retry, TryAgain
 from latent_ingest.connector.errors import EngineError
 
 
@@ -18,14 +18,14 @@ def test_an_engine_that_is_busy_now_and_then_is_not_said_each_time(
     monkeypatch.setattr(retry, "WAIT", tenacity.wait_none())
     monkeypatch.setattr(retry, "SAY_AGAIN", again)
     said: list[str] = []
-    patient = Patience(OpenSearch(), warn=said.append)
+    patient = Retry(OpenSearch(), warn=said.append)
     calls = 0
 
     def busy_every_other_time() -> None:
         nonlocal calls
         calls += 1
         if calls % 2:
-            raise NotYet("busy")
+            raise TryAgain("busy")
 
     for _ in range(5):
         patient(busy_every_other_time)
@@ -37,7 +37,7 @@ def test_what_is_asked_in_words_says_how_long_it_was_tried(monkeypatch: pytest.M
     monkeypatch.setattr(retry, "WAIT", tenacity.wait_none())
 
     def call(name: str) -> None:
-        raise EngineError(f"{name} is busy") from NotYet()
+        raise EngineError(f"{name} is busy") from TryAgain()
 
     with pytest.raises(EngineError, match="papers is busy; gave up after 0 s"):
-        Patience(OpenSearch(), give_up_after=0).ask(call, "papers")
+        Retry(OpenSearch(), give_up_after=0).ask(call, "papers")
