@@ -41,7 +41,7 @@ def run(
     import tenacity
     from preloaded_model import ENCODER
 
-    from latent_ingest.cli import ingest
+    from latent_ingest.cli.commands import ingest
     from latent_ingest.cli.main import cli
     from latent_ingest.connector.engine import client, retry
     from latent_ingest.connector.indexing import batches

@@ -5,14 +5,18 @@ The activation of a word is the sum of its tokens', as sum pooling has it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.vectors import TokenVectors
 from latent_ingest.connector.encoding.words import word_spans
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 # Characters that are kept of a word; longer ones are data in disguise.
 LONGEST_WORD = 40
@@ -75,6 +79,35 @@ def firings_of(texts: Sequence[str], tokens: Sequence[TokenVectors]) -> Firings:
     new = np.ones(len(keys), dtype=np.bool_)
     new[1:] = (latent[1:] != latent[:-1]) | (text_of[1:] != text_of[:-1])
     return Firings(words, latent, word, sums, np.flatnonzero(new))
+
+
+def latents_of(
+    encoder: LatentEncoder, text: str, labels: Mapping[int, str]
+) -> list[dict[str, Any]]:
+    """The latents of a question, strongest first, each with the words that fire it.
+
+    Each has `latent`, `label`, `activation` (the pooled activation), and `words`: each with
+    `word`, `start` and `end` in the text (characters) and its part of the activation.
+    """
+    firings = firings_of([text], encoder.encode_tokens([text], kind="query"))
+    found: dict[int, dict[str, Any]] = {}
+    for number, place, activation in zip(
+        firings.latents.tolist(),
+        firings.places.tolist(),
+        firings.activations.tolist(),
+        strict=True,
+    ):
+        row = found.setdefault(
+            number,
+            {"latent": number, "activation": 0.0, "label": labels.get(number, ""), "words": []},
+        )
+        row["activation"] += activation
+        start, end = firings.words.spans[place].tolist()
+        word = {"word": firings.words.names[place], "start": start, "end": end}
+        row["words"].append({**word, "activation": activation})
+    for row in found.values():
+        row["words"].sort(key=lambda word: -word["activation"])
+    return sorted(found.values(), key=lambda row: -row["activation"])
 
 
 def name_of(word: str) -> str:

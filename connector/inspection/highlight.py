@@ -26,6 +26,7 @@ from latent_ingest.connector.index.reading import values_at
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.vectors import TokenVectors
+    from latent_ingest.connector.engine.client import EngineInfo
     from latent_ingest.connector.querying.clauses import WeightedTerm
     from latent_ingest.connector.querying.rewriter import QueryRewriter
 
@@ -39,6 +40,9 @@ MARKED_SHARE = 0.5
 FIELD_SHARE = 0.1
 
 TAGS = ("<em>", "</em>")
+
+# Characters of a field that OpenSearch searches for marks; other engines refuse longer fields.
+MOST_CHARACTERS = 1_000_000
 
 SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*\n")
 
@@ -212,6 +216,18 @@ class Highlighter:
             pieces += [self._escape(text[at:start]), self._tags[0], word, self._tags[1]]
             at = end
         return "".join([*pieces, self._escape(text[at : fragment[1]])])
+
+
+def word_highlight(rewriter: QueryRewriter, question: str, engine: EngineInfo) -> dict[str, Any]:
+    """`highlight` of a request body: the engine marks the question's words in whole text fields."""
+    bound = {"max_analyzer_offset": MOST_CHARACTERS} if engine.distribution == "opensearch" else {}
+    return {
+        **bound,
+        "fields": {name: {"number_of_fragments": 0} for name in rewriter.text_fields},
+        "highlight_query": rewriter.words_only(question)["query"],
+        "require_field_match": False,
+        "encoder": "html",
+    }
 
 
 def values_of(weighted: Sequence[WeightedTerm], idf: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.inspection.figures import Figures
 from latent_ingest.connector.inspection.survey import Survey
 
 LABEL_WORDS = 3
+
+# Heaviest words in the report of a latent.
+MANY_WORDS = 15
 
 # A word of a label has at least this lift, and this share of the latent's activation. With a lift
 # of 3, a fifth of the labels of the model that ships were "the, a" and the like.
@@ -117,6 +122,27 @@ class Labelling:
             [word.share for word in words] for words in map(self.label_words, latents) if words
         ]
         return Coverage(len(latents), len(shares), sum(sum(some) >= 0.5 for some in shares))
+
+    def vocabulary(self) -> dict[str, Any]:
+        """Zipf figures of the latents and of the sample's words, and the coverage of the labels."""
+        survey, coverage = self._survey, self.coverage()
+        words = np.array(list(survey.text_frequency.values()), dtype=np.int64)
+        return {
+            "latents": asdict(Figures.of(survey.document_frequency, survey.n_texts)),
+            "words": asdict(Figures.of(words, survey.n_texts)),
+            "labels": {**asdict(coverage), "share": coverage.share},
+        }
+
+    def report(self, latent: int) -> dict[str, Any]:
+        """All that the survey knows about a latent, with its `MANY_WORDS` heaviest words."""
+        return {
+            "latent": latent,
+            "document_frequency": int(self._survey.document_frequency[latent]),
+            "activation": float(self._survey.mass[latent]),
+            "label": self.label(latent),
+            "words": [asdict(word) for word in self.words(latent, MANY_WORDS)],
+            "contexts": [asdict(context) for context in self._survey.contexts.of(latent)],
+        }
 
     def _numbers(
         self, latent: int, number: int | None

@@ -36,8 +36,8 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run(opensearch_url: str, encoder: LatentEncoder, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The commands, with four documents a request."""
-    for name in ("ingest", "search", "evaluate", "explain", "enrich"):
-        monkeypatch.setattr(f"latent_ingest.cli.{name}.load_encoder", lambda *_: encoder)
+    for name in ("ingest", "search", "evaluate", "enrich"):
+        monkeypatch.setattr(f"latent_ingest.cli.commands.{name}.load_encoder", lambda *_: encoder)
     monkeypatch.setattr(batches, "MAX_BATCH_LINES", 4)
 
     def invoke(*arguments: str, code: int = 0, url: str = opensearch_url) -> Result:

@@ -223,7 +223,7 @@ def test_a_second_ctrl_c_waits_for_nothing_and_the_run_can_be_gone_on_with(
         assert process.pid is not None
         assert Holding.held.wait(60), Path("out.json").read_text()
         os.kill(process.pid, signal.SIGINT)
-        while "Ctrl-C again stops at once" not in Path("out.json").read_text():
+        while "Ctrl-C again exits at once" not in Path("out.json").read_text():
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGINT)
         process.join(10)

@@ -59,7 +59,7 @@ def test_a_run_that_is_interrupted_and_killed_is_gone_on_with(corpus: Path, prob
     process = begin(corpus, probe)
     said = cut(process, 0, signal.SIGINT)
     assert process.returncode == 130, said
-    assert "finishing what is in flight" in said
+    assert "finishing work in progress" in said
     kept = last_step()
     assert 0 < kept < 400
     refused = begin(corpus, probe)

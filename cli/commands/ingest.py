@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,26 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from latent_ingest.cli.indices import moved
 from latent_ingest.cli.options import (
-    INTERRUPTED,
     comma_list,
     compute_options,
     connection_options,
     give_up_option,
+    id_field_option,
     index_option,
     journal_option,
+    json_option,
     load_encoder,
     model_option,
-    progress_bar,
     resuming_command,
+)
+from latent_ingest.cli.output import (
+    alias_moved,
+    documents,
+    exit_after,
+    number_of,
+    print_json,
+    progress_bar,
     stopping,
     warn,
 )
@@ -63,12 +69,7 @@ Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage or input,
 @connection_options
 @model_option
 @compute_options
-@click.option(
-    "--id-field",
-    default="_id,id",
-    show_default=True,
-    help="Where the id is; the first that is there counts.",
-)
+@id_field_option
 @click.option(
     "--text-fields", default=None, help="Fields that are encoded, by comma.  [default: title,text]"
 )
@@ -128,7 +129,7 @@ Exit status: 0 every document is indexed, 1 some failed, 2 wrong usage or input,
 @give_up_option
 @click.option("--restart", is_flag=True, help="From the beginning, not where a run was cut.")
 @journal_option
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one object.")
+@json_option
 def ingest(
     file: str,
     index: str,
@@ -233,19 +234,13 @@ def ingest(
         refusal = build.finish(report, retry) if build else None
     if as_json:
         swap = {"index": index, "alias": alias, "alias_moved": not refusal} if build else {}
-        click.echo(json.dumps(report.to_json() | swap))
+        print_json(report.to_json() | swap)
     else:
         click.echo(summary(report, index, ids=meta.ids, restarted=restart))
         if build and not refusal:
-            click.echo(moved(build.alias, build.before, index))
-    if refusal:
-        click.echo(f"Error: {refusal}", err=True)
-    if report.stopped == "interrupted":
-        raise click.exceptions.Exit(INTERRUPTED)
-    if report.stopped:
-        click.echo(f"Error: {report.stopped}", err=True)
-    if not report.ok or refusal:
-        raise click.exceptions.Exit(1)
+            before = build.before.name if build.before else None
+            click.echo(alias_moved(build.alias, before, index))
+    exit_after(report, refusal)
 
 
 def run_with_bar(job: Ingest) -> IngestReport:
@@ -324,12 +319,3 @@ def summary(
         same = "the same command without --restart" if restarted else "the same command"
         lines.append(f"stopped after line {report.lines:,}; {same} goes on and {promise}")
     return "\n".join(lines)
-
-
-def documents(number: int) -> str:
-    return number_of(number, "document")
-
-
-def number_of(number: int, noun: str) -> str:
-    """ "1 line", "2 lines"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,22 +1,14 @@
-"""latent-ingest engine: a local OpenSearch."""
+"""latent-ingest engine: a local OpenSearch or Elasticsearch."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
 
+from latent_ingest.cli.options import json_option
+from latent_ingest.cli.output import print_json, warn
 from latent_ingest.connector.engine.local import DISTRIBUTIONS, PORTS, LocalEngine, answer
-
-kind_option = click.option(
-    "--engine",
-    "kind",
-    type=click.Choice(list(DISTRIBUTIONS)),
-    default="opensearch",
-    show_default=True,
-    help="Which engine.",
-)
 
 
 @click.group(
@@ -31,12 +23,19 @@ def engine() -> None:
     """Start, inspect and stop a local OpenSearch (no Docker, no system Java).
 
     It listens on the loopback interface only, without passwords, and keeps its data in the
-    platform's cache folder.
+    user's cache folder.
     """
 
 
 @engine.command()
-@kind_option
+@click.option(
+    "--engine",
+    "kind",
+    type=click.Choice(list(DISTRIBUTIONS)),
+    default="opensearch",
+    show_default=True,
+    help="Engine to start.",
+)
 @click.option(
     "--port",
     type=click.IntRange(PORTS.start, PORTS.stop - 1),
@@ -46,18 +45,18 @@ def engine() -> None:
 )
 @click.option("--heap", default="2g", show_default=True, help="Java heap.")
 def up(kind: str, port: int, heap: str) -> None:
-    """Start it and wait until it answers; prints its URL."""
-    state = LocalEngine(kind).up(port=port, heap=heap, say=say)
+    """Start the engine, wait until it answers, and print its URL."""
+    state = LocalEngine(kind).up(port=port, heap=heap, say=warn)
     click.echo(state.url)
 
 
 @engine.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one object.")
+@json_option
 def status(as_json: bool) -> None:
-    """Say what runs. Exit status 1 when nothing does."""
-    states = [state for kind in DISTRIBUTIONS if (state := LocalEngine(kind).running(say))]
+    """Show which engines run. Exit status 1 if none does."""
+    states = [state for kind in DISTRIBUTIONS if (state := LocalEngine(kind).running(warn))]
     if as_json:
-        click.echo(json.dumps({"running": [asdict(state) for state in states]}))
+        print_json({"running": [asdict(state) for state in states]})
     for state in [] if as_json else states:
         health = "answers" if answer(state.url) else "does not answer"
         click.echo(f"{state.kind} {state.version}, pid {state.pid}, {state.url}: {health}")
@@ -68,17 +67,12 @@ def status(as_json: bool) -> None:
 
 
 @engine.command()
-@click.option("--engine", "kind", type=click.Choice(list(DISTRIBUTIONS)), help="Only this one.")
+@click.option("--engine", "kind", type=click.Choice(list(DISTRIBUTIONS)), help="Engine to stop.")
 def down(kind: str | None) -> None:
-    """Stop what runs; its data stays."""
+    """Stop the engines that run; their data stays."""
     kinds = [kind] if kind else list(DISTRIBUTIONS)
-    stopped = [state for name in kinds if (state := LocalEngine(name).down(say))]
+    stopped = [state for name in kinds if (state := LocalEngine(name).down(warn))]
     for state in stopped:
         click.echo(f"stopped {state.kind} {state.version}, pid {state.pid}, {state.url}")
     if not stopped:
         click.echo("no local engine runs")
-
-
-def say(line: str) -> None:
-    """A line on what goes on."""
-    click.echo(line, err=True)

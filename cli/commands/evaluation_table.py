@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from latent_ingest.cli.layout import table
+from latent_ingest.cli.output import size, table
 from latent_ingest.connector.evaluation.measures import SIGNIFICANT
 
 MARKS = {"words": "*", "dense": "+"}
@@ -71,7 +71,8 @@ def systems(collection: dict[str, Any], measures: list[str]) -> list[str]:
         name = f"published: {row['system']} [{sources.index(row['source']) + 1}]"
         rows.append([name, *values, *[""] * 6])
     right = [i for i in range(1, len(rows[0])) if i != len(measures) + 1]
-    lines = table(rows, right)
+    heads, *cells = rows
+    lines = table(heads, cells, right=right)
     lines += [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
     against = {found["against"] for found in collection["comparisons"]}
     legend = [f"{mark} differs from {name}" for name, mark in MARKS.items() if name in against]
@@ -100,7 +101,8 @@ def comparisons(collection: dict[str, Any]) -> list[str]:
         ]
         for found in collection["comparisons"]
     ]
-    return table(rows, range(1, 7))
+    heads, *cells = rows
+    return table(heads, cells, right=range(1, 7))
 
 
 def by_shared_words(collection: dict[str, Any], measure: str) -> list[str]:
@@ -111,13 +113,9 @@ def by_shared_words(collection: dict[str, Any], measure: str) -> list[str]:
         [row["overlap"], f"{row['queries']:,}", *(f"{row['systems'][name]:.4f}" for name in names)]
         for row in collection["overlap"]
     ]
-    return table(rows, range(1, len(rows[0])))
+    heads, *cells = rows
+    return table(heads, cells, right=range(1, len(heads)))
 
 
 def times(found: dict[str, float] | None) -> str:
     return f"{found['p50']:.0f} / {found['p95']:.0f}" if found else ""
-
-
-def size(n_bytes: int) -> str:
-    """Bytes in kB or MB."""
-    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:,.1f} kB"

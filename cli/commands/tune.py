@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -13,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latent_ingest.cli.evaluate import cache_option
 from latent_ingest.cli.options import (
+    cache_option,
     comma_list,
     compute_options,
     connection_options,
     journal_option,
+    json_option,
     load_encoder,
     model_option,
-    progress_bar,
-    warn,
 )
+from latent_ingest.cli.output import confirm, print_json, print_lines, progress_bar, table, warn
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.opening import index_uuid
@@ -98,7 +97,7 @@ Examples:
 @model_option
 @compute_options
 @journal_option
-@click.option("--json", "as_json", is_flag=True, help="Print one object.")
+@json_option
 def tune(
     collection: str,
     index: str,
@@ -166,7 +165,12 @@ def tune(
         warn(f"warning: index {index} lacks {lacking} of the documents judged relevant")
     closes = bool({"k1", "b"} & set(names)) and not copy
     if closes or (apply and {"k1", "b"} & set(names)):
-        ask(existing.name, yes)
+        confirm(
+            f"index {existing.name} will be closed for moments, to set k1 and b; searching it and "
+            f"writing to it fails meanwhile",
+            yes=yes,
+            hint="agree with --yes, or try on a clone with --copy",
+        )
     with closing(Journal(journal)) as book:
         if (closes or copy or apply) and book.running(index_uuid(client, existing.name)):
             raise InputError(f"a run of ingest writes to {existing.name}; let it end first")
@@ -200,7 +204,7 @@ def tune(
         "known_items": from_titles,
     }
     if not as_json:
-        click.echo("\n".join(lines_of(found, existing.name, from_titles)))
+        print_lines(lines_of(found, existing.name, from_titles))
     try:
         if apply:
             with terminated_as_interrupted():
@@ -208,7 +212,7 @@ def tune(
             content["applied"] = True
     finally:  # what took so long to find out is not lost where it cannot be applied
         if as_json:
-            click.echo(json.dumps(content))
+            print_json(content)
         elif content["applied"]:
             click.echo(f"applied to {existing.name}: its next questions are asked so")
         elif not apply:
@@ -216,20 +220,6 @@ def tune(
         if out is not None:
             write(out, content, found)
             click.echo(f"curves: {out}", err=True)
-
-
-def ask(index: str, yes: bool) -> None:
-    """Have the closing of the index agreed to; InputError where nobody can be asked."""
-    warning = (
-        f"index {index} will be closed for moments, to set k1 and b; searching it and writing to "
-        f"it fails meanwhile"
-    )
-    if yes:
-        warn(warning)
-    elif not sys.stdin.isatty():
-        raise InputError(f"{warning}; agree with --yes, or try on a clone with --copy")
-    else:
-        click.confirm(f"{warning}. Go on?", abort=True, err=True)
 
 
 @contextmanager
@@ -260,31 +250,39 @@ def lines_of(found: Tuning, index: str, from_titles: bool) -> list[str]:
     if from_titles:
         lines.append(f"These are {KNOWN_ITEMS}.")
     lines += ["", *GAINS]
-    lines.append(
-        f"{'knob':<16}{'before':>8}{'best':>8}{'gain':>9}{'error':>8}{'chosen':>8}  {'took':>12}"
-    )
+    rows = []
     for curve in found.curves:
         at = {point.value: point for point in curve.points}
-        took = f"{at[curve.default].took_p50:.0f} → {at[curve.best].took_p50:.0f} ms"
-        noise = "" if curve.outside_noise else "  inside noise"
-        lines.append(
-            f"{curve.knob:<16}{curve.default:>8g}{curve.best:>8g}{curve.gain:>+9.4f}"
-            f"{curve.error:>8.4f}{curve.chosen:>8g}  {took:>12}{noise}"
+        rows.append(
+            [
+                curve.knob,
+                f"{curve.default:g}",
+                f"{curve.best:g}",
+                f"{curve.gain:+.4f}",
+                f"{curve.error:.4f}",
+                f"{curve.chosen:g}",
+                f"{at[curve.default].took_p50:.0f} → {at[curve.best].took_p50:.0f} ms",
+                "" if curve.outside_noise else "inside noise",
+            ]
         )
+    heads = ["knob", "before", "best", "gain", "error", "chosen", "took", ""]
+    lines += table(heads, rows, right=range(1, 7))
     held = "each fold by the others" if found.folds else "queries that chose nothing"
     lines += ["", f"reported on {held} (nDCG@10; words {found.words:.4f})"]
-    lines.append(
-        f"{'form':<18}{'before':>8}{'tuned':>8}{'gain':>9}{'error':>8}{'p':>8}{'p (Holm)':>10}"
-        f"  {'took':>12}  {'clauses':>10}"
-    )
-    for one in found.outcomes:
-        took = f"{one.took_p50_before:.0f} → {one.took_p50_after:.0f} ms"
-        clauses = f"{one.clauses_before:.0f} → {one.clauses_after:.0f}"
-        noise = "" if one.outside_noise else "  inside noise"
-        lines.append(
-            f"{one.form:<18}{one.before:>8.4f}{one.after:>8.4f}{one.gain:>+9.4f}{one.error:>8.4f}"
-            f"{one.p:>8.4f}{one.p_holm:>10.4f}  {took:>12}  {clauses:>10}{noise}"
-        )
+    rows = [
+        [
+            one.form,
+            *(f"{value:.4f}" for value in (one.before, one.after)),
+            f"{one.gain:+.4f}",
+            *(f"{value:.4f}" for value in (one.error, one.p, one.p_holm)),
+            f"{one.took_p50_before:.0f} → {one.took_p50_after:.0f} ms",
+            f"{one.clauses_before:.0f} → {one.clauses_after:.0f}",
+            "" if one.outside_noise else "inside noise",
+        ]
+        for one in found.outcomes
+    ]
+    heads = ["form", "before", "tuned", "gain", "error", "p", "p (Holm)", "took", "clauses", ""]
+    lines += table(heads, rows, right=range(1, 9))
     for number, fold in enumerate(found.folds, start=1):
         lines.append(f"fold {number}: {shown(asdict(fold))}")
     return [*lines, "", f"settings: {shown(asdict(found.after))}"]

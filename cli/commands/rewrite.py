@@ -9,15 +9,16 @@ from typing import IO, Any
 import click
 
 from latent_ingest.cli.options import (
-    JsonObject,
     comma_list,
     compute_options,
     connection_options,
+    filter_option,
     form_option,
     index_option,
     load_encoder,
     model_option,
 )
+from latent_ingest.cli.output import warn
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.question import check_question
@@ -38,26 +39,26 @@ Examples:
 @click.option(
     "--body",
     type=click.File(encoding="utf-8"),
-    help="A request body to rewrite instead of QUERY; - for standard input.",
+    help="Request body to rewrite instead of QUERY; - is standard input.",
 )
 @index_option
 @form_option
 @click.option(
     "--matching",
     type=click.Choice(["expand", "keep"]),
-    help="With --body: find documents without a common word too, or let words decide what matches, "
-    "so that totals and aggregations stay.  [default: by what the body asks for]",
+    help="With --body: words or latent terms match (expand), or words only, so that totals and "
+    "aggregations stay (keep).  [default: depends on the body]",
 )
-@click.option("--fields", help="With --body: rewrite clauses on these alone, as title,text.")
-@click.option("--size", type=click.IntRange(1, 10_000), help="Hits.  [default: 10]")
 @click.option(
-    "--filter", "filter_clause", type=JsonObject(), help="A query clause that hits must match."
+    "--fields", help="With --body: rewrite only clauses on these fields, comma-separated."
 )
+@click.option("--size", type=click.IntRange(1, 10_000), help="Number of hits.  [default: 10]")
+@filter_option
 @click.option(
     "--max-query-terms",
     type=click.IntRange(1, 1024),
-    help=f"Latent terms at most, the heaviest.  [default: {MAX_QUERY_TERMS}, or what the index was "
-    "tuned to]",
+    help="Number of latent terms to keep, heaviest first.  "
+    f"[default: {MAX_QUERY_TERMS}, or the index's tuned value]",
 )
 @connection_options
 @model_option
@@ -77,11 +78,11 @@ def rewrite(
     device: str,
     dtype: str,
 ) -> None:
-    """Print the request body for QUERY, or for the body of an application; nothing is searched.
+    """Print the request body for QUERY, or for an application's request body; nothing is searched.
 
-    What became of the clauses of a body, or what was cut from a question, is said on standard
-    error. The index is asked which model made it, so that a body of another model is not sent to
-    it. When INDEX is an alias that has moved to an index of another model, rewrite anew.
+    Standard error says which clauses of a body were rewritten, or what was left out of a question.
+    The body is only valid for an index of the same model, so the index is asked for its model. If
+    INDEX is an alias that has moved to an index of another model, run rewrite again.
     """
     if (query is None) == (body is None):
         raise InputError("give either a question or --body FILE")
@@ -107,12 +108,12 @@ def rewrite(
             given, form=form, matching=matching, fields=comma_list(fields) if fields else None
         )
     for line in report.lines() if query is None else report.losses():
-        click.echo(line, err=True)
+        warn(line)
     click.echo(json.dumps(made, indent=2))
 
 
 def read_json(file: IO[str]) -> Any:
-    """What a file holds; usage error where it is no JSON."""
+    """The content of a file; InputError if it is not JSON."""
     try:
         return json.load(file)
     except (ValueError, RecursionError) as error:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from latent_ingest.cli.options import comma_list, connection_options, index_option, progress_bar
+from latent_ingest.cli.options import (
+    comma_list,
+    connection_options,
+    id_field_option,
+    index_option,
+    json_option,
+)
+from latent_ingest.cli.output import print_json, progress_bar
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.meta import IndexMeta
@@ -25,13 +30,8 @@ Exit status: 0 the index is exactly the file, 1 it is not, 2 wrong usage or inpu
 @click.argument("file")
 @index_option
 @connection_options
-@click.option(
-    "--id-field",
-    default="_id,id",
-    show_default=True,
-    help="Where the id is; the first that is there counts.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one object.")
+@id_field_option
+@json_option
 def verify(file: str, index: str, connection: Connection, id_field: str, as_json: bool) -> None:
     """Compare every line of FILE with the index: missing, extra, different, stale.
 
@@ -52,7 +52,10 @@ def verify(file: str, index: str, connection: Connection, id_field: str, as_json
             bar.update(position - bar.n)
 
         report = job.run(show)
-    click.echo(json.dumps(report.to_json()) if as_json else summary(report, file, index))
+    if as_json:
+        print_json(report.to_json())
+    else:
+        click.echo(summary(report, file, index))
     if not report.ok:
         raise click.exceptions.Exit(1)
 

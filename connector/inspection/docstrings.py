@@ -1,52 +1,28 @@
-"""latent-ingest docstrings: a corpus that every machine with Python has."""
+"""The docstrings of the Python standard library: a corpus that every machine with Python has."""
 
 from __future__ import annotations
 
 import ast
 import inspect
-import json
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
-import click
-
-# Not the library itself: its tests, tools with a window, and what others installed.
+# Folders that are not the library itself: tests, graphical tools, and installed packages.
 LEFT_OUT = {"test", "tests", "idlelib", "idle_test", "lib2to3", "site-packages", "turtledemo"}
 
-# Words of a docstring below which it says too little to be found by.
+# A docstring of fewer words says too little to be found by.
 MIN_WORDS = 6
 
-
-@click.command(
-    epilog="""\b
-Example:
-  latent-ingest docstrings --out stdlib.jsonl
-"""
-)
-@click.option(
-    "--out",
-    type=click.File("w", encoding="utf-8", lazy=True),
-    default="-",
-    show_default=True,
-    help="File to write; - is standard output.",
-)
-def docstrings(out: IO[str]) -> None:
-    """Collect the docstrings of this Python's standard library as JSONL.
-
-    One document for each public module, class and function that has one: `_id` is its dotted
-    name, `kind` what it is.
-    """
-    number = 0
-    for document in standard_library():
-        number += 1
-        out.write(json.dumps(document) + "\n")
-    click.echo(f"{number:,} docstrings", err=True)
+DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def standard_library() -> Iterator[dict[str, str]]:
-    """Documents of all public modules, each text once."""
+    """Documents of all public modules, classes and functions; each text once.
+
+    A document has `_id` and `title` (the dotted name), `kind` (module, class or function) and
+    `text`.
+    """
     folder = Path(sysconfig.get_paths()["stdlib"])
     seen: set[str] = set()
     for path in sorted(folder.rglob("*.py")):
@@ -63,7 +39,7 @@ def standard_library() -> Iterator[dict[str, str]]:
 
 
 def documents(path: Path, module: str) -> Iterator[dict[str, str]]:
-    """The docstrings of one source file."""
+    """The documents of one source file; none if it cannot be parsed."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
@@ -72,7 +48,7 @@ def documents(path: Path, module: str) -> Iterator[dict[str, str]]:
 
 
 def described(node: ast.AST, name: str, kind: str) -> Iterator[dict[str, str]]:
-    """The docstring of a node and of the public classes and functions in it."""
+    """The documents of a node and of the public classes and functions in it."""
     text = ast.get_docstring(node) if isinstance(node, (ast.Module, *DEFINITIONS)) else None
     if text and len(text.split()) >= MIN_WORDS:
         yield {"_id": name, "kind": kind, "title": name, "text": inspect.cleandoc(text)}
@@ -80,6 +56,3 @@ def described(node: ast.AST, name: str, kind: str) -> Iterator[dict[str, str]]:
         if isinstance(child, DEFINITIONS) and not child.name.startswith("_"):
             child_kind = "class" if isinstance(child, ast.ClassDef) else "function"
             yield from described(child, f"{name}.{child.name}", child_kind)
-
-
-DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

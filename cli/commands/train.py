@@ -1,8 +1,7 @@
-"""latent-ingest train: an autoencoder for a backbone."""
+"""latent-ingest train: train an autoencoder for a backbone."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -14,10 +13,10 @@ from latent_ingest.cli.options import (
     TokenCount,
     comma_list,
     compute_options,
-    progress_bar,
-    stopping,
-    warn,
+    json_option,
+    text_fields_option,
 )
+from latent_ingest.cli.output import announced, print_json, progress_bar, stopping, warn
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.backbone import Backbone
@@ -35,53 +34,54 @@ Examples:
 """
 )
 @click.argument("sources", nargs=-1, required=True)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to create.")
 @click.option(
     "--backbone",
     default=None,
-    help="Hub name or folder of the retriever.  [default: all-MiniLM-L6-v2]",
+    help="Hub name or folder of the dense retriever.  [default: all-MiniLM-L6-v2]",
 )
-@click.option("--latents", default=16384, show_default=True, help="Size of the vocabulary.")
-@click.option("--k", default=16, show_default=True, help="Latents kept for each token.")
+@click.option("--latents", default=16384, show_default=True, help="Number of latents.")
+@click.option("--k", default=16, show_default=True, help="Active latents per token.")
 @click.option(
     "--tokens",
     type=TokenCount(),
     default="3M",
     show_default=True,
-    help="Tokens to train on; K and M are understood.",
+    help="Number of tokens to train on (K, M, G).",
 )
 @click.option(
     "--activation",
     type=click.Choice(["topk", "batchtopk", "jumprelu"]),
     default="topk",
     show_default=True,
-    help="What fires: k a token, k a token on average, or what passes a learned threshold.",
+    help="Which latents are active: k per token, k per token on average, or those above a learned "
+    "threshold.",
 )
-@click.option("--multi-k", is_flag=True, help="Reconstruct from 4k latents too.")
-@click.option("--batch", default=4096, show_default=True, type=TokenCount(), help="Tokens a step.")
-@click.option("--learning-rate", default=1e-3, show_default=True, help="Peak learning rate.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--multi-k", is_flag=True, help="Also reconstruct from 4k latents per token.")
 @click.option(
-    "--text-fields", default="title,text", show_default=True, help="Fields that are read, by comma."
+    "--batch", default=4096, show_default=True, type=TokenCount(), help="Tokens per step."
 )
+@click.option("--learning-rate", default=1e-3, show_default=True, help="Peak learning rate.")
+@click.option("--seed", default=0, show_default=True, help="Seed of all random numbers.")
+@text_fields_option
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep the token embeddings in this folder (2 bytes a dimension and token), for several "
-    "rounds or several runs.",
+    help="Folder that keeps the token embeddings (2 bytes per dimension and token) for further "
+    "rounds and runs.",
 )
 @click.option(
     "--probe",
     "probe_folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Ask a small BEIR-format collection for nDCG@10 eight times in the run.",
+    help="Small collection in BEIR's layout; its nDCG@10 is measured eight times during the run.",
 )
-@click.option("--split", default="test", show_default=True, help="Which of the probe's qrels.")
-@click.option("--resume", is_flag=True, help="Go on with the interrupted run of --out.")
-@click.option("--keep-decoder", is_flag=True, help="Write the decoder too (twice the size).")
-@click.option("--licence", default="", help="Of the texts, for the card.")
+@click.option("--split", default="test", show_default=True, help="Split of the probe's qrels.")
+@click.option("--resume", is_flag=True, help="Resume the interrupted run of --out.")
+@click.option("--keep-decoder", is_flag=True, help="Also write the decoder (twice the size).")
+@click.option("--licence", default="", help="Licence of the texts, for the model card.")
 @compute_options
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one object.")
+@json_option
 @click.pass_context
 def train(
     ctx: click.Context,
@@ -109,21 +109,17 @@ def train(
 ) -> None:
     """Train a sparse autoencoder on the texts of SOURCES.
 
-    A source is a file (JSONL, a text a line in .txt, Parquet; .gz and .zst are read), a folder of
-    such files, or - for standard input. Texts are shuffled, each is used once a round, and long
-    ones are read in all their windows; FILE=3 draws from a file three times as often as its size
-    would have it, which matters where --tokens end before the texts do. The backbone stays frozen.
-    OUT then works as --model of every command.
+    A source is a file (JSONL, .txt with one text per line, or Parquet; .gz and .zst are read), a
+    folder of such files, or - for standard input. Texts are shuffled and each is used once per
+    round; long texts are read in all their windows. FILE=3 draws from a file three times as often
+    as its size would give, which matters if --tokens end before the texts do. The backbone stays
+    frozen. OUT then works as --model of every command.
 
-    Ctrl-C writes a checkpoint, as the run does every three minutes; --resume goes on from there
-    with the same settings, of which only --learning-rate and --dtype may be others.
-    Under torchrun each process takes a device and its share of every batch.
+    Ctrl-C writes a checkpoint, and so does the run every three minutes; --resume continues from it
+    with the same settings, except --learning-rate and --dtype, which may change.
+    Under torchrun each process takes one device and its share of every batch.
     """
-    from latent_ingest.connector.encoding.backbone import (
-        DEFAULT_BACKBONE,
-        Backbone,
-        pick_device,
-    )
+    from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE, Backbone, pick_device
     from latent_ingest.connector.training.config import TrainingConfig
     from latent_ingest.connector.training.metrics import TrainingProgress
     from latent_ingest.connector.training.processes import Processes
@@ -150,18 +146,15 @@ def train(
         seed=seed,
         warn=warn if processes.first else lambda line: None,
     )
-    retriever = Backbone.load(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype)
-    with progress_bar(
-        total=tokens,
-        unit="tok",
-        unit_scale=True,
-        disable=not processes.first,
-    ) as bar:
+    with announced("loading the backbone"):
+        retriever = Backbone.load(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype)
+    settings = {"total": tokens, "unit": "tok", "unit_scale": True, "disable": not processes.first}
+    with progress_bar(**settings) as bar:
 
         def show(progress: TrainingProgress) -> None:
             probed = f", nDCG@10 {progress.probe:.4f}" if progress.probe is not None else ""
             if bar.desc != "training":
-                # Time left is reckoned from here on, of what this part of the run does.
+                # The time left is estimated from the steps alone, not from the embedding before.
                 bar.reset()
                 bar.initial = bar.n = max(0, progress.tokens - batch)
             bar.set_description_str("training", refresh=False)
@@ -199,7 +192,7 @@ def train(
     command = " ".join(["latent-ingest", *map(shorten, ctx.meta["arguments"])])
     trainer.write(report, command=command, licence=licence, keep_decoder=keep_decoder)
     if as_json:
-        click.echo(json.dumps({"out": str(out), **asdict(report)}))
+        print_json({"out": str(out), **asdict(report)})
         return
     click.echo(
         f"{out}: {report.tokens:,} tokens in {report.seconds:,.0f} s, normalised MSE "
@@ -207,15 +200,14 @@ def train(
         f"{report.dead:,} of {latents:,} latents dead"
     )
     if report.skipped_lines or report.duplicate_texts:
-        click.echo(
+        warn(
             f"left out: {report.skipped_lines:,} lines without text, "
-            f"{report.duplicate_texts:,} texts that were there before",
-            err=True,
+            f"{report.duplicate_texts:,} duplicate texts"
         )
 
 
 def load_probe(folder: Path, split: str, backbone: Backbone) -> Probe:
-    """The probe, with progress while its documents are embedded."""
+    """The probe; a progress bar shows how its documents are embedded."""
     from latent_ingest.connector.evaluation.collection import Collection
     from latent_ingest.connector.training.probe import Probe
 
@@ -230,6 +222,6 @@ def load_probe(folder: Path, split: str, backbone: Backbone) -> Probe:
 
 
 def shorten(argument: str) -> str:
-    """A path as its name alone, so that a card shows no folder of the machine."""
+    """A path as its last part, so that a model card shows no folder of this machine."""
     path = Path(argument)
     return path.name if "/" in argument and path.parent.is_dir() else argument

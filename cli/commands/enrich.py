@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import threading
 import warnings
 from contextlib import closing, nullcontext
@@ -12,28 +10,33 @@ from typing import Any
 
 import click
 
-from latent_ingest.cli.indices import moved
-from latent_ingest.cli.ingest import documents, number_of
 from latent_ingest.cli.options import (
-    INTERRUPTED,
     comma_list,
     compute_options,
     connection_options,
     give_up_option,
     index_option,
     journal_option,
+    json_option,
     load_encoder,
     model_option,
-    progress_bar,
     resuming_command,
+)
+from latent_ingest.cli.output import (
+    alias_moved,
+    confirm,
+    documents,
+    exit_after,
+    number_of,
+    print_json,
+    progress_bar,
     stopping,
     warn,
 )
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.engine.retry import Retry
-from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.opening import index_uuid
-from latent_ingest.connector.index.preparing import ExistingIndex, Preparation, plan, prepare
+from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 from latent_ingest.connector.indexing.copying import Copy
 from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
 from latent_ingest.connector.indexing.journal import Journal, RunKey
@@ -84,7 +87,7 @@ input, 130 interrupted.
 )
 @give_up_option
 @journal_option
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one object.")
+@json_option
 def enrich(
     index: str,
     connection: Connection,
@@ -129,7 +132,8 @@ def enrich(
     else:
         copy = None
         preparation = plan(client, existing, encoder, wanted)
-        ask(preparation, yes)
+        if preparation.warning:
+            confirm(preparation.warning, yes=yes)
     name = preparation.index.name
     key = RunKey(
         corpus=f"index:{existing.name}",
@@ -161,32 +165,13 @@ def enrich(
         refusal = copy.finish(report, retry) if copy else None
     if as_json:
         swap = {"index": name, "alias": alias, "alias_moved": not refusal} if copy else {}
-        click.echo(json.dumps(report.to_json() | swap))
+        print_json(report.to_json() | swap)
     else:
         click.echo(summary(report, name))
         if copy and not refusal:
-            click.echo(moved(copy.build.alias, copy.build.before, name))
-    if refusal:
-        click.echo(f"Error: {refusal}", err=True)
-    if report.stopped == "interrupted":
-        raise click.exceptions.Exit(INTERRUPTED)
-    if report.stopped:
-        click.echo(f"Error: {report.stopped}", err=True)
-    if not report.ok or refusal:
-        raise click.exceptions.Exit(1)
-
-
-def ask(preparation: Preparation, yes: bool) -> None:
-    """Have what people will notice confirmed; InputError where nobody can be asked."""
-    warning = preparation.warning
-    if not warning:
-        return
-    if yes:
-        warn(warning)
-    elif not sys.stdin.isatty():
-        raise InputError(f"{warning}; agree with --yes")
-    else:
-        click.confirm(f"{warning}. Go on?", abort=True, err=True)
+            before = copy.build.before.name if copy.build.before else None
+            click.echo(alias_moved(copy.build.alias, before, name))
+    exit_after(report, refusal)
 
 
 def fill_with_bar(copy: Copy, retry: Retry, ended: threading.Event) -> None:

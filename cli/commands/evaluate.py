@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from latent_ingest.cli.evaluation_table import collection_lines
-from latent_ingest.cli.ingest import run_with_bar
+from latent_ingest.cli.commands.evaluation_table import collection_lines
+from latent_ingest.cli.commands.ingest import run_with_bar
 from latent_ingest.cli.options import (
-    INTERRUPTED,
+    cache_option,
     comma_list,
     compute_options,
     connection_options,
     journal_option,
     load_encoder,
     model_option,
-    progress_bar,
     resuming_command,
-    warn,
 )
+from latent_ingest.cli.output import INTERRUPTED, print_json, progress_bar, warn
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.evaluation.systems import SYSTEMS
@@ -35,15 +33,6 @@ if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.evaluation.collection import Collection
     from latent_ingest.connector.indexing.outcomes import IngestReport
-
-cache_option = click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="LATENT_INGEST_CACHE",
-    show_envvar=True,
-    help="Folder for dense vectors and collections of ir_datasets.  [default: in the user's "
-    "cache folder]",
-)
 
 
 @click.command(
@@ -159,7 +148,7 @@ def evaluate(
         if folder:
             folder.write(report, runs)
     if as_json:
-        click.echo(json.dumps(in_short(report) | report))
+        print_json(in_short(report) | report)
     if folder:
         click.echo(f"report: {out}", err=True)
 

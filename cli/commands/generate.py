@@ -1,0 +1,95 @@
+"""latent-ingest generate, docstrings: collections and a corpus to try things with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import IO
+
+import click
+
+from latent_ingest.cli.options import json_option
+from latent_ingest.cli.output import print_json, progress_bar
+from latent_ingest.connector.inspection.docstrings import standard_library
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  latent-ingest generate limit
+  latent-ingest evaluate limit/
+"""
+)
+def generate() -> None:
+    """Generate a judged collection."""
+
+
+@generate.command(
+    epilog="""\b
+Examples:
+  latent-ingest generate limit --documents 50000 --queries 1000 --seed 0
+  latent-ingest generate limit --documents 46 --queries 1035 --out limit-small/
+"""
+)
+@click.option("--documents", default=50_000, show_default=True, help="Number of documents.")
+@click.option("--queries", default=1000, show_default=True, help="Number of questions.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")
+@click.option(
+    "--out",
+    default="limit",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder to create, in BEIR's layout.",
+)
+@json_option
+def limit(documents: int, queries: int, seed: int, out: Path, as_json: bool) -> None:
+    """Generate a collection by the recipe of LIMIT (arXiv 2508.21038).
+
+    Each document is a person who likes 45 things; each question asks who likes one thing, and two
+    people do. Every pair of a few people (46 for 1,000 questions) answers at most one question;
+    all other people like things that no question asks for. Each question has one word that counts,
+    so words find its documents; a dense vector of such a document has no room for all its pairs.
+    """
+    from latent_ingest.connector.evaluation.limit import Limit
+
+    collection = Limit(documents, queries, seed)
+    with progress_bar(total=documents, desc="writing", unit="doc") as bar:
+
+        def tick(done: int) -> None:
+            bar.update(done)
+
+        collection.write(out, tick)
+    counts = {"documents": documents, "queries": queries, "judged_documents": collection.judged}
+    if as_json:
+        print_json({"out": str(out), **counts, "seed": seed})
+        return
+    click.echo(
+        f"{out}: {documents:,} documents, {queries:,} questions with two relevant documents each, "
+        f"which are pairs of {collection.judged:,} documents"
+    )
+
+
+@click.command(
+    epilog="""\b
+Example:
+  latent-ingest docstrings --out stdlib.jsonl
+"""
+)
+@click.option(
+    "--out",
+    type=click.File("w", encoding="utf-8", lazy=True),
+    default="-",
+    show_default=True,
+    help="File to write; - is standard output.",
+)
+def docstrings(out: IO[str]) -> None:
+    """Collect the docstrings of this Python's standard library as JSONL.
+
+    One document per public module, class and function that has a docstring: `_id` is its dotted
+    name, `kind` says which of the three it is.
+    """
+    number = 0
+    for document in standard_library():
+        number += 1
+        out.write(json.dumps(document) + "\n")
+    click.echo(f"{number:,} docstrings", err=True)
