@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import torch
 
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE, Backbone, find_folder
-from latent_ingest.connector.inspection.docstrings import standard_library
 
 TEXTS = 1500
 PLAIN_BATCH = 32

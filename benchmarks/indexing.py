@@ -25,6 +25,7 @@ from typing import Any
 
 from opensearchpy import OpenSearch, helpers
 
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, CorpusFile, Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection, default_url
@@ -39,7 +40,6 @@ from latent_ingest.connector.indexing.ingest import CHARACTERS_A_BUDGET_TOKEN, I
 from latent_ingest.connector.indexing.journal import Journal, Progress, Run, RunKey
 from latent_ingest.connector.indexing.outcomes import IngestReport, SeenKeys
 from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender, requests
-from latent_ingest.connector.inspection.docstrings import standard_library
 
 INDEX = "benchmark-indexing"
 ENCODED = 1000

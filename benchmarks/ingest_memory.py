@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.engine.client import Connection, default_url
-from latent_ingest.connector.inspection.docstrings import standard_library
 
 INDEX = "benchmark-ingest-memory"
 COPIES = 10

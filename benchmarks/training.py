@@ -24,9 +24,9 @@ from pathlib import Path
 
 import torch
 
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone, pick_device, pick_dtype
-from latent_ingest.connector.inspection.docstrings import standard_library
 from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.embeddings import TextTokens, TokenBatches
 from latent_ingest.connector.training.objective import Objective

@@ -13,9 +13,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.inspection.docstrings import standard_library
 
 ROOT = Path(__file__).parent.parent
 

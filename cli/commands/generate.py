@@ -10,7 +10,7 @@ import click
 
 from latent_ingest.cli.options import json_option
 from latent_ingest.cli.output import print_json, progress_bar
-from latent_ingest.connector.inspection.docstrings import standard_library
+from latent_ingest.connector.collections.docstrings import standard_library
 
 
 @click.group(

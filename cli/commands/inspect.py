@@ -30,8 +30,8 @@ from latent_ingest.cli.output import (
     terminal_width,
     warn,
 )
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.inspection.docstrings import standard_library
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder

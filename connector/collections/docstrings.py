@@ -1,4 +1,4 @@
-"""The docstrings of the Python standard library: a corpus that every machine with Python has."""
+"""A corpus that every machine with Python has: the docstrings of its standard library."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-# Folders that are not the library itself: tests, graphical tools, and installed packages.
+# Folders that are not the library itself: its tests, its graphical tools, installed packages.
 LEFT_OUT = {"test", "tests", "idlelib", "idle_test", "lib2to3", "site-packages", "turtledemo"}
 
-# A docstring of fewer words says too little to be found by.
+# Shorter docstrings say too little to be searched for.
 MIN_WORDS = 6
 
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def standard_library() -> Iterator[dict[str, str]]:
-    """Documents of all public modules, classes and functions; each text once.
+    """Yield one document per public module, class and function; each text once.
 
-    A document has `_id` and `title` (the dotted name), `kind` (module, class or function) and
-    `text`.
+    Keys of a document: `_id` and `title` (the dotted name), `kind` ("module", "class" or
+    "function"), `text`.
     """
     folder = Path(sysconfig.get_paths()["stdlib"])
     seen: set[str] = set()
@@ -33,13 +33,13 @@ def standard_library() -> Iterator[dict[str, str]]:
         if not module or module.rsplit(".", 1)[-1].startswith("_"):
             continue
         for document in documents(path, module):
-            if document["text"] not in seen:  # methods that repeat their base's docstring
+            if document["text"] not in seen:  # methods that repeat the docstring of their base
                 seen.add(document["text"])
                 yield document
 
 
 def documents(path: Path, module: str) -> Iterator[dict[str, str]]:
-    """The documents of one source file; none if it cannot be parsed."""
+    """Yield the documents of one source file; none if Python cannot parse it."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
@@ -48,7 +48,7 @@ def documents(path: Path, module: str) -> Iterator[dict[str, str]]:
 
 
 def described(node: ast.AST, name: str, kind: str) -> Iterator[dict[str, str]]:
-    """The documents of a node and of the public classes and functions in it."""
+    """Yield the documents of a node and of the public classes and functions in it."""
     text = ast.get_docstring(node) if isinstance(node, (ast.Module, *DEFINITIONS)) else None
     if text and len(text.split()) >= MIN_WORDS:
         yield {"_id": name, "kind": kind, "title": name, "text": inspect.cleandoc(text)}
