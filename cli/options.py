@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import click
 
@@ -27,42 +27,48 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class TokenCount(click.ParamType):  # type: ignore[type-arg]
-    """A whole number above 0; K, M or G after it stand for thousands, millions or billions."""
+class Scaled(click.ParamType):  # type: ignore[type-arg]
+    """A number, not negative, that may end with the letter of a unit."""
 
-    name = "number"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        text = str(value).upper()
-        factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:], 1)
-        try:
-            number = float(text[:-1] if factor > 1 else text) * factor
-        except ValueError:
-            self.fail(f"{value!r}: write a number like 500000, 500K or 3M", param, ctx)
-        if number < 1:
-            self.fail(f"{value!r}: must be above 0", param, ctx)
-        return int(number)
-
-
-class Duration(click.ParamType):  # type: ignore[type-arg]
-    """A duration in seconds, written as 90, 90s, 10m or 2h."""
-
-    name = "duration"
+    units: ClassVar[dict[str, int]]
+    examples: str
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         text = str(value).lower()
-        factor = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+        factor = self.units.get(text[-1:])
         try:
-            seconds = float(text[:-1]) * factor if factor else float(text)
+            number = float(text[:-1]) * factor if factor else float(text)
         except ValueError:
-            seconds = -1.0
-        if not 0 <= seconds < math.inf:
-            self.fail(f"{value!r}: write a duration like 90s, 10m or 2h", param, ctx)
-        return seconds
+            number = -1.0
+        if not 0 <= number < math.inf:
+            self.fail(f"{value!r}: write a {self.name} like {self.examples}", param, ctx)
+        return number
+
+
+class TokenCount(Scaled):
+    """A whole number above 0; K, M or G after it stand for thousands, millions or billions."""
+
+    name = "number"
+    units: ClassVar = {"k": 10**3, "m": 10**6, "g": 10**9}
+    examples = "500000, 500K or 3M"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        number = int(super().convert(value, param, ctx))
+        if number < 1:
+            self.fail(f"{value!r}: must be above 0", param, ctx)
+        return number
+
+
+class Duration(Scaled):
+    """A duration in seconds, written as 90, 90s, 10m or 2h."""
+
+    name = "duration"
+    units: ClassVar = {"s": 1, "m": 60, "h": 3600}
+    examples = "90s, 10m or 2h"
 
 
 class JsonObject(click.ParamType):  # type: ignore[type-arg]
@@ -212,7 +218,10 @@ CONNECTION_OPTIONS = (
         help="URL of the engine.  [default: OPENSEARCH_URL, else the local engine, else "
         "http://localhost:9200]",
     ),
-    click.option("--user", help="User name; asks for the password if no option below names it."),
+    click.option(
+        "--user",
+        help="User name; the password is asked for unless an option below gives it.",
+    ),
     *secret_options("password", "the password"),
     *secret_options("api-key", "an API key (encoded form)"),
     *secret_options("token", "a bearer token"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +19,11 @@ from latent_ingest.cli.options import (
 from latent_ingest.cli.output import announced, print_json, progress_bar, stopping, warn
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from latent_ingest.connector.encoding.backbone import Backbone
+    from latent_ingest.connector.training.config import TrainingConfig
+    from latent_ingest.connector.training.metrics import TrainingProgress
     from latent_ingest.connector.training.probe import Probe
 
 
@@ -40,7 +44,7 @@ Examples:
     default=None,
     help="Hub name or folder of the dense retriever.  [default: all-MiniLM-L6-v2]",
 )
-@click.option("--latents", default=16384, show_default=True, help="Number of latents.")
+@click.option("--latents", "n_latents", default=16384, show_default=True, help="Number of latents.")
 @click.option("--k", default=16, show_default=True, help="Active latents per token.")
 @click.option(
     "--tokens",
@@ -59,7 +63,12 @@ Examples:
 )
 @click.option("--multi-k", is_flag=True, help="Also reconstruct from 4k latents per token.")
 @click.option(
-    "--batch", default=4096, show_default=True, type=TokenCount(), help="Tokens per step."
+    "--batch",
+    "batch_tokens",
+    default=4096,
+    show_default=True,
+    type=TokenCount(),
+    help="Tokens per step.",
 )
 @click.option("--learning-rate", default=1e-3, show_default=True, help="Peak learning rate.")
 @click.option("--seed", default=0, show_default=True, help="Seed of all random numbers.")
@@ -85,17 +94,11 @@ Examples:
 @click.pass_context
 def train(
     ctx: click.Context,
+    /,
     sources: tuple[str, ...],
     out: Path,
     backbone: str | None,
-    latents: int,
-    k: int,
     tokens: int,
-    activation: str,
-    multi_k: bool,
-    batch: int,
-    learning_rate: float,
-    seed: int,
     text_fields: str,
     cache: Path | None,
     probe_folder: Path | None,
@@ -106,6 +109,7 @@ def train(
     device: str,
     dtype: str,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Train a sparse autoencoder on the texts of SOURCES.
 
@@ -121,21 +125,11 @@ def train(
     """
     from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE, Backbone, pick_device
     from latent_ingest.connector.training.config import TrainingConfig
-    from latent_ingest.connector.training.metrics import TrainingProgress
     from latent_ingest.connector.training.processes import Processes
     from latent_ingest.connector.training.texts import TrainingTexts, find_sources
     from latent_ingest.connector.training.trainer import Trainer, check_place
 
-    config = TrainingConfig(
-        n_latents=latents,
-        k=k,
-        tokens=tokens,
-        activation=activation,
-        multi_k=multi_k,
-        batch_tokens=batch,
-        learning_rate=learning_rate,
-        seed=seed,
-    )
+    config = TrainingConfig(tokens=tokens, **settings)
     check_place(out, resume=resume)
     spool = ctx.with_resource(tempfile.TemporaryDirectory(prefix="latent-ingest-train-"))
     processes = Processes.join(pick_device(device))
@@ -143,34 +137,15 @@ def train(
     texts = TrainingTexts(
         find_sources(sources, Path(spool)),
         text_fields=comma_list(text_fields),
-        seed=seed,
+        seed=config.seed,
         warn=warn if processes.first else lambda line: None,
     )
     with announced("loading the backbone"):
         retriever = Backbone.load(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype)
-    settings = {"total": tokens, "unit": "tok", "unit_scale": True, "disable": not processes.first}
-    with progress_bar(**settings) as bar:
-
-        def show(progress: TrainingProgress) -> None:
-            probed = f", nDCG@10 {progress.probe:.4f}" if progress.probe is not None else ""
-            if bar.desc != "training":
-                # The time left is estimated from the steps alone, not from the embedding before.
-                bar.reset()
-                bar.initial = bar.n = max(0, progress.tokens - batch)
-            bar.set_description_str("training", refresh=False)
-            bar.set_postfix_str(
-                f"step {progress.step}, nmse {progress.normalized_mse:.3f}, "
-                f"dead {progress.dead}{probed}",
-                refresh=False,
-            )
-            bar.update(progress.tokens - bar.n)
-            if probed:
-                warn(f"{progress.tokens:,} tokens{probed}")
-
-        def show_cache(held: int) -> None:
-            bar.set_description_str("embedding", refresh=False)
-            bar.update(min(held, tokens) - bar.n)
-
+    with progress_bar(
+        total=tokens, unit="tok", unit_scale=True, disable=not processes.first
+    ) as bar:
+        shown = TrainingBar(bar, config)
         trainer = Trainer(
             retriever,
             texts,
@@ -179,8 +154,8 @@ def train(
             cache=cache,
             resume=resume,
             processes=processes,
-            on_step=show,
-            on_cache=show_cache,
+            on_step=shown.training,
+            on_cache=shown.embedding,
             warn=warn,
         )
         if probe_folder and processes.first:
@@ -197,13 +172,42 @@ def train(
     click.echo(
         f"{out}: {report.tokens:,} tokens in {report.seconds:,.0f} s, normalised MSE "
         f"{report.normalized_mse:.3f} on held-out tokens, "
-        f"{report.dead:,} of {latents:,} latents dead"
+        f"{report.dead:,} of {config.n_latents:,} latents dead"
     )
     if report.skipped_lines or report.duplicate_texts:
         warn(
             f"left out: {report.skipped_lines:,} lines without text, "
             f"{report.duplicate_texts:,} duplicate texts"
         )
+
+
+class TrainingBar:
+    """Shows the two parts of a run, embedding into the cache and training, on one progress bar."""
+
+    def __init__(self, bar: tqdm[Any], config: TrainingConfig) -> None:
+        self._bar = bar
+        self._config = config
+
+    def embedding(self, held: int) -> None:
+        self._bar.set_description_str("embedding", refresh=False)
+        self._bar.update(min(held, self._config.tokens) - self._bar.n)
+
+    def training(self, progress: TrainingProgress) -> None:
+        bar = self._bar
+        probed = f", nDCG@10 {progress.probe:.4f}" if progress.probe is not None else ""
+        if bar.desc != "training":
+            # The time left is estimated from the steps alone, not from the embedding before.
+            bar.reset()
+            bar.initial = bar.n = max(0, progress.tokens - self._config.batch_tokens)
+        bar.set_description_str("training", refresh=False)
+        bar.set_postfix_str(
+            f"step {progress.step}, nmse {progress.normalized_mse:.3f}, "
+            f"dead {progress.dead}{probed}",
+            refresh=False,
+        )
+        bar.update(progress.tokens - bar.n)
+        if probed:
+            warn(f"{progress.tokens:,} tokens{probed}")
 
 
 def load_probe(folder: Path, split: str, backbone: Backbone) -> Probe:
@@ -214,11 +218,7 @@ def load_probe(folder: Path, split: str, backbone: Backbone) -> Probe:
     collection = Collection.load(folder, split)
     total = len(collection.queries) + sum(1 for _ in collection.documents())
     with progress_bar(total=total, unit="text", desc=f"embedding {collection.name}") as bar:
-
-        def show(done: int) -> None:
-            bar.update(done)
-
-        return Probe(collection, backbone, show)
+        return Probe(collection, backbone, bar.update)
 
 
 def shorten(argument: str) -> str:

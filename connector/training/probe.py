@@ -47,7 +47,7 @@ class Probe:
         self,
         collection: Collection,
         backbone: Backbone,
-        on_progress: Callable[[int], None] = lambda done: None,
+        on_progress: Callable[[int], object] = lambda done: None,
     ) -> None:
         """Embed documents and questions.
 
@@ -128,7 +128,7 @@ def embed(
     texts: list[str],
     kind: str,
     path: Path,
-    on_progress: Callable[[int], None],
+    on_progress: Callable[[int], object],
 ) -> _Embedded:
     """Token embeddings in the order of the texts, kept in a file."""
     lengths: list[int] = []
