@@ -110,18 +110,17 @@ class IndexMeta:
             MismatchError: the index is not one of ours, or `index` names several.
             EngineError: the engine cannot be asked.
         """
-        with engine_errors(client):
-            try:
-                answer = client.indices.get_mapping(index=index)
-            except NotFoundError:
-                return None
-        answer = put_back_unfinished(client, answer)
-        if len(answer) != 1:
-            raise MismatchError(f"{index}: {len(answer)} indices ({', '.join(answer)}); name one")
-        ((name, mapping),) = answer.items()
-        return name, cls.from_stored(
-            name, mapping["mappings"].get("_meta", {}).get("latent_ingest")
-        )
+        found = mapping_of(client, index)
+        if found is None:
+            return None
+        name, mapping = found
+        answer = put_back_unfinished(client, {name: {"mappings": mapping}})
+        return name, cls.from_mapping(name, answer[name]["mappings"])
+
+    @classmethod
+    def from_mapping(cls, name: str, mapping: dict[str, Any]) -> IndexMeta:
+        """The meta in the mapping of index `name`; raises MismatchError as `from_stored`."""
+        return cls.from_stored(name, stored_meta(mapping))
 
     @classmethod
     def from_stored(cls, name: str, stored: object) -> IndexMeta:
@@ -179,3 +178,31 @@ class IndexMeta:
     def to_json(self) -> dict[str, Any]:
         """What is stored."""
         return asdict(self)
+
+
+def mapping_of(client: OpenSearch, name: str) -> tuple[str, dict[str, Any]] | None:
+    """The own name and the mapping of the index that a name or alias stands for; None if none.
+
+    Raises:
+        MismatchError: the name stands for several indices.
+        EngineError: the engine cannot be asked.
+    """
+    with engine_errors(client):
+        try:
+            answer = client.indices.get_mapping(index=name)
+        except NotFoundError:
+            return None
+    if len(answer) != 1:
+        raise MismatchError(f"{name}: {len(answer)} indices ({', '.join(answer)}); name one")
+    ((own_name, found),) = answer.items()
+    return own_name, found["mappings"]
+
+
+def stored_meta(mapping: dict[str, Any]) -> Any:
+    """`_meta.latent_ingest` of a mapping, as it is stored; None if the mapping has none."""
+    return mapping.get("_meta", {}).get("latent_ingest")
+
+
+def with_meta(mapping: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """`_meta` of a mapping with another `latent_ingest`: the engine replaces `_meta` as a whole."""
+    return {**mapping.get("_meta", {}), "latent_ingest": stored}
