@@ -107,7 +107,7 @@ class Copy:
             log.info("alias %s: resuming %s, which is not complete", alias.name, name)
         else:
             name, number = alias.next_version(encoder.name)
-            state = {"alias": alias.name, "number": number, "complete": False}
+            state: dict[str, Any] = {"alias": alias.name, "number": number, "complete": False}
             meta = replace(meta, source_written=source.index.writes(), **state)
             create_empty(Index(client, name), lacking, meta)
         copy = Index(client, name)

@@ -83,7 +83,7 @@ class Build:
             log.info("alias %s: resuming %s, which is not complete", alias.name, name)
         else:
             name, number = alias.next_version(encoder.name)
-            state = {"alias": alias.name, "number": number, "complete": False}
+            state: dict[str, Any] = {"alias": alias.name, "number": number, "complete": False}
             create_index(alias.client, name, encoder, mapping, **state)
         index = Index(alias.client, name)
         without_replicas(index)
