@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import click
+from opensearchpy import OpenSearch
 
 from latent_ingest.cli.output import announced
 from latent_ingest.connector.engine.client import Connection, default_url
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.index.repair import repair
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -272,6 +274,18 @@ def connection_options(command: Command) -> Command:
         return command(*args, connection=connection, **others)
 
     return cast(Command, with_options(with_connection, CONNECTION_OPTIONS))
+
+
+def open_client(connection: Connection, index: str) -> OpenSearch:
+    """A client for a command that opens an index, which is first restored if `tune` left it.
+
+    Args:
+        connection: The command's connection options.
+        index: Name, alias or pattern of the index, or several separated by commas.
+    """
+    client = connection.open()
+    repair(client, index)
+    return client
 
 
 def checked_password(user: str | None, password: str | None) -> str | None:

@@ -22,8 +22,9 @@ from latent_ingest.cli.output import (
     warn,
 )
 from latent_ingest.connector.engine.client import Connection
-from latent_ingest.connector.index.listing import ListedIndex, list_indices
-from latent_ingest.connector.index.opening import index_size
+from latent_ingest.connector.index.alias import Alias
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.listing import IndexInfo, list_indices
 from latent_ingest.connector.indexing import versions
 from latent_ingest.connector.indexing.journal import DONE, RUNNING, Journal, RunRecord
 
@@ -52,8 +53,8 @@ def indices(alias: str | None, connection: Connection, as_json: bool) -> None:
     if alias is None:
         found = [index for index in list_indices(client) if index.stored]
     else:
-        current = versions.behind(client, alias)
-        found = versions.versions_of(client, alias)
+        current = Alias(client, alias).target()
+        found = Alias(client, alias).versions()
         if current and current.name not in {index.name for index in found}:
             found.insert(0, current)
     rows = described(client, found)
@@ -65,11 +66,11 @@ def indices(alias: str | None, connection: Connection, as_json: bool) -> None:
         click.echo("no indices")
 
 
-def described(client: OpenSearch, indices: list[ListedIndex]) -> list[dict[str, Any]]:
+def described(client: OpenSearch, indices: list[IndexInfo]) -> list[dict[str, Any]]:
     """One JSON object per index."""
     rows = []
     for index in indices:
-        held = None if index.closed else index_size(client, index.name)
+        held = None if index.closed else Index(client, index.name).size()
         rows.append(
             {
                 "index": index.name,
@@ -137,7 +138,7 @@ def rollback(
     """
     client = connection.open()
     with closing(Journal(journal)) as book:
-        before, new = versions.rollback(client, alias, book, to)
+        before, new = versions.rollback(Alias(client, alias), book, to)
     name = before.name if before else None
     if as_json:
         print_json({"alias": alias, "from": name, "to": new.name})
@@ -184,8 +185,9 @@ def prune(
     journal, looks the same: it is named and stays.
     """
     client = connection.open()
+    handle = Alias(client, alias)
     with closing(Journal(journal)) as book:
-        old, loading = versions.prunable(client, alias, keep, book)
+        old, loading = versions.prunable(handle, keep, book)
         rows = described(client, old)
         for index in loading:
             warn(
@@ -200,10 +202,10 @@ def prune(
             hint = "agree with --yes, or list them with --dry-run"
             confirm(f"prune deletes {what}", yes=yes, hint=hint)
             # The user may have taken minutes to answer.
-            still = {index.name for index in versions.prunable(client, alias, keep, book)[0]}
+            still = {index.name for index in versions.prunable(handle, keep, book)[0]}
             old = [index for index in old if index.name in still]
             rows = [row for row in rows if row["index"] in still]
-            versions.delete(client, old)
+            versions.delete(handle, old)
     if as_json:
         print_json({"alias": alias, "dry_run": dry_run, "indices": rows})
     elif not old:

@@ -17,6 +17,7 @@ from latent_ingest.cli.options import (
     index_option,
     load_encoder,
     model_option,
+    open_client,
 )
 from latent_ingest.cli.output import warn
 from latent_ingest.connector.engine.client import Connection, EngineInfo
@@ -93,7 +94,7 @@ def rewrite(
     if query is not None:
         check_question(query)
     given: Any = read_json(body) if body is not None else None
-    client = connection.open()
+    client = open_client(connection, index)
     EngineInfo.read(client)
 
     encoder = load_encoder(model, device, dtype)

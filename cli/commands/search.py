@@ -19,6 +19,7 @@ from latent_ingest.cli.options import (
     json_option,
     load_encoder,
     model_option,
+    open_client,
 )
 from latent_ingest.cli.output import (
     TEXT_WIDTH,
@@ -114,7 +115,7 @@ def search(
     check_question(query)
     if compare and explain:
         raise InputError("--explain and --compare: use one of them; --form chooses what to explain")
-    client = connection.open()
+    client = open_client(connection, index)
     engine = EngineInfo.read(client)
 
     encoder = load_encoder(model, device, dtype)
@@ -288,7 +289,7 @@ def explain(
     from latent_ingest.connector.inspection.explain import explain as explain_document
 
     check_question(query)
-    client = connection.open()
+    client = open_client(connection, index)
     EngineInfo.read(client)
 
     encoder = load_encoder(model, device, dtype)

@@ -21,11 +21,11 @@ from latent_ingest.cli.options import (
     json_option,
     load_encoder,
     model_option,
+    open_client,
 )
 from latent_ingest.cli.output import confirm, print_json, print_lines, progress_bar, table, warn
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index.opening import index_uuid
 from latent_ingest.connector.index.preparing import ExistingIndex
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.tuning.knobs import NAMES
@@ -154,7 +154,7 @@ def tune(
     else:
         cache = cache or default_cache()
         parts = splits.split_of(collection, split, report, limit_queries, seed, cache)
-    client = connection.open()
+    client = open_client(connection, index)
     EngineInfo.read(client)
     existing = ExistingIndex.read(client, index)
     meta = tuned_index.check_meta(existing)
@@ -172,10 +172,10 @@ def tune(
             hint="agree with --yes, or try on a clone with --copy",
         )
     with closing(Journal(journal)) as book:
-        if (closes or copy or apply) and book.running(index_uuid(client, existing.name)):
+        if (closes or copy or apply) and book.running(existing.index.uuid()):
             raise InputError(f"a run of ingest writes to {existing.name}; let it end first")
     if closes or copy:
-        tuned_index.check_quiet(client, existing.name)
+        tuned_index.check_quiet(existing.index)
 
     encoder = load_encoder(model, device, dtype)
     meta.check(encoder, existing.name)
@@ -188,7 +188,7 @@ def tune(
     bench = tuned_index.on_a_copy if copy else in_place
     with (
         terminated_as_interrupted(),
-        bench(client, existing) as asked,
+        bench(existing) as asked,
         progress_bar(
             total=searches(parts, chosen, form, meta), desc="tuning", unit=" searches"
         ) as bar,
@@ -208,7 +208,7 @@ def tune(
     try:
         if apply:
             with terminated_as_interrupted():
-                tuned_index.apply(client, existing.name, found.after)
+                tuned_index.apply(existing.index, found.after)
             content["applied"] = True
     finally:  # what took so long to find out is not lost where it cannot be applied
         if as_json:

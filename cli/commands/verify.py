@@ -10,6 +10,7 @@ from latent_ingest.cli.options import (
     id_field_option,
     index_option,
     json_option,
+    open_client,
 )
 from latent_ingest.cli.output import print_json, progress_bar
 from latent_ingest.connector.engine.client import Connection
@@ -40,7 +41,7 @@ def verify(file: str, index: str, connection: Connection, id_field: str, as_json
     encoded are stale. In an index of chunks, the chunks of a document have to be all there and to
     cover its text.
     """
-    client = connection.open()
+    client = open_client(connection, index)
     found = IndexMeta.find(client, index)
     if found is None:
         raise InputError(f"no index {index}; ingest {file} first, or name another with --index")
