@@ -28,6 +28,7 @@ from latent_ingest.cli.options import (
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.evaluation.systems import SYSTEMS
+from latent_ingest.connector.index.repair import repair
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
@@ -138,6 +139,7 @@ def evaluate(
         # Another model has another index.
         model_id = encoder.fingerprint.digest[:8]
         name = index or f"evaluate-{collection.name.lower()}-{model_id}"
+        repair(client, name)
         ingested = make_index(client, name, encoder, collection, journal, given=bool(index))
         if line := evaluation.check_judged(client, name, collection):
             warn(f"warning: {line}")
@@ -215,7 +217,8 @@ def make_index(
     """
     from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS
     from latent_ingest.connector.evaluation.evaluate import is_complete
-    from latent_ingest.connector.index.opening import holds_documents, index_uuid, open_index
+    from latent_ingest.connector.index.index import Index
+    from latent_ingest.connector.index.opening import open_index
     from latent_ingest.connector.indexing.ingest import Ingest
     from latent_ingest.connector.indexing.journal import DONE, Journal, RunKey
 
@@ -230,13 +233,13 @@ def make_index(
     key = RunKey(
         corpus=corpus,
         index=name,
-        index_uuid=index_uuid(client, name),
+        index_uuid=Index(client, name).uuid(),
         settings={"id_fields": list(DEFAULT_ID_FIELDS), "long": meta.long},
         command=resuming_command(),
     )
     with closing(Journal(journal)) as book:
         begun = [r for r in book.runs() if (r.corpus, r.index) == (corpus, name)]
-        if given and holds_documents(client, name) and all(r.state == DONE for r in begun):
+        if given and Index(client, name).holds_documents() and all(r.state == DONE for r in begun):
             raise other
         warn(f"indexing {collection.corpus} into {name}")
         with closing(book.open(key)) as run:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latent_ingest.cli.connection import open_client
 from latent_ingest.cli.evaluate import cache_option
 from latent_ingest.cli.options import (
     comma_list,
@@ -26,7 +27,6 @@ from latent_ingest.cli.options import (
 )
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index.opening import index_uuid
 from latent_ingest.connector.index.preparing import ExistingIndex
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.tuning.knobs import NAMES
@@ -155,7 +155,7 @@ def tune(
     else:
         cache = cache or default_cache()
         parts = splits.split_of(collection, split, report, limit_queries, seed, cache)
-    client = connection.open()
+    client = open_client(connection, index)
     EngineInfo.read(client)
     existing = ExistingIndex.read(client, index)
     meta = tuned_index.check_meta(existing)
@@ -168,10 +168,10 @@ def tune(
     if closes or (apply and {"k1", "b"} & set(names)):
         ask(existing.name, yes)
     with closing(Journal(journal)) as book:
-        if (closes or copy or apply) and book.running(index_uuid(client, existing.name)):
+        if (closes or copy or apply) and book.running(existing.index.uuid()):
             raise InputError(f"a run of ingest writes to {existing.name}; let it end first")
     if closes or copy:
-        tuned_index.check_quiet(client, existing.name)
+        tuned_index.check_quiet(existing.index)
 
     encoder = load_encoder(model, device, dtype)
     meta.check(encoder, existing.name)
@@ -184,7 +184,7 @@ def tune(
     bench = tuned_index.on_a_copy if copy else in_place
     with (
         terminated_as_interrupted(),
-        bench(client, existing) as asked,
+        bench(existing) as asked,
         progress_bar(
             total=searches(parts, chosen, form, meta), desc="tuning", unit=" searches"
         ) as bar,
@@ -204,7 +204,7 @@ def tune(
     try:
         if apply:
             with terminated_as_interrupted():
-                tuned_index.apply(client, existing.name, found.after)
+                tuned_index.apply(existing.index, found.after)
             content["applied"] = True
     finally:  # what took so long to find out is not lost where it cannot be applied
         if as_json:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +71,7 @@ class Index:
         return settings
 
     def put_settings(self, settings: dict[str, Any]) -> None:
-        """Change dynamic settings, given flat; None resets one."""
+        """Change dynamic settings, flat or nested; None resets one to its default."""
         with engine_errors(self.client):
             self.client.indices.put_settings(index=self.name, body=settings)
 
@@ -186,13 +184,12 @@ class Index:
             self.put_settings({"index": noted or before})
         self.update_meta(loading=None, **changes)
 
-    @contextmanager
-    def closed(self) -> Iterator[None]:
-        """The index is closed within this context, and is opened in any case at its end."""
+    def put_settings_closed(self, settings: dict[str, Any]) -> None:
+        """Close the index, change settings that an open index refuses, and open it in any case."""
         try:
             with engine_errors(self.client):
                 self.client.indices.close(index=self.name)
-            yield
+            self.put_settings(settings)
         finally:
             self.open()
 

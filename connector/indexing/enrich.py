@@ -23,7 +23,6 @@ from latent_ingest.connector.corpus import BadLine, Document, text_hash
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.guard import guarded
-from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.preparing import Preparation
 from latent_ingest.connector.index.reading import PAGE, Stored, fetch, scan, text_in
 from latent_ingest.connector.indexing.actions import (
@@ -143,13 +142,13 @@ class Enrich:
             run: the run in a journal, which notes the progress.
         """
         self._client = client
-        self._index = preparation.index.name
+        self._index = preparation.index.index
         self._shards = preparation.index.shards
         self._meta = preparation.meta
         self._encoder = encoder
         self._batch_characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
-        path = failures or default_path("-", self._index)
-        self._failures = FailuresFile(path, f"index {self._index}")
+        path = failures or default_path("-", self._index.name)
+        self._failures = FailuresFile(path, f"index {self._index.name}")
         self._concurrency = concurrency
         self._run = run
         self._stop = threading.Event()
@@ -183,18 +182,17 @@ class Enrich:
             EngineError: the engine cannot be asked at the start.
             InputError: the failures file or the journal cannot be written.
         """
-        report, retry = self.report, self._retry
+        report, index, retry = self.report, self._index, self._retry
         self._on_progress = on_progress
         self._started = time.monotonic()
-        index = Index(self._client, self._index)
         uuid = retry.ask(index.uuid)
         retry.ask(index.refresh)
         self.documents = retry.ask(index.count)
         try:
-            with guarded(self._client, self._index, f"index:{self._index}", retry) as target:
+            with guarded(index, f"index:{index.name}", retry) as target:
                 self._update_all(target)
             if report.deleted and retry.ask(index.uuid) != uuid:
-                raise EngineError(f"index {self._index} was deleted and created again meanwhile")
+                raise EngineError(f"index {index.name} was deleted and created again meanwhile")
             retry.ask(index.refresh)
         except EngineError as error:
             self._stop_because(str(error))
@@ -211,7 +209,7 @@ class Enrich:
         """Update all documents, then again those that others have changed meanwhile."""
         sender = Sender[UpdateAction](self._client, target, self._retry, self._concurrency)
         try:
-            pages = scan(self._client, self._index, self._meta, self._shards, self._retry)
+            pages = scan(self._index, self._meta, self._shards, self._retry)
             self._update(self._batches(pages), sender)
             for _ in range(ROUNDS):
                 again, self._conflicts = self._conflicts, []
@@ -267,7 +265,7 @@ class Enrich:
         """Documents that were read before, as they are now."""
         for start in range(0, len(documents), PAGE):
             page = documents[start : start + PAGE]
-            found = fetch(self._client, self._index, self._meta, page, self._retry)
+            found = fetch(self._index, self._meta, page, self._retry)
             texts = [text_in(stored.source, self._meta.text_fields) for stored in found]
             yield Batch(deleted=len(page) - len(found), stale=found, texts=texts)
 

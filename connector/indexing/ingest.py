@@ -103,7 +103,7 @@ class Ingest:
             InputError: the file cannot be opened.
         """
         self._client = client
-        self._index = index
+        self._index = Index(client, index)
         self._maker = ActionMaker(encoder, meta)
         self._meta = meta
         self._file = CorpusFile(corpus)
@@ -163,7 +163,7 @@ class Ingest:
         A resumed run takes another number than before it was interrupted: what it sends, from lines
         that may have been edited since, replaces what was in flight then.
         """
-        loading = Loading(self._client, self._index, self._file.name, self._retry)
+        loading = Loading(self._index, self._file.name, self._retry)
         target = loading.begin()
         sender = Sender[IndexAction](self._client, target, self._retry, self._concurrency)
         batches = prefetch(self._batches.read(), AHEAD)
@@ -260,7 +260,7 @@ class Ingest:
         if self._merge_after and self._meta.lean and not report.indexed:
             # A later merge removes the hidden copies only if there are two segments.
             with suppress(OpenSearchException):
-                self._client.indices.flush(index=self._index)
+                self._client.indices.flush(index=self._index.name)
         indexed = [outcome.action for outcome in outcomes if outcome.verdict is Verdict.DONE]
         new = seen.add([action.id for action in indexed])
         report.indexed += new
@@ -311,8 +311,7 @@ class Ingest:
 
     def _finish(self, started: float) -> None:
         """Delete stale chunks, merge, and measure the index."""
-        report = self.report
-        index = Index(self._client, self._index)
+        report, index = self.report, self._index
         if self._failures.path is not None:
             report.failures_file = str(self._failures.path)
         with self._stopping_on_error():
@@ -322,7 +321,7 @@ class Ingest:
                     report.removed_chunks += delete_stale(index, self._retry, self._concurrency)
             if self._merge_after and report.stopped is None:
                 wait = " (it may wait a minute for the engine)" if self._meta.lean else ""
-                log.info("merging each shard of %s to one segment%s", self._index, wait)
+                log.info("merging each shard of %s to one segment%s", index.name, wait)
                 self._retry.ask(index.merge, lean=self._meta.lean)
             size = self._retry.ask(index.size)
             report.documents_in_index = size.documents

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, CorpusFile, is_pipe
-from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.index.alias import Alias
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
+from latent_ingest.connector.index.repair import repair
 from latent_ingest.connector.indexing.copying import Copy
 from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
 from latent_ingest.connector.indexing.ingest import Ingest, OnProgress
@@ -231,7 +232,8 @@ class IngestJob(Job):
             MismatchError: the index was made by another model or with another mapping.
             ModelError: the model cannot be loaded.
         """
-        EngineInfo.read(self._client)  # without retries: a wrong address fails at once
+        # Without retries: a wrong address fails at once.
+        repair(self._client, self._alias or self._index)
         encoder = self._encoder()
         corpus = "-" if self._piped else str(Path(self._corpus).resolve())
         build = None
@@ -240,18 +242,17 @@ class IngestJob(Job):
             if self._alias is not None:
                 # Without retries: a second attempt might create a second version.
                 build = Build.begin(
-                    self._client,
-                    self._alias,
+                    Alias(self._client, self._alias),
                     encoder,
                     self._wanted,
                     journal,
                     corpus,
                     restart=self._restart,
                 )
-                stack.enter_context(build.refused_on_error(log.warning))
-            name = build.index if build else self._index
+                stack.enter_context(build.refused_on_error())
+            index = build.index if build else Index(self._client, self._index)
+            name = index.name
             meta = self._retry.ask(open_index, self._client, name, encoder, self._wanted)
-            index = Index(self._client, name)
             key = RunKey(
                 corpus=corpus,
                 index=name,
@@ -378,23 +379,23 @@ class EnrichJob(Job):
             EngineError: the engine cannot be asked.
             ModelError: the model cannot be loaded.
         """
+        repair(self._client, self._index)
         existing = ExistingIndex.read(self._client, self._index)
         encoder = self._encoder()
         copy = None
         if self._alias is not None:
-            copy = Copy.begin(
-                self._client, existing, self._alias, encoder, self._wanted, restart=self._restart
-            )
+            alias = Alias(self._client, self._alias)
+            copy = Copy.begin(existing, alias, encoder, self._wanted, restart=self._restart)
             preparation = copy.preparation
         else:
-            preparation = plan(self._client, existing, encoder, self._wanted)
+            preparation = plan(existing, encoder, self._wanted)
             if preparation.warning:
                 confirm(preparation.warning)
         name = preparation.index.name
         key = RunKey(
             corpus=f"index:{existing.name}",
             index=name,
-            index_uuid=Index(self._client, name).uuid(),
+            index_uuid=preparation.index.index.uuid(),
             command=self._command,
         )
         with ExitStack() as stack:
@@ -402,13 +403,13 @@ class EnrichJob(Job):
             # From the start: the state is in the index itself.
             noted = stack.enter_context(closing(journal.open(key, restart=True)))
             if copy:
-                stack.enter_context(copy.build.refused_on_error(log.warning))
+                stack.enter_context(copy.build.refused_on_error())
             enrich = Enrich(self._client, preparation, encoder, run=noted, **self._options)
             self._start(enrich)
             if copy:
                 copy.fill(self._retry, self._stopped, on_copy)
             else:
-                prepare(self._client, preparation)
+                prepare(preparation)
             report = enrich.run(lambda report: on_progress(report, enrich.documents))
             if copy is None:
                 return JobResult(report, name, preparation.meta)
