@@ -406,6 +406,7 @@ class EnrichJob(Job):
                 stack.enter_context(copy.build.refused_on_error())
             enrich = Enrich(self._client, preparation, encoder, run=noted, **self._options)
             self._start(enrich)
+            on_progress(enrich.report, enrich.documents)
             if copy:
                 copy.fill(self._retry, self._stopped, on_copy)
             else:
