@@ -11,14 +11,20 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 import wcwidth
 from tqdm import tqdm
 
 from latent_ingest.connector.errors import InputError
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.indexing.enrich import EnrichReport
+    from latent_ingest.connector.indexing.job import IngestJob, JobResult
+    from latent_ingest.connector.indexing.outcomes import IngestReport
 
 # Exit status after Ctrl-C, as in shells.
 INTERRUPTED = 130
@@ -130,9 +136,30 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes / 1e3:,.1f} kB"
 
 
+def long_and_empty(report: IngestReport | EnrichReport) -> list[str]:
+    """Lines about texts that are longer than the backbone window, or have no latents."""
+    lines = []
+    if report.pooled:
+        texts = number_of(report.pooled, "text")
+        lines.append(f"{texts} longer than the backbone window, pooled over several windows")
+    if report.truncated:
+        texts = number_of(report.truncated, "text")
+        lines.append(f"{texts} longer than the backbone window, truncated")
+    if report.empty:
+        lines.append(f"{documents(report.empty)} without text, so without latents")
+    return lines
+
+
 def alias_moved(alias: str, before: str | None, index: str) -> str:
     """The line that says where an alias points now, and where it pointed before."""
     return f"alias {alias}: {before} → {index}" if before else f"alias {alias} → {index}"
+
+
+def alias_lines(result: JobResult[Any]) -> list[str]:
+    """The line about the alias of a job, if it was moved."""
+    if result.alias is None or result.refusal:
+        return []
+    return [alias_moved(result.alias, result.before, result.index)]
 
 
 class PlainLines:
@@ -213,6 +240,34 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def run_with_bar(job: IngestJob) -> JobResult[IngestReport]:
+    """Run with a progress bar; Ctrl-C ends the run in good order, a second one exits at once."""
+    bar_format = "{desc} [{elapsed}]"
+    if job.file_bytes:
+        bar_format = "{percentage:3.0f}% |{bar}| {desc} [{elapsed}, {remaining} left]"
+    with ExitStack() as stack:
+
+        @cache
+        def bar() -> tqdm[Any]:
+            """Shown from when the model is loaded and the run starts."""
+            stack.enter_context(stopping(job.stop))
+            shown = progress_bar(
+                total=job.file_bytes, unit="B", unit_scale=True, bar_format=bar_format
+            )
+            return stack.enter_context(shown)
+
+        def show(report: IngestReport, position: int) -> None:
+            rate = report.tokens / max(report.seconds, 1e-9)
+            bar().set_description_str(
+                f"{report.indexed + report.replaced:,} documents, {rate:,.0f} tokens/s, "
+                f"{report.failed:,} failed",
+                refresh=False,
+            )
+            bar().update(position - bar().n)
+
+        return job.run(show)
 
 
 class Ended(Protocol):

@@ -11,18 +11,17 @@ import click
 from tqdm import tqdm
 
 from latent_ingest.cli.commands.evaluation_table import collection_lines
-from latent_ingest.cli.commands.ingest import run_with_bar
+from latent_ingest.cli.connection import connection_options
 from latent_ingest.cli.options import (
     cache_option,
     comma_list,
     compute_options,
-    connection_options,
     journal_option,
     load_encoder,
     model_option,
     resuming_command,
 )
-from latent_ingest.cli.output import INTERRUPTED, print_json, progress_bar, warn
+from latent_ingest.cli.output import INTERRUPTED, print_json, progress_bar, run_with_bar, warn
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.evaluation.systems import SYSTEMS
@@ -204,12 +203,11 @@ def make_index(
         InputError: the index holds other documents, or there is no corpus.
         EngineError: not all documents could be indexed.
     """
-    from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS
     from latent_ingest.connector.evaluation.evaluate import is_complete
     from latent_ingest.connector.index.index import Index
     from latent_ingest.connector.index.opening import open_index
-    from latent_ingest.connector.indexing.ingest import Ingest
-    from latent_ingest.connector.indexing.journal import DONE, Journal, RunKey
+    from latent_ingest.connector.indexing.job import IngestJob
+    from latent_ingest.connector.indexing.journal import DONE, Journal
 
     if is_complete(client, name, collection):
         return None
@@ -217,22 +215,17 @@ def make_index(
         f"index {name} holds other documents than {collection.corpus}; name a new one with --index"
     )
     next(collection.documents())  # says so where there is no corpus
-    meta = open_index(client, name, encoder, {})
+    open_index(client, name, encoder, {})
     corpus = str(Path(str(collection.corpus)).resolve())
-    key = RunKey(
-        corpus=corpus,
-        index=name,
-        index_uuid=Index(client, name).uuid(),
-        settings={"id_fields": list(DEFAULT_ID_FIELDS), "long": meta.long},
-        command=resuming_command(),
-    )
     with closing(Journal(journal)) as book:
         begun = [r for r in book.runs() if (r.corpus, r.index) == (corpus, name)]
-        if given and Index(client, name).holds_documents() and all(r.state == DONE for r in begun):
-            raise other
-        warn(f"indexing {collection.corpus} into {name}")
-        with closing(book.open(key)) as run:
-            report = run_with_bar(Ingest(client, name, encoder, meta, corpus, run=run, warn=warn))
+    if given and Index(client, name).holds_documents() and all(r.state == DONE for r in begun):
+        raise other
+    warn(f"indexing {collection.corpus} into {name}")
+    job = IngestJob(
+        client, corpus, index=name, encoder=encoder, journal=journal, command=resuming_command()
+    )
+    report = run_with_bar(job).report
     if report.stopped == "interrupted":
         raise click.exceptions.Exit(INTERRUPTED)
     if not report.ok:

@@ -11,7 +11,8 @@ from typing import Any
 import click
 from opensearchpy import OpenSearch
 
-from latent_ingest.cli.options import connection_options, journal_option, json_option
+from latent_ingest.cli.connection import connection_options
+from latent_ingest.cli.options import journal_option, json_option
 from latent_ingest.cli.output import (
     alias_moved,
     confirm,

@@ -8,16 +8,15 @@ from typing import IO, Any
 
 import click
 
+from latent_ingest.cli.connection import connection_options, open_client
 from latent_ingest.cli.options import (
     comma_list,
     compute_options,
-    connection_options,
     filter_option,
     form_option,
     index_option,
     load_encoder,
     model_option,
-    open_client,
 )
 from latent_ingest.cli.output import warn
 from latent_ingest.connector.engine.client import Connection, EngineInfo
@@ -51,7 +50,7 @@ Examples:
     "aggregations stay (keep).  [default: depends on the body]",
 )
 @click.option(
-    "--fields", help="With --body: rewrite only clauses on these fields, comma-separated."
+    "--fields", help="With --body: rewrite only clauses on these fields, separated by commas."
 )
 @click.option("--size", type=click.IntRange(1, 10_000), help="Number of hits.  [default: 10]")
 @filter_option

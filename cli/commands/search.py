@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latent_ingest.cli.connection import connection_options, open_client
 from latent_ingest.cli.options import (
     compute_options,
-    connection_options,
     filter_option,
     form_option,
     index_option,
     json_option,
     load_encoder,
     model_option,
-    open_client,
 )
 from latent_ingest.cli.output import (
     TEXT_WIDTH,

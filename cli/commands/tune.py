@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latent_ingest.cli.connection import connection_options, open_client
 from latent_ingest.cli.options import (
     cache_option,
     comma_list,
     compute_options,
-    connection_options,
     journal_option,
     json_option,
     load_encoder,
     model_option,
-    open_client,
 )
 from latent_ingest.cli.output import confirm, print_json, print_lines, progress_bar, table, warn
 from latent_ingest.connector.engine.client import Connection, EngineInfo
