@@ -6,24 +6,34 @@ import ast
 import inspect
 import json
 import sysconfig
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import IO
 
 import click
 
-# Not the library itself: its tests, tools with a window, and what others installed.
+# Not the library itself: its tests, its editor, and installed packages.
 LEFT_OUT = {"test", "tests", "idlelib", "idle_test", "lib2to3", "site-packages", "turtledemo"}
 
-# Words of a docstring below which it says too little to be found by.
+# Docstrings of fewer words say too little to be found.
 MIN_WORDS = 6
+
+Document = dict[str, str]
 
 
 @click.command(
     epilog="""\b
-Example:
+Examples:
   latent-ingest docstrings --out stdlib.jsonl
+  latent-ingest docstrings --limit 1500 --out stdlib.jsonl
 """
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Write at most this many, from all modules alike.  [default: all]",
 )
 @click.option(
     "--out",
@@ -32,21 +42,34 @@ Example:
     show_default=True,
     help="File to write; - is standard output.",
 )
-def docstrings(out: IO[str]) -> None:
-    """Collect the docstrings of this Python's standard library as JSONL.
+def docstrings(limit: int | None, out: IO[str]) -> None:
+    """Write the docstrings of Python's standard library as JSONL.
 
-    One document for each public module, class and function that has one: `_id` is its dotted
-    name, `kind` what it is.
+    One document per public module, class and function with a docstring. `_id` is its dotted
+    name; `kind` is module, class or function.
+
+    --limit takes the first docstring of each top-level module, then the second of each, and so on.
     """
     number = 0
-    for document in standard_library():
+    found = standard_library()
+    for document in found if limit is None else from_all_modules(found, limit):
         number += 1
         out.write(json.dumps(document) + "\n")
     click.echo(f"{number:,} docstrings", err=True)
 
 
-def standard_library() -> Iterator[dict[str, str]]:
-    """Documents of all public modules, each text once."""
+def from_all_modules(found: Iterable[Document], limit: int) -> list[Document]:
+    """At most `limit` documents in their order: the first of each module, the second, ..."""
+    modules: defaultdict[str, list[tuple[int, Document]]] = defaultdict(list)
+    for place, document in enumerate(found):
+        modules[document["_id"].split(".")[0]].append((place, document))
+    rounds = chain.from_iterable(zip_longest(*modules.values()))
+    chosen = [each for each in rounds if each is not None][:limit]
+    return [document for _, document in sorted(chosen, key=lambda each: each[0])]
+
+
+def standard_library() -> Iterator[Document]:
+    """Documents of all public modules; a repeated text is given once."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     seen: set[str] = set()
     for path in sorted(folder.rglob("*.py")):
@@ -62,8 +85,8 @@ def standard_library() -> Iterator[dict[str, str]]:
                 yield document
 
 
-def documents(path: Path, module: str) -> Iterator[dict[str, str]]:
-    """The docstrings of one source file."""
+def documents(path: Path, module: str) -> Iterator[Document]:
+    """Documents of one source file."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
@@ -71,8 +94,8 @@ def documents(path: Path, module: str) -> Iterator[dict[str, str]]:
     yield from described(tree, module, "module")
 
 
-def described(node: ast.AST, name: str, kind: str) -> Iterator[dict[str, str]]:
-    """The docstring of a node and of the public classes and functions in it."""
+def described(node: ast.AST, name: str, kind: str) -> Iterator[Document]:
+    """Documents of a node and of the public classes and functions in it."""
     text = ast.get_docstring(node) if isinstance(node, (ast.Module, *DEFINITIONS)) else None
     if text and len(text.split()) >= MIN_WORDS:
         yield {"_id": name, "kind": kind, "title": name, "text": inspect.cleandoc(text)}
