@@ -110,7 +110,7 @@ def load_encoder(model: Path | None, device: str, dtype: str) -> LatentEncoder:
         click.echo("loading the model\r", nl=False, err=True)
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
-    encoder = LatentEncoder.load(model, device=device, dtype=dtype)
+    encoder = LatentEncoder.shared(model, device=device, dtype=dtype)
     if sys.stderr.isatty():
         click.echo("\033[K", nl=False, err=True)
     return encoder
