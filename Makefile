@@ -1,6 +1,7 @@
 PYTHON ?= python3
 PORT ?= 9200
-WORKERS ?= 2
+# Processes that test. They cannot share an engine: one where OPENSEARCH_URL names it.
+WORKERS ?= $(if $(OPENSEARCH_URL),0,2)
 
 BIN := .venv/bin
 DEMO_EXTRAS := backbone,engine
