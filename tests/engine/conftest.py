@@ -28,7 +28,7 @@ REMEMBERED = Remembered()
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _each_text_is_encoded_once(encoder: LatentEncoder) -> Iterator[None]:
+def remembered_encodings(encoder: LatentEncoder) -> Iterator[None]:
     """Tests of the engine do not test the encoder: the shipped model answers from memory."""
     with REMEMBERED.used(encoder, LatentEncoder.shared(device="cpu")):
         yield
