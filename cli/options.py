@@ -102,7 +102,7 @@ def load_encoder(model: Path | None, device: str, dtype: str) -> LatentEncoder:
     with announced("loading the model"):
         from latent_ingest.connector.encoding.encoder import LatentEncoder
 
-        return LatentEncoder.load(model, device=device, dtype=dtype)
+        return LatentEncoder.shared(model, device=device, dtype=dtype)
 
 
 index_option = click.option(

@@ -1,4 +1,4 @@
-"""The shipped model and the command, loaded once in the process that others are forked from."""
+"""The shipped model and the command, loaded once in the process that the others are forked from."""
 
 import torch
 

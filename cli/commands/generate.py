@@ -10,7 +10,7 @@ import click
 
 from latent_ingest.cli.options import json_option
 from latent_ingest.cli.output import print_json, progress_bar
-from latent_ingest.connector.collections.docstrings import standard_library
+from latent_ingest.connector.collections.docstrings import from_all_modules, standard_library
 
 
 @click.group(
@@ -70,9 +70,16 @@ def limit(documents: int, queries: int, seed: int, out: Path, as_json: bool) -> 
 
 @click.command(
     epilog="""\b
-Example:
+Examples:
   latent-ingest docstrings --out stdlib.jsonl
+  latent-ingest docstrings --limit 1500 --out stdlib.jsonl
 """
+)
+@click.option(
+    "--limit",
+    "most",
+    type=click.IntRange(min=1),
+    help="Maximum number of documents, drawn from all modules alike.  [default: all]",
 )
 @click.option(
     "--out",
@@ -81,14 +88,17 @@ Example:
     show_default=True,
     help="File to write; - is standard output.",
 )
-def docstrings(out: IO[str]) -> None:
-    """Collect the docstrings of this Python's standard library as JSONL.
+def docstrings(most: int | None, out: IO[str]) -> None:
+    """Collect the docstrings of Python's standard library as JSONL.
 
-    One document per public module, class and function that has a docstring: `_id` is its dotted
-    name, `kind` says which of the three it is.
+    Each public module, class and function with a docstring becomes one document: `_id` is its
+    dotted name, `kind` is module, class or function.
+
+    --limit takes the first docstring of each top-level module, then the second of each, and so on.
     """
     number = 0
-    for document in standard_library():
+    found = standard_library()
+    for document in found if most is None else from_all_modules(found, most):
         number += 1
         out.write(json.dumps(document) + "\n")
     click.echo(f"{number:,} docstrings", err=True)

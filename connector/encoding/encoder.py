@@ -33,8 +33,8 @@ from latent_ingest.connector.errors import ModelError
 
 SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "minilm-32k"
 
-# Models of `LatentEncoder.shared`, by what was asked for.
-_shared: dict[tuple[Path, torch.device, torch.dtype, int | None], LatentEncoder] = {}
+# Models of `LatentEncoder.shared` by its arguments, each with the time its folder was changed.
+_shared: dict[tuple[Path, torch.device, torch.dtype, int | None], tuple[float, LatentEncoder]] = {}
 _sharing = threading.Lock()
 
 
@@ -126,14 +126,18 @@ class LatentEncoder:
         dtype: str = "auto",
         k: int | None = None,
     ) -> LatentEncoder:
-        """`load`, once a process: who asks for the same model again gets the same object."""
+        """`load`, once per process: the same arguments give the same object.
+
+        A folder with files that have changed since is loaded again.
+        """
         path = Path(folder or SHIPPED_MODEL).resolve()
         chosen = pick_device(device)
         key = (path, chosen, pick_dtype(dtype, chosen), k)
         with _sharing:
-            if key not in _shared:
-                _shared[key] = cls.load(path, device=device, dtype=dtype, k=k)
-            return _shared[key]
+            changed = max((file.stat().st_mtime for file in path.rglob("*")), default=0.0)
+            if key not in _shared or _shared[key][0] != changed:
+                _shared[key] = changed, cls.load(path, device=device, dtype=dtype, k=k)
+            return _shared[key][1]
 
     @property
     def n_latents(self) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from toys import PROMPTS, toy_backbone, toy_model
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
@@ -144,6 +146,17 @@ def test_an_autoencoder_of_another_backbone_of_that_width_is_refused(backbone: B
 def test_a_missing_model_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such model folder"):
         LatentEncoder.load(tmp_path / "none")
+
+
+def test_a_shared_model_is_loaded_again_when_its_folder_has_changed(tmp_path: Path) -> None:
+    folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone", prompts=PROMPTS))
+    first = LatentEncoder.shared(folder, device="cpu", dtype="float32")
+    assert LatentEncoder.shared(folder, device="cpu", dtype="float32") is first
+    (folder / "config.json").write_text(
+        (folder / "config.json").read_text().replace('"k": 4', '"k": 3')
+    )
+    os.utime(folder / "config.json", (2e9, 2e9))
+    assert LatentEncoder.shared(folder, device="cpu", dtype="float32").k == 3
 
 
 def nan_for(word: str) -> LatentEncoder:

@@ -68,6 +68,7 @@ def write_corpus(
         file.write("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.slow
 def test_whatever_is_spoilt_the_index_is_the_file(
     client: OpenSearch,
     opensearch_url: str,
@@ -237,6 +238,7 @@ def test_a_second_ctrl_c_waits_for_nothing_and_the_run_can_be_gone_on_with(
     assert_exactly(client, index, Path("c.jsonl"), encoder, 59, 1)
 
 
+@pytest.mark.slow
 def test_a_node_that_is_killed_and_started_again_is_waited_for(
     tmp_path: Path,
     encoder: LatentEncoder,

@@ -1,4 +1,4 @@
-"""A SparseEncoder of the shipped model, and one that is small and untrained."""
+"""The shipped model as a SparseEncoder, and a small untrained one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shipped() -> SparseEncoder:
 
 @pytest.fixture
 def small() -> SparseEncoder:
-    """1,024 latents, 8 a token, with a decoder."""
+    """An untrained model: 1,024 latents, 8 per token, with a decoder."""
     torch.manual_seed(0)
     return SparseEncoder(
         modules=[

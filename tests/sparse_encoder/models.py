@@ -12,7 +12,7 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 
 def dense(encoder: LatentEncoder, texts: list[str], kind: str = "document") -> torch.Tensor:
-    """`LatentEncoder.encode`, `[n_texts, n_latents]`, of what fits into the window."""
+    """Dense result of `LatentEncoder.encode` with truncation, `[n_texts, n_latents]`."""
     vectors = encoder.encode(texts, kind=kind, long="truncate")
     out = torch.zeros(len(texts), encoder.n_latents)
     for row, (indices, values) in enumerate(vectors):

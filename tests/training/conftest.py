@@ -1,4 +1,4 @@
-"""Small blocks, so that a small corpus is not embedded many times over."""
+"""Small blocks, so that a small corpus is not embedded many times."""
 
 from __future__ import annotations
 

@@ -55,6 +55,7 @@ def cut(process: subprocess.Popen[str], after: int, number: signal.Signals) -> s
     return process.communicate(timeout=300)[1]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_and_killed_is_gone_on_with(corpus: Path, probe: Path) -> None:
     process = begin(corpus, probe)
     said = cut(process, 0, signal.SIGINT)

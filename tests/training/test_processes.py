@@ -19,6 +19,7 @@ from latent_ingest.connector.training.trainer import Trainer
 from .test_trainer import SMALL
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(corpus: Path, tmp_path: Path, backbone: Backbone) -> None:
     script = Path(__file__).with_name("two_processes.py")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]

@@ -1,4 +1,4 @@
-"""What each process of test_processes.py does: a run that is cut and resumed, and one that is not.
+"""Script of each process of test_processes.py: an interrupted run that resumes, and a whole one.
 
 torchrun --nproc-per-node 2 two_processes.py CORPUS FOLDER
 """
