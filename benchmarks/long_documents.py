@@ -27,7 +27,7 @@ from latent_ingest.connector.encoding.pooling import PooledRows
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors
 from latent_ingest.connector.encoding.windows import windows_of
 from latent_ingest.connector.evaluation.measures import mean_ndcg
-from latent_ingest.connector.training.probe import WORDS_B, WORDS_K1, numbers
+from latent_ingest.connector.evaluation.probe import WORDS_B, WORDS_K1, numbers
 
 Scores = Callable[[int], NDArray[np.float32]]
 """Number of a question → scores of all documents."""

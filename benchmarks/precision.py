@@ -18,7 +18,7 @@ from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.training.config import TrainingConfig
-from latent_ingest.connector.training.probe import Probe
+from latent_ingest.connector.evaluation.probe import Probe
 from latent_ingest.connector.training.texts import TrainingTexts, find_sources
 from latent_ingest.connector.training.trainer import Trainer
 

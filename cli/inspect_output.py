@@ -28,13 +28,13 @@ WORDS_WIDTH = 72
 
 def vocabulary(survey: Survey, labelling: Labelling) -> dict[str, Any]:
     """Zipf's figures of latents and of words, and how much the labels say."""
-    from latent_ingest.connector.inspection.figures import Figures
+    from latent_ingest.connector.inspection.vocabulary import VocabularyStatistics
 
     words = np.array(list(survey.text_frequency.values()), dtype=np.int64)
     coverage = labelling.coverage()
     return {
-        "latents": asdict(Figures.of(survey.document_frequency, survey.n_texts)),
-        "words": asdict(Figures.of(words, survey.n_texts)),
+        "latents": asdict(VocabularyStatistics.of(survey.document_frequency, survey.n_texts)),
+        "words": asdict(VocabularyStatistics.of(words, survey.n_texts)),
         "labels": {**asdict(coverage), "share": coverage.share},
     }
 

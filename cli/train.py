@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +22,7 @@ from latent_ingest.cli.options import (
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.backbone import Backbone
-    from latent_ingest.connector.training.probe import Probe
+    from latent_ingest.connector.evaluation.probe import Probe
 
 
 @click.command(
@@ -125,8 +126,8 @@ def train(
         pick_device,
     )
     from latent_ingest.connector.training.config import TrainingConfig
+    from latent_ingest.connector.training.distributed import ProcessGroup
     from latent_ingest.connector.training.metrics import TrainingProgress
-    from latent_ingest.connector.training.processes import Processes
     from latent_ingest.connector.training.texts import TrainingTexts, find_sources
     from latent_ingest.connector.training.trainer import Trainer, check_place
 
@@ -142,13 +143,15 @@ def train(
     )
     check_place(out, resume=resume)
     spool = ctx.with_resource(tempfile.TemporaryDirectory(prefix="latent-ingest-train-"))
-    processes = Processes.join(pick_device(device))
+    processes = ProcessGroup.join(pick_device(device))
     ctx.call_on_close(processes.leave)
+    if not processes.first:
+        # All processes read the same files, so one of them reports invalid lines.
+        logging.getLogger(TrainingTexts.__module__).setLevel(logging.ERROR)
     texts = TrainingTexts(
         find_sources(sources, Path(spool)),
         text_fields=comma_list(text_fields),
         seed=seed,
-        warn=warn if processes.first else lambda line: None,
     )
     retriever = Backbone.load(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype)
     with progress_bar(
@@ -188,7 +191,6 @@ def train(
             processes=processes,
             on_step=show,
             on_cache=show_cache,
-            warn=warn,
         )
         if probe_folder and processes.first:
             trainer.probe = load_probe(probe_folder, split, retriever)
@@ -217,7 +219,7 @@ def train(
 def load_probe(folder: Path, split: str, backbone: Backbone) -> Probe:
     """The probe, with progress while its documents are embedded."""
     from latent_ingest.connector.evaluation.collection import Collection
-    from latent_ingest.connector.training.probe import Probe
+    from latent_ingest.connector.evaluation.probe import Probe
 
     collection = Collection.load(folder, split)
     total = len(collection.queries) + sum(1 for _ in collection.documents())

@@ -1,4 +1,4 @@
-"""Whether latents have the statistics of words: frequencies by rank, and how near to Zipf's law."""
+"""Document frequencies of a vocabulary, and how close they are to Zipf's law."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Frequencies:
-    """Document frequencies of a vocabulary, the most frequent first."""
+    """Document frequencies of a vocabulary, in descending order."""
 
     counts: NDArray[np.int64]
     """`[n_terms]`, descending, all above zero."""
     slope: float
-    """Of log frequency over log rank: -1 is Zipf's law."""
+    """Slope of log frequency over log rank; Zipf's law has -1."""
     r2: float
-    """Share of the variance of log frequency that the line explains."""
+    """Share of the variance of log frequency that the fitted line explains."""
     intercept: float = 0.0
-    """Of the line: log frequency at rank 1."""
+    """Fitted log frequency at rank 1."""
 
     def line(self, ranks: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The fitted frequencies of ranks from 1."""
+        """The fitted frequencies of ranks, counted from 1."""
         fitted: NDArray[np.float64] = np.exp(self.intercept + self.slope * np.log(ranks))
         return fitted
 
     @classmethod
     def of(cls, counts: NDArray[np.int64]) -> Frequencies:
-        """Sort and fit. The line is fitted to 50 ranks evenly spaced in the logarithm, so that
-        the many rare terms do not outweigh the rest."""
+        """Sort the frequencies and fit a line.
+
+        The line is fitted to 50 ranks evenly spaced in the logarithm, so that the many rare terms
+        do not outweigh the rest.
+        """
         ordered = np.sort(counts[counts > 0])[::-1]
         if len(ordered) < 10:
             return cls(ordered, 0.0, 0.0)
@@ -54,10 +57,10 @@ def word_frequencies(texts: Iterable[str]) -> Frequencies:
 
 
 def words_of(text: str) -> set[str]:
-    """The different lower-cased words of a text."""
+    """The distinct lower-cased words of a text."""
     return set(every_word(text))
 
 
 def every_word(text: str) -> list[str]:
-    """The lower-cased words of a text, in its order."""
+    """The lower-cased words of a text, in order."""
     return re.findall(r"\w+", text.lower())

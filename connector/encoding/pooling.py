@@ -1,4 +1,4 @@
-"""Token latents → one sparse vector a window → one a text."""
+"""Pooling: the latents of tokens → one sparse vector per window → one per text."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from latent_ingest.connector.encoding.vectors import LatentVectors
 
 POOLINGS = ("sum", "max", "max_log1p")
 
-# Values that wait to be merged, 12 bytes each: those of some 3,000 windows.
+# Values collected before they are merged, 12 bytes each: those of some 3,000 windows.
 MERGE_AT = 4_194_304
 
 
 def pool(
     latents: TokenLatents, n_latents: int, pooling: str = "sum"
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pool the activations of each text, per latent, without a dense `[n_texts, n_latents]`.
+    """Pool the activations of each text per latent, without a dense `[n_texts, n_latents]`.
 
     Args:
         latents: `[n_tokens, k]` activations of packed texts.
-        n_latents: size of the vocabulary.
+        n_latents: number of latents of the model.
         pooling: "sum", "max" or "max_log1p" (the largest `log(1 + activation)`).
 
     Returns:
-        `(texts, indices, values)`, each `[nnz]`, ordered by text and then by latent; values of
-        zero are left out.
+        `(texts, indices, values)`, each `[nnz]`, ordered by text and then by latent; zero values
+        are left out.
 
     Raises:
         ValueError: an unknown pooling.
@@ -53,9 +53,9 @@ def pool(
 
 
 class PooledRows:
-    """Rows of a sparse matrix, to which the pooled latents of windows are added in any order.
+    """Builds a sparse matrix of pooled latents; values may be added in any order.
 
-    Memory is the result and `MERGE_AT` values.
+    Memory: the result and `MERGE_AT` values.
     """
 
     def __init__(self, n_latents: int, pooling: str = "sum") -> None:
@@ -68,7 +68,7 @@ class PooledRows:
     def add(
         self, rows: NDArray[np.int64], latents: NDArray[np.int64], values: NDArray[np.float32]
     ) -> None:
-        """Pool values, `[nnz]` each, with those that are at the same places."""
+        """Pool values, `[nnz]` each, with those already at the same rows and latents."""
         self._keys.append(rows * self._n_latents + latents)
         self._values.append(values)
         self._waiting += len(values)
@@ -76,7 +76,7 @@ class PooledRows:
             self._merged()
 
     def vectors(self, *, finite: NDArray[np.bool_], **columns: Any) -> LatentVectors:
-        """What was added; rows that are not finite are empty.
+        """The matrix of all added values; rows that are not finite are empty.
 
         Args:
             finite: `[n_rows]`.
@@ -98,7 +98,7 @@ class PooledRows:
         )
 
     def _merged(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Keys, ascending, each once, and their values; they replace what was added."""
+        """Distinct keys, ascending, and their pooled values; they replace what was added."""
         keys = np.concatenate([*self._keys, np.zeros(0, dtype=np.int64)])
         values = np.concatenate([*self._values, np.zeros(0, dtype=np.float32)])
         order = np.argsort(keys, kind="stable")

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from latent_ingest.connector.corpus import BadLine, is_pipe
-from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.files import unwritable
+
+FIX = "name another with --failures"
 
 
 @dataclass(slots=True)
@@ -116,7 +118,7 @@ class FailuresFile:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+            raise unwritable(path, error.strerror) from error
         self.path = path
         return True
 
@@ -156,19 +158,14 @@ class FailuresFile:
         if self._file is not None:
             with suppress(OSError):  # it tries to write again what did not fit
                 self._file.close()
-        raise InputError(unwritable(self.path or self._wanted, error.strerror)) from error
+        raise unwritable(self.path or self._wanted, error.strerror, FIX) from error
 
 
 def check_place(path: Path) -> None:
     """Raise InputError where no file can be made at `path`; it may be there already."""
     if not os.access(path.parent, os.W_OK):
         number = errno.EACCES if path.parent.is_dir() else errno.ENOENT
-        raise InputError(unwritable(path, os.strerror(number)))
-
-
-def unwritable(path: Path, reason: str | None) -> str:
-    """One line on a file that lines cannot go to."""
-    return f"{path}: cannot be written: {reason}; name another with --failures"
+        raise unwritable(path, os.strerror(number), FIX)
 
 
 def unused(path: Path) -> Path:

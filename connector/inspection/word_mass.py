@@ -1,4 +1,4 @@
-"""Activation of each latent by word, summed over a sample."""
+"""Word masses: activation of each latent by word, summed over a sample."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from latent_ingest.connector.inspection.firings import Firings, summed
 
-# Values that wait to be added, and pairs of a latent and a word that are kept: 12 bytes each.
-# 1.5 million tokens of the shipped model have some 7 million pairs.
+# Values collected before they are merged, and most pairs of a latent and a word: 12 bytes each.
+# 1.5 million tokens have some 7 million pairs with the shipped model.
 WAITING = 4_194_304
 MOST_PAIRS = 16_777_216
 
@@ -16,13 +16,13 @@ MOST_PAIRS = 16_777_216
 class WordMass:
     """Sums of activations by latent and word.
 
-    When there are too many pairs the lighter half is forgotten; of a latent that leaves the words
-    that it fires on most, whose sums may lack what was forgotten before.
+    With too many pairs, the lighter half is dropped. A latent keeps the words that activate it
+    most; their sums may lack activations dropped earlier.
     """
 
     def __init__(self, *, most_pairs: int = MOST_PAIRS) -> None:
         self.vocabulary: dict[str, int] = {}
-        """Lower-cased words → their numbers."""
+        """Lower-cased word → its number."""
         self._most_pairs = most_pairs
         self._tokens: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._keys: list[NDArray[np.int64]] = []
@@ -30,7 +30,7 @@ class WordMass:
         self._waiting = 0
 
     def add(self, firings: Firings) -> None:
-        """Add those of some texts."""
+        """Add the firings of some texts."""
         numbers = self.vocabulary
         ids = np.array(
             [numbers.setdefault(name.lower(), len(numbers)) for name in firings.words.names],
@@ -54,8 +54,8 @@ class WordMass:
     def table(
         self, n_latents: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """`(offsets, words, masses)`: those of latent i are at `offsets[i]:offsets[i + 1]`,
-        the heaviest first."""
+        """`(offsets, words, masses)`: latent i has those at `offsets[i]:offsets[i + 1]`, heaviest
+        first."""
         keys, values = self._merge()
         latents, words = keys >> 32, keys & 0xFFFFFFFF
         order = np.lexsort((words, -values, latents))

@@ -16,9 +16,9 @@ from latent_ingest.connector.encoding.fingerprint import check_fit
 from latent_ingest.connector.encoding.model_folder import (
     MODEL_SETTINGS,
     find_pooling,
-    latents_a_token,
-    read_json,
+    latents_per_token,
     read_modules,
+    read_settings,
 )
 from latent_ingest.connector.encoding.projection import dense, projection_paths
 from latent_ingest.connector.errors import ModelError
@@ -47,7 +47,7 @@ def load_sparse_encoder(folder: str | Path | None = None, **kwargs: Any) -> Spar
         raise ModelError(f"{path}: no such model folder; see 'latent-ingest train --help'")
     read_config(path)
     find_pooling(path)
-    if read_json(path / MODEL_SETTINGS).get("model_type") != "SparseEncoder":
+    if read_settings(path / MODEL_SETTINGS).get("model_type") != "SparseEncoder":
         raise ModelError(
             f"{path}: no model_type SparseEncoder in {MODEL_SETTINGS}, which 'latent-ingest train' "
             f"and SparseEncoder.save_pretrained write there"
@@ -55,7 +55,7 @@ def load_sparse_encoder(folder: str | Path | None = None, **kwargs: Any) -> Spar
     ours = {kind.__name__: kind for kind in OURS}
     types = {module.type: ours[module.kind] for module in read_modules(path) if module.kind in ours}
     model: SparseEncoder = SparseEncoder._load_with_module_classes(str(path), types, **kwargs)
-    if k := latents_a_token(path):
+    if k := latents_per_token(path):
         model.max_active_dims = kwargs.get("max_active_dims")
         for module in model:
             if isinstance(module, SparseAutoEncoderTokenEncoder):

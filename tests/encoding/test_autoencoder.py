@@ -195,7 +195,7 @@ def test_missing_and_broken_weights_are_said(tmp_path: Path) -> None:
 
 
 def test_wrong_width_and_wrong_k_are_said() -> None:
-    with pytest.raises(ModelError, match="hidden states are 30 wide"):
+    with pytest.raises(ModelError, match="token embeddings are 30 wide"):
         small().encode(torch.zeros(1, 30))
     with pytest.raises(ModelError, match="k 97: must be 1 to n_latents, 96"):
         small().encode(torch.zeros(1, 24), k=97)

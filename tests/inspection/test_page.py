@@ -14,9 +14,9 @@ import pytest
 
 from latent_ingest.connector.inspection import page as module
 from latent_ingest.connector.inspection.contexts import Context
+from latent_ingest.connector.inspection.html_page import page
 from latent_ingest.connector.inspection.labelling import Labelling
 from latent_ingest.connector.inspection.neighbours import nearest
-from latent_ingest.connector.inspection.page import page
 from latent_ingest.connector.inspection.survey import Survey
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

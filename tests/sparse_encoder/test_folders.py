@@ -146,15 +146,15 @@ def change(file: Path, **settings: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "setting", "mend"),
+    ("place", "setting", "fix"),
     [
         ("2_SparseTokenPooling/config.json", {"include_prompt": True}, "set it to false"),
-        ("2_SparseTokenPooling/config.json", {"special_tokens": [0, 0]}, "take it out"),
-        ("config_sentence_transformers.json", {"max_active_dims": 2}, "take it out, or lower k"),
+        ("2_SparseTokenPooling/config.json", {"special_tokens": [0, 0]}, "remove it"),
+        ("config_sentence_transformers.json", {"max_active_dims": 2}, "remove it, or lower k"),
     ],
 )
 def test_settings_that_an_index_cannot_have_are_refused(
-    tmp_path: Path, place: str, setting: dict[str, Any], mend: str
+    tmp_path: Path, place: str, setting: dict[str, Any], fix: str
 ) -> None:
     """And do what they say in a SparseEncoder."""
     backbone = toy_backbone(tmp_path / "backbone", prompts=PROMPTS)
@@ -167,7 +167,7 @@ def test_settings_that_an_index_cannot_have_are_refused(
     with pytest.raises(ModelError) as caught:
         LatentEncoder.load(folder)
     assert str(caught.value).startswith(f"{folder / place}: {name} is ")
-    assert str(caught.value).endswith(mend)
+    assert str(caught.value).endswith(fix)
 
 
 def test_a_setting_that_nobody_knows_is_named(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_folder_of_the_pull_request(tmp_path: Path, encoder: LatentEncoder) ->
 def test_prompts_must_be_those_of_the_backbone(tmp_path: Path) -> None:
     folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone"))
     change(folder / "config_sentence_transformers.json", prompts={"query": "query: "})
-    with pytest.raises(ModelError, match="but an index has those of the backbone, none; make"):
+    with pytest.raises(ModelError, match="but an index uses those of the backbone, none; make"):
         LatentEncoder.load(folder)
     prompts = json.dumps({"prompts": {"query": "query: "}})
     (tmp_path / "backbone" / "config_sentence_transformers.json").write_text(prompts)
@@ -283,7 +283,7 @@ def test_another_kind_of_model_is_named(tmp_path: Path, kinds: list[str], what: 
     for load in (LatentEncoder.load, TokenAutoencoder.load, load_sparse_encoder):
         with pytest.raises(ModelError) as caught:
             load(tmp_path)
-        assert str(caught.value).startswith(f"{tmp_path}: no latent terms in it: it is {what}")
+        assert str(caught.value).startswith(f"{tmp_path}: not a model of latent terms, but {what}")
         assert "\n" not in str(caught.value)
     done = CliRunner().invoke(cli, ["inspect", str(tmp_path), "--text", "x"])
     assert done.exit_code == 1
@@ -295,7 +295,7 @@ def test_broken_folders(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such model folder"):
         load_sparse_encoder(tmp_path / "nowhere")
     (tmp_path / "modules.json").write_text("{")
-    with pytest.raises(ModelError, match=r"modules\.json: not of a sentence-transformers model"):
+    with pytest.raises(ModelError, match=r"modules\.json: not a sentence-transformers model"):
         LatentEncoder.load(tmp_path)
     folder = pull_request_folder(tmp_path / "pr", TokenAutoencoder(AutoencoderConfig(384, 32, 4)))
     (folder / "2_SparseTokenPooling" / "config.json").write_text("no")

@@ -65,7 +65,7 @@ def test_a_run_that_is_interrupted_and_killed_is_gone_on_with(corpus: Path, prob
     refused = begin(corpus, probe)
     _, said = refused.communicate(timeout=300)
     assert refused.returncode == 2
-    assert "a run was interrupted here; go on with --resume" in said
+    assert "a run was interrupted here; continue it with --resume" in said
 
     process = begin(corpus, probe, "--resume")
     said = cut(process, kept + 10, signal.SIGKILL)

@@ -1,7 +1,4 @@
-"""A vocabulary's figures: how near to Zipf's law, and how many terms are very rare or common.
-
-A vocabulary that has learned nothing: directions drawn at random, through the same top k.
-"""
+"""Statistics of a vocabulary, and a random vocabulary to compare them with."""
 
 from __future__ import annotations
 
@@ -17,23 +14,23 @@ from latent_ingest.connector.encoding.frequencies import Frequencies
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """Of the document frequencies of the terms that a sample has."""
+class VocabularyStatistics:
+    """Statistics of the document frequencies of a vocabulary in a sample."""
 
     terms: int
-    """Different terms."""
+    """Number of distinct terms in the sample."""
     slope: float
-    """Of log frequency over log rank: -1 is Zipf's law."""
+    """Slope of log frequency over log rank; Zipf's law has -1."""
     r2: float
-    """Share of the variance of log frequency that the line explains."""
+    """Share of the variance of log frequency that the fitted line explains."""
     hapax: float
     """Share of the terms that are in one text only."""
     common: float
     """Share of the terms that are in more than half of the texts."""
 
     @classmethod
-    def of(cls, counts: NDArray[np.int64], n_texts: int) -> Figures:
-        """Those of document frequencies, `[n_terms]`, in so many texts."""
+    def of(cls, counts: NDArray[np.int64], n_texts: int) -> VocabularyStatistics:
+        """Compute the statistics of document frequencies `[n_terms]` in `n_texts` texts."""
         frequencies = Frequencies.of(counts)
         ordered = frequencies.counts
         terms = max(len(ordered), 1)
@@ -47,11 +44,11 @@ class Figures:
 
 
 def random_encoder(encoder: LatentEncoder, autoencoder: TokenAutoencoder) -> LatentEncoder:
-    """Encodes as `encoder` does, but by random directions.
+    """Return an encoder like `encoder`, but with random directions in place of trained latents.
 
-    Each latent's row of the encoder is drawn evenly from the sphere; all have the length that the
-    model's have in the root mean square, and no bias. Backbone, normalisation, number of latents
-    and k are the model's.
+    Each latent's encoder weights are drawn uniformly from the sphere; their length is the root mean
+    square of the model's, without bias. Backbone, normalization, number of latents and k are the
+    model's.
 
     Args:
         encoder: of the model.
