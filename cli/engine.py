@@ -30,7 +30,7 @@ Examples:
 def engine() -> None:
     """Start, inspect and stop a local OpenSearch (no Docker, no system Java).
 
-    It listens on the loopback interface only, without passwords, and keeps its data in the
+    It listens only on the loopback interface, without passwords, and keeps its data in the
     platform's cache folder.
     """
 
@@ -42,20 +42,20 @@ def engine() -> None:
     type=click.IntRange(PORTS.start, PORTS.stop - 1),
     default=9200,
     show_default=True,
-    help="Port for HTTP.",
+    help="HTTP port.",
 )
 @click.option("--heap", default="2g", show_default=True, help="Java heap.")
 def up(kind: str, port: int, heap: str) -> None:
-    """Start it and wait until it answers; prints its URL."""
-    state = LocalEngine(kind).up(port=port, heap=heap, say=say)
+    """Start the engine, wait until it answers, and print its URL."""
+    state = LocalEngine(kind).up(port=port, heap=heap)
     click.echo(state.url)
 
 
 @engine.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one object.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def status(as_json: bool) -> None:
-    """Say what runs. Exit status 1 when nothing does."""
-    states = [state for kind in DISTRIBUTIONS if (state := LocalEngine(kind).running(say))]
+    """List running local engines. Exit status 1 if there are none."""
+    states = [state for kind in DISTRIBUTIONS if (state := LocalEngine(kind).running())]
     if as_json:
         click.echo(json.dumps({"running": [asdict(state) for state in states]}))
     for state in [] if as_json else states:
@@ -70,15 +70,10 @@ def status(as_json: bool) -> None:
 @engine.command()
 @click.option("--engine", "kind", type=click.Choice(list(DISTRIBUTIONS)), help="Only this one.")
 def down(kind: str | None) -> None:
-    """Stop what runs; its data stays."""
+    """Stop all local engines; their data is kept."""
     kinds = [kind] if kind else list(DISTRIBUTIONS)
-    stopped = [state for name in kinds if (state := LocalEngine(name).down(say))]
+    stopped = [state for name in kinds if (state := LocalEngine(name).down())]
     for state in stopped:
         click.echo(f"stopped {state.kind} {state.version}, pid {state.pid}, {state.url}")
     if not stopped:
         click.echo("no local engine runs")
-
-
-def say(line: str) -> None:
-    """A line on what goes on."""
-    click.echo(line, err=True)

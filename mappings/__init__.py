@@ -1,4 +1,4 @@
-"""Index mappings: JSON that a person can PUT by hand, and the lines that fill it in."""
+"""Index mappings: JSON files that can also be PUT by hand, and the code that fills them in."""
 
 from latent_ingest.mappings.template import (
     DEFAULT_B,

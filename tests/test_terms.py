@@ -52,7 +52,7 @@ def test_what_is_no_term_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "spelling", "message"),
     [
-        ("f1|2", "repeat", "no counts in the repeat spelling"),
+        ("f1|2", "repeat", "the repeat spelling has no counts"),
         ("f1|0", "delimited", "whole number above zero"),
         ("f1|-2", "delimited", "whole number above zero"),
         ("f1|x", "delimited", "whole number above zero"),

@@ -178,7 +178,7 @@ class Highlighter:
         return {name: [fragment for _, fragment in some] for name, some in ordered.items() if some}
 
     def _fragments(self, marks: MarkedText) -> Iterator[tuple[float, str]]:
-        """Scores and fragments: sentences with a mark, best first, extended by following sentences."""
+        """Scores and fragments: the best sentences with a mark, each extended by those after it."""
         spans = list(sentence_spans(marks.text, self._fragment_size))
         starts = np.array([start for start, _ in marks.words], dtype=np.int64)
         bounds = np.searchsorted(starts, [start for start, _ in spans] + [len(marks.text)])
@@ -258,7 +258,7 @@ def sentence_spans(text: str, size: int) -> Iterator[Span]:
 
 
 def engine_marks(text: str, fragments: Sequence[str]) -> list[Span]:
-    """Spans that the engine's fragments of a text mark, whether the fragments are escaped or not."""
+    """Spans that the engine's fragments of a text mark; fragments may be escaped or not."""
     found: list[Span] = []
     for written in fragments:
         for fragment in dict.fromkeys((written, html.unescape(written))):

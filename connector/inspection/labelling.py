@@ -133,7 +133,7 @@ def is_word(name: str) -> bool:
 
 
 def every_nth(ranked: NDArray[np.int64], number: int) -> Sequence[int]:
-    """`number` items of a ranking at even distances, starting in the middle of the first interval."""
+    """`number` items of a ranking at even distances, from the middle of the first interval."""
     step = len(ranked) / number
     chosen = {int((place + 0.5) * step) for place in range(number)}
     return [int(ranked[place]) for place in sorted(chosen)] if len(ranked) else []

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from latent_ingest.connector.inspection import page as module
+from latent_ingest.connector.inspection import html_page as module
 from latent_ingest.connector.inspection.contexts import Context
 from latent_ingest.connector.inspection.html_page import page
 from latent_ingest.connector.inspection.labelling import Labelling

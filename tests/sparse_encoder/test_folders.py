@@ -322,7 +322,7 @@ def test_without_the_library_one_line_names_the_extra() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == (
         "ImportError: sentence-transformers is missing; "
-        "pip install 'latent-ingest[sentence-transformers]' brings it"
+        "pip install 'latent-ingest[sentence-transformers]' installs it"
     )
 
 
@@ -331,6 +331,6 @@ def test_another_version_of_the_library_is_named(
     monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
-    with pytest.raises(ImportError, match=rf"sentence-transformers {version} is not one") as error:
+    with pytest.raises(ImportError, match=rf"sentence-transformers {version} is not su") as error:
         importlib.reload(latent_ingest.connector.sentence_transformers)
     assert "latent-ingest[sentence-transformers]" in str(error.value)

@@ -127,7 +127,7 @@ def test_client_certificates(
             result = call("corpus.jsonl", "--index", none, *where, *shown)
             assert result.exit_code == 1
             line = result.stderr.splitlines()[-1]
-            assert line.startswith(f"Error: {server.url} wants another client certificate (")
+            assert line.startswith(f"Error: {server.url} requires another client certificate (")
             assert line.endswith("check --client-cert and --client-key")
         assert len(server.requests) == come_in
     assert not client.indices.exists(index=none)
@@ -140,5 +140,5 @@ def test_a_certificate_that_is_nobodys_login(
     with gate(opensearch_url, here, WAYS["basic"][0]) as server:
         result = call("corpus.jsonl", *address(server), "--client-cert", "me.pem")
         assert refused(result) == (
-            f"{server.url} takes the client certificate for nobody it knows; check --client-cert"
+            f"{server.url} does not accept the client certificate as a login; check --client-cert"
         )

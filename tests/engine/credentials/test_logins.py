@@ -89,7 +89,7 @@ def test_who_does_not_log_in_is_told_how(
     with gate(opensearch_url, here, WAYS["basic"][0]) as server:
         result = call("corpus.jsonl", *address(server))
         assert refused(result) == (
-            f"{server.url} asks who you are; log in with --user, --api-key-env, --token-env or "
+            f"{server.url} requires authentication; use --user, --api-key-env, --token-env or "
             f"--aws-region"
         )
 
