@@ -1,11 +1,11 @@
-"""nDCG@10 of documents longer than the window: pooled, in chunks, truncated; and of words.
+"""Quality for documents longer than the backbone window: pooled, chunked, truncated; and words.
 
     python benchmarks/long_documents.py medquad.jsonl.gz
 
-The file holds passages of answers, each answer's first one beginning with its question (MedQuAD).
+The file has passages of answers, each answer's first passage beginning with its question (MedQuAD).
 Answers longer than the window are the documents, their questions the queries; the answers to a
-question are the relevant ones. Scored by plain BM25 in memory; a document in chunks scores as its
-best chunk does.
+question are its relevant documents. Prints nDCG@10 of plain BM25 in memory; a chunked document has
+the score of its best chunk.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Scores = Callable[[int], NDArray[np.float32]]
 
 
 def read_answers(path: Path) -> list[tuple[str, str]]:
-    """Questions and whole answers."""
+    """Questions and complete answers."""
     passages: dict[str, list[str]] = {}
     with CorpusFile(path) as file:
         for line in file:
@@ -100,7 +100,7 @@ def by_words(documents: list[str], queries: list[str]) -> Scores:
 
 
 def summed(chunks: LatentChunks, n_documents: int) -> LatentVectors:
-    """What `encode` gives: the sum of the windows that the chunks are."""
+    """What `encode` gives: the sum of each document's chunks."""
     vectors = chunks.vectors
     rows = PooledRows(vectors.n_latents)
     entries = np.repeat(chunks.texts, np.diff(vectors.offsets))
@@ -116,7 +116,7 @@ def summed(chunks: LatentChunks, n_documents: int) -> LatentVectors:
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--documents", "n_documents", default=1500, show_default=True)
-@click.option("--windows", default=2, show_default=True, help="Of a document, at least.")
+@click.option("--windows", default=2, show_default=True, help="Fewest windows per document.")
 @click.option("--seed", default=0, show_default=True)
 def main(file: Path, n_documents: int, windows: int, seed: int) -> None:
     encoder = LatentEncoder.load()

@@ -120,11 +120,8 @@ def train(
     with the same settings, of which only --learning-rate and --dtype may be others.
     Under torchrun each process takes a device and its share of every batch.
     """
-    from latent_ingest.connector.encoding.backbone import (
-        DEFAULT_BACKBONE,
-        Backbone,
-        pick_device,
-    )
+    from latent_ingest.connector.encoding.backbone import Backbone, pick_device
+    from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE
     from latent_ingest.connector.training.config import TrainingConfig
     from latent_ingest.connector.training.distributed import ProcessGroup
     from latent_ingest.connector.training.metrics import TrainingProgress

@@ -236,11 +236,7 @@ class TokenAutoencoder(nn.Module):
     def save(
         self, folder: Path, *, decoder: bool = False, dtype: torch.dtype = torch.float16
     ) -> None:
-        """Write config.json and model.safetensors, `W_dec` only with `decoder`.
-
-        Raises:
-            OSError, SafetensorError: the folder cannot be written.
-        """
+        """Write config.json and model.safetensors; `W_dec` only with `decoder`."""
         folder.mkdir(parents=True, exist_ok=True)
         stored = {
             # Frequencies are counts, too large for float16.
@@ -306,10 +302,7 @@ def read_config(folder: Path) -> AutoencoderConfig:
 
 
 def from_sentence_transformers(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Translate the settings of a SparseAutoEncoderTokenEncoder to names of AutoencoderConfig.
-
-    The other settings do not affect encoding; the backbone is in the model's folder.
-    """
+    """Translate a SparseAutoEncoderTokenEncoder's settings; others do not affect encoding."""
     names = {"input_dim": "d_in", "hidden_dim": "n_latents", "k": "k", "rms_scale": "rms_scale"}
     variant = content.get("variant", "standard")
     if k := latents_per_token(folder):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from latent_ingest.connector.encoding.fingerprint import (
     check_fit,
 )
 from latent_ingest.connector.encoding.model_folder import check_settings
-from latent_ingest.connector.encoding.pooling import POOLINGS, PooledRows, pool
+from latent_ingest.connector.encoding.pooling import POOLINGS, PooledBatch, PooledRows, pool
 from latent_ingest.connector.encoding.quantized import MOST_TOKENS, QuantizedAutoencoder
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors, TokenVectors
 from latent_ingest.connector.errors import ModelError
@@ -257,14 +256,14 @@ class LatentEncoder:
 
     def _within_memory(
         self, texts: Sequence[str], kind: str, long: str, k: int | None = None
-    ) -> list[_PooledBatch]:
+    ) -> list[PooledBatch]:
         """All pooled batches of the texts."""
         with self.backbone.lock:
             return self.backbone.within_memory(lambda: list(self._pooled(texts, kind, long, k)))
 
     def _pooled(
         self, texts: Sequence[str], kind: str, long: str, k: int | None
-    ) -> Iterator[_PooledBatch]:
+    ) -> Iterator[PooledBatch]:
         k = self.k if k is None else k
         check_k(k, self.n_latents)
         for batch in self.backbone.embed(texts, kind=kind, long=long):
@@ -274,7 +273,7 @@ class LatentEncoder:
                 autoencoder = (self._for_few_tokens() if few else None) or self._autoencoder
                 latents = autoencoder.encode(batch.hidden, cu_seq_lens=batch.cu_seq_lens, k=k)
                 rows, indices, values = pool(latents, self.n_latents, self.pooling)
-                pooled = _PooledBatch(
+                pooled = PooledBatch(
                     positions=np.array(batch.positions, dtype=np.int64),
                     characters=batch.characters.numpy(),
                     n_tokens=batch.cu_seq_lens.diff().numpy(),
@@ -335,20 +334,3 @@ def finite_texts(hidden: torch.Tensor, cu_seq_lens: torch.Tensor) -> NDArray[np.
     before = torch.cat([torch.zeros(1, dtype=torch.int64), bad.cumsum(0)])
     result: NDArray[np.bool_] = (before[cu_seq_lens].diff() == 0).numpy()
     return result
-
-
-@dataclass(frozen=True, slots=True)
-class _PooledBatch:
-    """The pooled windows of one batch."""
-
-    positions: NDArray[np.int64]
-    """Position of each window's text among the given texts, `[n_windows]`."""
-    characters: NDArray[np.int64]
-    """Start and end of each window in its text, in characters, `[n_windows, 2]`."""
-    n_tokens: NDArray[np.int64]
-    truncated: NDArray[np.bool_]
-    finite: NDArray[np.bool_]
-    rows: NDArray[np.int64]
-    """Window in the batch that each value belongs to, `[nnz]`."""
-    latents: NDArray[np.int64]
-    values: NDArray[np.float32]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,23 @@ POOLINGS = ("sum", "max", "max_log1p")
 
 # Values collected before they are merged, 12 bytes each: those of some 3,000 windows.
 MERGE_AT = 4_194_304
+
+
+@dataclass(frozen=True, slots=True)
+class PooledBatch:
+    """The pooled windows of one batch."""
+
+    positions: NDArray[np.int64]
+    """Position of each window's text among the given texts, `[n_windows]`."""
+    characters: NDArray[np.int64]
+    """Start and end of each window in its text, in characters, `[n_windows, 2]`."""
+    n_tokens: NDArray[np.int64]
+    truncated: NDArray[np.bool_]
+    finite: NDArray[np.bool_]
+    rows: NDArray[np.int64]
+    """Window in the batch that each value belongs to, `[nnz]`."""
+    latents: NDArray[np.int64]
+    values: NDArray[np.float32]
 
 
 def pool(

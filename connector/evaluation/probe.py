@@ -17,11 +17,11 @@ from latent_ingest.connector import terms
 from latent_ingest.connector.bm25 import MemoryBM25
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
-from latent_ingest.connector.encoding.frequencies import every_word
 from latent_ingest.connector.encoding.pooling import pool
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.measures import mean_ndcg
 from latent_ingest.connector.evaluation.systems import DEPTH, chunks, without_itself
+from latent_ingest.connector.inspection.vocabulary import every_word
 
 # Texts embedded, and texts pooled, at once.
 TEXTS_AT_ONCE = 512

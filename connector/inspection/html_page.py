@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from latent_ingest.connector.encoding.frequencies import Frequencies
 from latent_ingest.connector.inspection.contexts import CONTEXTS
 from latent_ingest.connector.inspection.labelling import Labelling
 from latent_ingest.connector.inspection.survey import Survey
+from latent_ingest.connector.inspection.vocabulary import Frequencies
 
 # Heaviest words of a latent on the page, besides those of its label.
 WORDS = 5

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.encoding.frequencies import words_of
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.inspection.contexts import HeaviestContexts
 from latent_ingest.connector.inspection.firings import Firings, firings_of
+from latent_ingest.connector.inspection.vocabulary import words_of
 from latent_ingest.connector.inspection.word_mass import WordMass
 
 # Characters of texts encoded at once: some 50,000 tokens, of 200 bytes each.

@@ -1,7 +1,10 @@
-"""Statistics of a vocabulary, and a random vocabulary to compare them with."""
+"""Vocabularies: document frequencies, how close they are to Zipf's law, and a random vocabulary."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +13,61 @@ from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.encoding.frequencies import Frequencies
+
+
+@dataclass(frozen=True, slots=True)
+class Frequencies:
+    """Document frequencies of a vocabulary, in descending order."""
+
+    counts: NDArray[np.int64]
+    """`[n_terms]`, descending, all above zero."""
+    slope: float
+    """Slope of log frequency over log rank; Zipf's law has -1."""
+    r2: float
+    """Share of the variance of log frequency that the fitted line explains."""
+    intercept: float = 0.0
+    """Fitted log frequency at rank 1."""
+
+    def line(self, ranks: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The fitted frequencies of ranks, counted from 1."""
+        fitted: NDArray[np.float64] = np.exp(self.intercept + self.slope * np.log(ranks))
+        return fitted
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int64]) -> Frequencies:
+        """Sort the frequencies and fit a line.
+
+        The line is fitted to 50 ranks evenly spaced in the logarithm, so that the many rare terms
+        do not outweigh the rest.
+        """
+        ordered = np.sort(counts[counts > 0])[::-1]
+        if len(ordered) < 10:
+            return cls(ordered, 0.0, 0.0)
+        ranks = np.unique(np.geomspace(1, len(ordered), 50).round().astype(int))
+        x, y = np.log(ranks), np.log(ordered[ranks - 1])
+        slope, intercept = np.polyfit(x, y, 1)
+        residual = y - (slope * x + intercept)
+        variance = ((y - y.mean()) ** 2).sum()
+        r2 = 1 - (residual**2).sum() / variance if variance else 0.0
+        return cls(ordered, float(slope), float(r2), float(intercept))
+
+
+def word_frequencies(texts: Iterable[str]) -> Frequencies:
+    """Document frequencies of lower-cased words."""
+    counted: Counter[str] = Counter()
+    for text in texts:
+        counted.update(words_of(text))
+    return Frequencies.of(np.array(list(counted.values()), dtype=np.int64))
+
+
+def words_of(text: str) -> set[str]:
+    """The distinct lower-cased words of a text."""
+    return set(every_word(text))
+
+
+def every_word(text: str) -> list[str]:
+    """The lower-cased words of a text, in order."""
+    return re.findall(r"\w+", text.lower())
 
 
 @dataclass(frozen=True, slots=True)

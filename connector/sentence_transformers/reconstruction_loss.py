@@ -41,7 +41,8 @@ class TokenReconstructionLoss(nn.Module):
         """Train the autoencoder of a model.
 
         Args:
-            model: with a SparseAutoEncoderTokenEncoder that has a decoder, and a SparseTokenPooling.
+            model: with a SparseTokenPooling, and a SparseAutoEncoderTokenEncoder that has a
+                decoder.
             dead_after: a latent that was not active for this many tokens is dead.
             multi_k: also reconstruct from 4k latents.
 

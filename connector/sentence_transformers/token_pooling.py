@@ -142,7 +142,7 @@ class SparseTokenPooling(Pooling):
         return tokens
 
     def _prompts(self) -> Iterator[list[int]]:
-        """Token ids of the model's prompts, without special tokens after them, as in the library."""
+        """Token ids of the model's prompts, without special tokens after them, like the library."""
         for model in self._model:
             for prompt in filter(None, model.prompts.values()):
                 ids: list[int] = model.tokenizer(prompt)["input_ids"]

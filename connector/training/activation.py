@@ -28,6 +28,9 @@ THRESHOLD_DECAY = 0.99
 class TopK(nn.Module):
     """Keeps the k largest pre-activations of each token."""
 
+    most_times_k = 1
+    """Most active latents of a token, in multiples of k."""
+
     def __init__(self, k: int) -> None:
         super().__init__()
         self.k = k
@@ -35,7 +38,7 @@ class TopK(nn.Module):
     @property
     def candidates(self) -> int:
         """Pre-activations per token that `forward` needs: `[n_tokens, candidates]`, descending."""
-        return self.k
+        return self.most_times_k * self.k
 
     def forward(
         self, pre: torch.Tensor, indices: torch.Tensor
@@ -56,16 +59,14 @@ class TopK(nn.Module):
 class BatchTopK(TopK):
     """Keeps k per token on average over a batch (Bussmann et al. 2024, arXiv 2412.06410)."""
 
+    most_times_k = MOST_TIMES_K
+
     threshold: torch.Tensor
     """Running mean of the smallest active pre-activation of a batch, `[]`."""
 
     def __init__(self, k: int) -> None:
         super().__init__(k)
         self.register_buffer("threshold", torch.tensor(float("nan")))
-
-    @property
-    def candidates(self) -> int:
-        return MOST_TIMES_K * self.k
 
     def forward(
         self, pre: torch.Tensor, indices: torch.Tensor
@@ -85,14 +86,12 @@ class BatchTopK(TopK):
 class JumpReLU(TopK):
     """Keeps what exceeds a learned threshold per latent; about k latents per token are active."""
 
+    most_times_k = MOST_TIMES_K
+
     def __init__(self, k: int, n_latents: int) -> None:
         super().__init__(k)
         self.theta = nn.Parameter(torch.zeros(n_latents))
         self._begun = False
-
-    @property
-    def candidates(self) -> int:
-        return MOST_TIMES_K * self.k
 
     def forward(
         self, pre: torch.Tensor, indices: torch.Tensor

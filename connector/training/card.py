@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from latent_ingest.connector.encoding.backbone import Backbone
-from latent_ingest.connector.encoding.frequencies import Frequencies
+from latent_ingest.connector.inspection.vocabulary import Frequencies
 from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.metrics import TrainingReport
 from latent_ingest.connector.training.texts import TrainingTexts

@@ -1,9 +1,12 @@
-"""Settings of a training run."""
+"""Settings of a training run, and the memory it needs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
+from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.training.activation import ACTIVATIONS
 
@@ -63,3 +66,22 @@ class TrainingConfig:
         weights = 2 * d_in * self.n_latents * 4 * 4
         pre_activations = 2 * self.batch_tokens // processes * self.n_latents * 4
         return weights + pre_activations + 2 * self.buffer_tokens * d_in * 2
+
+
+def check_memory(config: TrainingConfig, backbone: Backbone, processes: int) -> None:
+    """Raise InputError, with the figures, if a process of the run does not fit into memory."""
+    needed = config.memory(backbone.d_in, processes)
+    if backbone.device.type == "cuda":
+        available = torch.cuda.mem_get_info(backbone.device)[0]
+    else:
+        try:
+            import psutil
+        except ImportError:
+            return
+        available = psutil.virtual_memory().available
+    if needed > available:
+        raise InputError(
+            f"{config.n_latents:,} latents and a batch of {config.batch_tokens:,} tokens take "
+            f"about {needed / 1e9:,.1f} GB of memory, {available / 1e9:,.1f} GB are free; use "
+            f"fewer --latents or a smaller --batch"
+        )

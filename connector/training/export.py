@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.autoencoder import TOKENS_AT_ONCE, TokenAutoencoder, decode
-from latent_ingest.connector.encoding.backbone import Backbone, find_folder
+from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.encoding.frequencies import Frequencies, word_frequencies
+from latent_ingest.connector.encoding.hub import find_folder
 from latent_ingest.connector.encoding.model_folder import write_modules
 from latent_ingest.connector.encoding.projection import projection_paths
+from latent_ingest.connector.inspection.vocabulary import Frequencies, word_frequencies
 from latent_ingest.connector.training.card import draw, write_card
 from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.embeddings import blocks_of, embedded

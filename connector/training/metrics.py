@@ -6,14 +6,28 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.files import write_atomically
 
 # Steps between two lines of metrics.jsonl.
 STEPS = 10
 
 SCALARS = ("normalized_mse", "latents_a_token", "dead", "step_tokens_per_second", "probe")
+
+
+class Probe(Protocol):
+    """Measures an autoencoder on a judged collection; see `evaluation.probe`."""
+
+    name: str
+    """Name of the collection."""
+    words: float
+    """nDCG@10 of the collection's lower-cased words."""
+
+    def ndcg(self, autoencoder: TokenAutoencoder) -> float:
+        """nDCG@10 of the autoencoder's latents."""
+        ...
 
 
 class Metrics:

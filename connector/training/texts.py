@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,17 @@ class TrainingTexts:
         if not given:
             names = ", ".join(source.path for source in self.sources)
             raise InputError(f"{names}: no texts; fields read: {', '.join(self.text_fields)}")
+
+    def held_out(self, number: int) -> list[str]:
+        """The texts to hold out from training: the first `number`, but at most a tenth of all.
+
+        Raises:
+            InputError: no text would be left to train on.
+        """
+        taken = list(islice(self.round(), 10 * number))
+        if len(taken) < 2:
+            raise InputError("the only text is held out to measure on; name more texts")
+        return taken[: min(number, max(1, len(taken) // 10))]
 
     def _each(self, *, first: bool) -> Iterator[str]:
         """Each text of each source once, by smooth weighted round robin."""

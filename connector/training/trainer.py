@@ -11,18 +11,16 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.files import disk_errors
 from latent_ingest.connector.training.checkpoint import CheckpointFile, Identity
-from latent_ingest.connector.training.config import TrainingConfig
+from latent_ingest.connector.training.config import TrainingConfig, check_memory
 from latent_ingest.connector.training.distributed import ProcessGroup
 from latent_ingest.connector.training.embeddings import (
     CachedTokens,
@@ -33,6 +31,7 @@ from latent_ingest.connector.training.embeddings import (
 from latent_ingest.connector.training.export import doubts, reconstruction_error, write_model
 from latent_ingest.connector.training.metrics import (
     Metrics,
+    Probe,
     Speed,
     TrainingProgress,
     TrainingReport,
@@ -48,19 +47,6 @@ IF_FULL = "make room and resume with --resume"
 
 # Times that the probe is evaluated in a run, evenly spaced, the last step included.
 PROBES = 8
-
-
-class Probe(Protocol):
-    """Measures an autoencoder on a judged collection; see `evaluation.probe`."""
-
-    name: str
-    """Name of the collection."""
-    words: float
-    """nDCG@10 of the collection's lower-cased words."""
-
-    def ndcg(self, autoencoder: TokenAutoencoder) -> float:
-        """nDCG@10 of the autoencoder's latents."""
-        ...
 
 
 class Trainer:
@@ -210,7 +196,7 @@ class Trainer:
         identity = Identity(settings, backbone.fingerprint, self._texts.fingerprint)
         self._checkpoint = CheckpointFile(self.folder / CHECKPOINT, identity)
         state = self._checkpoint.load() if self._resume else None
-        self._held_out = take_texts(self._texts, config.held_out_texts)
+        self._held_out = self._texts.held_out(config.held_out_texts)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._batches = self._open_batches(state)
         self._optimization = Optimization(backbone, config, self._processes)
@@ -352,37 +338,6 @@ def check_place(out: Path, *, resume: bool) -> None:
             f"{run_folder(out)}: a run was interrupted here; continue it with --resume, or delete "
             f"the folder"
         )
-
-
-def check_memory(config: TrainingConfig, backbone: Backbone, processes: int) -> None:
-    """Raise InputError, with the figures, if a process of the run does not fit into memory."""
-    needed = config.memory(backbone.d_in, processes)
-    if backbone.device.type == "cuda":
-        available = torch.cuda.mem_get_info(backbone.device)[0]
-    else:
-        try:
-            import psutil
-        except ImportError:
-            return
-        available = psutil.virtual_memory().available
-    if needed > available:
-        raise InputError(
-            f"{config.n_latents:,} latents and a batch of {config.batch_tokens:,} tokens take "
-            f"about {needed / 1e9:,.1f} GB of memory, {available / 1e9:,.1f} GB are free; use "
-            f"fewer --latents or a smaller --batch"
-        )
-
-
-def take_texts(texts: TrainingTexts, number: int) -> list[str]:
-    """The texts to hold out: the first `number`, but at most a tenth of all.
-
-    Raises:
-        InputError: no text would be left to train on.
-    """
-    taken = list(islice(texts.round(), 10 * number))
-    if len(taken) < 2:
-        raise InputError("the only text is held out to measure on; name more texts")
-    return taken[: min(number, max(1, len(taken) // 10))]
 
 
 def probe_steps(steps: int) -> set[int]:

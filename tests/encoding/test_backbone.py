@@ -16,13 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from latent_ingest.connector.encoding.backbone import (
-    DEFAULT_BACKBONE,
-    Backbone,
-    find_folder,
-    pick_device,
-    pick_dtype,
-)
+from latent_ingest.connector.encoding.backbone import Backbone, pick_device, pick_dtype
+from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE, find_folder
 from latent_ingest.connector.encoding.model_folder import read_prompts
 from latent_ingest.connector.encoding.windows import within_budget
 from latent_ingest.connector.errors import ModelError
@@ -251,7 +246,7 @@ def test_the_default_is_found_in_the_cache_or_else_in_the_installed_package(
     """Offline; a cache that holds only a part of it is passed over."""
     snapshot = cached(tmp_path, weights=weights) if weights is not None else None
     code = (
-        "from latent_ingest.connector.encoding.backbone import find_folder, DEFAULT_BACKBONE;"
+        "from latent_ingest.connector.encoding.hub import find_folder, DEFAULT_BACKBONE;"
         "print(find_folder(DEFAULT_BACKBONE))"
     )
     said = subprocess.run(

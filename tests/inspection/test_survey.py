@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.encoding.frequencies import words_of
 from latent_ingest.connector.encoding.words import word_spans
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.inspection import survey as module
 from latent_ingest.connector.inspection.contexts import CONTEXTS
 from latent_ingest.connector.inspection.labelling import Labelling
 from latent_ingest.connector.inspection.survey import Survey, survey
+from latent_ingest.connector.inspection.vocabulary import words_of
 from latent_ingest.connector.inspection.word_mass import WordMass
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sentence_transformers import SparseEncoder
 
-from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE
+from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE
 from latent_ingest.connector.sentence_transformers import (
     SparseAutoEncoderTokenEncoder,
     SparseTokenPooling,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE, find_folder
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE, find_folder
 
 
 def dense(encoder: LatentEncoder, texts: list[str], kind: str = "document") -> torch.Tensor:

@@ -18,8 +18,8 @@ from sentence_transformers import (
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
-from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.sentence_transformers import (
     LatentBM25Evaluator,

@@ -17,8 +17,8 @@ import torch
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.encoding.frequencies import Frequencies
 from latent_ingest.connector.errors import InputError, ModelError
+from latent_ingest.connector.inspection.vocabulary import Frequencies
 from latent_ingest.connector.training import optimization
 from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.embeddings import embedded
