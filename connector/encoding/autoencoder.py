@@ -79,7 +79,7 @@ class TokenLatents:
     top_acts: torch.Tensor
     """Activations, float32 `[n_tokens, k]`, not negative."""
     top_indices: torch.Tensor
-    """Latent numbers, int64 `[n_tokens, k]`."""
+    """Latents, int64 `[n_tokens, k]`."""
     cu_seq_lens: torch.Tensor
     """Text boundaries, int64 `[n_texts + 1]`."""
 

@@ -1,4 +1,4 @@
-"""Model folders → models of sentence-transformers."""
+"""Loading model folders and backbones as models of sentence-transformers."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Identity:
     backbone: str
     """Fingerprint of the backbone's weights."""
     texts: str
-    """`TrainingTexts.fingerprint`"""
+    """`TrainingTexts.fingerprint`."""
 
 
 class CheckpointFile:

@@ -1,4 +1,4 @@
-"""Labels, figures, the baseline and neighbours, where the answer is known."""
+"""Labels, statistics, the random baseline and neighbours, for known answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from latent_ingest.connector.inspection.vocabulary import VocabularyStatistics, 
 
 
 def made(texts: list[list[tuple[str, dict[int, float]]]], n_latents: int) -> Survey:
-    """Of texts whose words fire latents as given."""
+    """A survey of texts whose words activate latents as given."""
     survey = Survey(n_latents)
     written, tokens = [], []
     for words in texts:
@@ -38,7 +38,7 @@ def made(texts: list[list[tuple[str, dict[int, float]]]], n_latents: int) -> Sur
     return survey
 
 
-# Latent 0 fires on a word and a comma, 1 on all words alike, 2 in too few texts, 3 never.
+# Latent 0 is active for a word and a comma, 1 for all words alike, 2 in too few texts, 3 never.
 TEXTS = [
     [("Glob", {0: 3.0, 1: 1.0}), (",", {0: 1.0, 1: 1.0}), *[(w, {1: 1.0}) for w in "abcdefghijkl"]]
 ] * LEAST_TEXTS + [[("once", {2: 1.0})]]
@@ -60,7 +60,7 @@ def test_a_label_has_words_of_lift() -> None:
 
 
 def test_a_label_begins_with_what_is_the_latents_own() -> None:
-    """However often a word fires a latent, if it is everywhere it is not what the latent means."""
+    """A word that is everywhere does not describe a latent, however often it activates it."""
     fires = {"the": {0: 6.0}, "and": {0: 2.2}, "glob": {0: 1.4}, "path": {0: 1.6}}
     text = [(word, fires.get(word, {})) for word in ("the and path glob " + "word " * 80).split()]
     often = [("the", {}), ("and", {}), *[(word, {}) for word in "abcdefgh"]]

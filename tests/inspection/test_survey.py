@@ -1,4 +1,4 @@
-"""Counts of a sample, against plain loops over its tokens."""
+"""Counts of a sample, compared with plain loops over its tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from latent_ingest.connector.inspection.word_mass import WordMass
 def by_hand(
     encoder: LatentEncoder, texts: list[str]
 ) -> tuple[dict[tuple[int, str], float], dict[int, list[float]], Counter[str]]:
-    """Activation by latent and word, the strongest word of each text by latent, tokens by word."""
+    """Activation by latent and word, the most active word of each text by latent, tokens by word."""
     masses: dict[tuple[int, str], float] = defaultdict(float)
     strongest: dict[int, list[float]] = defaultdict(list)
     tokens_of: Counter[str] = Counter()
@@ -110,7 +110,7 @@ def test_a_sample_ends_where_it_was_told(encoder: LatentEncoder, texts: list[str
 
 
 def test_the_lightest_pairs_are_forgotten(found: Survey) -> None:
-    """Of a latent the heaviest words stay."""
+    """A latent keeps its heaviest words."""
     few = WordMass(most_pairs=1000)
     few.vocabulary, few._tokens = found.words.vocabulary, found.words.tokens
     keys, values = found.words._merge()

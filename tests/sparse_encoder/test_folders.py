@@ -1,4 +1,4 @@
-"""Folders: written here and loaded there, and the other way round; and those of others."""
+"""Model folders written by one library and loaded by the other; and folders of other models."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from latent_ingest.connector.training.trainer import Trainer
 TEXTS = ["Return the paths that match a pattern.", "Wait until the process ends.", "水"]
 
 
-# The ways to load a folder there.
+# The ways to load a folder with sentence-transformers.
 LOADERS = [
     partial(load_sparse_encoder, device="cpu"),
     lambda folder: SparseEncoder(str(folder), trust_remote_code=True, device="cpu"),
@@ -58,7 +58,7 @@ def equal(model: SparseEncoder, encoder: LatentEncoder) -> None:
 def test_a_folder_of_train_loads_there_and_comes_back(
     corpus: Path, tmp_path: Path, projected: bool
 ) -> None:
-    """Whether each token is projected after the backbone or not."""
+    """With and without token projections after the backbone."""
     folder = toy_backbone(tmp_path / "backbone", prompts=PROMPTS, projected=projected)
     backbone = Backbone.load(str(folder), device="cpu", dtype="float32")
     config = TrainingConfig(
@@ -110,7 +110,7 @@ def test_what_was_counted_with_the_weights_goes_with_them(tmp_path: Path) -> Non
         assert again.default_prompt_name == "query"
         assert again.decode(torch.eye(32)[3]) == [("f3 (glob, pattern)", 1.0)]
 
-    # Other weights, other meanings: they are left out, of a folder that is written anew too.
+    # Labels of other weights would be wrong, so they are left out, also when a folder is rewritten.
     again[1].autoencoder.W_enc.data[0] += 1.0
     again.save_pretrained(str(saved))
     assert not (place / FREQUENCIES_FILE).exists()
@@ -157,7 +157,7 @@ def change(file: Path, **settings: Any) -> None:
 def test_settings_that_an_index_cannot_have_are_refused(
     tmp_path: Path, place: str, setting: dict[str, Any], fix: str
 ) -> None:
-    """And do what they say in a SparseEncoder."""
+    """In a SparseEncoder, these settings do take effect."""
     backbone = toy_backbone(tmp_path / "backbone", prompts=PROMPTS)
     folder = toy_model(tmp_path / "model", backbone)
     plain = load_sparse_encoder(folder, device="cpu").encode_query(TEXTS).to_dense()
@@ -189,7 +189,7 @@ def test_the_model_that_ships_loads_there(encoder: LatentEncoder) -> None:
 
 
 def pull_request_folder(folder: Path, source: TokenAutoencoder) -> Path:
-    """As `SparseEncoder.save_pretrained` of pull request 3796 writes it."""
+    """A folder as `SparseEncoder.save_pretrained` of pull request 3796 writes it."""
     folder.mkdir()
     for path in find_folder(DEFAULT_BACKBONE).iterdir():
         (folder / path.name).symlink_to(path)
@@ -240,7 +240,7 @@ def test_a_folder_of_the_pull_request(tmp_path: Path, encoder: LatentEncoder) ->
     change(folder / "2_SparseTokenPooling" / "config.json", pooling_strategy="max")
     assert LatentEncoder.load(folder, device="cpu", dtype="float32").pooling == "max"
 
-    # Prompts count there, unless it is said; and its `max_active_dims` is of a token.
+    # In the pull request, prompts count by default, and `max_active_dims` is per token.
     settings = folder / "config_sentence_transformers.json"
     change(settings, prompts={"query": "query: "}, max_active_dims=3)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Two processes train one model: the same weights in both, other tokens, and resumable."""
+"""Two processes train one model: equal weights, different tokens, and runs that resume."""
 
 from __future__ import annotations
 

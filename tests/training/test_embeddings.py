@@ -1,4 +1,4 @@
-"""Token embeddings: batches, the cache on disk, and going on where a run was."""
+"""Token embeddings: batches, the cache on disk, and resuming."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_held_out_texts_are_passed_over_in_every_round(
 def test_long_texts_are_trained_on_to_their_end(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In windows; and one that is too long to be embedded at once, in parts."""
+    """In windows; a text too long to be embedded at once, in parts."""
     path = tmp_path / "long.jsonl"
     path.write_text(json.dumps({"text": "word " * 1000}) + "\n" + json.dumps({"text": "x"}) + "\n")
     for most in (1_000_000, 1000):

@@ -49,7 +49,7 @@ def test_sources_are_drawn_from_by_weight_while_they_last(
 def test_sources_of_like_weight_end_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However large they are, and packed or not."""
+    """Whatever their sizes, and whether they are compressed or not."""
     monkeypatch.setattr(texts_module, "SHUFFLED_TEXTS", 1)
     large = write(tmp_path / "l.jsonl", *(f"l {n:03} and so on" for n in range(300)))
     small = write(tmp_path / "s.jsonl", *(f"s {n:03} and so on" for n in range(100)))

@@ -65,7 +65,7 @@ def equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> boo
 
 
 def optimised(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """All that a run has learned, AdamW's moments too, in fp32."""
+    """Everything a run has learned, including AdamW's moments, in float32."""
     state = trainer._optimization.state()
     moments = {
         f"{number} {name}": tensor
@@ -117,10 +117,10 @@ def test_the_same_seed_gives_the_same_weights(start: Start, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu"])
 @pytest.mark.parametrize("cached", [False, True])
-def test_a_run_cut_in_the_middle_ends_with_the_same_weights(
+def test_an_interrupted_run_ends_with_the_same_weights(
     start: Start, tmp_path: Path, activation: str, cached: bool
 ) -> None:
-    """Bit for bit, on the CPU in fp32; a cut at a checkpoint, and one some steps after it."""
+    """Bit for bit, on the CPU in float32; interrupted at a checkpoint, and killed some steps later."""
     config = dataclasses.replace(SMALL, tokens=6000, activation=activation, multi_k=cached)
     cache = tmp_path / "cache" if cached else None
     whole = start("whole", config, cache=cache)
@@ -141,14 +141,14 @@ def test_a_run_cut_in_the_middle_ends_with_the_same_weights(
         InputError, match="started with --cache; name it" if cached else "started without --cache"
     ):
         start("cut", config, cache=None if cached else tmp_path / "cache", resume=True).run()
-    if cached:  # a run that wants more tokens adds to the cache meanwhile
+    if cached:  # meanwhile, a run that needs more tokens adds to the cache
         other = start("other", dataclasses.replace(config, tokens=12_000), cache=cache)
         other.stop()
         with pytest.raises(KeyboardInterrupt):
             other.run()
 
     def die(progress: TrainingProgress) -> None:
-        """As kill -9 does: nothing is saved after the last checkpoint."""
+        """Like kill -9: nothing is saved after the last checkpoint."""
         if progress.step == 9:
             raise RuntimeError("killed")
 
@@ -156,7 +156,7 @@ def test_a_run_cut_in_the_middle_ends_with_the_same_weights(
     with pytest.raises(RuntimeError, match="killed"):
         killed.run()
     with (tmp_path / "cut.run" / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 10, "tok')  # as a full disk leaves it
+        file.write('{"step": 10, "tok')  # as on a full disk
     again = start("cut", config, cache=cache, resume=True)
     report = again.run()
     assert report.steps == 12
@@ -250,7 +250,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(
 
 
 def test_gradients_of_halves_are_those_of_the_whole(backbone: Backbone, corpus: Path) -> None:
-    """But for the variance, of which each half has its own."""
+    """Except for the variance, which each half has its own of."""
     texts = list(TrainingTexts([Source(str(corpus))]).round())[:30]
     hidden = embedded(backbone, texts)[:601]
     hidden = hidden[torch.randperm(601, generator=torch.Generator().manual_seed(0))]
@@ -361,8 +361,8 @@ def test_a_gradient_that_is_not_finite_leaves_the_checkpoint_before(
     assert start("m", slower, resume=True).run().steps == 16
 
 
-def test_batchtopk_and_jumprelu_come_near_k_latents_a_token(start: Start, tmp_path: Path) -> None:
-    """And the saved model, whose thresholds decide alone, keeps to it within a third."""
+def test_batchtopk_and_jumprelu_come_near_k_latents_per_token(start: Start, tmp_path: Path) -> None:
+    """The saved model, which has only thresholds, stays within a third of k."""
     for activation in ("batchtopk", "jumprelu"):
         steps: list[TrainingProgress] = []
         trainer = start(

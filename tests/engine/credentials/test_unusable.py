@@ -1,4 +1,4 @@
-"""Logins that cannot be used: one line, and nothing is sent."""
+"""Logins that cannot be used: one line of explanation, and nothing is sent."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_without_credentials_for_aws(call: Call, monkeypatch: pytest.MonkeyPatch
 def test_aws_credentials_that_cannot_be_refreshed(
     call: Call, here: ssl.SSLContext, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """botocore finds out when the request is signed; nothing is sent."""
+    """botocore notices when it signs the request; nothing is sent."""
     expired = {
         "Version": 1,
         "AccessKeyId": "AKIDANN",
