@@ -83,7 +83,7 @@ def test_a_prompt_is_attended_to_and_not_pooled(backbone: Backbone, tmp_path: Pa
 
 
 def with_dense(folder: Path, activation: str = "torch.nn.modules.linear.Identity") -> torch.Tensor:
-    """Make a MiniLM with a projection to 32 dimensions before its pooling; returns the projection."""
+    """MiniLM with a projection to 32 dimensions before its pooling; gives that."""
     shutil.copytree(find_folder(DEFAULT_BACKBONE), folder)
     modules = [
         {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},

@@ -26,7 +26,7 @@ def counts_of(encoder: LatentEncoder, texts: list[str]) -> list[dict[int, int]]:
 def test_a_text_alone_and_in_a_batch_give_the_same_latents(
     encoder: LatentEncoder, documents: list[dict[str, str]]
 ) -> None:
-    """In float32: the same latents; values within 1e-4, as padding changes the last bits of sums."""
+    """In float32: equal latents; values within 1e-4, as padding changes the last bits of sums."""
     texts = [document["text"] for document in documents[:60]]
     together = encoder.encode(texts)
     for text, (indices, values) in zip(texts, together, strict=True):

@@ -21,7 +21,7 @@ from latent_ingest.connector.inspection.word_mass import WordMass
 def by_hand(
     encoder: LatentEncoder, texts: list[str]
 ) -> tuple[dict[tuple[int, str], float], dict[int, list[float]], Counter[str]]:
-    """Activation by latent and word, the most active word of each text by latent, tokens by word."""
+    """Activation by latent and word, the strongest word of each text by latent, word counts."""
     masses: dict[tuple[int, str], float] = defaultdict(float)
     strongest: dict[int, list[float]] = defaultdict(list)
     tokens_of: Counter[str] = Counter()

@@ -120,7 +120,7 @@ def test_the_same_seed_gives_the_same_weights(start: Start, tmp_path: Path) -> N
 def test_an_interrupted_run_ends_with_the_same_weights(
     start: Start, tmp_path: Path, activation: str, cached: bool
 ) -> None:
-    """Bit for bit, on the CPU in float32; interrupted at a checkpoint, and killed some steps later."""
+    """Bit for bit, on the CPU in float32; interrupted at a checkpoint, then killed later."""
     config = dataclasses.replace(SMALL, tokens=6000, activation=activation, multi_k=cached)
     cache = tmp_path / "cache" if cached else None
     whole = start("whole", config, cache=cache)

@@ -1,4 +1,4 @@
-"""Certificates, secrets, and a fixture that runs a command and checks that it shows none of them."""
+"""Certificates, secrets, and a fixture that checks that a command shows no secret."""
 
 from __future__ import annotations
 
