@@ -27,7 +27,7 @@ from latent_ingest.connector.encoding.pooling import PooledRows
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors
 from latent_ingest.connector.encoding.windows import windows_of
 from latent_ingest.connector.evaluation.measures import mean_ndcg
-from latent_ingest.connector.evaluation.probe import WORDS_B, WORDS_K1, numbers
+from latent_ingest.connector.evaluation.probe import WordIndex
 
 Scores = Callable[[int], NDArray[np.float32]]
 """Number of a question → scores of all documents."""
@@ -81,22 +81,8 @@ def by_best_chunk(chunks: LatentChunks, queries: LatentVectors) -> Scores:
 
 
 def by_words(documents: list[str], queries: list[str]) -> Scores:
-    vocabulary: dict[str, int] = {}
-    rows = [np.unique(numbers(t, vocabulary, grow=True), return_counts=True) for t in documents]
-    bm25 = MemoryBM25(
-        np.concatenate([row[0] for row in rows]),
-        np.concatenate([row[1] for row in rows]),
-        np.cumsum([0, *(len(row[0]) for row in rows)]),
-        len(vocabulary),
-        k1=WORDS_K1,
-        b=WORDS_B,
-    )
-
-    def scores(query: int) -> NDArray[np.float32]:
-        found = numbers(queries[query], vocabulary, grow=False)
-        return bm25.scores(found, np.ones(len(found), np.float32))
-
-    return scores
+    index = WordIndex(documents)
+    return lambda query: index.bm25.scores(*index.query(queries[query]))
 
 
 def summed(chunks: LatentChunks, n_documents: int) -> LatentVectors:

@@ -70,28 +70,62 @@ def pool(
     return unique // n_latents, unique % n_latents, pooled
 
 
-class PooledRows:
-    """Builds a sparse matrix of pooled latents; values may be added in any order.
+class KeyedValues:
+    """Values added under whole-number keys in any order; values of the same key are merged.
 
-    Memory: the result and `MERGE_AT` values.
+    Memory: 12 bytes for each distinct key, and for each of `MERGE_AT` further values.
     """
 
-    def __init__(self, n_latents: int, pooling: str = "sum") -> None:
-        self._n_latents = n_latents
-        self._merge = np.add if pooling == "sum" else np.maximum
+    def __init__(self, merge: np.ufunc = np.add, *, most: int | None = None) -> None:
+        """Start empty.
+
+        Args:
+            merge: combines values of the same key: `np.add` or `np.maximum`.
+            most: beyond this many distinct keys, the half with the smallest values is dropped.
+        """
+        self._merge = merge
+        self._most = most
         self._keys: list[NDArray[np.int64]] = []
         self._values: list[NDArray[np.float32]] = []
         self._waiting = 0
+
+    def add(self, keys: NDArray[np.int64], values: NDArray[np.float32]) -> None:
+        """Add values, `[n]` each."""
+        self._keys.append(keys)
+        self._values.append(values)
+        self._waiting += len(values)
+        if self._waiting > MERGE_AT:
+            self.merged()
+
+    def merged(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Distinct keys, ascending, and their merged values; they replace what was added."""
+        keys = np.concatenate([*self._keys, np.zeros(0, dtype=np.int64)])
+        values = np.concatenate([*self._values, np.zeros(0, dtype=np.float32)])
+        order = np.argsort(keys, kind="stable")
+        keys, values = keys[order], values[order]
+        first = np.flatnonzero(np.diff(keys, prepend=-1))
+        if len(first) < len(keys):
+            keys, values = keys[first], self._merge.reduceat(values, first)
+        if self._most is not None and len(keys) > self._most:
+            half = len(keys) - self._most // 2
+            kept = np.sort(np.argpartition(values, half)[half:])
+            keys, values = keys[kept], values[kept]
+        self._keys, self._values, self._waiting = [keys], [values], 0
+        return keys, values
+
+
+class PooledRows:
+    """Builds a sparse matrix of pooled latents; values may be added in any order."""
+
+    def __init__(self, n_latents: int, pooling: str = "sum") -> None:
+        self._n_latents = n_latents
+        self._pooled = KeyedValues(np.add if pooling == "sum" else np.maximum)
 
     def add(
         self, rows: NDArray[np.int64], latents: NDArray[np.int64], values: NDArray[np.float32]
     ) -> None:
         """Pool values, `[nnz]` each, with those already at the same rows and latents."""
-        self._keys.append(rows * self._n_latents + latents)
-        self._values.append(values)
-        self._waiting += len(values)
-        if self._waiting > MERGE_AT:
-            self._merged()
+        self._pooled.add(rows * self._n_latents + latents, values)
 
     def vectors(self, *, finite: NDArray[np.bool_], **columns: Any) -> LatentVectors:
         """The matrix of all added values; rows that are not finite are empty.
@@ -100,7 +134,7 @@ class PooledRows:
             finite: `[n_rows]`.
             columns: `n_tokens`, `n_windows` and `truncated` of `LatentVectors`.
         """
-        keys, values = self._merged()
+        keys, values = self._pooled.merged()
         row = keys // self._n_latents
         keep = finite[row]
         row, keys, values = row[keep], keys[keep], values[keep]
@@ -114,15 +148,3 @@ class PooledRows:
             finite=finite,
             **columns,
         )
-
-    def _merged(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Distinct keys, ascending, and their pooled values; they replace what was added."""
-        keys = np.concatenate([*self._keys, np.zeros(0, dtype=np.int64)])
-        values = np.concatenate([*self._values, np.zeros(0, dtype=np.float32)])
-        order = np.argsort(keys, kind="stable")
-        keys, values = keys[order], values[order]
-        first = np.flatnonzero(np.diff(keys, prepend=-1))
-        if len(first) < len(keys):
-            keys, values = keys[first], self._merge.reduceat(values, first)
-        self._keys, self._values, self._waiting = [keys], [values], 0
-        return keys, values

@@ -92,35 +92,39 @@ class Probe:
         return mean_ndcg(self._qrels, ranking)
 
     def _rank_words(self, texts: list[str], asked: list[str]) -> float:
-        vocabulary: dict[str, int] = {}
-        rows = [
-            np.unique(numbers(text, vocabulary, grow=True), return_counts=True) for text in texts
-        ]
-        offsets = np.concatenate([[0], np.cumsum([len(row[0]) for row in rows])])
-        bm25 = MemoryBM25(
-            np.concatenate([row[0] for row in rows]).astype(np.int32),
-            np.concatenate([row[1] for row in rows]).astype(np.int64),
-            offsets,
-            len(vocabulary),
-            k1=WORDS_K1,
-            b=WORDS_B,
-        )
+        words = WordIndex(texts)
         ranking = {}
         for query, text in zip(self._queries, asked, strict=True):
-            found = numbers(text, vocabulary, grow=False)
-            hits = bm25.ranking(self._ids, found, np.ones(len(found), np.float32), DEPTH)
+            hits = words.bm25.ranking(self._ids, *words.query(text), DEPTH)
             ranking[query] = without_itself(query, hits)
         return mean_ndcg(self._qrels, ranking)
 
 
-def numbers(text: str, vocabulary: dict[str, int], *, grow: bool) -> NDArray[np.int32]:
-    """Numbers of a text's words; unknown words get the next number if `grow`, or are left out."""
-    words = every_word(text)
-    if grow:
-        found = [vocabulary.setdefault(word, len(vocabulary)) for word in words]
-    else:
-        found = [vocabulary[word] for word in words if word in vocabulary]
-    return np.array(found, dtype=np.int32)
+class WordIndex:
+    """BM25 of lower-cased words, not stemmed, with the engines' default k1 and b."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self._vocabulary: dict[str, int] = {}
+        numbers = self._vocabulary
+        rows = [
+            np.unique(
+                [numbers.setdefault(w, len(numbers)) for w in every_word(text)], return_counts=True
+            )
+            for text in texts
+        ]
+        self.bm25 = MemoryBM25(
+            np.concatenate([row[0] for row in rows]).astype(np.int32),
+            np.concatenate([row[1] for row in rows]).astype(np.int64),
+            np.cumsum([0, *(len(row[0]) for row in rows)]),
+            len(numbers),
+            k1=WORDS_K1,
+            b=WORDS_B,
+        )
+
+    def query(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Numbers of the known words of a question, and their weights, 1."""
+        known = [self._vocabulary[word] for word in every_word(text) if word in self._vocabulary]
+        return np.array(known, dtype=np.int32), np.ones(len(known), dtype=np.float32)
 
 
 def embed(

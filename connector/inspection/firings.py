@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from latent_ingest.connector.encoding.pooling import KeyedValues
 from latent_ingest.connector.encoding.vectors import TokenVectors
 from latent_ingest.connector.encoding.words import word_spans
 
@@ -72,26 +73,18 @@ def firings_of(texts: Sequence[str], tokens: Sequence[TokenVectors]) -> Firings:
         n_tokens=np.concatenate(counted),
     )
     n_words = max(len(names), 1)
-    keys, sums = summed(
+    sums = KeyedValues()
+    sums.add(
         np.concatenate(latents) * n_words + np.concatenate(places), np.concatenate(activations)
     )
+    keys, activation = sums.merged()
     latent, word = np.divmod(keys, n_words)
     text_of = words.texts[word]
     new = np.ones(len(keys), dtype=np.bool_)
     new[1:] = (latent[1:] != latent[:-1]) | (text_of[1:] != text_of[:-1])
-    return Firings(words, latent, word, sums, np.flatnonzero(new))
+    return Firings(words, latent, word, activation, np.flatnonzero(new))
 
 
 def name_of(word: str) -> str:
     """The word without invisible characters such as soft hyphens."""
     return word if word.isprintable() else "".join(filter(str.isprintable, word)) or "?"
-
-
-def summed(
-    keys: NDArray[np.int64], values: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Distinct keys, ascending, and the sums of their values."""
-    order = np.argsort(keys, kind="stable")
-    keys, values = keys[order], values[order]
-    first = np.flatnonzero(np.diff(keys, prepend=-1))
-    return keys[first], np.add.reduceat(values, first) if len(first) else values

@@ -113,9 +113,9 @@ def test_the_lightest_pairs_are_forgotten(found: Survey) -> None:
     """A latent keeps its heaviest words."""
     few = WordMass(most_pairs=1000)
     few.vocabulary, few._tokens = found.words.vocabulary, found.words.tokens
-    keys, values = found.words._merge()
+    keys, values = found.words._masses.merged()
     assert len(keys) > 50_000
-    few._keys, few._values = [keys], [values]
+    few._masses.add(keys, values)
     offsets, words, masses = few.table(found.n_latents)
     assert offsets[-1] == len(words) == 500
     np.testing.assert_allclose(np.sort(masses), np.sort(values)[-500:])
