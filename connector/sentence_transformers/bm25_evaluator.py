@@ -11,7 +11,7 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from tqdm import tqdm
 
 from latent_ingest.connector import terms
-from latent_ingest.connector.bm25 import MemoryBM25
+from latent_ingest.connector.bm25 import MemoryBM25, best
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.measures import means, parse_measures, per_query
 from latent_ingest.connector.evaluation.systems import Ranking, chunks
@@ -112,7 +112,7 @@ class LatentBM25Evaluator(BaseEvaluator):
             rankings["bm25"][query] = bm25.ranking(
                 ids, asked.indices, terms.weights(asked.data), DEPTH
             )
-            rankings["dot"][query] = best(ids, (documents @ asked.T).toarray().ravel())
+            rankings["dot"][query] = best(ids, (documents @ asked.T).toarray().ravel(), DEPTH)
         metrics = {
             f"{system}_{measure.lower()}": value
             for system, ranking in rankings.items()
@@ -145,9 +145,3 @@ class LatentBM25Evaluator(BaseEvaluator):
 def grades(relevant: Set[str] | Mapping[str, int]) -> dict[str, int]:
     """Judgements of a query: document id → grade."""
     return dict(relevant) if isinstance(relevant, Mapping) else dict.fromkeys(relevant, 1)
-
-
-def best(ids: Sequence[str], scores: np.ndarray[Any, np.dtype[np.float32]]) -> dict[str, float]:
-    """The best documents and their scores, best first, at most `DEPTH`."""
-    order = np.argsort(-scores, kind="stable")[:DEPTH]
-    return {ids[i]: float(scores[i]) for i in order.tolist() if scores[i] > 0}
