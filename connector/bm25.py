@@ -49,7 +49,7 @@ class MemoryBM25:
         row, terms, tf = row[tf > 0], terms[tf > 0], tf[tf > 0]
         average = lengths[lengths > 0].mean() if len(tf) else 1.0
         self.document_frequency = np.bincount(terms, minlength=n_terms)
-        holding = np.count_nonzero(lengths)
+        holding = int(np.count_nonzero(lengths))
         df = self.document_frequency
         self.idf = inverse_document_frequency(holding, df).astype(np.float32)
         stored = lengths if exact_lengths else stored_lengths(lengths.astype(np.int64))
