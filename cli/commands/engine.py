@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from latent_ingest.cli.options import json_option
-from latent_ingest.cli.output import print_json, warn
+from latent_ingest.cli.output import print_json
 from latent_ingest.connector.engine.local import DISTRIBUTIONS, PORTS, LocalEngine, answer
 
 
@@ -41,12 +41,12 @@ def engine() -> None:
     type=click.IntRange(PORTS.start, PORTS.stop - 1),
     default=9200,
     show_default=True,
-    help="Port for HTTP.",
+    help="HTTP port.",
 )
 @click.option("--heap", default="2g", show_default=True, help="Java heap.")
 def up(kind: str, port: int, heap: str) -> None:
     """Start the engine, wait until it answers, and print its URL."""
-    state = LocalEngine(kind).up(port=port, heap=heap, say=warn)
+    state = LocalEngine(kind).up(port=port, heap=heap)
     click.echo(state.url)
 
 
@@ -54,7 +54,7 @@ def up(kind: str, port: int, heap: str) -> None:
 @json_option
 def status(as_json: bool) -> None:
     """Show which engines run. Exit status 1 if none does."""
-    states = [state for kind in DISTRIBUTIONS if (state := LocalEngine(kind).running(warn))]
+    states = [state for kind in DISTRIBUTIONS if (state := LocalEngine(kind).running())]
     if as_json:
         print_json({"running": [asdict(state) for state in states]})
     for state in [] if as_json else states:
@@ -71,7 +71,7 @@ def status(as_json: bool) -> None:
 def down(kind: str | None) -> None:
     """Stop the engines that run; their data stays."""
     kinds = [kind] if kind else list(DISTRIBUTIONS)
-    stopped = [state for name in kinds if (state := LocalEngine(name).down(warn))]
+    stopped = [state for name in kinds if (state := LocalEngine(name).down())]
     for state in stopped:
         click.echo(f"stopped {state.kind} {state.version}, pid {state.pid}, {state.url}")
     if not stopped:

@@ -119,9 +119,9 @@ def inspect(
     from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
     from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
     from latent_ingest.connector.inspection import labels as stored
-    from latent_ingest.connector.inspection.figures import random_encoder
     from latent_ingest.connector.inspection.firings import latents_of
     from latent_ingest.connector.inspection.labelling import Labelling, every_nth
+    from latent_ingest.connector.inspection.vocabulary import random_encoder
 
     folder = model or SHIPPED_MODEL
     for number in numbers:
@@ -198,7 +198,7 @@ def sample_texts(
             lines.writelines(json.dumps(document) + "\n" for document in standard_library())
         sources = [Source(str(file))]
         named = [f"docstrings of Python {sys.version_info[0]}.{sys.version_info[1]}"]
-    texts = TrainingTexts(sources, text_fields=comma_list(text_fields), warn=warn)
+    texts = TrainingTexts(sources, text_fields=comma_list(text_fields))
     return texts, named
 
 
@@ -206,8 +206,9 @@ def write_page(
     file: Path, survey: Survey, labelling: Labelling, autoencoder: TokenAutoencoder, told: Row
 ) -> None:
     """Write the HTML page; InputError if the file cannot be written."""
+    from latent_ingest.connector.files import disk_errors
+    from latent_ingest.connector.inspection.html_page import page
     from latent_ingest.connector.inspection.neighbours import nearest
-    from latent_ingest.connector.inspection.page import page
 
     decoder = autoencoder.W_dec
     with progress_bar(total=len(survey.alive), unit="latent", desc="neighbours") as bar:
@@ -220,10 +221,8 @@ def write_page(
         near=near,
         near_by="by texts in common" if decoder is None else "by direction of the decoder",
     )
-    try:
+    with disk_errors(file):
         file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{file}: cannot be written: {error.strerror}") from error
 
 
 def text_lines(rows: list[Row]) -> Iterator[str]:

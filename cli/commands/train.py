@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from latent_ingest.connector.encoding.backbone import Backbone
+    from latent_ingest.connector.evaluation.probe import Probe
     from latent_ingest.connector.training.config import TrainingConfig
     from latent_ingest.connector.training.metrics import TrainingProgress
-    from latent_ingest.connector.training.probe import Probe
 
 
 @click.command(
@@ -123,22 +124,25 @@ def train(
     with the same settings, except --learning-rate and --dtype, which may change.
     Under torchrun each process takes one device and its share of every batch.
     """
-    from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE, Backbone, pick_device
+    from latent_ingest.connector.encoding.backbone import Backbone, pick_device
+    from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE
     from latent_ingest.connector.training.config import TrainingConfig
-    from latent_ingest.connector.training.processes import Processes
+    from latent_ingest.connector.training.distributed import ProcessGroup
     from latent_ingest.connector.training.texts import TrainingTexts, find_sources
     from latent_ingest.connector.training.trainer import Trainer, check_place
 
     config = TrainingConfig(tokens=tokens, **settings)
     check_place(out, resume=resume)
     spool = ctx.with_resource(tempfile.TemporaryDirectory(prefix="latent-ingest-train-"))
-    processes = Processes.join(pick_device(device))
+    processes = ProcessGroup.join(pick_device(device))
     ctx.call_on_close(processes.leave)
+    if not processes.first:
+        # All processes read the same files, so one of them reports invalid lines.
+        logging.getLogger(TrainingTexts.__module__).setLevel(logging.ERROR)
     texts = TrainingTexts(
         find_sources(sources, Path(spool)),
         text_fields=comma_list(text_fields),
         seed=config.seed,
-        warn=warn if processes.first else lambda line: None,
     )
     with announced("loading the backbone"):
         retriever = Backbone.load(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype)
@@ -156,7 +160,6 @@ def train(
             processes=processes,
             on_step=shown.training,
             on_cache=shown.embedding,
-            warn=warn,
         )
         if probe_folder and processes.first:
             trainer.probe = load_probe(probe_folder, split, retriever)
@@ -213,7 +216,7 @@ class TrainingBar:
 def load_probe(folder: Path, split: str, backbone: Backbone) -> Probe:
     """The probe; a progress bar shows how its documents are embedded."""
     from latent_ingest.connector.evaluation.collection import Collection
-    from latent_ingest.connector.training.probe import Probe
+    from latent_ingest.connector.evaluation.probe import Probe
 
     collection = Collection.load(folder, split)
     total = len(collection.queries) + sum(1 for _ in collection.documents())

@@ -28,6 +28,7 @@ from latent_ingest.connector.evaluation.limit_words import (
     SURNAME_ENDINGS,
     THINGS,
 )
+from latent_ingest.connector.files import disk_errors
 
 # Things that each document likes, unless it is asked for more; the paper's collections have 45.
 LIKES = 45
@@ -174,12 +175,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists():
         raise InputError(f"{folder}: exists already; name another folder")
-    try:
+    with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
             part = Path(scratch) / folder.name
             part.mkdir()
             yield part
             part.rename(folder)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error

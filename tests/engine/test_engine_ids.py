@@ -277,5 +277,5 @@ def test_lines_that_are_the_same_are_all_wanted(
 
 
 def test_chunks_need_ids(client: OpenSearch, index: str, encoder: LatentEncoder) -> None:
-    with pytest.raises(InputError, match=r"chunks are found by ids of ours; use --long pool"):
+    with pytest.raises(InputError, match=r"chunks need ids from the document; use --long pool"):
         open_index(client, index, encoder, {"ids": "engine", "long": "chunks"})

@@ -1,4 +1,4 @@
-"""nDCG@10 of latent BM25 on a small judged collection, in memory, while training."""
+"""The probe: nDCG@10 of an autoencoder's latents on a small judged collection, in memory."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from latent_ingest.connector import terms
 from latent_ingest.connector.bm25 import MemoryBM25
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
-from latent_ingest.connector.encoding.frequencies import every_word
 from latent_ingest.connector.encoding.pooling import pool
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.measures import mean_ndcg
 from latent_ingest.connector.evaluation.systems import DEPTH, chunks, without_itself
+from latent_ingest.connector.inspection.vocabulary import every_word
 
-# Texts whose latents are pooled at once.
+# Texts embedded, and texts pooled, at once.
 TEXTS_AT_ONCE = 512
 
-# BM25 of words, as engines have it unless set otherwise.
+# BM25 of words, with the engines' defaults.
 WORDS_K1, WORDS_B = 1.2, 0.75
 
 
@@ -35,13 +35,13 @@ class _Embedded:
     """Token embeddings of some texts in a temporary file."""
 
     tokens: np.memmap[Any, np.dtype[np.float16]]
-    """fp16 `[n_tokens, d_in]`, ordered by text."""
+    """float16 `[n_tokens, d_in]`, ordered by text."""
     bounds: NDArray[np.int64]
-    """`[n_texts + 1]`"""
+    """Text boundaries, `[n_texts + 1]`."""
 
 
 class Probe:
-    """Embeds a collection once; then each call costs only the autoencoder and BM25."""
+    """Embeds a collection once; each measurement then costs only the autoencoder and BM25."""
 
     def __init__(
         self,
@@ -51,13 +51,13 @@ class Probe:
     ) -> None:
         """Embed documents and questions.
 
-        The autoencoders will compute in the backbone's dtype, as they do in an encoder.
+        Autoencoders will compute in the backbone's dtype, as in an encoder.
 
         Args:
-            collection: a small one; its documents' embeddings take 2 x d_in bytes a token in the
+            collection: a small one; its documents' embeddings take 2 x d_in bytes per token in the
                 folder for temporary files.
-            backbone: of the autoencoders to be probed.
-            on_progress: called with the number of texts that are done.
+            backbone: the backbone of the autoencoders to be measured.
+            on_progress: called with the number of texts just embedded.
         """
         self.name = collection.name
         self._dtype = backbone.dtype
@@ -65,7 +65,7 @@ class Probe:
         self._queries = list(collection.queries)
         documents = list(collection.documents())
         self._ids = [document.id for document in documents]
-        # Held until this object goes: the file is removed with it.
+        # Kept, since the folder is deleted together with this object.
         self._folder = tempfile.TemporaryDirectory(prefix="latent-ingest-probe-")
         folder = Path(self._folder.name)
         texts = [document.text for document in documents]
@@ -77,7 +77,7 @@ class Probe:
 
     @torch.no_grad()
     def ndcg(self, autoencoder: TokenAutoencoder) -> float:
-        """nDCG@10 of an autoencoder's latents, scale 1, with the engine's k1 and b."""
+        """nDCG@10 of an autoencoder's latents, at scale 1, with the index's k1 and b."""
         n_latents = autoencoder.config.n_latents
         with autoencoder.computing_in(self._dtype):
             documents = latents_of(autoencoder, self._documents)
@@ -92,35 +92,39 @@ class Probe:
         return mean_ndcg(self._qrels, ranking)
 
     def _rank_words(self, texts: list[str], asked: list[str]) -> float:
-        vocabulary: dict[str, int] = {}
-        rows = [
-            np.unique(numbers(text, vocabulary, grow=True), return_counts=True) for text in texts
-        ]
-        offsets = np.concatenate([[0], np.cumsum([len(row[0]) for row in rows])])
-        bm25 = MemoryBM25(
-            np.concatenate([row[0] for row in rows]).astype(np.int32),
-            np.concatenate([row[1] for row in rows]).astype(np.int64),
-            offsets,
-            len(vocabulary),
-            k1=WORDS_K1,
-            b=WORDS_B,
-        )
+        words = WordIndex(texts)
         ranking = {}
         for query, text in zip(self._queries, asked, strict=True):
-            found = numbers(text, vocabulary, grow=False)
-            hits = bm25.ranking(self._ids, found, np.ones(len(found), np.float32), DEPTH)
+            hits = words.bm25.ranking(self._ids, *words.query(text), DEPTH)
             ranking[query] = without_itself(query, hits)
         return mean_ndcg(self._qrels, ranking)
 
 
-def numbers(text: str, vocabulary: dict[str, int], *, grow: bool) -> NDArray[np.int32]:
-    """Numbers of a text's words; unknown ones get the next number, or are left out."""
-    words = every_word(text)
-    if grow:
-        found = [vocabulary.setdefault(word, len(vocabulary)) for word in words]
-    else:
-        found = [vocabulary[word] for word in words if word in vocabulary]
-    return np.array(found, dtype=np.int32)
+class WordIndex:
+    """BM25 of lower-cased words, not stemmed, with the engines' default k1 and b."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self._vocabulary: dict[str, int] = {}
+        numbers = self._vocabulary
+        rows = [
+            np.unique(
+                [numbers.setdefault(w, len(numbers)) for w in every_word(text)], return_counts=True
+            )
+            for text in texts
+        ]
+        self.bm25 = MemoryBM25(
+            np.concatenate([row[0] for row in rows]).astype(np.int32),
+            np.concatenate([row[1] for row in rows]).astype(np.int64),
+            np.cumsum([0, *(len(row[0]) for row in rows)]),
+            len(numbers),
+            k1=WORDS_K1,
+            b=WORDS_B,
+        )
+
+    def query(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Numbers of the known words of a question, and their weights, 1."""
+        known = [self._vocabulary[word] for word in every_word(text) if word in self._vocabulary]
+        return np.array(known, dtype=np.int32), np.ones(len(known), dtype=np.float32)
 
 
 def embed(
@@ -130,7 +134,7 @@ def embed(
     path: Path,
     on_progress: Callable[[int], object],
 ) -> _Embedded:
-    """Token embeddings in the order of the texts, kept in a file."""
+    """Token embeddings in the order of the texts, in a file."""
     lengths: list[int] = []
     with path.open("wb") as file:
         for chunk in chunks(texts, TEXTS_AT_ONCE):
@@ -145,7 +149,7 @@ def embed(
 
 
 def embeddings_of(backbone: Backbone, texts: Sequence[str], kind: str) -> list[torch.Tensor]:
-    """Those of each text, of all its windows, fp16 `[n_tokens, d_in]`, on the CPU."""
+    """Token embeddings of each text, of all its windows, float16 `[n_tokens, d_in]`, on the CPU."""
     parts: list[list[torch.Tensor]] = [[] for _ in texts]
     for batch in backbone.embed(texts, kind=kind, long="pool"):
         hidden = batch.hidden.to("cpu", torch.float16)
@@ -158,7 +162,7 @@ def embeddings_of(backbone: Backbone, texts: Sequence[str], kind: str) -> list[t
 def latents_of(
     autoencoder: TokenAutoencoder, embedded: _Embedded
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
-    """Indices, values and offsets of the texts' sum-pooled latents, as in `LatentVectors`."""
+    """`indices`, `values` and `offsets` of the texts' sum-pooled latents, as in `LatentVectors`."""
     device = autoencoder.W_enc.device
     n_texts = len(embedded.bounds) - 1
     indices, values, sizes = [], [], []

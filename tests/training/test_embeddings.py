@@ -1,4 +1,4 @@
-"""Token embeddings: batches, the cache on disk, and going on where a run was."""
+"""Token embeddings: batches, the cache on disk, and resuming."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.training import embeddings
 from latent_ingest.connector.training.embeddings import (
-    ActivationCache,
     CachedTokens,
+    EmbeddingCache,
     TextTokens,
     TokenBatches,
     embedded,
@@ -65,11 +65,11 @@ def test_held_out_texts_are_passed_over_in_every_round(
 def test_long_texts_are_trained_on_to_their_end(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In windows; and one that is too long to be embedded at once, in parts."""
+    """In windows; a text too long to be embedded at once, in parts."""
     path = tmp_path / "long.jsonl"
     path.write_text(json.dumps({"text": "word " * 1000}) + "\n" + json.dumps({"text": "x"}) + "\n")
     for most in (1_000_000, 1000):
-        monkeypatch.setattr(embeddings, "CHARACTERS_A_BLOCK", most)
+        monkeypatch.setattr(embeddings, "CHARACTERS_PER_BLOCK", most)
         blocks = TextTokens(backbone, TrainingTexts([Source(str(path))])).blocks(0)
         tokens = [len(block) for block in islice(blocks, 1 if most > 5000 else 6)]
         assert sum(tokens) == 1001
@@ -121,7 +121,7 @@ def test_state_goes_on_with_the_very_next_batch(backbone: Backbone, texts: Train
 def test_the_cache_holds_the_tokens_of_the_texts(
     backbone: Backbone, texts: TrainingTexts, tmp_path: Path
 ) -> None:
-    cache = ActivationCache(tmp_path / "c", backbone, texts, NONE)
+    cache = EmbeddingCache(tmp_path / "c", backbone, texts, NONE)
     progress: list[int] = []
     cache.fill(10**7, progress.append)
     assert cache.state.whole_round
@@ -141,14 +141,14 @@ def test_the_cache_holds_the_tokens_of_the_texts(
 def test_filling_goes_on_where_it_was(
     backbone: Backbone, texts: TrainingTexts, tmp_path: Path
 ) -> None:
-    whole = ActivationCache(tmp_path / "whole", backbone, texts, NONE)
+    whole = EmbeddingCache(tmp_path / "whole", backbone, texts, NONE)
     whole.fill(3000)
-    cut = ActivationCache(tmp_path / "cut", backbone, texts, NONE)
+    cut = EmbeddingCache(tmp_path / "cut", backbone, texts, NONE)
     cut.fill(1000)
     held = cut.state.tokens
     with (tmp_path / "cut" / "tokens.bin").open("ab") as file:
         file.write(b"half a block that a killed run left behind")
-    again = ActivationCache(tmp_path / "cut", backbone, texts, NONE)
+    again = EmbeddingCache(tmp_path / "cut", backbone, texts, NONE)
     assert again.state.tokens == held < 3000
     again.fill(3000)
     assert again.state == whole.state
@@ -159,22 +159,22 @@ def test_a_cache_of_something_else_is_refused(
     backbone: Backbone, texts: TrainingTexts, corpus: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "c"
-    ActivationCache(folder, backbone, texts, NONE).fill(500)
+    EmbeddingCache(folder, backbone, texts, NONE).fill(500)
     other = TrainingTexts([Source(str(corpus), weight=2.0)])
     with pytest.raises(InputError, match=r"was made with texts .*name another --cache, or delete"):
-        ActivationCache(folder, backbone, other, NONE)
+        EmbeddingCache(folder, backbone, other, NONE)
     (folder / "cache.json").write_text("{")
-    with pytest.raises(InputError, match=r"cache.json: not of a cache"):
-        ActivationCache(folder, backbone, texts, NONE)
+    with pytest.raises(InputError, match=r"cache.json: does not describe a cache"):
+        EmbeddingCache(folder, backbone, texts, NONE)
     (folder / "cache.json").unlink()
-    with pytest.raises(InputError, match=r"holds other files and no cache.json"):
-        ActivationCache(folder, backbone, texts, NONE)
+    with pytest.raises(InputError, match=r"has other files but no cache.json"):
+        EmbeddingCache(folder, backbone, texts, NONE)
 
 
 def test_a_disk_too_small_is_said_beforehand(
     backbone: Backbone, texts: TrainingTexts, tmp_path: Path
 ) -> None:
-    cache = ActivationCache(tmp_path / "c", backbone, texts, NONE)
-    with pytest.raises(InputError, match=r"cache of 1,000,000,000,000,000 tokens takes .* GB more"):
+    cache = EmbeddingCache(tmp_path / "c", backbone, texts, NONE)
+    with pytest.raises(InputError, match=r"cache of 1,000,000,000,000,000 tokens needs .* GB more"):
         cache.fill(10**15)
     assert not (tmp_path / "c" / "cache.json").exists()

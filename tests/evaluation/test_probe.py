@@ -1,4 +1,4 @@
-"""The probe: nDCG@10 in memory is that of the encoder and plain BM25."""
+"""The probe: its nDCG@10 in memory is that of the encoder with plain BM25."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from reference.bm25 import BM25
 from latent_ingest.connector import terms
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
-from latent_ingest.connector.encoding.frequencies import Frequencies, word_frequencies
+from latent_ingest.connector.evaluation import probe as probe_module
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.measures import mean_ndcg
-from latent_ingest.connector.training import probe as probe_module
-from latent_ingest.connector.training.probe import Probe
+from latent_ingest.connector.evaluation.probe import Probe
+from latent_ingest.connector.inspection.vocabulary import Frequencies, word_frequencies
 
 
 @pytest.fixture
 def collection(documents: list[dict[str, str]], tmp_path: Path) -> Collection:
-    """Each document's last words as a question for it."""
+    """A collection in which each document's last words are a question for it."""
     (tmp_path / "c" / "qrels").mkdir(parents=True)
     rows = [{"_id": f"q{n}", "text": d["text"][-18:]} for n, d in enumerate(documents)]
     for name, content in (("corpus", documents), ("queries", rows)):
@@ -35,7 +35,7 @@ def collection(documents: list[dict[str, str]], tmp_path: Path) -> Collection:
 def test_the_probe_is_the_encoder_and_a_plain_bm25(
     encoder: LatentEncoder, collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To .005: embeddings are kept in fp16, lengths in the reference in one byte."""
+    """Within .005: embeddings are stored in float16, and the reference has lengths in one byte."""
     monkeypatch.setattr(probe_module, "TEXTS_AT_ONCE", 32)
     done: list[int] = []
     probe = Probe(collection, encoder.backbone, done.append)

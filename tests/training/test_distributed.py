@@ -1,4 +1,4 @@
-"""Two processes train one model: the same weights in both, other tokens, and resumable."""
+"""Two processes train one model: equal weights, different tokens, and runs that resume."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.training.processes import Processes
+from latent_ingest.connector.training.distributed import ProcessGroup
 from latent_ingest.connector.training.texts import Source, TrainingTexts
 from latent_ingest.connector.training.trainer import Trainer
 
@@ -44,5 +44,5 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(
     corpus: Path, tmp_path: Path, backbone: Backbone
 ) -> None:
     texts = TrainingTexts([Source(str(corpus))])
-    with pytest.raises(InputError, match="500 tokens cannot be shared out evenly to 3 processes"):
-        Trainer(backbone, texts, tmp_path / "m", SMALL, processes=Processes(0, 3))
+    with pytest.raises(InputError, match="500 tokens cannot be divided evenly among 3 processes"):
+        Trainer(backbone, texts, tmp_path / "m", SMALL, processes=ProcessGroup(0, 3))

@@ -1,4 +1,4 @@
-"""A survey as one HTML page that needs no network: search, passages, neighbours, a picture."""
+"""A survey as one HTML page that needs no network: search, passages, neighbours, a rank plot."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from latent_ingest.connector.encoding.frequencies import Frequencies
 from latent_ingest.connector.inspection.contexts import CONTEXTS
 from latent_ingest.connector.inspection.labelling import Labelling
 from latent_ingest.connector.inspection.survey import Survey
+from latent_ingest.connector.inspection.vocabulary import Frequencies
 
-# Heaviest words of a latent on the page, beside those of its label.
+# Heaviest words of a latent on the page, besides those of its label.
 WORDS = 5
 
-# Characters of the data, beyond which passages are left out: second ones before first ones, and
+# Most characters of the data; beyond it passages are left out, second ones before first ones, and
 # those of rare latents before those of frequent ones. Browsers open a page of this size at once.
 MOST_CHARACTERS = 9_000_000
 
 # Points of a curve.
 POINTS = 120
 
-# The parts of an activation that shares are written in.
+# Shares are written per mille.
 PER_MILLE = 1000
 
 
@@ -37,15 +37,15 @@ def page(
     near: dict[int, list[int]],
     near_by: str,
 ) -> str:
-    """The page.
+    """Return the page.
 
     Args:
         survey: of a sample.
         labelling: of that survey.
-        title: which model, in which sample.
-        figures: rows of a table, the first its heads.
+        title: names the model and the sample.
+        figures: rows of the table of statistics; the first row has the column names.
         near: neighbours of latents, see `nearest`.
-        near_by: what made them so, in words.
+        near_by: how neighbours were found, in words.
     """
     vocabulary: dict[str, int] = {}
     alive = survey.alive.tolist()
@@ -73,7 +73,7 @@ def row(
     near: list[int],
     vocabulary: dict[str, int],
 ) -> list[Any]:
-    """A latent: number, texts, label, words by number and their shares, passages, neighbours."""
+    """A latent as [number, texts, label, [word, share] pairs, passages, neighbours]."""
     heaviest = labelling.words(latent, WORDS)
     shown = heaviest + [word for word in labelling.label_words(latent) if word not in heaviest]
     words = [
@@ -85,8 +85,10 @@ def row(
 
 
 def add_passages(rows: list[list[Any]], survey: Survey, room: int) -> None:
-    """Give latents their passages, the first of all before the second of any, while there is
-    room for them, in characters."""
+    """Add passages to latents until `room` characters are used.
+
+    The first passages of all latents come before the second of any.
+    """
     for place in range(CONTEXTS):
         for latent, _, _, _, passages, _ in rows:
             contexts = survey.contexts.of(latent)[place : place + 1]
@@ -99,12 +101,12 @@ def add_passages(rows: list[list[Any]], survey: Survey, room: int) -> None:
 
 
 def written(content: Any) -> str:
-    """JSON for a script of the page, which would end at "</script", wherever that stands."""
+    """JSON for a script in HTML, which must not contain "</script"."""
     return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def curves(survey: Survey) -> dict[str, list[list[int]]]:
-    """Rank and document frequency at ranks evenly spaced in the logarithm."""
+    """Ranks evenly spaced in the logarithm, and their document frequencies."""
     counts = {
         "latents": survey.document_frequency,
         "words": np.array(list(survey.text_frequency.values()), dtype=np.int64),
