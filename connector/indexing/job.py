@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, CorpusFile, is_pipe
+from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.alias import Alias
@@ -232,8 +233,8 @@ class IngestJob(Job):
             MismatchError: the index was made by another model or with another mapping.
             ModelError: the model cannot be loaded.
         """
-        # Without retries: a wrong address fails at once.
-        repair(self._client, self._alias or self._index)
+        EngineInfo.read(self._client)  # without retries: a wrong address fails at once
+        self._retry.ask(repair, self._client, self._alias or self._index)
         encoder = self._encoder()
         corpus = "-" if self._piped else str(Path(self._corpus).resolve())
         build = None
@@ -328,17 +329,13 @@ class EnrichJob(Job):
             client: connection to the engine.
             index: name of the index, or an alias of one.
             alias: alias that is pointed at an enriched copy of the index.
-            encoder: the model, or a function that loads it; by default the one that ships. It is
-                loaded after the engine has answered.
             failures: path of the failures file; by default in the current folder, named after the
                 index.
-            concurrency: maximum number of concurrent requests; fewer while the engine is busy.
-            give_up_after: seconds of refusals or silence after which the run ends.
             restart: with an alias, make another copy instead of resuming an incomplete one.
-            journal: path of the journal; by default in the user's state folder.
-            command: how to resume the run, for `latent-ingest runs`.
             mapping: fields of `MappingConfig`: `text_fields`, which an index without latent terms
                 needs, `spelling`, `latent_field`. None counts as not given.
+
+        The other arguments are those of `IngestJob`.
 
         Raises:
             InputError: the failures file cannot be written, or `restart` is given without an alias.

@@ -36,7 +36,7 @@ from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import IndexInfo, list_indices
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing import batches
-from latent_ingest.connector.indexing.ingest import Ingest
+from latent_ingest.connector.indexing.job import IngestJob, JobResult
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.indexing.versions import Build
@@ -137,7 +137,7 @@ def error(result: Result) -> str:
 
 
 @contextmanager
-def within_the_run(act: Callable[[Ingest], IngestReport]) -> Iterator[None]:
+def within_the_run(act: Callable[[IngestJob], JobResult[IngestReport]]) -> Iterator[None]:
     """Within it, the command's job is run by `act`, one line a batch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "MAX_BATCH_LINES", 1)
@@ -148,7 +148,7 @@ def within_the_run(act: Callable[[Ingest], IngestReport]) -> Iterator[None]:
 def cut(run: Run, *arguments: object, lines: int = 3) -> Result:
     """The command, interrupted after so many lines; they are done, and those in flight then."""
 
-    def stop(job: Ingest) -> IngestReport:
+    def stop(job: IngestJob) -> JobResult[IngestReport]:
         return job.run(lambda report, _: job.stop() if report.lines >= lines else None)
 
     with within_the_run(stop):
@@ -174,7 +174,7 @@ def test_a_new_version_takes_the_alias_when_it_is_complete(
 ) -> None:
     meanwhile: dict[str, Any] = {}
 
-    def look(job: Ingest) -> IngestReport:
+    def look(job: IngestJob) -> JobResult[IngestReport]:
         def note(*_: Any) -> None:
             (index,) = [i for i in list_indices(client, f"{alias}-*") if not i.complete]
             meanwhile.update(settings_of(client, index.name), behind=pointed_at(client, alias))
@@ -338,7 +338,7 @@ def test_a_restart_that_was_cut_is_gone_on_with_by_the_command_without_restart(
     built(run, alias)
     done = cut(run, file, "--alias", alias, "--restart")
     assert done.stderr.count("the same command without --restart resumes it") == 1
-    assert "the same command without --restart goes on and doubles nothing" in done.stdout
+    assert "the same command without --restart resumes and duplicates nothing" in done.stdout
     shown = run("runs").stdout
     command = f"latent-ingest ingest {file} --alias {alias}"
     assert f"go on with: cd {Path.cwd()} && {command}\n" in shown
