@@ -37,8 +37,8 @@ from latent_ingest.cli.options import (
 )
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.indexing.enrich import EnrichReport
 from latent_ingest.connector.indexing.job import EnrichJob, JobResult
+from latent_ingest.connector.indexing.outcomes import EnrichReport
 
 
 @click.command(

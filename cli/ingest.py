@@ -27,9 +27,8 @@ from latent_ingest.cli.options import (
     stopping,
 )
 from latent_ingest.connector.engine.client import MAX_CONNECTIONS, Connection
-from latent_ingest.connector.indexing.enrich import EnrichReport
 from latent_ingest.connector.indexing.job import IngestJob, JobResult
-from latent_ingest.connector.indexing.outcomes import IngestReport
+from latent_ingest.connector.indexing.outcomes import EnrichReport, IngestReport
 from latent_ingest.connector.indexing.sender import CONCURRENCY
 from latent_ingest.mappings import IDS, LONG
 

@@ -27,10 +27,15 @@ from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 from latent_ingest.connector.index.repair import repair
 from latent_ingest.connector.indexing.copying import Copy
-from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
+from latent_ingest.connector.indexing.enrich import Enrich
 from latent_ingest.connector.indexing.ingest import Ingest, OnProgress
 from latent_ingest.connector.indexing.journal import Journal, RunKey
-from latent_ingest.connector.indexing.outcomes import IngestReport, check_writable, default_path
+from latent_ingest.connector.indexing.outcomes import (
+    EnrichReport,
+    IngestReport,
+    check_writable,
+    default_path,
+)
 from latent_ingest.connector.indexing.sender import CONCURRENCY
 from latent_ingest.connector.indexing.versions import Build
 
@@ -67,15 +72,8 @@ class JobResult(Generic[Report]):
 
     def to_json(self) -> dict[str, Any]:
         """All counts; with an alias also `index`, `alias` and `alias_moved`."""
-        counts = self.report.to_json()
-        if self.alias is None:
-            return counts
-        return {
-            **counts,
-            "index": self.index,
-            "alias": self.alias,
-            "alias_moved": not self.refusal,
-        }
+        swap = {"index": self.index, "alias": self.alias, "alias_moved": not self.refusal}
+        return {**self.report.to_json(), **(swap if self.alias else {})}
 
 
 class Job:
@@ -161,15 +159,14 @@ class IngestJob(Job):
         command: str | None = None,
         **mapping: Any,
     ) -> None:
-        """Check what can be checked without the engine and the model.
+        """Prepare the job; the engine is not asked yet.
 
         Args:
             client: connection to the engine.
             corpus: path of a JSONL file, plain or .gz, or "-" for standard input.
             index: name of the index; by default "latent".
             alias: alias for which a new version is built; excludes `index`.
-            encoder: the model, or a function that loads it; by default the one that ships. It is
-                loaded after the engine has answered.
+            encoder: the model, or a function that loads it; by default the one that ships.
             id_fields: names of id fields; the first that a document has is its id.
             failures: path of the failures file; by default in the current folder, named after the
                 corpus.
@@ -226,12 +223,9 @@ class IngestJob(Job):
             `stop` is called, the run ends early, with the reason in `report.stopped`.
 
         Raises:
+            InputError, MismatchError, ModelError: the index, the failures file, the journal or the
+                model cannot be used, or the file is not that of the interrupted run.
             EngineError: the engine cannot be asked at the start.
-            InputError: the engine refuses a name or a mapping; the failures file or the journal
-                cannot be written; another process has the run; or the file or the settings are not
-                those of the interrupted run.
-            MismatchError: the index was made by another model or with another mapping.
-            ModelError: the model cannot be loaded.
         """
         EngineInfo.read(self._client)  # without retries: a wrong address fails at once
         self._retry.ask(repair, self._client, self._alias or self._index)
@@ -323,7 +317,7 @@ class EnrichJob(Job):
         command: str | None = None,
         **mapping: Any,
     ) -> None:
-        """Check what can be checked without the engine and the model.
+        """Prepare the job; the engine is not asked yet.
 
         Args:
             client: connection to the engine.
@@ -370,11 +364,9 @@ class EnrichJob(Job):
             run ends early, with the reason in `report.stopped`.
 
         Raises:
-            InputError: no such index; a text field does not exist or is not text; the failures file
-                or the journal cannot be written; or another process has the run.
-            MismatchError: the index has latent terms of another model, or cannot take any.
-            EngineError: the engine cannot be asked.
-            ModelError: the model cannot be loaded.
+            InputError, MismatchError, ModelError: the index, a text field, the failures file, the
+                journal or the model cannot be used.
+            EngineError: the engine cannot be asked at the start.
         """
         repair(self._client, self._index)
         existing = ExistingIndex.read(self._client, self._index)

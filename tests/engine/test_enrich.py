@@ -34,7 +34,8 @@ from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 from latent_ingest.connector.indexing import enrich, outcomes, sender
 from latent_ingest.connector.indexing.actions import term_strings
-from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
+from latent_ingest.connector.indexing.enrich import Enrich
+from latent_ingest.connector.indexing.outcomes import EnrichReport
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.mappings import MappingConfig, index_body
 

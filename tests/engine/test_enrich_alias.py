@@ -22,7 +22,8 @@ from latent_ingest.connector.index.alias import Alias
 from latent_ingest.connector.index.listing import IndexInfo, list_indices
 from latent_ingest.connector.indexing import copying, enrich, sender
 from latent_ingest.connector.indexing.copying import Copy
-from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
+from latent_ingest.connector.indexing.enrich import Enrich
+from latent_ingest.connector.indexing.outcomes import EnrichReport
 
 OURS = {"latent", "latent_hash"}
 
