@@ -212,7 +212,7 @@ def compare_overlap(client: OpenSearch, encoder: LatentEncoder, folder: Path) ->
 
 
 def seconds_of_indexing(client: OpenSearch, batches: list[Batch]) -> float:
-    """Of documents that are encoded already."""
+    """Seconds to send batches that are encoded already."""
     retry = Retry(client)
     loading = Loading(Index(client, INDEX), "batches", retry)
     started = time.perf_counter()

@@ -83,12 +83,11 @@ class Job:
         self,
         client: OpenSearch,
         encoder: LatentEncoder | Callable[[], LatentEncoder] | None,
-        failures: Path,
+        failures: Path | None,
         concurrency: int,
         give_up_after: float,
         mapping: dict[str, Any],
     ) -> None:
-        check_writable(failures)
         self._client = client
         self._given_encoder = encoder
         self._options: dict[str, Any] = {
@@ -196,7 +195,7 @@ class IngestJob(Job):
             with CorpusFile(corpus) as file:
                 self.file_bytes = file.size
         self._index = index or DEFAULT_INDEX
-        failures = failures or default_path(str(corpus), alias or self._index)
+        check_writable(failures or default_path(str(corpus), self._index))
         super().__init__(client, encoder, failures, concurrency, give_up_after, mapping)
         self._options |= {
             "id_fields": id_fields,
@@ -336,7 +335,7 @@ class EnrichJob(Job):
         """
         if restart and alias is None:
             raise InputError("restart is for an alias; without one, nothing is done twice")
-        failures = failures or default_path("-", index)
+        check_writable(failures or default_path("-", index))
         super().__init__(client, encoder, failures, concurrency, give_up_after, mapping)
         self._index = index
         self._alias = alias

@@ -113,7 +113,7 @@ def test_a_document_that_stays_turned_away_ends_the_run(
     assert len(sent) > 3
     assert adds_up(report)
     assert (report.indexed, report.not_sent, report.failed) == (1, 1, 0)
-    assert "turns documents away (429: busy); gave up after 0.2 s" in report.stopped
+    assert "refuses documents for now (429: busy); gave up after 0.2 s" in report.stopped
 
 
 @pytest.mark.usefixtures("no_waits")
