@@ -253,7 +253,7 @@ def test_an_alias_is_not_moved_to_an_index_with_doubles(
             refused = run(*command, code=1, url=url)
         assert "has 24 documents and the run indexed 20, so some may be there" in refused.stderr
         assert not client.indices.exists_alias(name=index)
-        assert "begin a new version with --restart" in run(*command, code=1).stderr
+        assert "start a new version with --restart" in run(*command, code=1).stderr
         assert not client.indices.exists_alias(name=index)
         run(*command, "--restart")
         assert set(copies(client, index).values()) == {1}

@@ -621,9 +621,7 @@ def test_names_that_cannot_be_an_alias_are_refused(
         client.indices.put_alias(index=name, name=alias)
     arguments = [write(ROWS)] if command == "ingest" else [command]
     for name in ("Papers", "p*", "a,b", "a b", "-a", "_all", ".", "", "a/b", "<a-{now/d}>"):
-        assert "the engine takes lower case" in error(run(*arguments, "--alias", name, code=2)), (
-            name
-        )
+        assert "an alias is lower case" in error(run(*arguments, "--alias", name, code=2)), name
     assert f"{plain} is an index, not an alias" in error(run(*arguments, "--alias", plain, code=2))
     several = error(run(*arguments, "--alias", alias, code=2))
     assert f"alias {alias} points at 2 indices ({', '.join(sorted(words))})" in several
