@@ -308,7 +308,7 @@ def copies_of(client: OpenSearch, index: str) -> dict[str, Any]:
     return found
 
 
-def test_killed_while_the_index_is_closed_the_next_command_puts_it_back(
+def test_killed_while_the_index_is_closed_the_next_command_restores_it(
     opensearch_url: str, client: OpenSearch, made: str, folder: Path
 ) -> None:
     before = state(client, made)
@@ -432,7 +432,7 @@ def test_what_cannot_be_applied_is_not_lost(
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
-def test_interrupted_it_puts_the_index_back_at_once(
+def test_interrupted_it_restores_the_index_at_once(
     opensearch_url: str, client: OpenSearch, made: str, folder: Path, how: str
 ) -> None:
     before = state(client, made)
