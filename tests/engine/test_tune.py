@@ -310,7 +310,7 @@ def copies_of(client: OpenSearch, index: str) -> dict[str, Any]:
     return found
 
 
-def test_killed_while_the_index_is_closed_the_next_command_puts_it_back(
+def test_killed_while_the_index_is_closed_the_next_command_restores_it(
     opensearch_url: str, client: OpenSearch, made: str, folder: Path
 ) -> None:
     before = state(client, made)
@@ -351,6 +351,34 @@ def test_killed_with_a_copy_the_next_command_deletes_it(
     assert state(client, made) == before
 
 
+@pytest.mark.parametrize("command", ["explain", "rewrite", "enrich", "ingest", "evaluate", "tune"])
+def test_each_command_that_opens_an_index_restores_it(
+    opensearch_url: str, client: OpenSearch, folder: Path, load: Any, index: str, command: str
+) -> None:
+    """Those for search and verify are below: their tuning runs are killed."""
+    corpus = folder / "corpus.jsonl"
+    assert load(client, index, corpus).ok
+    handle = Index(client, index)
+    note = new_note(tuned_index.similarity(2.0, 0.7)) | {"pid": 2**22 + 1, "renewed": 0}
+    handle.update_meta(tuning=note)
+    handle.put_settings_closed(tuned_index.similarity(9.0, 0.7))
+    client.indices.close(index=index)
+    arguments = {
+        "explain": ["file names", "--id", json.loads(corpus.read_text().splitlines()[0])["_id"]],
+        "rewrite": ["file names"],
+        "enrich": [],
+        "evaluate": ["--systems", "words", "--split", "dev", str(folder)],
+        "ingest": [str(corpus)],
+        "tune": ["--split", "few", "--report", "few", "--knobs", "latent_boost", str(folder)],
+    }[command]
+    where = ["--index", index, "--url", opensearch_url]
+    done = CliRunner().invoke(cli, [command, *where, *arguments])
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    assert f"index {index} was left changed by an interrupted tuning run: it is open" in done.stderr
+    assert k1_of(client, index) == 2.0
+    assert handle.meta().tuning is None
+
+
 def test_reading_an_index_that_tuning_left_changes_nothing(
     client: OpenSearch, made: str, encoder: LatentEncoder, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -362,7 +390,7 @@ def test_reading_an_index_that_tuning_left_changes_nothing(
     before = state(client, made)
     note = new_note(tuned_index.similarity(2.0, 0.7), foreign) | {"pid": 2**22 + 1}
     try:
-        index.update_meta(tuning=note | {"began": "1"})
+        index.update_meta(tuning=note | {"renewed": 0})
         index.put_settings_closed(tuned_index.similarity(9.0, 0.7))
         left = state(client, made)
         meta = IndexMeta.read(client, alias)
@@ -406,7 +434,7 @@ def test_what_cannot_be_applied_is_not_lost(
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
-def test_interrupted_it_puts_the_index_back_at_once(
+def test_interrupted_it_restores_the_index_at_once(
     opensearch_url: str, client: OpenSearch, made: str, folder: Path, how: str
 ) -> None:
     before = state(client, made)
