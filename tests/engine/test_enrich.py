@@ -41,7 +41,7 @@ from latent_ingest.mappings import MappingConfig, index_body
 KILLED = """
 import os, signal
 from opensearchpy import OpenSearch
-from latent_ingest.connector.indexing import bulk
+from latent_ingest.connector.indexing import sender
 sender.MAX_DOCUMENTS = 3
 send, calls = OpenSearch.bulk, []
 def bulk_or_die(*arguments, **options):
