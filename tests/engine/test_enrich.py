@@ -345,6 +345,7 @@ def test_a_document_that_is_forbidden_ends_the_run(
     counts(report)
 
 
+@pytest.mark.slow
 def test_whatever_is_spoilt_and_changed_meanwhile_each_document_has_the_latents_of_its_text(
     run: Run,
     client: OpenSearch,

@@ -280,6 +280,7 @@ def test_a_partial_update_keeps_the_latents(
     assert client.search(index=index, body=body)["hits"]["hits"][0]["_id"] == "a"
 
 
+@pytest.mark.slow
 def test_lean_leaves_latents_out_of_the_source_and_merge_drops_the_hidden_copies(
     client: OpenSearch,
     index: str,

@@ -343,7 +343,8 @@ def test_an_interrupted_restart_is_resumed_by_the_command_without_restart(
     command = f"latent-ingest ingest {file} --alias {alias}"
     assert f"resume with: cd {Path.cwd()} && {command}\n" in shown
     report = json.loads(run(file, "--alias", alias, "--json").stdout)
-    assert (report["index"][-1], report["resumed_after"]) == ("2", 3)
+    assert report["index"][-1] == "2"
+    assert 3 <= report["resumed_after"] <= len(ROWS)
     assert pointed_at(client, alias) == [report["index"]]
 
 
