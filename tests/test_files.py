@@ -14,14 +14,19 @@ from latent_ingest.connector.files import disk_errors, replacing, write_atomical
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
+def write_half(path: Path) -> None:
+    with replacing(path) as part:
+        part.write_text("half of the ne")
+        raise KeyboardInterrupt
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.json"
     write_atomically(path, "old é")
-    with pytest.raises(KeyboardInterrupt), replacing(path) as part:
-        part.write_text("half of the ne")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        write_half(path)
 
     def full(_descriptor: int) -> None:
         raise FULL
