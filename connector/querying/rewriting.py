@@ -223,7 +223,7 @@ def adapt_options(
             body["query"] = with_min_score_of(body["query"], given["query"], limit)
             notes.append("min_score: moved into a filter, where it is compared with word scores")
         else:
-            notes.append("min_score: compared with scores that have the latent terms in them")
+            notes.append("min_score: compared with scores that include latent terms")
     highlight = body.get("highlight")
     if isinstance(highlight, dict) and any(
         not (plan.words_stay or plan.found.rescoring) for plan in plans
