@@ -130,12 +130,13 @@ class Question:
         return {**frame, "query": self.filtered(query)}
 
     def rewritten(self, target: Target, weigh: Weigh) -> tuple[dict[str, Any], RewriteReport]:
-        """Return the request body that scores by latent terms, and the report.
-
-        Args:
-            target: the index, the form and the scoring.
-            weigh: gives the latent terms.
-        """
+        """Return the request body that scores by latent terms, and the report."""
+        check_question(self.text)
+        if target.form.two_phases and self.collapse:
+            raise InputError(
+                f"form {target.form}: engines cannot rescore hits of an index of chunks, which "
+                "are collapsed to documents; use hybrid or latent"
+            )
         words, scoring = self.words, target.scoring
         every = weigh([self.text])[0]
         terms = every[: scoring.max_query_terms]

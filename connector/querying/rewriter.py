@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +13,6 @@ from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.asked_indices import (
     AskedIndices,
-    IndexFields,
     fed_fields,
     read_fields,
 )
@@ -25,7 +24,7 @@ from latent_ingest.connector.querying.query_encoder import (
     in_encoding_thread,
 )
 from latent_ingest.connector.querying.report import RewriteReport
-from latent_ingest.connector.querying.request import Filter, Question, Target, check_question
+from latent_ingest.connector.querying.request import Filter, Question, Target
 from latent_ingest.connector.querying.rewriting import rewritten
 from latent_ingest.connector.querying.scoring import (
     HEAD_TERMS,
@@ -38,6 +37,7 @@ from latent_ingest.connector.querying.scoring import (
 from latent_ingest.connector.querying.term_weights import (
     STATISTICS_SECONDS,
     IndexStatistics,
+    Source,
     Weigh,
     Weigher,
     WeightedTerm,
@@ -48,18 +48,6 @@ if TYPE_CHECKING:
     from opensearchpy.helpers.search import Search
 
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What was read of the indices that a rewriter is for."""
-
-    index: str | None = None
-    indices: tuple[str, ...] = ()
-    fields: IndexFields | None = None
-    statistics: IndexStatistics | None = None
-    unchecked: AskedIndices | None = None
-    """The indices, if their model is not loaded yet and so has to be checked later."""
 
 
 class QueryRewriter:
@@ -83,7 +71,7 @@ class QueryRewriter:
         window: int = WINDOW,
         query_k: int | None = None,
         collapse: str | None = None,
-        source: Source = Source(),
+        source: Source | None = None,
     ) -> None:
         """Create a rewriter; `from_index` reads these settings from the index.
 
@@ -110,7 +98,12 @@ class QueryRewriter:
         most = max(max_clauses, ENGINE_CLAUSES)
         if not 1 <= max_query_terms <= most:
             raise InputError(f"max_query_terms {max_query_terms}: must be 1 to {most}")
+        source = source or Source()
         self.scoring: Final = Scoring(latent_boost, max_query_terms, head_terms, window, query_k)
+        self.latent_boost: Final = latent_boost
+        self.max_query_terms: Final = max_query_terms
+        self.head_terms: Final = head_terms
+        self.window: Final = window
         self.field: Final = field
         self.words_fields: Final = list(words_fields)
         self.text_fields: Final = list(text_fields)
@@ -125,7 +118,12 @@ class QueryRewriter:
         fed = fed_fields(field, self._feeding, source.fields)
         self._target = Target(field, fed, source.fields, max_clauses, self.scoring)
         queries = QueryEncoder.of(encoder)
-        self._weigh = Weigher(queries, query_k, source.statistics, source.unchecked)
+        self._weigh = Weigher(queries, source, query_k)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, "_weigh") and not name.startswith("_"):
+            raise AttributeError(f"{name} is read-only; use with_settings({name}=...)")
+        super().__setattr__(name, value)
 
     @classmethod
     def from_index(
@@ -177,14 +175,13 @@ class QueryRewriter:
         meta, indices = asked.meta, tuple(asked.metas)
         tuned = dict(meta.query_settings or {})
         boost = tuned.pop("latent_boost", LATENT_BOOST)
+        settings.setdefault("max_clauses", read_clause_limit(client))
         read = {
             "latent_boost": hybrid_boost(EngineInfo.read(client), meta.k1, boost),
             "words_fields": asked.words_fields,
             "text_fields": meta.text_fields,
             "collapse": PARENT_FIELD if meta.long == "chunks" else None,
         }
-        if "max_clauses" not in settings:
-            read["max_clauses"] = read_clause_limit(client)
         statistics = None
         if statistics_seconds is not None:
             statistics = IndexStatistics(
@@ -226,26 +223,6 @@ class QueryRewriter:
     def statistics(self) -> IndexStatistics | None:
         """Document frequencies of the index; if None, those of the model choose terms."""
         return self._source.statistics
-
-    @property
-    def latent_boost(self) -> float:
-        """Factor on latent scores in hybrid forms."""
-        return self.scoring.latent_boost
-
-    @property
-    def max_query_terms(self) -> int:
-        """Maximum number of latent terms per text."""
-        return self.scoring.max_query_terms
-
-    @property
-    def head_terms(self) -> int:
-        """Latent terms that retrieve, in forms of two phases."""
-        return self.scoring.head_terms
-
-    @property
-    def window(self) -> int:
-        """Hits per shard that are rescored, in forms of two phases."""
-        return self.scoring.window
 
     def cache_info(self) -> CacheInfo:
         """Return the hits and misses of the cache of encodings."""
@@ -339,9 +316,6 @@ class QueryRewriter:
         Args:
             search: the search; it is not changed.
             settings: as for `rewrite_body`.
-
-        Raises:
-            InputError: as `rewrite_body`.
         """
         given = search.to_dict()
         body = self.rewrite_body(given, **settings)
@@ -408,13 +382,7 @@ class QueryRewriter:
         filter: Filter = None,
         **phases: int | None,
     ) -> tuple[dict[str, Any], RewriteReport]:
-        check_question(text)
         target = self._target.asked(form, "expand", **phases)
-        if target.form.two_phases and self.collapse:
-            raise InputError(
-                f"form {form}: engines cannot rescore hits of an index of chunks, which are "
-                "collapsed to documents; use hybrid or latent"
-            )
         return self._question(text, size, filter).rewritten(target, weigh)
 
     def _of_body(

@@ -207,15 +207,7 @@ def put_clauses(body: Clause, plans: Sequence[Plan], target: Target) -> None:
 def adapt_options(
     body: Clause, given: Clause, plans: Sequence[Plan], latent_field: str, keep: bool
 ) -> list[str]:
-    """Adapt `min_score`, `highlight` and `_source` of the rewritten body; return notes.
-
-    Args:
-        body: the rewritten body, which is changed.
-        given: the body as it was given.
-        plans: the clauses that were rewritten.
-        latent_field: the latent field.
-        keep: whether words decide what matches.
-    """
+    """Adapt `min_score`, `highlight` and `_source` of the rewritten body; return notes."""
     notes = []
     if "min_score" in body and any(not plan.found.rescoring for plan in plans):
         if keep:
