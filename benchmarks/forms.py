@@ -1,10 +1,10 @@
-"""The forms of a question beside each other, on one index: quality, the same hits, time.
+"""Compare the forms of a query on one index: quality, hits shared with words, time.
 
     latent-ingest evaluate scifact/ --index scifact
     python benchmarks/forms.py scifact/ --index scifact
 
-Times are of the search alone, as its client sees them, in multiples of what words take; each
-question is asked in all forms in turn. Encodings are kept, so rewriting costs next to nothing.
+Times are those of the search as the client sees them, in multiples of the time of words. Each
+question is searched in all forms in turn. Encodings are cached, so rewriting hardly costs time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TOP = 10
 def seconds(
     client: OpenSearch, index: str, body: dict[str, object]
 ) -> tuple[float, dict[str, float]]:
-    """Time of a search, and its hits."""
+    """Return the seconds of a search, and its hits: id → score."""
     started = time.perf_counter()
     answer = client.search(index=index, body={**body, "_source": False})
     taken = time.perf_counter() - started
@@ -39,7 +39,7 @@ def seconds(
 
 
 def shared(one: dict[str, float], other: dict[str, float]) -> float:
-    """Part of the first ten hits that two rankings have in common."""
+    """Return the share of the first ten hits that two rankings have in common."""
     first, second = list(one)[:TOP], list(other)[:TOP]
     most = max(len(first), len(second))
     return len({*first} & {*second}) / most if most else 1.0

@@ -175,8 +175,8 @@ class QueryRewriter:
         meta, indices = asked.meta, tuple(asked.metas)
         tuned = dict(meta.query_settings or {})
         boost = tuned.pop("latent_boost", LATENT_BOOST)
-        settings.setdefault("max_clauses", read_clause_limit(client))
         read = {
+            "max_clauses": read_clause_limit(client),
             "latent_boost": hybrid_boost(EngineInfo.read(client), meta.k1, boost),
             "words_fields": asked.words_fields,
             "text_fields": meta.text_fields,
@@ -194,8 +194,7 @@ class QueryRewriter:
             statistics=statistics,
             unchecked=None if encoder.loaded else asked,
         )
-        settings = {**read, **tuned, **settings}
-        return cls(encoder, field=meta.latent_field, source=source, **settings)
+        return cls(encoder, field=meta.latent_field, source=source, **{**read, **tuned, **settings})
 
     def with_settings(self, **settings: Any) -> QueryRewriter:
         """Return a rewriter with other settings, which shares the encoder and the statistics.

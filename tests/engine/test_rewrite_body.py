@@ -77,7 +77,7 @@ def test_the_engine_takes_them_and_nothing_else_changes(
 def restored(
     name: str, body: dict[str, Any], new: dict[str, Any], rewritten: Any
 ) -> dict[str, Any]:
-    """The new body with all that we changed put back, as far as it is what we say that it is."""
+    """The new body with all documented changes reverted; other changes stay in it."""
     new = copy.deepcopy(new)
     if "_source" not in body and "_source" in new:
         assert new.pop("_source") == {"excludes": ["latent", "latent_hash"]}
