@@ -5,7 +5,7 @@
 
 The forward pass is that of the same question with the same padding. In each round, the forward
 pass, rewriting with encoding, and rewriting with a cached encoding are timed in turn; medians are
-compared, so that a busy machine slows all three. One question is short (8 words), one long (28).
+compared, so that a busy machine slows all three. One question is short (8 words), one long (29).
 """
 
 from __future__ import annotations

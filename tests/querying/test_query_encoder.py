@@ -1,4 +1,4 @@
-"""One loaded model a process, loaded when it is first asked, and the encodings that are kept."""
+"""One model per process, loaded on first use, and the cache of encodings."""
 
 from __future__ import annotations
 
