@@ -27,11 +27,11 @@ from latent_ingest.connector.evaluation.measures import compare, means, per_quer
 from latent_ingest.connector.evaluation.overlap import by_overlap, word_overlap
 from latent_ingest.connector.evaluation.report import published
 from latent_ingest.connector.evaluation.runs import Requests, Run, ask, reciprocal_rank_fusion
-from latent_ingest.connector.evaluation.systems import SYSTEMS, Template, Tick, chunks
+from latent_ingest.connector.evaluation.systems import RESCORED, SYSTEMS, Template, Tick, chunks
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing.outcomes import IngestReport
-from latent_ingest.connector.querying.fields import read_fields
+from latent_ingest.connector.querying.asked_indices import read_fields
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
@@ -155,7 +155,7 @@ def evaluate(
     systems = plan.systems
     if systems is None:
         chunked = rewriter.collapse is not None
-        systems = tuple(s for s in SYSTEMS if not (chunked and s.endswith("two_phase")))
+        systems = tuple(s for s in SYSTEMS if not (chunked and s in RESCORED))
     requests = Requests(rewriter, queries, (meta.query_settings or {}).get("query_k"))
     runs = run_systems(client, index, requests, collection, systems, plan, tick)
     values = {
@@ -215,7 +215,7 @@ def run_systems(
     tick: Tick,
 ) -> dict[str, Run]:
     """The answers of each system, and of the templates after them."""
-    refused = [system for system in systems if system.endswith("two_phase")]
+    refused = [system for system in systems if system in RESCORED]
     refused += [template.name for template in plan.templates if "rescore" in template.content]
     if requests.rewriter.collapse and refused:
         raise InputError(

@@ -28,8 +28,8 @@ from latent_ingest.connector.evaluation.systems import (
     hits_of,
     without_itself,
 )
+from latent_ingest.connector.querying.asked_indices import IndexFields
 from latent_ingest.connector.querying.clause_limit import count_clauses
-from latent_ingest.connector.querying.fields import IndexFields
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 

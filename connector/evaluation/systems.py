@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.querying.scoring import Form
 from latent_ingest.mappings import PARENT_FIELD
 
 SYSTEMS = ("words", "latent", "two_phase", "hybrid", "hybrid_two_phase", "rrf", "dense")
+
+# Systems whose hits are rescored, which engines do not do in an index of chunks.
+RESCORED = tuple(form for form in Form if form.two_phases)
 
 # Hits asked for; nDCG@10 needs ten, and one may be left out for being the query itself.
 DEPTH = 20

@@ -7,8 +7,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.querying.boost import LATENT_BOOST
-from latent_ingest.connector.querying.rewriting import HEAD_TERMS, MAX_QUERY_TERMS, WINDOW
+from latent_ingest.connector.querying.scoring import (
+    HEAD_TERMS,
+    LATENT_BOOST,
+    MAX_QUERY_TERMS,
+    WINDOW,
+)
 
 # What all knobs that save time may lose together, of nDCG@10, the standard error counted in.
 TOLERANCE = 0.001

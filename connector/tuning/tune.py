@@ -18,7 +18,8 @@ from latent_ingest.connector.evaluation.measures import holm, randomisation_p
 from latent_ingest.connector.evaluation.systems import Tick
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
-from latent_ingest.connector.tuning.choosing import Ask, Curve, choose, gained, two_phase_of
+from latent_ingest.connector.querying.scoring import Form
+from latent_ingest.connector.tuning.choosing import Ask, Curve, choose, gained
 from latent_ingest.connector.tuning.knobs import Knob, Settings
 from latent_ingest.connector.tuning.splits import Split, folds
 from latent_ingest.connector.tuning.trials import Trial, Trials
@@ -148,8 +149,8 @@ def tune(
 
 def reported_forms(form: str, meta: IndexMeta) -> list[str]:
     """The form that was tuned, and those beside it."""
-    phases = [] if meta.long == "chunks" else [two_phase_of(form)]
-    return [form, *phases, *(["latent"] if form == "hybrid" else [])]
+    phases = [] if meta.long == "chunks" else [Form(form).two_phase]
+    return [form, *phases, *([Form.LATENT] if Form(form).words_score else [])]
 
 
 def chosen_by_others(
