@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from latent_ingest.cli.docstrings import standard_library
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE, Backbone, find_folder
 
 TEXTS = 1500

@@ -25,7 +25,7 @@ from typing import Any
 
 from opensearchpy import OpenSearch, helpers
 
-from latent_ingest.cli.docstrings import standard_library
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, CorpusFile, Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection, default_url

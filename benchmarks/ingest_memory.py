@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from latent_ingest.cli.docstrings import standard_library
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.engine.client import Connection, default_url
 
 INDEX = "benchmark-ingest-memory"

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from latent_ingest.cli.docstrings import standard_library
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone, pick_device, pick_dtype
 from latent_ingest.connector.training.config import TrainingConfig

@@ -1,22 +1,11 @@
-"""latent-ingest docstrings: a corpus that every machine with Python has."""
+"""The command `docstrings`: write the docstrings of the standard library as a corpus."""
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
-import sysconfig
-from collections.abc import Iterator
-from pathlib import Path
 from typing import IO
 
 import click
-
-# Not the library itself: its tests, tools with a window, and what others installed.
-LEFT_OUT = {"test", "tests", "idlelib", "idle_test", "lib2to3", "site-packages", "turtledemo"}
-
-# Words of a docstring below which it says too little to be found by.
-MIN_WORDS = 6
 
 
 @click.command(
@@ -30,56 +19,18 @@ Example:
     type=click.File("w", encoding="utf-8", lazy=True),
     default="-",
     show_default=True,
-    help="File to write; - is standard output.",
+    help="Output file; - is standard output.",
 )
 def docstrings(out: IO[str]) -> None:
-    """Collect the docstrings of this Python's standard library as JSONL.
+    """Collect the docstrings of the Python standard library as JSONL.
 
-    One document for each public module, class and function that has one: `_id` is its dotted
-    name, `kind` what it is.
+    Each public module, class and function with a docstring becomes one document: `_id` is its
+    dotted name, `kind` is module, class or function.
     """
+    from latent_ingest.connector.collections.docstrings import standard_library
+
     number = 0
     for document in standard_library():
         number += 1
         out.write(json.dumps(document) + "\n")
     click.echo(f"{number:,} docstrings", err=True)
-
-
-def standard_library() -> Iterator[dict[str, str]]:
-    """Documents of all public modules, each text once."""
-    folder = Path(sysconfig.get_paths()["stdlib"])
-    seen: set[str] = set()
-    for path in sorted(folder.rglob("*.py")):
-        parts = path.relative_to(folder).with_suffix("").parts
-        if LEFT_OUT & set(parts) or any(part.startswith("_") for part in parts[:-1]):
-            continue
-        module = ".".join(part for part in parts if part != "__init__")
-        if not module or module.rsplit(".", 1)[-1].startswith("_"):
-            continue
-        for document in documents(path, module):
-            if document["text"] not in seen:  # methods that repeat their base's docstring
-                seen.add(document["text"])
-                yield document
-
-
-def documents(path: Path, module: str) -> Iterator[dict[str, str]]:
-    """The docstrings of one source file."""
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
-        return
-    yield from described(tree, module, "module")
-
-
-def described(node: ast.AST, name: str, kind: str) -> Iterator[dict[str, str]]:
-    """The docstring of a node and of the public classes and functions in it."""
-    text = ast.get_docstring(node) if isinstance(node, (ast.Module, *DEFINITIONS)) else None
-    if text and len(text.split()) >= MIN_WORDS:
-        yield {"_id": name, "kind": kind, "title": name, "text": inspect.cleandoc(text)}
-    for child in getattr(node, "body", []) if kind != "function" else []:
-        if isinstance(child, DEFINITIONS) and not child.name.startswith("_"):
-            child_kind = "class" if isinstance(child, ast.ClassDef) else "function"
-            yield from described(child, f"{name}.{child.name}", child_kind)
-
-
-DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from opensearchpy import OpenSearch
 
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-    from latent_ingest.connector.evaluation.collection import Collection
+    from latent_ingest.connector.collections.collection import Collection
     from latent_ingest.connector.indexing.outcomes import IngestReport
 
 cache_option = click.option(
@@ -177,7 +177,7 @@ def load_collections(
     names: Sequence[str], split: str, limit_queries: int | None, cache: Path
 ) -> list[Collection]:
     """All of them, before the first is worked on; raises InputError where one cannot be used."""
-    from latent_ingest.connector.evaluation.collection import load_collection
+    from latent_ingest.connector.collections.collection import load_collection
 
     collections: list[Collection] = []
     for name in names:

@@ -1,4 +1,4 @@
-"""latent-ingest generate: collections made by a recipe."""
+"""The command `generate`: generate judged collections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Examples:
 """
 )
 def generate() -> None:
-    """Make a judged collection by a recipe."""
+    """Generate a judged collection."""
 
 
 @generate.command(
@@ -28,39 +28,38 @@ Examples:
   latent-ingest generate limit --documents 46 --queries 1035 --out limit-small/
 """
 )
-@click.option("--documents", default=50_000, show_default=True, help="How many people.")
-@click.option("--queries", default=1000, show_default=True, help="How many things are asked for.")
-@click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")
+@click.option("--documents", default=50_000, show_default=True, help="Number of documents.")
+@click.option("--queries", default=1000, show_default=True, help="Number of questions.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Random seed; the same seed gives the same bytes."
+)
 @click.option(
     "--out",
     default="limit",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Folder to make, in BEIR's layout.",
+    help="New folder for the collection, in BEIR layout.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def limit(documents: int, queries: int, seed: int, out: Path, as_json: bool) -> None:
-    """A collection after the recipe of LIMIT (arXiv 2508.21038).
+    """Generate a collection after the recipe of LIMIT (arXiv 2508.21038).
 
-    Documents are people who like 45 things; a question asks who likes one thing, and two people
-    do. Every pair of a few of them (46 for 1,000 questions) is the answer to at most one question,
-    and all other people like things that nobody asks for. Each question has one word that counts,
-    so words find the answers; a dense vector of such a document has no room for all its pairs.
+    Each document is a person who likes 45 things. Each question asks who likes one thing, and two
+    people like it. The relevant documents of all questions are pairs from a small set of documents
+    (46 for 1,000 questions), and no two questions have the same pair; all other documents like
+    things that no question asks for. Each question has one word that matters, so words find the
+    answers; a dense vector has too few dimensions to represent all pairs.
     """
-    from latent_ingest.connector.evaluation.limit import Limit
+    from latent_ingest.connector.collections.limit import Limit
 
     collection = Limit(documents, queries, seed)
     with progress_bar(total=documents, desc="writing", unit="doc") as bar:
-
-        def tick(done: int) -> None:
-            bar.update(done)
-
-        collection.write(out, tick)
+        collection.write(out, bar.update)
     counts = {"documents": documents, "queries": queries, "judged_documents": collection.judged}
     if as_json:
         click.echo(json.dumps({"out": str(out), **counts, "seed": seed}))
         return
     click.echo(
         f"{out}: {documents:,} documents, {queries:,} questions with two relevant documents each, "
-        f"which are pairs of {collection.judged:,} documents"
+        f"all from {collection.judged:,} documents"
     )

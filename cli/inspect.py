@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latent_ingest.cli import inspect_output as output
-from latent_ingest.cli.docstrings import standard_library
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.cli.options import (
     TokenCount,
     comma_list,

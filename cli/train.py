@@ -216,7 +216,7 @@ def train(
 
 def load_probe(folder: Path, split: str, backbone: Backbone) -> Probe:
     """The probe, with progress while its documents are embedded."""
-    from latent_ingest.connector.evaluation.collection import Collection
+    from latent_ingest.connector.collections.collection import Collection
     from latent_ingest.connector.training.probe import Probe
 
     collection = Collection.load(folder, split)

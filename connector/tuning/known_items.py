@@ -13,7 +13,7 @@ from pathlib import Path
 
 from latent_ingest.connector.corpus import Document
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.collection import Collection, first_there, read_documents
+from latent_ingest.connector.collections.collection import Collection, first_existing, read_documents
 from latent_ingest.connector.tuning.splits import FEWEST_QUERIES
 
 SPLIT = "known items"
@@ -40,7 +40,7 @@ def known_items(path: Path, n_questions: int, seed: int) -> Collection:
         InputError: no corpus, a broken line, or too few documents with a title or sentence of six
             words.
     """
-    corpus = path if path.is_file() else first_there(path, "corpus.jsonl", "corpus.jsonl.gz")
+    corpus = path if path.is_file() else first_existing(path, "corpus.jsonl", "corpus.jsonl.gz")
     generator = random.Random(seed)
     sample: list[tuple[str, str]] = []
     frequency: Counter[str] = Counter()

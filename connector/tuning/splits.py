@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.collection import Collection, load_collection, shuffled
+from latent_ingest.connector.collections.collection import Collection, load_collection, shuffled
 
 # With fewer queries than this in all, values are cross-validated.
 FEW_QUERIES = 100

@@ -12,7 +12,7 @@ from typing import Any
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.collection import Collection
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.evaluation.evaluate import missing_documents
 from latent_ingest.connector.evaluation.measures import holm, randomisation_p
 from latent_ingest.connector.evaluation.systems import Tick

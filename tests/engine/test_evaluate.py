@@ -20,7 +20,7 @@ from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import EngineError
-from latent_ingest.connector.evaluation.collection import Collection
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.evaluation.runs import count_hits, search
 from latent_ingest.connector.evaluation.systems import SYSTEMS
 from latent_ingest.connector.index.opening import index_uuid, open_index

@@ -17,7 +17,7 @@ from latent_ingest.connector import terms
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine import retry
 from latent_ingest.connector.errors import InputError, MismatchError
-from latent_ingest.connector.evaluation.collection import Collection
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.evaluation.evaluate import Plan, evaluate, is_complete
 from latent_ingest.connector.evaluation.measures import parse_measures
 from latent_ingest.connector.index.meta import IndexMeta

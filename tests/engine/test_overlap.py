@@ -11,7 +11,7 @@ from opensearchpy import OpenSearch
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.evaluation import overlap
-from latent_ingest.connector.evaluation.collection import Collection
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.evaluation.limit_words import (
     FIRST_NAMES,
     KINDS,

@@ -23,7 +23,7 @@ from opensearchpy.client.indices import IndicesClient
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import EngineError, InputError
-from latent_ingest.connector.evaluation.collection import Collection
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import index_uuid, open_index
 from latent_ingest.connector.index.preparing import ExistingIndex

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.collection import Collection, load_ir_dataset
+from latent_ingest.connector.collections.collection import Collection, load_ir_dataset
 from latent_ingest.connector.evaluation.overlap import seems_english
 from latent_ingest.connector.evaluation.report import published
 

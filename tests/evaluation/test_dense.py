@@ -12,7 +12,7 @@ import torch
 from latent_ingest.connector.encoding.backbone import Backbone, find_folder
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation import dense
-from latent_ingest.connector.evaluation.collection import Collection
+from latent_ingest.connector.collections.collection import Collection
 
 TEXTS = [
     "Bees dance to tell each other where flowers are.",

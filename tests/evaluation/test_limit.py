@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.evaluation.limit import LIKES, MOST_QUERIES, Limit
+from latent_ingest.connector.collections.collection import Collection
+from latent_ingest.connector.collections.limit import LIKES, MOST_QUERIES, Limit
 from latent_ingest.connector.evaluation.limit_words import (
     FIRST_NAMES,
     KINDS,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.collection import Collection
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.evaluation.measures import randomisation_p
 from latent_ingest.connector.tuning.choosing import choose
 from latent_ingest.connector.tuning.knobs import Knob, Settings
