@@ -31,6 +31,7 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection, default_url
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.index.guard import Loading
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing import sender
@@ -97,7 +98,7 @@ def theirs(client: OpenSearch, meta: IndexMeta, rows: list[Row]) -> float:
 def ours(client: OpenSearch, meta: IndexMeta, rows: list[Row], run: Run) -> tuple[float, float]:
     """Seconds of the sender, and of the journal in them."""
     retry = Retry(client)
-    loading = Loading(client, INDEX, "rows", retry)
+    loading = Loading(Index(client, INDEX), "rows", retry)
     target = loading.begin()
     lines = [json.dumps(document.fields).encode() for document, _ in rows]
     digest, seen = hashlib.blake2b(digest_size=16), SeenKeys()

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+from opensearchpy import OpenSearch
 
 from latent_ingest.connector.engine.client import Connection, default_url
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.index.repair import repair
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -96,6 +98,18 @@ def connection_options(command: Command) -> Command:
     for option in reversed(OPTIONS):
         decorated = option(decorated)
     return cast(Command, decorated)
+
+
+def open_client(connection: Connection, index: str) -> OpenSearch:
+    """A client for a command that opens an index, which is restored first if tuning left it.
+
+    Args:
+        connection: the command's connection options.
+        index: name, alias or pattern of the index, or several separated by commas.
+    """
+    client = connection.open()
+    repair(client, index)
+    return client
 
 
 def read_password(user: str | None, variable: str | None, file: Path | None) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from latent_ingest.cli.connection import open_client
 from latent_ingest.cli.indices import moved
 from latent_ingest.cli.ingest import documents, number_of
 from latent_ingest.cli.options import (
@@ -32,7 +33,7 @@ from latent_ingest.cli.options import (
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index.opening import index_uuid
+from latent_ingest.connector.index.alias import Alias
 from latent_ingest.connector.index.preparing import ExistingIndex, Preparation, plan, prepare
 from latent_ingest.connector.indexing.copying import Copy
 from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
@@ -119,28 +120,28 @@ def enrich(
     if text_fields is not None:
         wanted["text_fields"] = tuple(comma_list(text_fields))
     check_place(failures or default_path("-", index))
-    client = connection.open()
+    client = open_client(connection, index)
     existing = ExistingIndex.read(client, index)
 
     encoder = load_encoder(model, device, dtype)
     if alias is not None:
-        copy = Copy.begin(client, existing, alias, encoder, wanted, restart=restart, warn=warn)
+        copy = Copy.begin(existing, Alias(client, alias), encoder, wanted, restart=restart)
         preparation = copy.preparation
     else:
         copy = None
-        preparation = plan(client, existing, encoder, wanted)
+        preparation = plan(existing, encoder, wanted)
         ask(preparation, yes)
     name = preparation.index.name
     key = RunKey(
         corpus=f"index:{existing.name}",
         index=name,
-        index_uuid=index_uuid(client, name),
+        index_uuid=preparation.index.index.uuid(),
         command=resuming_command(),
     )
     with (
         closing(Journal(journal)) as book,
         closing(book.open(key, restart=True)) as run,
-        copy.build.refused_on_error(warn) if copy else nullcontext(),
+        copy.build.refused_on_error() if copy else nullcontext(),
     ):
         job = Enrich(
             client,
@@ -151,12 +152,12 @@ def enrich(
             run=run,
             warn=warn,
         )
-        retry = Retry(client, give_up_after=give_up_after, ended=job.ended, warn=warn)
+        retry = Retry(client, give_up_after=give_up_after, ended=job.ended)
         with stopping(job.stop):
             if copy:
                 fill_with_bar(copy, retry, job.ended)
             else:
-                prepare(client, preparation)
+                prepare(preparation)
             report = run_with_bar(job)
         refusal = copy.finish(report, retry) if copy else None
     if as_json:
@@ -165,7 +166,7 @@ def enrich(
     else:
         click.echo(summary(report, name))
         if copy and not refusal:
-            click.echo(moved(copy.build.alias, copy.build.before, name))
+            click.echo(moved(copy.build.alias.name, copy.build.before, name))
     if refusal:
         click.echo(f"Error: {refusal}", err=True)
     if report.stopped == "interrupted":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from latent_ingest.cli.connection import open_client
 from latent_ingest.cli.layout import one_line, shorten, table
 from latent_ingest.cli.options import (
     compute_options,
@@ -69,7 +70,7 @@ def explain(
     them. In forms of two phases the score is that of both, as hits within the window have it.
     """
     check_question(query)
-    client = connection.open()
+    client = open_client(connection, index)
     EngineInfo.read(client)
 
     encoder = load_encoder(model, device, dtype)

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from latent_ingest.cli.options import connection_options
 from latent_ingest.connector.engine.client import Connection
-from latent_ingest.connector.index.listing import ListedIndex, list_indices
-from latent_ingest.connector.index.opening import index_size
-from latent_ingest.connector.indexing.versions import behind, versions_of
+from latent_ingest.connector.index.alias import Alias
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.listing import IndexInfo, list_indices
 
 STATES = {True: "complete", False: "unfinished", None: "-"}
 
@@ -40,8 +40,8 @@ def indices(alias: str | None, connection: Connection, as_json: bool) -> None:
     if alias is None:
         found = [index for index in list_indices(client) if index.stored]
     else:
-        current = behind(client, alias)
-        found = versions_of(client, alias)
+        current = Alias(client, alias).target()
+        found = Alias(client, alias).versions()
         if current and current.name not in {index.name for index in found}:
             found.insert(0, current)
     rows = described(client, found)
@@ -51,11 +51,11 @@ def indices(alias: str | None, connection: Connection, as_json: bool) -> None:
         click.echo(table(rows) if rows else "no indices")
 
 
-def described(client: OpenSearch, indices: list[ListedIndex]) -> list[dict[str, Any]]:
+def described(client: OpenSearch, indices: list[IndexInfo]) -> list[dict[str, Any]]:
     """An object an index."""
     rows = []
     for index in indices:
-        size = None if index.closed else index_size(client, index.name)
+        size = None if index.closed else Index(client, index.name).size()
         rows.append(
             {
                 "index": index.name,
@@ -101,6 +101,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def moved(alias: str, before: ListedIndex | None, index: str) -> str:
+def moved(alias: str, before: IndexInfo | None, index: str) -> str:
     """What became of an alias."""
     return f"alias {alias}: {before.name} → {index}" if before else f"alias {alias} → {index}"

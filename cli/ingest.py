@@ -29,7 +29,9 @@ from latent_ingest.cli.options import (
 from latent_ingest.connector.corpus import CorpusFile, is_pipe
 from latent_ingest.connector.engine.client import MAX_CONNECTIONS, Connection, EngineInfo
 from latent_ingest.connector.engine.retry import Retry
-from latent_ingest.connector.index.opening import holds_documents, index_uuid, open_index
+from latent_ingest.connector.index.alias import Alias
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.indexing.outcomes import IngestReport, check_place, default_path
@@ -174,7 +176,7 @@ def ingest(
     check_place(failures or default_path(file, index))
     client = connection.open()
     EngineInfo.read(client)  # once: a wrong address is said, not waited for
-    retry = Retry(client, give_up_after=give_up_after, warn=warn)
+    retry = Retry(client, give_up_after=give_up_after)
 
     encoder = load_encoder(model, device, dtype)
     id_fields = comma_list(id_field)
@@ -185,15 +187,15 @@ def ingest(
         if alias is not None:
             # Once: asked again, it might make a second version.
             build = Build.begin(
-                client, alias, encoder, wanted, book, corpus, restart=restart, warn=warn
+                Alias(client, alias), encoder, wanted, book, corpus, restart=restart
             )
-            index = build.index
-            stack.enter_context(build.refused_on_error(warn))
+            index = build.index.name
+            stack.enter_context(build.refused_on_error())
         meta = retry.ask(open_index, client, index, encoder, wanted)
         key = RunKey(
             corpus=corpus,
             index=index,
-            index_uuid=retry.ask(index_uuid, client, index),
+            index_uuid=retry.ask(Index(client, index).uuid),
             settings={"id_fields": id_fields, "long": meta.long},
             command=resuming_command(),
         )
@@ -201,7 +203,7 @@ def ingest(
         if meta.ids == "engine":
             # What comes from a pipe may be another text each time.
             may_double = restart or not piped
-            if may_double and retry.ask(holds_documents, client, index):
+            if may_double and retry.ask(Index(client, index).holds_documents):
                 again = "begin a new version with --restart" if build else "use --alias"
                 once = (
                     f"the engine makes the ids of {index}, which has documents, so those of {file} "
@@ -237,7 +239,7 @@ def ingest(
     else:
         click.echo(summary(report, index, ids=meta.ids, restarted=restart))
         if build and not refusal:
-            click.echo(moved(build.alias, build.before, index))
+            click.echo(moved(build.alias.name, build.before, index))
     if refusal:
         click.echo(f"Error: {refusal}", err=True)
     if report.stopped == "interrupted":

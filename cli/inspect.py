@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latent_ingest.cli import inspect_output as output
-from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.cli.options import (
     TokenCount,
     comma_list,
@@ -20,6 +19,7 @@ from latent_ingest.cli.options import (
     progress_bar,
     warn,
 )
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.errors import InputError
 
 if TYPE_CHECKING:

@@ -195,6 +195,15 @@ form_option = click.option(
     help="What scores: words and latents, or latents alone; in one phase or two.",
 )
 
+cache_option = click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="LATENT_INGEST_CACHE",
+    show_envvar=True,
+    help="Folder for dense vectors and collections of ir_datasets.  [default: in the user's "
+    "cache folder]",
+)
+
 model_option = click.option(
     "--model",
     type=click.Path(file_okay=False, path_type=Path),

@@ -12,6 +12,7 @@ import click
 from latent_ingest.cli.indices import described, table
 from latent_ingest.cli.options import connection_options, journal_option, warn
 from latent_ingest.connector.engine.client import Connection
+from latent_ingest.connector.index.alias import Alias
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.indexing.versions import delete, prunable
 
@@ -54,7 +55,7 @@ def prune(
     """
     client = connection.open()
     with closing(Journal(journal)) as book:
-        old, loading = prunable(client, alias, keep, book)
+        old, loading = prunable(Alias(client, alias), keep, book)
         rows = described(client, old)
         for index in loading:
             warn(
@@ -68,11 +69,11 @@ def prune(
                 raise click.UsageError("prune asks before it deletes; give --yes, or --dry-run")
             what = "this index" if len(old) == 1 else f"these {len(old)} indices"
             click.confirm(f"Delete {what}?", abort=True, err=True)
-            still = {index.name for index in prunable(client, alias, keep, book)[0]}
+            still = {index.name for index in prunable(Alias(client, alias), keep, book)[0]}
             old = [index for index in old if index.name in still]
             rows = [row for row in rows if row["index"] in still]
         if not dry_run:
-            delete(client, old)
+            delete(Alias(client, alias), old)
     if as_json:
         click.echo(json.dumps({"alias": alias, "dry_run": dry_run, "indices": rows}))
     elif not old:

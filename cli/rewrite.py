@@ -8,6 +8,7 @@ from typing import IO, Any
 
 import click
 
+from latent_ingest.cli.connection import open_client
 from latent_ingest.cli.options import (
     JsonObject,
     comma_list,
@@ -92,7 +93,7 @@ def rewrite(
     if query is not None:
         check_question(query)
     given: Any = read_json(body) if body is not None else None
-    client = connection.open()
+    client = open_client(connection, index)
     EngineInfo.read(client)
 
     encoder = load_encoder(model, device, dtype)

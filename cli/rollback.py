@@ -11,6 +11,7 @@ import click
 from latent_ingest.cli.indices import moved
 from latent_ingest.cli.options import connection_options, journal_option
 from latent_ingest.connector.engine.client import Connection
+from latent_ingest.connector.index.alias import Alias
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.indexing.versions import rollback as roll_back
 
@@ -37,7 +38,7 @@ def rollback(
     """
     client = connection.open()
     with closing(Journal(journal)) as book:
-        before, new = roll_back(client, alias, book, to)
+        before, new = roll_back(Alias(client, alias), book, to)
     if as_json:
         names = {"alias": alias, "from": before.name if before else None, "to": new.name}
         click.echo(json.dumps(names))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latent_ingest.cli.connection import open_client
 from latent_ingest.cli.layout import (
     TEXT_WIDTH,
     one_line,
@@ -107,7 +108,7 @@ def search(
     check_question(query)
     if compare and explain:
         raise InputError("--explain and --compare: use one of them; --form chooses what to explain")
-    client = connection.open()
+    client = open_client(connection, index)
     engine = EngineInfo.read(client)
 
     encoder = load_encoder(model, device, dtype)

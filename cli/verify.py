@@ -6,6 +6,7 @@ import json
 
 import click
 
+from latent_ingest.cli.connection import open_client
 from latent_ingest.cli.options import comma_list, connection_options, index_option, progress_bar
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
@@ -40,7 +41,7 @@ def verify(file: str, index: str, connection: Connection, id_field: str, as_json
     encoded are stale. In an index of chunks, the chunks of a document have to be all there and to
     cover its text.
     """
-    client = connection.open()
+    client = open_client(connection, index)
     found = IndexMeta.find(client, index)
     if found is None:
         raise InputError(f"no index {index}; ingest {file} first, or name another with --index")

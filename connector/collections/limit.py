@@ -86,7 +86,7 @@ class Limit:
         """Number of things per document."""
         return max(LIKES, self.judged - 1)
 
-    def write(self, folder: Path, tick: Callable[[int], None] = lambda done: None) -> None:
+    def write(self, folder: Path, tick: Callable[[int], object] = lambda done: None) -> None:
         """Write corpus.jsonl, queries.jsonl and qrels/test.tsv.
 
         Args:

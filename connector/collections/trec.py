@@ -63,8 +63,8 @@ def rows(path: Path, text: str) -> Iterator[tuple[str, str]]:
         parts = row.split("\t")
         if row.strip() and len(parts) < 2:
             raise InputError(
-                f"{path}: line {number}: {row[:60]!r} is not a topic; separate query id and text by "
-                f"a tab, or use TREC's <top> tags"
+                f"{path}: line {number}: {row[:60]!r} is not a topic; separate query id and text "
+                f"by a tab, or use TREC's <top> tags"
             )
         if row.strip():
             yield parts[0], parts[1]

@@ -32,6 +32,7 @@ from latent_ingest.connector.evaluation.runs import Run, run_systems
 from latent_ingest.connector.evaluation.systems import REFERENCES, SYSTEMS, Requests, Template
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.repair import repair
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
@@ -166,6 +167,7 @@ class Evaluation:
         model = self._encoder.fingerprint.digest[:8]
         for collection in self._collections:
             name = self._index or f"evaluate-{collection.name.lower()}-{model}"
+            repair(self._client, name)
             index = EvaluatedIndex(Index(self._client, name), collection)
             ingested = index.make(
                 self._encoder,

@@ -22,7 +22,6 @@ from latent_ingest.connector.corpus import BadLine, Document, text_hash
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.guard import guarded
-from latent_ingest.connector.index.opening import index_uuid
 from latent_ingest.connector.index.preparing import Preparation
 from latent_ingest.connector.index.reading import PAGE, Stored, fetch, scan, text_in
 from latent_ingest.connector.indexing.actions import term_strings
@@ -140,17 +139,17 @@ class Enrich:
             warn: called with lines the user should see at once.
         """
         self._client = client
-        self._index = preparation.index.name
+        self._index = preparation.index.index
         self._shards = preparation.index.shards
         self._meta = preparation.meta
         self._encoder = encoder
         self._batch_characters = CHARACTERS_A_BUDGET_TOKEN * encoder.backbone.token_budget
-        path = failures or default_path("-", self._index)
-        self._failures = FailuresFile(path, f"index {self._index}")
+        path = failures or default_path("-", self._index.name)
+        self._failures = FailuresFile(path, f"index {self._index.name}")
         self._run = run
         self._warn = warn
         self._stop = threading.Event()
-        self._retry = Retry(client, give_up_after=give_up_after, ended=self._stop, warn=warn)
+        self._retry = Retry(client, give_up_after=give_up_after, ended=self._stop)
         self._conflicts: list[Stored] = []
         self._on_progress: Callable[[EnrichReport], None] = lambda report: None
         self._started = 0.0
@@ -187,17 +186,17 @@ class Enrich:
         self._on_progress = on_progress
         self._started = time.monotonic()
         client, index, retry = self._client, self._index, self._retry
-        uuid = retry.ask(lambda: index_uuid(client, index))
-        retry.ask(lambda: client.indices.refresh(index=index))
-        self.documents = retry.ask(lambda: client.count(index=index))["count"]
+        uuid = retry.ask(index.uuid)
+        retry.ask(index.refresh)
+        self.documents = retry.ask(index.count)
         try:
-            with guarded(client, index, f"index:{index}", retry, self._warn) as target:
+            with guarded(index, f"index:{index.name}", retry) as target:
                 sender = UpdateSender(client, target, retry)
                 self._read_all(sender)
                 self._read_changed_again(sender)
-            if report.deleted and retry.ask(lambda: index_uuid(client, index)) != uuid:
-                raise EngineError(f"index {index} was deleted and made again meanwhile")
-            retry.ask(lambda: client.indices.refresh(index=index))
+            if report.deleted and retry.ask(index.uuid) != uuid:
+                raise EngineError(f"index {index.name} was deleted and made again meanwhile")
+            retry.ask(index.refresh)
         except EngineError as error:
             report.stopped = report.stopped or str(error)
         finally:
@@ -210,7 +209,7 @@ class Enrich:
         return report
 
     def _read_all(self, sender: UpdateSender) -> None:
-        pages = scan(self._client, self._index, self._meta, self._shards, self._retry)
+        pages = scan(self._index, self._meta, self._shards, self._retry)
         encoded = prefetch(self._encode(prefetch(self._batches(pages), AHEAD)), AHEAD)
         try:
             for batch in encoded:
@@ -229,7 +228,7 @@ class Enrich:
                 if self.report.stopped:
                     return
                 page = again[start : start + PAGE]
-                found = fetch(self._client, self._index, self._meta, page, self._retry)
+                found = fetch(self._index, self._meta, page, self._retry)
                 self.report.deleted += len(page) - len(found)
                 batch = Batch(stale=found, texts=[self._text(stored) for stored in found])
                 self._take(self._encoded(batch), sender)

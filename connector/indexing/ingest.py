@@ -30,8 +30,8 @@ from latent_ingest.connector.corpus import (
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.guard import Loading
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.opening import index_size, merge
 from latent_ingest.connector.indexing.actions import Action, ActionMaker
 from latent_ingest.connector.indexing.batches import Batch, Batches
 from latent_ingest.connector.indexing.chunks import remove_stale
@@ -124,7 +124,7 @@ class Ingest:
         self._stop = threading.Event()
         self._interrupted = False
         self._concurrency = concurrency
-        self._retry = Retry(client, give_up_after=give_up_after, ended=self._stop, warn=warn)
+        self._retry = Retry(client, give_up_after=give_up_after, ended=self._stop)
         self.report = IngestReport()
 
     @property
@@ -174,7 +174,7 @@ class Ingest:
         A run that goes on takes another number than before it was cut: what it sends, from lines
         that may have been edited since, replaces what was under way then.
         """
-        loading = Loading(self._client, self._index, self._file.name, self._retry, self._warn)
+        loading = Loading(Index(self._client, self._index), self._file.name, self._retry)
         target = loading.begin()
         sender = Sender(self._client, target, self._retry, self._concurrency)
         batches = prefetch(self._batches.read(), AHEAD)
@@ -371,22 +371,22 @@ class Ingest:
         self._failures.write(failure)
 
     def _finish(self, started: float) -> None:
-        report = self.report
+        report, index = self.report, Index(self._client, self._index)
         if self._failures.path is not None:
             report.failures_file = str(self._failures.path)
         try:
             if self._meta.long == "chunks" and report.stopped is None:
-                size = self._retry.ask(index_size, self._client, self._index)
+                size = self._retry.ask(index.size)
                 if report.replaced or size.documents != report.chunks:
                     report.removed_chunks += remove_stale(self._client, self._index, self._retry)
             if self._merge_after and report.stopped is None:
                 wait = " (it may wait a minute for the engine)" if self._meta.lean else ""
                 self._warn(f"merging {self._index} to one segment a shard{wait}")
-                self._retry.ask(merge, self._client, self._index, lean=self._meta.lean)
-            size = self._retry.ask(index_size, self._client, self._index)
+                self._retry.ask(index.merge, lean=self._meta.lean)
+            size = self._retry.ask(index.size)
             report.documents_in_index = size.documents
             # Serverless collections do not tell their size.
-            report.bytes_a_document = size.bytes_a_document or None
+            report.bytes_a_document = size.bytes_per_document or None
         except EngineError as error:
             if report.stopped:
                 self._warn(str(error))

@@ -17,10 +17,10 @@ from click.testing import CliRunner, Result
 from opensearchpy import OpenSearch
 
 from latent_ingest.cli.main import cli
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import EngineError
-from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.evaluation.runs import count_hits, search
 from latent_ingest.connector.evaluation.systems import SYSTEMS
 from latent_ingest.connector.index.opening import index_uuid, open_index
@@ -249,7 +249,7 @@ def test_two_collections_make_two_indices_and_one_report(
         assert part["index"] == f"evaluate-{names[0]}-{other['fingerprint'][:8]}"
         assert other["fingerprint"] != ours
         same = refused(opensearch_url, folders[0], folders[0] + "/")
-        assert "was named before" in same
+        assert "another collection is named" in same
     finally:
         client.indices.delete(index=",".join(f"evaluate-{name}-*" for name in names))
 
@@ -278,7 +278,7 @@ def test_an_index_of_other_documents_is_left_as_it_is(
     assert f"index {index} holds other documents than" in said
     others = collection(tmp_path / "others", documents[1:41])
     said = refused(opensearch_url, str(others), "--index", index, status=1)
-    missing = f"such as {documents[40]['_id']!r}; it is of other documents"
+    missing = f"such as {documents[40]['_id']!r}; it holds other documents"
     lacks = f"index {index} lacks 1 of the 40 documents that others judges"
     assert f"{lacks}, {missing}" in said
     (others / "corpus.jsonl").unlink()
@@ -394,10 +394,10 @@ def test_another_language_than_the_analyzers_is_said(
     index = new_index()
     done = invoke(opensearch_url, str(folder), "--index", index, "--systems", "words")
     assert done.exit_code == 0, done.stderr
-    assert f"garten does not seem to be English, as which {index} analyses its" in done.stderr
+    assert f"garten does not seem to be English, but {index} analyzes its" in done.stderr
 
 
-def test_a_run_that_was_cut_is_gone_on_with(
+def test_an_interrupted_run_resumes(
     client: OpenSearch,
     opensearch_url: str,
     encoder: LatentEncoder,
@@ -405,7 +405,7 @@ def test_a_run_that_was_cut_is_gone_on_with(
     new_index: Any,
     tmp_path: Path,
 ) -> None:
-    """An index of a run that the journal knows as cut; without that, it would be another's."""
+    """The journal knows the index's run as interrupted; without it, the documents would be another's."""
     index = new_index()
     meta = open_index(client, index, encoder, {})
     corpus = str((own / "corpus.jsonl").resolve())
@@ -430,8 +430,8 @@ def test_a_run_that_was_cut_is_gone_on_with(
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("qrels/test.tsv", "q1\td1\n", "line 1: .* is no judgement"),
-        ("qrels/test.tsv", "q1\td1\tgood\n", "line 1: .* is no judgement"),
+        ("qrels/test.tsv", "q1\td1\n", "line 1: .* is not a judgement"),
+        ("qrels/test.tsv", "q1\td1\tgood\n", "line 1: .* is not a judgement"),
         ("qrels/test.tsv", "other\td1\t1\n", "line 1: query 'other' is not in queries.jsonl"),
         ("qrels/test.tsv", "q1\tnone\t1\n", "line 1: document 'none' is not in the corpus, nor"),
         ("qrels/test.tsv", "\n", "no judgements"),

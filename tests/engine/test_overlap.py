@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.errors import MismatchError
-from latent_ingest.connector.evaluation import overlap
 from latent_ingest.connector.collections.collection import Collection
-from latent_ingest.connector.evaluation.limit_words import (
+from latent_ingest.connector.collections.limit import (
     FIRST_NAMES,
     KINDS,
     SURNAME_BEGINNINGS,
     SURNAME_ENDINGS,
     THINGS,
 )
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.errors import MismatchError
+from latent_ingest.connector.evaluation import overlap
 from latent_ingest.connector.evaluation.overlap import bands, by_overlap, pieces, word_overlap
 from latent_ingest.connector.index.opening import open_index
 

@@ -21,9 +21,9 @@ from opensearchpy import OpenSearch
 from opensearchpy.client.indices import IndicesClient
 
 from latent_ingest.cli.main import cli
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import EngineError, InputError
-from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import index_uuid, open_index
 from latent_ingest.connector.index.preparing import ExistingIndex
@@ -525,7 +525,7 @@ def test_titles_and_sentences_do_without_judgements(
     options = ("--from-titles", "--knobs", "latent_boost")
     done = call(opensearch_url, folder / "corpus.jsonl", made, *options)
     assert done.exit_code == 0, done.stderr
-    assert "No person asked them" in done.stdout
+    assert "No user asked them" in done.stdout
     assert "cross-validated" in done.stdout
 
 
@@ -542,7 +542,7 @@ def test_an_index_of_chunks_has_no_knobs_of_two_phases(
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        (("--split", "none"), 2, "no qrels/none.tsv; name one with --split (there: all, dev"),
+        (("--split", "none"), 2, "no qrels/none.tsv; name one with --split (existing: all, dev"),
         (("--knobs", "speed"), 2, "'speed': use some of latent_boost,k1"),
         (("--split", "dev"), 2, "agree with --yes, or try on a clone with --copy"),
         (("--split", "dev", "--from-titles"), 2, "leave out --split and --report"),

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import pytest
 
+from latent_ingest.connector.collections.catalog import load_ir_dataset
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.collections.collection import Collection, load_ir_dataset
-from latent_ingest.connector.evaluation.overlap import seems_english
+from latent_ingest.connector.evaluation.evaluated_index import seems_english
 from latent_ingest.connector.evaluation.report import published
 
 CORPUS = [{"_id": "d1", "text": "bees"}, {"_id": "d2", "text": "wasps"}]
@@ -69,7 +70,9 @@ def test_topics_and_judgements_of_trec_are_read(tmp_path: Path, form: str) -> No
 
 def test_trec_has_no_other_judgements(tmp_path: Path) -> None:
     folder = trec(tmp_path / "mine", TOPICS["tags"], "301 0 d1 2\n")
-    with pytest.raises(InputError, match="one file of judgements, not 'dev'; leave --split out"):
+    with pytest.raises(
+        InputError, match="TREC layout has one judgement file, not 'dev'; leave --split out"
+    ):
         Collection.load(folder, "dev")
 
 
@@ -88,12 +91,12 @@ def test_judgements_may_have_blank_lines_grades_like_1_0_and_be_said_twice(tmp_p
 @pytest.mark.parametrize(
     ("qrels", "message"),
     [
-        ("q1\td1\t1\nq1\td2\tgood\n", r"test.tsv: line 3: 'q1\\td2\\tgood' is no judgement"),
-        ("q1\td1\t0.5\n", r"line 2: 'q1\\td1\\t0.5' is no judgement"),
-        ("q1\td1\tnan\n", r"line 2: 'q1\\td1\\tnan' is no judgement"),
+        ("q1\td1\t1\nq1\td2\tgood\n", r"test.tsv: line 3: 'q1\\td2\\tgood' is not a judgement"),
+        ("q1\td1\t0.5\n", r"line 2: 'q1\\td1\\t0.5' is not a judgement"),
+        ("q1\td1\tnan\n", r"line 2: 'q1\\td1\\tnan' is not a judgement"),
         (
             "q1\td1\t1\nq1\td2\t1\nq1\td1\t0\n",
-            r"line 4: document 'd1' has grade 0 for query 'q1', and 1 in a line above; keep one",
+            r"line 4: document 'd1' has grade 0 for query 'q1', and 1 in an earlier line; keep one",
         ),
         ("q1\td1\t1\nq7\td2\t1\n", r"test.tsv: line 3: query 'q7' is not in queries.jsonl"),
         ("", "test.tsv: no judgements"),
@@ -109,7 +112,7 @@ def test_broken_judgements_are_named_by_file_and_line(
 @pytest.mark.parametrize(
     ("topics", "message"),
     [
-        ("301\tbees\n302 wasps\n", r"topics.mine.txt: line 2: '302 wasps' is no topic"),
+        ("301\tbees\n302 wasps\n", r"topics.mine.txt: line 2: '302 wasps' is not a topic"),
         ("<top><num> Number: 301 <title> </top>", r"topic 301 has no number or no text"),
         ("<top><title> bees </top>", r"topic 1 has no number or no text"),
         ("\n", r"topics.mine.txt: no topics"),

@@ -11,16 +11,18 @@ import pytest
 from click.testing import CliRunner
 
 from latent_ingest.cli.main import cli
-from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.collections.collection import Collection
-from latent_ingest.connector.collections.limit import LIKES, MOST_QUERIES, Limit
-from latent_ingest.connector.evaluation.limit_words import (
+from latent_ingest.connector.collections.limit import (
     FIRST_NAMES,
     KINDS,
+    LIKES,
+    MOST_QUERIES,
     SURNAME_BEGINNINGS,
     SURNAME_ENDINGS,
     THINGS,
+    Limit,
 )
+from latent_ingest.connector.errors import InputError
 
 
 def likes(text: str) -> set[str]:
@@ -98,7 +100,7 @@ def test_things_come_once() -> None:
         (1, 1, "1 documents make 0 pairs, .* --documents 2"),
         (-3, 1, "-3 documents make 0 pairs"),
         (10, 0, "--queries 0: must be at least 1"),
-        (10**6, MOST_QUERIES + 1, f"the word lists are good for {MOST_QUERIES}"),
+        (10**6, MOST_QUERIES + 1, f"the word lists allow at most {MOST_QUERIES}"),
     ],
 )
 def test_numbers_that_cannot_be_are_said(documents: int, queries: int, message: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from evaluation.reports import report
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.evaluate import fields_in
+from latent_ingest.connector.evaluation.evaluated_index import fields_in
 from latent_ingest.connector.evaluation.measures import (
     DEFAULT_MEASURES,
     mean_ndcg,
@@ -19,9 +19,10 @@ from latent_ingest.connector.evaluation.measures import (
     parse_measures,
     per_query,
 )
+from latent_ingest.connector.evaluation.rankings import hits_of
 from latent_ingest.connector.evaluation.report import ReportFolder
 from latent_ingest.connector.evaluation.runs import Run, reciprocal_rank_fusion
-from latent_ingest.connector.evaluation.systems import Template, hits_of
+from latent_ingest.connector.evaluation.systems import Template
 
 QRELS = {"q1": {"a": 2, "b": 1, "c": 0}, "q2": {"d": 1}, "q3": {"e": 1}}
 RANKING = {"q1": {"c": 3.0, "b": 2.0, "a": 1.0}, "q2": {"x": 2.0, "d": 1.0}, "q3": {}}
@@ -107,7 +108,7 @@ def test_the_best_chunk_stands_for_its_document() -> None:
         ("mine={}", "[]", "not a request body"),
         ("{}", "{}", "write NAME=FILE"),
         ("a/b={}", "{}", "write NAME=FILE"),
-        ("words={}", "{}", "words is there already"),
+        ("words={}", "{}", "the name words is taken"),
         ("mine=nowhere.json", "", "nowhere.json: cannot be read: No such file"),
     ],
 )
@@ -149,7 +150,7 @@ def test_run_files_and_values_are_read_back(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/report")):
-        with pytest.raises(InputError, match=r"--out .*: cannot be written: .*; name a folder"):
+        with pytest.raises(InputError, match=r"--out .*: cannot be written: .*; name a writable"):
             ReportFolder(path)
 
 

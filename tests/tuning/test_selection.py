@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.collections.collection import Collection
+from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.measures import randomisation_p
-from latent_ingest.connector.tuning.choosing import choose
 from latent_ingest.connector.tuning.knobs import Knob, Settings
+from latent_ingest.connector.tuning.report import outcomes_of
+from latent_ingest.connector.tuning.selection import select
 from latent_ingest.connector.tuning.splits import folds, halved
 from latent_ingest.connector.tuning.trials import Trial
-from latent_ingest.connector.tuning.tune import chosen_by_others, combined, outcomes_of
+from latent_ingest.connector.tuning.tuning import combined, selected_by_others
 
 QUERIES = [f"q{n}" for n in range(20)]
 
@@ -39,7 +40,7 @@ def answer(settings: Settings, _form: str) -> Trial:
 
 
 def test_the_best_is_found_between_the_values_of_the_grid() -> None:
-    settings, (curve,) = choose(answer, Settings(2.0, 0.7), [BOOST], ["d1", "d2"], "hybrid")
+    settings, (curve,) = select(answer, Settings(2.0, 0.7), [BOOST], ["d1", "d2"], "hybrid")
     assert settings == replace(Settings(2.0, 0.7), latent_boost=curve.chosen)
     tried = [point.value for point in curve.points]
     assert len(tried) > len(BOOST.grid) + 2
@@ -58,18 +59,18 @@ def test_what_is_better_by_chance_is_not_taken() -> None:
         return trial({q: 0.5 + 0.1 * sign * away for q, sign in signs.items()})
 
     queries = [f"q{n}" for n in range(20)]
-    settings, (curve,) = choose(noisy, Settings(2.0, 0.7), [BOOST], queries, "hybrid")
+    settings, (curve,) = select(noisy, Settings(2.0, 0.7), [BOOST], queries, "hybrid")
     assert curve.gain > 0
     assert not curve.outside_noise
     assert settings.latent_boost == curve.chosen == 0.15 != curve.best
 
 
-def test_the_queries_that_may_choose_alone_choose() -> None:
-    assert choose(answer, Settings(2.0, 0.7), [BOOST], ["t1"], "hybrid")[0].latent_boost == 0.05
+def test_the_queries_that_may_choose_alone_select() -> None:
+    assert select(answer, Settings(2.0, 0.7), [BOOST], ["t1"], "hybrid")[0].latent_boost == 0.05
 
 
 def test_a_knob_that_saves_time_is_as_small_as_quality_allows() -> None:
-    settings, _ = choose(answer, Settings(2.0, 0.7), [TERMS], ["d1"], "hybrid")
+    settings, _ = select(answer, Settings(2.0, 0.7), [TERMS], ["d1"], "hybrid")
     assert settings.max_query_terms == 128
 
 
@@ -85,10 +86,10 @@ def test_a_cheaper_value_is_taken_where_it_is_measured_to_be_cheaper() -> None:
         return Trial(dict.fromkeys(QUERIES, 0.5), took, 64.0)
 
     start = Settings(2.0, 0.7)
-    assert choose(partial(ask, 0.0), start, [WINDOW], QUERIES, "hybrid")[0].window == 50
-    assert choose(partial(ask, 9.0), start, [WINDOW], QUERIES, "hybrid")[0].window == 200
+    assert select(partial(ask, 0.0), start, [WINDOW], QUERIES, "hybrid")[0].window == 50
+    assert select(partial(ask, 9.0), start, [WINDOW], QUERIES, "hybrid")[0].window == 200
     alike = trial(dict.fromkeys(QUERIES, 0.5))
-    found, (curve,) = choose(lambda _settings, _form: alike, start, [TERMS], QUERIES, "hybrid")
+    found, (curve,) = select(lambda _settings, _form: alike, start, [TERMS], QUERIES, "hybrid")
     assert (found.max_query_terms, curve.chosen) == (192, 192)
 
 
@@ -101,9 +102,9 @@ def test_knobs_that_save_time_lose_next_to_nothing_together() -> None:
         return trial(dict.fromkeys(QUERIES, 0.5 - 0.0008 * sum(small)), cost, cost)
 
     start = Settings(2.0, 0.7)
-    settings, _ = choose(ask, start, [TERMS, HEADS, WINDOW], QUERIES, "hybrid")
+    settings, _ = select(ask, start, [TERMS, HEADS, WINDOW], QUERIES, "hybrid")
     assert settings == replace(start, max_query_terms=32)
-    settings, _ = choose(ask, start, [HEADS, WINDOW], QUERIES, "hybrid")
+    settings, _ = select(ask, start, [HEADS, WINDOW], QUERIES, "hybrid")
     assert settings == replace(start, head_terms=8)
 
 
@@ -115,7 +116,7 @@ def test_what_may_lose_more_by_chance_saves_no_time() -> None:
         values = {query: 0.5 + away * (-1) ** n for n, query in enumerate(QUERIES)}
         return trial(values, clauses=settings.max_query_terms)
 
-    assert choose(ask, Settings(2.0, 0.7), [TERMS], QUERIES, "hybrid")[0].max_query_terms == 192
+    assert select(ask, Settings(2.0, 0.7), [TERMS], QUERIES, "hybrid")[0].max_query_terms == 192
 
 
 def test_a_knob_that_saves_time_is_turned_up_where_that_gains() -> None:
@@ -123,7 +124,7 @@ def test_a_knob_that_saves_time_is_turned_up_where_that_gains() -> None:
         gain = 0.02 * (settings.window >= 400)
         return trial(dict.fromkeys(QUERIES, 0.5 + gain), took=settings.window)
 
-    assert choose(ask, Settings(2.0, 0.7), [WINDOW], QUERIES, "hybrid")[0].window == 400
+    assert select(ask, Settings(2.0, 0.7), [WINDOW], QUERIES, "hybrid")[0].window == 400
 
 
 def test_no_query_chooses_for_itself_in_cross_validation() -> None:
@@ -141,7 +142,7 @@ def test_no_query_chooses_for_itself_in_cross_validation() -> None:
         )
 
     for place, own in enumerate(parts):
-        found = chosen_by_others(partial(ask, own), Settings(2.0, 0.7), [BOOST], parts, "hybrid")
+        found = selected_by_others(partial(ask, own), Settings(2.0, 0.7), [BOOST], parts, "hybrid")
         assert found[place].latent_boost == pytest.approx(0.26, abs=0.03)
         others = [settings.latent_boost for n, settings in enumerate(found) if n != place]
         assert others == [0.05] * 4
@@ -185,11 +186,11 @@ def test_halves_share_no_query_and_few_are_cross_validated() -> None:
     parts = folds(few.development.queries, 0)
     assert sorted(len(part) for part in parts) == [4, 4, 5, 5, 5]
     assert sorted(q for part in parts for q in part) == sorted(few.development.queries)
-    with pytest.raises(InputError, match=r"9 queries with a relevant document, and 10"):
+    with pytest.raises(InputError, match=r"9 queries with a relevant document; tuning needs 10"):
         halved(collection(9), None, 0, "here")
 
 
-def test_a_limit_is_of_the_queries_that_choose() -> None:
+def test_a_limit_is_of_the_queries_that_select() -> None:
     few = halved(collection(60), 12, 0, "here")
     assert few.held_out is None
     assert len(few.development.queries) == 12
