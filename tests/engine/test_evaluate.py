@@ -405,7 +405,7 @@ def test_an_interrupted_run_resumes(
     new_index: Any,
     tmp_path: Path,
 ) -> None:
-    """The journal knows the index's run as interrupted; without it, the documents would be another's."""
+    """The journal knows the index's run as interrupted; without that, the index is another's."""
     index = new_index()
     meta = open_index(client, index, encoder, {})
     corpus = str((own / "corpus.jsonl").resolve())
