@@ -1,22 +1,27 @@
-"""latent-ingest enrich: latent terms for an index that is there already."""
+"""latent-ingest enrich: add latent terms to an existing index."""
 
 from __future__ import annotations
 
 import json
 import sys
-import threading
 import warnings
-from contextlib import closing, nullcontext
+from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
-from latent_ingest.cli.connection import open_client
-from latent_ingest.cli.indices import moved
-from latent_ingest.cli.ingest import documents, number_of
+from latent_ingest.cli.ingest import (
+    alias_lines,
+    concurrency_option,
+    documents,
+    exit_after,
+    long_and_empty,
+    number_of,
+)
 from latent_ingest.cli.options import (
-    INTERRUPTED,
     comma_list,
     compute_options,
     connection_options,
@@ -31,26 +36,21 @@ from latent_ingest.cli.options import (
     warn,
 )
 from latent_ingest.connector.engine.client import Connection
-from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index.alias import Alias
-from latent_ingest.connector.index.preparing import ExistingIndex, Preparation, plan, prepare
-from latent_ingest.connector.indexing.copying import Copy
-from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
-from latent_ingest.connector.indexing.journal import Journal, RunKey
-from latent_ingest.connector.indexing.outcomes import check_place, default_path
+from latent_ingest.connector.indexing.enrich import EnrichReport
+from latent_ingest.connector.indexing.job import EnrichJob, JobResult
 
 
 @click.command(
     epilog="""\b
 Examples:
   latent-ingest enrich --index products --text-fields title,body
-  latent-ingest enrich --index products                         later: what is new or changed
+  latent-ingest enrich --index products                   later: new and changed documents
   latent-ingest enrich --index products --text-fields title --yes --json
   latent-ingest enrich --index products --text-fields title --alias shop
 
-Exit status: 0 every document has the latent terms of its text, 1 some have not, 2 wrong usage or
-input, 130 interrupted.
+Exit status: 0 if every document has the latent terms of its text, 1 if some do not, 2 for wrong
+usage or input, 130 if interrupted.
 """
 )
 @index_option
@@ -60,22 +60,22 @@ input, 130 interrupted.
 @click.option(
     "--text-fields",
     default=None,
-    help="Fields that are encoded, by comma, a.b inside objects. Needed the first time.",
+    help="Fields to encode, separated by commas; a.b inside objects. Required the first time.",
 )
 @click.option(
     "--spelling",
     type=click.Choice(["repeat", "delimited"]),
     default=None,
-    help="How counts are written; delimited needs OpenSearch 2.10.  [default: repeat]",
+    help="Spelling of counts; delimited needs OpenSearch 2.10.  [default: repeat]",
 )
-@click.option("--latent-field", default=None, help="Where latent terms go.  [default: latent]")
+@click.option("--latent-field", default=None, help="Field of latent terms.  [default: latent]")
 @click.option(
     "--alias",
-    help="Leave the index as it is: copy it to a new one ALIAS-<model>-<number>, and point the "
-    "alias at that when it is complete and holds every document.",
+    help="Leave the index as it is: copy it to a new index ALIAS-<model>-<number>, and point the "
+    "alias at the copy once every document has latent terms.",
 )
 @click.option(
-    "--restart", is_flag=True, help="With --alias: another copy, not the one where a run was cut."
+    "--restart", is_flag=True, help="With --alias: make another copy instead of resuming."
 )
 @click.option("--yes", is_flag=True, help="Close the index for a moment without asking.")
 @click.option(
@@ -83,9 +83,10 @@ input, 130 interrupted.
     type=click.Path(dir_okay=False, path_type=Path),
     help="File for documents that fail.  [default: INDEX.failed.jsonl]",
 )
+@concurrency_option
 @give_up_option
 @journal_option
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def enrich(
     index: str,
     connection: Connection,
@@ -97,133 +98,86 @@ def enrich(
     restart: bool,
     yes: bool,
     failures: Path | None,
+    concurrency: int,
     give_up_after: float,
     journal: Path | None,
     as_json: bool,
     **mapping: Any,
 ) -> None:
-    """Add latent terms to an index that is there already, or bring them up to date.
+    """Add latent terms to an existing index, or update them.
 
-    Documents are read from the index, encoded, and updated in place; their other fields stay as
+    Documents are read from the index, encoded, and updated in place. Their other fields stay as
     they are, and what somebody else writes meanwhile is never overwritten. Documents whose text has
-    not changed since they were encoded are skipped: so the same command goes on where a run was
-    cut, and is the job to run every night.
+    not changed since they were encoded are skipped, so the same command resumes an interrupted run
+    and can be run every night.
 
     The first time, the index is closed for a moment to add the analyzer and the similarity. With
-    --alias it is not: a copy of it gets latent terms, while it goes on being searched, and takes
-    the alias if nothing was written to the index meanwhile; writes in the moment of the move are
+    --alias it stays open: a copy of it gets the latent terms while the index is searched. The copy
+    takes the alias if nothing was written to the index meanwhile; writes during the move are
     refused.
     """
     if restart and alias is None:
-        raise click.UsageError("--restart is for --alias; without, nothing is ever done twice")
-    wanted = {name: value for name, value in mapping.items() if value is not None}
-    if text_fields is not None:
-        wanted["text_fields"] = tuple(comma_list(text_fields))
-    check_place(failures or default_path("-", index))
-    client = open_client(connection, index)
-    existing = ExistingIndex.read(client, index)
-
-    encoder = load_encoder(model, device, dtype)
-    if alias is not None:
-        copy = Copy.begin(existing, Alias(client, alias), encoder, wanted, restart=restart)
-        preparation = copy.preparation
-    else:
-        copy = None
-        preparation = plan(existing, encoder, wanted)
-        ask(preparation, yes)
-    name = preparation.index.name
-    key = RunKey(
-        corpus=f"index:{existing.name}",
-        index=name,
-        index_uuid=preparation.index.index.uuid(),
+        raise click.UsageError("--restart is for --alias; without it, nothing is done twice")
+    job = EnrichJob(
+        connection.open(),
+        index,
+        alias=alias,
+        encoder=partial(load_encoder, model, device, dtype),
+        text_fields=None if text_fields is None else comma_list(text_fields),
+        failures=failures,
+        concurrency=concurrency,
+        give_up_after=give_up_after,
+        restart=restart,
+        journal=journal,
         command=resuming_command(),
+        **mapping,
     )
-    with (
-        closing(Journal(journal)) as book,
-        closing(book.open(key, restart=True)) as run,
-        copy.build.refused_on_error() if copy else nullcontext(),
-    ):
-        job = Enrich(
-            client,
-            preparation,
-            encoder,
-            failures=failures,
-            give_up_after=give_up_after,
-            run=run,
-            warn=warn,
-        )
-        retry = Retry(client, give_up_after=give_up_after, ended=job.ended)
-        with stopping(job.stop):
-            if copy:
-                fill_with_bar(copy, retry, job.ended)
-            else:
-                prepare(preparation)
-            report = run_with_bar(job)
-        refusal = copy.finish(report, retry) if copy else None
-    if as_json:
-        swap = {"index": name, "alias": alias, "alias_moved": not refusal} if copy else {}
-        click.echo(json.dumps(report.to_json() | swap))
-    else:
-        click.echo(summary(report, name))
-        if copy and not refusal:
-            click.echo(moved(copy.build.alias.name, copy.build.before, name))
-    if refusal:
-        click.echo(f"Error: {refusal}", err=True)
-    if report.stopped == "interrupted":
-        raise click.exceptions.Exit(INTERRUPTED)
-    if report.stopped:
-        click.echo(f"Error: {report.stopped}", err=True)
-    if not report.ok or refusal:
-        raise click.exceptions.Exit(1)
+    result = run_with_bar(job, yes=yes)
+    click.echo(json.dumps(result.to_json()) if as_json else summary(result))
+    exit_after(result)
 
 
-def ask(preparation: Preparation, yes: bool) -> None:
-    """Have what people will notice confirmed; InputError where nobody can be asked."""
-    warning = preparation.warning
-    if not warning:
-        return
+def confirm(warning: str, *, yes: bool) -> None:
+    """Ask the user to agree to a warning; InputError if standard input is not a terminal."""
     if yes:
         warn(warning)
     elif not sys.stdin.isatty():
         raise InputError(f"{warning}; agree with --yes")
     else:
-        click.confirm(f"{warning}. Go on?", abort=True, err=True)
+        click.confirm(f"{warning}. Continue?", abort=True, err=True)
 
 
-def fill_with_bar(copy: Copy, retry: Retry, ended: threading.Event) -> None:
-    """Copy with a progress bar."""
-    # Asking for a task that is done reads an index of the engine's own, and it says so each time.
+def run_with_bar(job: EnrichJob, *, yes: bool) -> JobResult[EnrichReport]:
+    """Run with a progress bar; Ctrl-C ends the run in good order, a second one exits at once."""
+    # The engine warns each time when the state of a finished copying task is read.
     warnings.filterwarnings("ignore", message="this request accesses system indices")
-    with progress_bar(unit=" documents", desc="copying") as bar:
+    with ExitStack() as stack:
 
-        def show(done: int, of: int) -> None:
-            bar.total = of
-            bar.update(done - bar.n)
+        @cache
+        def bar() -> tqdm[Any]:
+            """Shown from when the run starts."""
+            stack.enter_context(stopping(job.stop))
+            return stack.enter_context(progress_bar(unit=" documents"))
 
-        copy.fill(retry, ended, show)
+        def move(text: str, done: int, total: int) -> None:
+            bar().total = total or None
+            bar().set_description_str(text, refresh=False)
+            bar().update(done - bar().n)
 
-
-def run_with_bar(job: Enrich) -> EnrichReport:
-    """Run with a progress bar."""
-    with progress_bar(unit=" documents") as bar:
-
-        def show(report: EnrichReport) -> None:
-            bar.total = job.documents
+        def show(report: EnrichReport, total: int) -> None:
             rate = report.tokens / max(report.seconds, 1e-9)
-            bar.set_description_str(
-                f"{report.encoded:,} encoded, {rate:,.0f} tokens/s, {report.failed:,} failed",
-                refresh=False,
-            )
-            bar.update(report.read - report.left - bar.n)
+            text = f"{report.encoded:,} encoded, {rate:,.0f} tokens/s, {report.failed:,} failed"
+            move(text, report.read - report.left, total)
 
-        return job.run(show)
+        return job.run(show, partial(move, "copying"), partial(confirm, yes=yes))
 
 
-def summary(report: EnrichReport, index: str) -> str:
+def summary(result: JobResult[EnrichReport]) -> str:
     """The counts in lines for a person; they add up to the documents read."""
+    report = result.report
     seconds = max(report.seconds, 1e-9)
     lines = [
-        f"index {index}: {documents(report.encoded)} encoded in {report.seconds:,.1f} s "
+        f"index {result.index}: {documents(report.encoded)} encoded in {report.seconds:,.1f} s "
         f"({report.tokens:,} tokens, {report.tokens / seconds:,.0f} tokens/s)"
     ]
     parts = {
@@ -237,17 +191,10 @@ def summary(report: EnrichReport, index: str) -> str:
     lines.append(f"{documents(report.read)} read = {' + '.join(shown) or 'none'}")
     if report.conflicts:
         changes = number_of(report.conflicts, "change")
-        lines.append(f"{changes} by others met meanwhile; those documents were read again")
-    if report.pooled:
-        texts = number_of(report.pooled, "text")
-        lines.append(f"{texts} longer than the backbone's window, pooled over several")
-    if report.truncated:
-        texts = number_of(report.truncated, "text")
-        lines.append(f"{texts} longer than the backbone's window, cut there")
-    if report.empty:
-        lines.append(f"{documents(report.empty)} without text, so without latents")
+        lines.append(f"{changes} by others meanwhile; those documents were read again")
+    lines += long_and_empty(report)
     if report.failures_file:
         lines.append(f"failures: {report.failures_file}")
     if report.stopped:
-        lines.append("stopped; the same command goes on, and skips what is up to date")
-    return "\n".join(lines)
+        lines.append("stopped; the same command resumes, and skips what is up to date")
+    return "\n".join([*lines, *alias_lines(result)])

@@ -1,4 +1,4 @@
-"""latent-ingest verify: a corpus file against an index."""
+"""latent-ingest verify: compare a corpus file with an index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Examples:
   latent-ingest verify corpus.jsonl --index papers
   latent-ingest verify corpus.jsonl.gz --index papers --json
 
-Exit status: 0 the index is exactly the file, 1 it is not, 2 wrong usage or input.
+Exit status: 0 if the index holds exactly the file, 1 if not, 2 for wrong usage or input.
 """
 )
 @click.argument("file")
@@ -30,16 +30,15 @@ Exit status: 0 the index is exactly the file, 1 it is not, 2 wrong usage or inpu
     "--id-field",
     default="_id,id",
     show_default=True,
-    help="Where the id is; the first that is there counts.",
+    help="Id fields, separated by commas; the first that a document has is its id.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def verify(file: str, index: str, connection: Connection, id_field: str, as_json: bool) -> None:
-    """Compare every line of FILE with the index: missing, extra, different, stale.
+    """Compare every line of FILE with the index: missing, extra, different, stale documents.
 
-    Fields are compared one by one; latent terms have to be there, also those that _source leaves
-    out (--lean), and are not computed again. Those of a text that changed in the index after it was
-    encoded are stale. In an index of chunks, the chunks of a document have to be all there and to
-    cover its text.
+    Fields are compared one by one. Latent terms must exist, also if _source excludes them (--lean),
+    but are not computed again; they are stale if the text was changed in the index after it was
+    encoded. In an index of chunks, all chunks of a document must exist and cover its text.
     """
     client = open_client(connection, index)
     found = IndexMeta.find(client, index)
@@ -59,7 +58,7 @@ def verify(file: str, index: str, connection: Connection, id_field: str, as_json
 
 
 def summary(report: VerifyReport, file: str, index: str) -> str:
-    """Counts that add up to the lines, and the first differences of each kind."""
+    """The counts, which add up to the lines, and the first differences of each kind."""
     verdict = "is exactly" if report.ok else "is not"
     lines = [f"index {index} {verdict} {file}"]
     kinds = {
@@ -84,6 +83,6 @@ def summary(report: VerifyReport, file: str, index: str) -> str:
                 lines.append(f"  ... and {kind.count - EXAMPLES:,} more")
     if report.doubled.count:
         lines.append(
-            "to have each once, build a new index with --alias, or delete what is too much"
+            "to have each document once, build a new index with --alias, or delete the duplicates"
         )
     return "\n".join(lines)

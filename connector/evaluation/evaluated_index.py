@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.collections.collection import Collection
-from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.evaluation.rankings import batched
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
-from latent_ingest.connector.indexing.ingest import Ingest
-from latent_ingest.connector.indexing.journal import DONE, Journal, RunKey
+from latent_ingest.connector.indexing.job import IngestJob, JobResult
+from latent_ingest.connector.indexing.journal import DONE, Journal
 from latent_ingest.connector.indexing.outcomes import IngestReport
 
 if TYPE_CHECKING:
@@ -37,8 +36,8 @@ ENGLISH = frozenset({"the", "of", "and", "to", "that", "for", "with", "are", "th
 # are lists of what people like.
 LEAST_SHARE = 0.02
 
-RunIngest = Callable[[Ingest], IngestReport]
-"""Runs an ingest; a command passes one that shows progress and stops the ingest on Ctrl-C."""
+RunIngest = Callable[[IngestJob], JobResult[IngestReport]]
+"""Runs a job; a command passes one that shows progress and stops the job on Ctrl-C."""
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ class EvaluatedIndex:
         users_own: bool = False,
         journal: Path | None = None,
         command: str | None = None,
-        run_ingest: RunIngest = Ingest.run,
+        run_ingest: RunIngest = IngestJob.run,
     ) -> IngestReport | None:
         """Ingest the corpus unless the index is complete; resume an interrupted ingest.
 
@@ -90,7 +89,7 @@ class EvaluatedIndex:
                 journal explains are never added to.
             journal: path of the journal; None for the default one.
             command: command that resumes the run, for the journal.
-            run_ingest: runs the ingest.
+            run_ingest: runs the job that ingests the corpus.
 
         Returns:
             The report of the ingest; None if the index was complete.
@@ -103,8 +102,25 @@ class EvaluatedIndex:
         if self.is_complete():
             return None
         name = self.index.name
-        _ = self.collection.contents  # raises InputError before anything is made
-        report = self._ingest(encoder, users_own, journal, command, run_ingest)
+        corpus = str(Path(str(self.collection.corpus)).resolve())
+        _ = self.collection.contents  # raises InputError before the index is created
+        open_index(self.index.client, name, encoder, {})
+        with closing(Journal(journal)) as book:
+            runs = [run for run in book.runs() if (run.corpus, run.index) == (corpus, name)]
+        explained = any(run.state != DONE for run in runs)
+        if users_own and not explained and self.index.holds_documents():
+            raise self._other_documents()
+        log.info("indexing %s into %s", self.collection.corpus, name)
+        report = run_ingest(
+            IngestJob(
+                self.index.client,
+                corpus,
+                index=name,
+                encoder=encoder,
+                journal=journal,
+                command=command,
+            )
+        ).report
         if report.stopped == "interrupted":
             raise KeyboardInterrupt
         if not report.ok:
@@ -114,36 +130,6 @@ class EvaluatedIndex:
         if not self.is_complete():
             raise self._other_documents()
         return report
-
-    def _ingest(
-        self,
-        encoder: LatentEncoder,
-        users_own: bool,
-        journal: Path | None,
-        command: str | None,
-        run_ingest: RunIngest,
-    ) -> IngestReport:
-        """Open or create the index, open the run in the journal, and ingest."""
-        name = self.index.name
-        meta = open_index(self.index.client, name, encoder, {})
-        corpus = str(Path(str(self.collection.corpus)).resolve())
-        key = RunKey(
-            corpus=corpus,
-            index=name,
-            index_uuid=self.index.uuid(),
-            settings={"id_fields": list(DEFAULT_ID_FIELDS), "long": meta.long},
-            **({"command": command} if command else {}),
-        )
-        with closing(Journal(journal)) as book:
-            runs = [run for run in book.runs() if (run.corpus, run.index) == (corpus, name)]
-            explained = any(run.state != DONE for run in runs)
-            if users_own and not explained and self.index.holds_documents():
-                raise self._other_documents()
-            log.info("indexing %s into %s", self.collection.corpus, name)
-            with closing(book.open(key)) as run:
-                return run_ingest(
-                    Ingest(self.index.client, name, encoder, meta, corpus, run=run, warn=log.info)
-                )
 
     def _other_documents(self) -> InputError:
         return InputError(

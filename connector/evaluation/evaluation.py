@@ -33,7 +33,7 @@ from latent_ingest.connector.evaluation.systems import REFERENCES, SYSTEMS, Requ
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.repair import repair
-from latent_ingest.connector.indexing.ingest import Ingest
+from latent_ingest.connector.indexing.job import IngestJob
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -150,13 +150,13 @@ class Evaluation:
     def run(
         self,
         progress: Progress = lambda name, work: nullcontext(lambda done: None),
-        run_ingest: RunIngest = Ingest.run,
+        run_ingest: RunIngest = IngestJob.run,
     ) -> Iterator[dict[str, Any]]:
         """Evaluate the collections; yield the part of the report on each when it is complete.
 
         Args:
             progress: opens a progress display per collection.
-            run_ingest: runs the ingest of a collection that is not indexed yet.
+            run_ingest: runs the job that ingests a collection that is not indexed yet.
 
         Raises:
             InputError: a system cannot be used, or the index holds other documents.

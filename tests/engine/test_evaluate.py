@@ -23,7 +23,8 @@ from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.evaluation.runs import count_hits, search
 from latent_ingest.connector.evaluation.systems import SYSTEMS
-from latent_ingest.connector.index.opening import index_uuid, open_index
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 
@@ -411,7 +412,7 @@ def test_an_interrupted_run_resumes(
     corpus = str((own / "corpus.jsonl").resolve())
     settings = {"id_fields": ["_id", "id"], "long": meta.long}
     with closing(Journal(tmp_path / "journal" / "journal.sqlite")) as book:
-        key = RunKey(corpus, index, index_uuid(client, index), settings)
+        key = RunKey(corpus, index, Index(client, index).uuid(), settings)
         with closing(book.open(key)) as run:
             job = Ingest(client, index, encoder, meta, corpus, run=run)
             job.stop()

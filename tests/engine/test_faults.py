@@ -242,6 +242,7 @@ def test_a_node_that_is_killed_and_started_again_is_waited_for(
     encoder: LatentEncoder,
     documents: list[dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(sender, "MAX_DOCUMENTS", 10)
     monkeypatch.setattr(retry, "WAIT", tenacity.wait_random(0, 1))
@@ -251,7 +252,6 @@ def test_a_node_that_is_killed_and_started_again_is_waited_for(
     state = engine.up(port=port, heap="512m", bound_to_us=True)
     client = Connection(state.url).open()
     meta = open_index(client, "killed", encoder, {})
-    said: list[str] = []
     killed = threading.Event()
 
     def kill(report: IngestReport, _position: int) -> None:
@@ -261,9 +261,9 @@ def test_a_node_that_is_killed_and_started_again_is_waited_for(
             os.waitpid(state.pid, 0)
             threading.Thread(target=engine.up, kwargs={"port": port, "heap": "512m"}).start()
 
-    report = Ingest(client, "killed", encoder, meta, "c.jsonl", warn=said.append).run(kill)
+    report = Ingest(client, "killed", encoder, meta, "c.jsonl").run(kill)
     assert killed.is_set()
-    assert "trying again for up to 10 min" in "".join(said)
+    assert "trying again for up to 10 min" in caplog.text
     assert adds_up(report)
     assert (report.stopped, report.indexed, report.failed) == (None, DOCUMENTS - 17, 9)
     assert_exactly(client, "killed", Path("c.jsonl"), encoder, report.indexed, report.failed)
