@@ -23,7 +23,7 @@ from latent_ingest.connector.evaluation.measures import mean_ndcg
 from latent_ingest.connector.evaluation.rankings import DEPTH, Ranking, without_itself
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.rewriting import FORMS
+from latent_ingest.connector.querying.scoring import Form
 
 TOP = 10
 
@@ -59,7 +59,7 @@ def main(folder: Path, index: str, split: str) -> None:
     rankings: dict[str, Ranking] = defaultdict(dict)
     for warm in (True, False):
         for query, text in judged.queries.items():
-            bodies = {form: rewriter.rewrite(text, form=form, size=DEPTH) for form in FORMS}
+            bodies = {form: rewriter.rewrite(text, form=form, size=DEPTH) for form in Form}
             bodies = {"words": rewriter.words_only(text, size=DEPTH), **bodies}
             for form, body in bodies.items():
                 taken, hits = seconds(client, index, body)

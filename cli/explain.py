@@ -20,8 +20,8 @@ from latent_ingest.cli.options import (
 )
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.inspection.explain import Contribution, Explanation
-from latent_ingest.connector.querying.own_ids import engine_id
-from latent_ingest.connector.querying.question import check_question
+from latent_ingest.connector.querying.asked_indices import engine_id
+from latent_ingest.connector.querying.request import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 # Contributions in the table, unless all are wanted.

@@ -17,6 +17,7 @@ import click
 from tqdm import tqdm
 
 from latent_ingest.cli.connection import connection_options as connection_options
+from latent_ingest.connector.querying.scoring import Form
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -189,7 +190,7 @@ give_up_option = click.option(
 
 form_option = click.option(
     "--form",
-    type=click.Choice(["hybrid", "latent", "two_phase", "hybrid_two_phase"]),
+    type=click.Choice([form.value for form in Form]),
     default="hybrid",
     show_default=True,
     help="What scores: words and latents, or latents alone; in one phase or two.",

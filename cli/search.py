@@ -32,9 +32,10 @@ from latent_ingest.cli.options import (
 from latent_ingest.connector.engine.client import Connection, EngineInfo, engine_errors
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.reading import values_at
-from latent_ingest.connector.querying.own_ids import show_own_ids
-from latent_ingest.connector.querying.question import check_question
+from latent_ingest.connector.querying.asked_indices import show_own_ids
+from latent_ingest.connector.querying.request import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.querying.scoring import Form
 
 if TYPE_CHECKING:
     from latent_ingest.connector.inspection.explain import Contribution
@@ -46,9 +47,6 @@ COLUMNS_WIDTH = 120
 
 # Contributions below a hit.
 HEAVIEST = 4
-
-# Forms whose scores are of words too: the words that matched are marked.
-WORDY = ("words", "hybrid", "hybrid_two_phase")
 
 # Characters of a field in which OpenSearch looks for them; other engines refuse longer fields.
 MOST_CHARACTERS = 1_000_000
@@ -122,7 +120,7 @@ def search(
         bodies = {"words": words, **bodies}
     if highlight:
         for name, body in bodies.items():
-            if name in WORDY:
+            if name == "words" or Form(name).words_score:
                 body["highlight"] = words_highlight(rewriter, query, engine)
     with engine_errors(client):
         answers = {

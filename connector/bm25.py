@@ -1,8 +1,12 @@
-"""BM25 over sparse counts in memory: the plain reference, for probes and for tests."""
+"""BM25: the inverse document frequency, and scores of sparse counts in memory.
+
+`MemoryBM25` is the plain reference for probes and tests.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +14,20 @@ from numpy.typing import NDArray
 from latent_ingest.mappings import DEFAULT_B, DEFAULT_K1
 
 
-class MemoryBM25:
-    """An inverted index of documents given as counts.
+def idf(document_frequency: NDArray[Any], n_documents: int) -> NDArray[np.float32]:
+    """Return Lucene's inverse document frequency, `ln(1 + (N - df + 0.5) / (df + 0.5))`.
 
-    Lucene's idf, `ln(1 + (N - df + 0.5) / (df + 0.5))`, and no factor k1 + 1.
+    Args:
+        document_frequency: documents per term, any shape, which is kept.
+        n_documents: number of documents that have the field.
     """
+    df = document_frequency.astype(np.float64)
+    result: NDArray[np.float32] = np.log1p((n_documents - df + 0.5) / (df + 0.5)).astype(np.float32)
+    return result
+
+
+class MemoryBM25:
+    """An inverted index of documents given as counts, with Lucene's scores (no factor k1 + 1)."""
 
     def __init__(
         self,
@@ -44,15 +57,13 @@ class MemoryBM25:
         row, terms, tf = row[tf > 0], terms[tf > 0], tf[tf > 0]
         average = lengths[lengths > 0].mean() if len(tf) else 1.0
         self.document_frequency = np.bincount(terms, minlength=n_terms)
-        holding = np.count_nonzero(lengths)
-        df = self.document_frequency
-        self.idf = np.log1p((holding - df + 0.5) / (df + 0.5)).astype(np.float32)
+        self.idf = idf(self.document_frequency, int(np.count_nonzero(lengths)))
         stored = lengths if exact_lengths else stored_lengths(lengths.astype(np.int64))
         norm = k1 * (1 - b + b * stored / average)
         order = np.argsort(terms, kind="stable")
         self._row = row[order]
         self._score = ((tf / (tf + norm[row])) * self.idf[terms]).astype(np.float32)[order]
-        self._start = np.concatenate([[0], np.cumsum(df)])
+        self._start = np.concatenate([[0], np.cumsum(self.document_frequency)])
 
     def scores(self, terms: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of all documents for a query, `[n_documents]`.

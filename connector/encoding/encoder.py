@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from latent_ingest.connector import bm25
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder, check_k
 from latent_ingest.connector.encoding.backbone import (
     Backbone,
@@ -324,12 +325,7 @@ class LatentEncoder:
         df = self._document_frequency
         if df is None or not self._autoencoder.config.n_documents:
             return np.ones(self.n_latents, dtype=np.float32)
-        n_documents = self._autoencoder.config.n_documents
-        counts = df.cpu().numpy().astype(np.float64)
-        idf: NDArray[np.float32] = np.log1p((n_documents - counts + 0.5) / (counts + 0.5)).astype(
-            np.float32
-        )
-        return idf
+        return bm25.idf(df.cpu().numpy(), self._autoencoder.config.n_documents)
 
 
 def finite_texts(hidden: torch.Tensor, cu_seq_lens: torch.Tensor) -> NDArray[np.bool_]:

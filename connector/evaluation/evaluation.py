@@ -29,7 +29,13 @@ from latent_ingest.connector.evaluation.overlap import by_overlap, word_overlap
 from latent_ingest.connector.evaluation.rankings import Tick
 from latent_ingest.connector.evaluation.report import ReportFolder, new_report, published
 from latent_ingest.connector.evaluation.runs import Run, run_systems
-from latent_ingest.connector.evaluation.systems import REFERENCES, SYSTEMS, Requests, Template
+from latent_ingest.connector.evaluation.systems import (
+    REFERENCES,
+    RESCORED,
+    SYSTEMS,
+    Requests,
+    Template,
+)
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.repair import repair
@@ -218,7 +224,7 @@ def measure(
     systems = plan.systems
     if systems is None:
         chunked = rewriter.collapse is not None
-        systems = tuple(s for s in SYSTEMS if not (chunked and s.endswith("two_phase")))
+        systems = tuple(s for s in SYSTEMS if not (chunked and s in RESCORED))
     requests = Requests(rewriter, queries, (meta.query_settings or {}).get("query_k"))
     runs = run_systems(
         index.client,

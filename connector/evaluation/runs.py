@@ -31,13 +31,14 @@ from latent_ingest.connector.evaluation.rankings import (
     without_itself,
 )
 from latent_ingest.connector.evaluation.systems import (
+    RESCORED,
     Requested,
     Requests,
     Template,
     milliseconds_since,
 )
+from latent_ingest.connector.querying.asked_indices import IndexFields, read_fields
 from latent_ingest.connector.querying.clause_limit import count_clauses
-from latent_ingest.connector.querying.fields import IndexFields, read_fields
 
 # Searches before the clock starts, so that the first system does not pay for warming up.
 WARM_UP = 10
@@ -104,7 +105,7 @@ def run_systems(
         InputError: a system cannot be used on an index of chunks, or dense has no corpus.
         EngineError: a search fails.
     """
-    refused = [system for system in systems if system.endswith("two_phase")]
+    refused = [system for system in systems if system in RESCORED]
     refused += [template.name for template in templates if "rescore" in template.content]
     if requests.rewriter.collapse and refused:
         raise InputError(

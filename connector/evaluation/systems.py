@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.rankings import HITS
+from latent_ingest.connector.querying.scoring import Form
 
 if TYPE_CHECKING:
     from latent_ingest.connector.querying.query_encoder import QueryEncoder
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 
 SYSTEMS = ("words", "latent", "two_phase", "hybrid", "hybrid_two_phase", "rrf", "dense")
 
+# Systems whose hits are rescored, which engines cannot do in an index of chunks.
+RESCORED = tuple(form for form in Form if form.two_phases)
+
 # Systems that every other one is compared with.
 REFERENCES = ("words", "dense")
+
 
 PLACEHOLDER = "{{question}}"
 

@@ -26,8 +26,8 @@ from latent_ingest.connector.index.reading import values_at
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.vectors import TokenVectors
-    from latent_ingest.connector.querying.clauses import WeightedTerm
     from latent_ingest.connector.querying.rewriter import QueryRewriter
+    from latent_ingest.connector.querying.term_weights import WeightedTerm
 
 # Characters of a fragment at most, and fragments of a field at most.
 FRAGMENT_SIZE = 150

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from latent_ingest.connector.querying.asked_indices import IndexFields
 from latent_ingest.connector.querying.clauses import (
     TEXT_KINDS,
     Clause,
@@ -19,7 +20,6 @@ from latent_ingest.connector.querying.clauses import (
     has_latents,
     read_text_clause,
 )
-from latent_ingest.connector.querying.fields import IndexFields
 from latent_ingest.connector.querying.report import UntouchedClause
 
 Path = tuple[str | int, ...]

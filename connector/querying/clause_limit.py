@@ -10,8 +10,8 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.engine.client import engine_errors
+from latent_ingest.connector.querying.asked_indices import IndexFields
 from latent_ingest.connector.querying.clauses import ONE_FIELD, TEXT_KINDS, field_boosts
-from latent_ingest.connector.querying.fields import IndexFields
 
 SETTING = "indices.query.bool.max_clause_count"
 

@@ -7,8 +7,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.querying.boost import LATENT_BOOST
-from latent_ingest.connector.querying.rewriting import HEAD_TERMS, MAX_QUERY_TERMS, WINDOW
+from latent_ingest.connector.querying.scoring import (
+    HEAD_TERMS,
+    LATENT_BOOST,
+    MAX_QUERY_TERMS,
+    WINDOW,
+)
 
 # nDCG@10 that all knobs that save time may lose together, including the standard error.
 TOLERANCE = 0.001

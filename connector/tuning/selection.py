@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from latent_ingest.connector.querying.scoring import Form
 from latent_ingest.connector.tuning.knobs import TOLERANCE, Knob, Settings
 from latent_ingest.connector.tuning.trials import Trial
 
@@ -81,18 +82,13 @@ def select(
     settings, curves = start, []
     full: Settings | None = None
     for knob in knobs:
-        asked = form if not knob.two_phase else two_phase_of(form)
+        asked = Form(form).two_phase if knob.two_phase else form
         if knob.saves:
             full = full or settings
         curve = curve_of(ask, settings, knob, queries, asked, full or settings)
         settings = knob.turned(settings, curve.chosen)
         curves.append(curve)
     return settings, curves
-
-
-def two_phase_of(form: str) -> str:
-    """Return the two-phase form of "hybrid" or "latent"."""
-    return "hybrid_two_phase" if form == "hybrid" else "two_phase"
 
 
 def curve_of(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from opensearchpy import OpenSearch
@@ -25,10 +26,10 @@ from latent_ingest.connector.evaluation.rankings import (
     without_itself,
 )
 from latent_ingest.connector.evaluation.runs import clauses, of_all_shards
-from latent_ingest.connector.querying.boost import hybrid_boost
-from latent_ingest.connector.querying.fields import read_fields
+from latent_ingest.connector.querying.asked_indices import read_fields
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.querying.scoring import Form, hybrid_boost
 from latent_ingest.connector.tuning.knobs import Settings
 from latent_ingest.connector.tuning.tuned_index import TunedIndex
 
@@ -97,7 +98,6 @@ class Trials:
         self._measures = parse_measures([NDCG])
         self._fields = read_fields(client, index.name)
         self._encoder = encoder
-        self._rewriters: dict[int | None, QueryRewriter] = {}
         self._done: dict[tuple[Settings, str], Trial] = {}
         self._warm: set[str] = set()
 
@@ -113,10 +113,10 @@ class Trials:
 
     def _ask(self, settings: Settings, form: str) -> Trial:
         self._index.set(settings.k1, settings.b)
-        rewriter = self._rewriter(settings.query_k)
-        rewriter.latent_boost = hybrid_boost(self._engine, settings.k1, settings.latent_boost)
-        rewriter.max_query_terms = settings.max_query_terms
-        rewriter.head_terms, rewriter.window = settings.head_terms, settings.window
+        boost = hybrid_boost(self._engine, settings.k1, settings.latent_boost)
+        rewriter = self._rewriter.with_settings(
+            **{**settings.query_settings(), "latent_boost": boost}
+        )
         ranking: Ranking = {}
         took: dict[str, float] = {}
         counted: list[int] = []
@@ -142,17 +142,12 @@ class Trials:
         values = {query: row[NDCG] for query, row in found.items()}
         return Trial(values, took, float(np.mean(counted)))
 
-    def _rewriter(self, query_k: int | None) -> QueryRewriter:
-        if query_k not in self._rewriters:
-            self._rewriters[query_k] = QueryRewriter.from_index(
-                self._client,
-                self._index.name,
-                self._encoder,
-                query_k=query_k,
-                # Document frequencies do not change, and the index is closed now and then.
-                statistics_seconds=math.inf,
-            )
-        return self._rewriters[query_k]
+    @cached_property
+    def _rewriter(self) -> QueryRewriter:
+        # Document frequencies do not change, and the index is closed now and then.
+        return QueryRewriter.from_index(
+            self._client, self._index.name, self._encoder, statistics_seconds=math.inf
+        )
 
 
 def plain(settings: Settings, form: str) -> Settings:
@@ -160,6 +155,6 @@ def plain(settings: Settings, form: str) -> Settings:
 
     if form == "words":
         return Settings(settings.k1, settings.b)
-    if not form.endswith("two_phase"):
+    if not Form(form).two_phases:
         return replace(settings, head_terms=1, window=1)
     return settings

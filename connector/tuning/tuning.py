@@ -20,10 +20,11 @@ from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.preparing import ExistingIndex
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
+from latent_ingest.connector.querying.scoring import Form
 from latent_ingest.connector.tuning import tuned_index
 from latent_ingest.connector.tuning.knobs import NAMES, Knob, Settings, knobs_for
 from latent_ingest.connector.tuning.report import TuningReport, outcomes_of
-from latent_ingest.connector.tuning.selection import Ask, select, two_phase_of
+from latent_ingest.connector.tuning.selection import Ask, select
 from latent_ingest.connector.tuning.splits import Split, folds
 from latent_ingest.connector.tuning.trials import Trial, Trials
 
@@ -76,7 +77,7 @@ class Tuning:
             MismatchError: the index has no latent terms.
             EngineError: the engine cannot be asked.
         """
-        names = [name for name in knobs if form == "hybrid" or name != "latent_boost"]
+        names = [name for name in knobs if Form(form).words_score or name != "latent_boost"]
         self._client = client
         self._existing = ExistingIndex.read(client, index)
         self._meta = tuned_index.check_meta(self._existing)
@@ -211,8 +212,8 @@ class Tuning:
 
 def reported_forms(form: str, meta: IndexMeta) -> list[str]:
     """Return the forms to report: the tuned one, its two-phase form, and latent."""
-    phases = [] if meta.long == "chunks" else [two_phase_of(form)]
-    return [form, *phases, *(["latent"] if form == "hybrid" else [])]
+    phases = [] if meta.long == "chunks" else [Form(form).two_phase]
+    return [form, *phases, *([Form.LATENT] if Form(form).words_score else [])]
 
 
 def selected_by_others(

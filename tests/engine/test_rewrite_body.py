@@ -13,7 +13,7 @@ from querying.bodies import BODIES, BOOSTS
 
 from latent_ingest.connector.querying.body import value_at
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.rewriting import FORMS
+from latent_ingest.connector.querying.scoring import Form
 
 Bodies = dict[str, dict[str, Any]]
 
@@ -57,7 +57,7 @@ def test_there_are_requests_of_all_kinds() -> None:
 
 
 @pytest.mark.parametrize("matching", [None, "expand", "keep"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_the_engine_takes_them_and_nothing_else_changes(
     client: OpenSearch, rewriter: QueryRewriter, form: str, matching: str | None
 ) -> None:
@@ -173,7 +173,7 @@ def words(client: OpenSearch, rewriter: QueryRewriter) -> Bodies:
     return ask(client, rewriter, {name: all_of(body) for name, (body, _) in BODIES.items()})
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_keep_has_the_same_hits_totals_and_aggregations(
     client: OpenSearch, rewriter: QueryRewriter, words: Bodies, form: str
 ) -> None:
@@ -194,7 +194,7 @@ def test_keep_has_the_same_hits_totals_and_aggregations(
     assert sum("aggregations" in answer for answer in words.values()) >= 3
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_expand_finds_more_among_the_documents_that_pass_the_filters(
     client: OpenSearch, rewriter: QueryRewriter, words: Bodies, form: str
 ) -> None:
@@ -222,7 +222,7 @@ def test_expand_finds_more_among_the_documents_that_pass_the_filters(
     assert more >= 20
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_what_a_bool_asks_for_together_it_goes_on_asking_for(
     client: OpenSearch, rewriter: QueryRewriter, words: Bodies, form: str
 ) -> None:
@@ -263,7 +263,7 @@ def test_elasticsearch_takes_what_it_took_before_and_keeps_its_hits(
         name: all_of(body) for name, (body, _) in BODIES.items() if name not in NOT_IN_ELASTICSEARCH
     }
     words = ask(elasticsearch, elasticsearch_rewriter, known)
-    for form in FORMS:
+    for form in Form:
         kept, expanded = (
             {
                 name: elasticsearch_rewriter.rewrite_body(body, form=form, matching=matching)

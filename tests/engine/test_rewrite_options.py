@@ -17,7 +17,7 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.querying.clause_limit import SETTING, read_clause_limit
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.rewriting import FORMS
+from latent_ingest.connector.querying.scoring import Form
 from latent_ingest.connector.querying.searcher import Searcher
 
 MATCH = {"match": {"text": QUESTION}}
@@ -33,7 +33,7 @@ def ids(found: list[Any]) -> list[str]:
     return [hit["_id"] for hit in found]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_pages_follow_one_another(client: OpenSearch, rewriter: QueryRewriter, form: str) -> None:
     whole = hits(client, rewriter, {"query": MATCH, "size": 30}, form=form)
     pages = [
@@ -45,7 +45,7 @@ def test_pages_follow_one_another(client: OpenSearch, rewriter: QueryRewriter, f
     assert [(h["_id"], h["_score"]) for h in pages] == [(h["_id"], h["_score"]) for h in whole]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_search_after_goes_through_all_hits_once(
     client: OpenSearch, rewriter: QueryRewriter, form: str
 ) -> None:
@@ -60,7 +60,7 @@ def test_search_after_goes_through_all_hits_once(
     assert ids(seen) == ids(whole)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_collapse_has_the_best_of_each_group(
     client: OpenSearch, rewriter: QueryRewriter, form: str
 ) -> None:
@@ -73,7 +73,7 @@ def test_collapse_has_the_best_of_each_group(
     assert ids(hits(client, rewriter, body, form=form)) == list(best.values())
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_min_score_is_of_sums_or_of_words(
     client: OpenSearch, rewriter: QueryRewriter, form: str
 ) -> None:
@@ -156,7 +156,7 @@ def test_a_lowered_limit_is_honoured(
     votes = {"bool": {"should": [{"term": {"votes": vote}} for vote in range(9)]}}
     filters = [{"terms": {"year": [2001, 2002]}}, votes]
     query = {"bool": {"should": [MATCH, {"match": {"title": OTHER}}], "filter": filters}}
-    for form in FORMS:
+    for form in Form:
         new, report = low.rewrite_and_report({"query": query}, form=form)
         client.search(index=low.index, body=new)
         assert sum(clause.terms for clause in report.rewritten) > 50
@@ -175,7 +175,7 @@ def test_the_limit_is_1024_unless_told_otherwise(client: OpenSearch) -> None:
     assert read_clause_limit(client) == 1024
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 @pytest.mark.parametrize(
     "text",
     [

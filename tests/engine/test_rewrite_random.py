@@ -12,7 +12,7 @@ from opensearchpy.exceptions import RequestError, TransportError
 from querying.bodies import OTHER, QUESTION
 
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.rewriting import FORMS
+from latent_ingest.connector.querying.scoring import Form
 
 TEXTS = st.sampled_from(
     [
@@ -182,7 +182,7 @@ kept: list[int] = []
 )  # fmt: skip
 @given(
     body=BODIES,
-    form=st.sampled_from(FORMS),
+    form=st.sampled_from(list(Form)),
     matching=st.sampled_from([None, "expand", "keep"]),
 )
 def test_what_the_engine_takes_it_takes_rewritten(

@@ -16,10 +16,9 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.engine.local import free_port
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
-from latent_ingest.connector.querying.async_searcher import AsyncSearcher
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.searcher import Searcher
+from latent_ingest.connector.querying.searcher import AsyncSearcher, Searcher
 
 THREADS = 16
 TASKS = 16

@@ -150,7 +150,7 @@ def test_without_rights_the_models_own_are_taken_and_it_is_said(
     assert rewriter.statistics.source == "model"
     assert "forbids this" in str(rewriter.statistics.problem)
     (said,) = (r.getMessage() for r in caplog.records if r.name.startswith("latent_ingest"))
-    assert f"no document frequencies of {index}, so terms are chosen by those stored with" in said
+    assert f"no document frequencies for {index}; terms are chosen by those stored with" in said
     assert rewriter.terms(QUESTION) == expected
     client.indices.put_settings(index=index, body={"index.blocks.read": False})
     rewriter.statistics.refresh()

@@ -9,9 +9,9 @@ import pytest
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.querying.asked_indices import IndexFields
 from latent_ingest.connector.querying.body import BodyWalk
 from latent_ingest.connector.querying.clauses import TextClause, read_text_clause
-from latent_ingest.connector.querying.fields import IndexFields
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 QUESTION = "does vitamin D prevent falls"
@@ -303,7 +303,7 @@ def test_what_cannot_be_is_refused(rewriter: QueryRewriter) -> None:
         rewriter.rewrite_body(body, window=0)
     with pytest.raises(InputError, match=r"field text: no latent field other; .* has latent"):
         rewriter.rewrite_body(body, fields={"text": "other"})
-    with pytest.raises(InputError, match="name them in a list"):
+    with pytest.raises(InputError, match="give a list of names"):
         rewriter.rewrite_body(body, fields="text")
 
 

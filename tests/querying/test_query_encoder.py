@@ -12,9 +12,9 @@ import pytest
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.querying.query_encoder import (
-    LONGEST_KEPT,
+    LONGEST_CACHED,
     CacheInfo,
-    NotKept,
+    NotCached,
     QueryEncoder,
 )
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -33,15 +33,15 @@ def test_a_question_that_is_kept_is_not_encoded_again(encoder: LatentEncoder) ->
     assert queries.cache_info() == CacheInfo(2, 2, 2, 2)
     queries.encode(["loans"])
     assert [queries.keeps(text) for text in ("bees", "storms", "loans")] == [True, False, True]
-    bees, loans = queries.kept(["bees", "loans"])
+    bees, loans = queries.cached(["bees", "loans"])
     np.testing.assert_array_equal(bees.latents, latents)
     assert len(loans.latents) > 10
-    with pytest.raises(NotKept):
-        queries.kept(["bees", "storms"])
+    with pytest.raises(NotCached):
+        queries.cached(["bees", "storms"])
     assert queries.cache_info()[:2] == (4, 3), "a question that is not kept is not counted twice"
     queries.encode(["storms"])
-    with pytest.raises(NotKept):
-        queries.kept(["bees"])
+    with pytest.raises(NotCached):
+        queries.cached(["bees"])
     queries.cache_clear()
     assert queries.cache_info() == CacheInfo(0, 0, 2, 0)
 
@@ -50,7 +50,7 @@ def test_without_a_cache_and_for_long_texts_nothing_is_kept(encoder: LatentEncod
     none, some = QueryEncoder(encoder, cache_size=0), QueryEncoder(encoder)
     assert len(none.encode(["bees"])[0].latents) > 10
     assert none.cache_info().currsize == 0
-    long = "bee " * (LONGEST_KEPT // 4) + "!"
+    long = "bee " * (LONGEST_CACHED // 4) + "!"
     assert len(some.encode([long])[0].latents) > 10
     assert some.cache_info().currsize == 0
 

@@ -11,10 +11,10 @@ from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.querying.boost import hybrid_boost
-from latent_ingest.connector.querying.clauses import WeightedTerm
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.querying.scoring import hybrid_boost
+from latent_ingest.connector.querying.term_weights import WeightedTerm
 
 QUESTION = "does vitamin D prevent falls in older adults"
 
