@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import inspect
 import sysconfig
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import chain, zip_longest
 from pathlib import Path
 
 # Folders that are not the library itself: its tests, its graphical tools, installed packages.
@@ -16,8 +18,10 @@ MIN_WORDS = 6
 
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
+Document = dict[str, str]
 
-def standard_library() -> Iterator[dict[str, str]]:
+
+def standard_library() -> Iterator[Document]:
     """Yield one document per public module, class and function; each text once.
 
     Keys of a document: `_id` and `title` (the dotted name), `kind` ("module", "class" or
@@ -38,7 +42,7 @@ def standard_library() -> Iterator[dict[str, str]]:
                 yield document
 
 
-def documents(path: Path, module: str) -> Iterator[dict[str, str]]:
+def documents(path: Path, module: str) -> Iterator[Document]:
     """Yield the documents of one source file; none if Python cannot parse it."""
     try:
         tree = ast.parse(path.read_bytes())
@@ -47,7 +51,7 @@ def documents(path: Path, module: str) -> Iterator[dict[str, str]]:
     yield from described(tree, module, "module")
 
 
-def described(node: ast.AST, name: str, kind: str) -> Iterator[dict[str, str]]:
+def described(node: ast.AST, name: str, kind: str) -> Iterator[Document]:
     """Yield the documents of a node and of the public classes and functions in it."""
     text = ast.get_docstring(node) if isinstance(node, (ast.Module, *DEFINITIONS)) else None
     if text and len(text.split()) >= MIN_WORDS:
@@ -56,3 +60,16 @@ def described(node: ast.AST, name: str, kind: str) -> Iterator[dict[str, str]]:
         if isinstance(child, DEFINITIONS) and not child.name.startswith("_"):
             child_kind = "class" if isinstance(child, ast.ClassDef) else "function"
             yield from described(child, f"{name}.{child.name}", child_kind)
+
+
+def from_all_modules(found: Iterable[Document], limit: int) -> list[Document]:
+    """`limit` documents: the first of each top-level module, then the second, and so on.
+
+    They are in the order in which they were found.
+    """
+    modules: defaultdict[str, list[tuple[int, Document]]] = defaultdict(list)
+    for place, document in enumerate(found):
+        modules[document["_id"].split(".")[0]].append((place, document))
+    rounds = chain.from_iterable(zip_longest(*modules.values()))
+    chosen = [each for each in rounds if each is not None][:limit]
+    return [document for _, document in sorted(chosen, key=lambda each: each[0])]

@@ -22,6 +22,7 @@ from string import ascii_uppercase
 from typing import IO
 
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.files import disk_errors
 
 WORDS = json.loads(Path(__file__).with_name("limit_words.json").read_text(encoding="utf-8"))
 
@@ -181,12 +182,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists():
         raise InputError(f"{folder}: exists already; name another folder")
-    try:
+    with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
             part = Path(scratch) / folder.name
             part.mkdir()
             yield part
             part.rename(folder)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error

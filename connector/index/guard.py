@@ -37,13 +37,7 @@ class Guard:
     """
 
     def __init__(self, index: Index, source: str, retry: Retry) -> None:
-        """Nothing is changed yet.
-
-        Args:
-            index: the index, by its own name.
-            source: what is loaded; two sources that are loaded at once have two aliases.
-            retry: retries requests while the engine is away.
-        """
+        """Change nothing yet. Each `source` that is loaded has its own alias."""
         self._index = index
         self._retry = retry
         self._owner = hashlib.sha256(f"{platform.node()}\n{source}".encode()).hexdigest()[:8]
@@ -59,11 +53,7 @@ class Guard:
     def put(self, number: int = 0) -> None:
         """Create the alias, and remove those that killed runs of this source left.
 
-        Args:
-            number: number of the run; 0 if runs are not counted.
-
-        Raises:
-            EngineError: the engine cannot be asked.
+        `number` is the number of the run, 0 if runs are not counted. Raises EngineError.
         """
         index = self._index
         alias = f"{index.name}.loading-{number}-{self._owner}"
@@ -121,13 +111,7 @@ class Loading:
     """An index while documents are loaded into it: counted as a run, guarded, not refreshed."""
 
     def __init__(self, index: Index, corpus: str, retry: Retry) -> None:
-        """Nothing is changed yet.
-
-        Args:
-            index: the index, by its own name or an alias.
-            corpus: path of the file that is loaded.
-            retry: retries requests while the engine is away.
-        """
+        """Change nothing yet; `index` may be an alias, `corpus` is the path of the file."""
         self._index = index
         self._source = str(Path(corpus).resolve())
         self._retry = retry
@@ -152,9 +136,7 @@ class Loading:
     def end(self) -> None:
         """Restore the refresh interval, remove the guard, and refresh.
 
-        Raises:
-            EngineError: the engine cannot be asked.
-            MismatchError: the index has no latent terms any more.
+        Raises as `begin`.
         """
         assert self._guard
         index = self._index
@@ -202,9 +184,6 @@ def no_writes(source: Index, copy: Index, retry: Retry) -> Iterator[None]:
     """A context in which the engine refuses writes to the index that is copied.
 
     The copy notes the block, so that the next command removes it if this one is killed.
-
-    Raises:
-        EngineError: the engine cannot be asked, or refuses.
     """
     try:
         retry.ask(lambda: block_writes(source, copy))

@@ -93,19 +93,12 @@ class IndexMeta:
             k=encoder.k,
             pooling=encoder.pooling,
             prompts=encoder.backbone.prompts,
-            scale=mapping.scale,
-            spelling=mapping.spelling,
+            version=version("latent-ingest"),
             k1=mapping.k1,
             b=mapping.b,
-            latent_field=mapping.latent_field,
-            text_fields=list(mapping.text_fields),
-            analyzer=mapping.analyzer,
-            lean=mapping.lean,
-            version=version("latent-ingest"),
-            long=mapping.long,
             hash_field=mapping.hash_field,
-            ids=mapping.ids,
             id_field=mapping.id_field,
+            **{**asdict(mapping), "text_fields": list(mapping.text_fields)},
         )
 
     @classmethod
@@ -125,10 +118,7 @@ class IndexMeta:
             EngineError: the engine cannot be asked.
         """
         found = mapping_of(client, index)
-        if found is None:
-            return None
-        name, mapping = found
-        return name, cls.from_mapping(name, mapping)
+        return (found[0], cls.from_mapping(*found)) if found else None
 
     @classmethod
     def from_mapping(cls, name: str, mapping: dict[str, Any]) -> IndexMeta:
@@ -137,11 +127,7 @@ class IndexMeta:
 
     @classmethod
     def from_stored(cls, name: str, stored: object) -> IndexMeta:
-        """The meta from the stored value of index `name`.
-
-        Raises:
-            MismatchError: there is none, or it lacks fields.
-        """
+        """The meta from its stored value; raises MismatchError if it is None or lacks fields."""
         if not isinstance(stored, dict):
             raise MismatchError(
                 f"index {name} has no latent terms (no _meta.latent_ingest in its mapping); "
@@ -172,16 +158,8 @@ class IndexMeta:
     @property
     def mapping(self) -> MappingConfig:
         """The mapping configuration the index was made with."""
-        return MappingConfig(
-            spelling=self.spelling,
-            scale=self.scale,
-            latent_field=self.latent_field,
-            text_fields=tuple(self.text_fields),
-            analyzer=self.analyzer,
-            lean=self.lean,
-            long=self.long,
-            ids=self.ids,
-        )
+        values = {field.name: getattr(self, field.name) for field in fields(MappingConfig)}
+        return MappingConfig(**{**values, "text_fields": tuple(self.text_fields)})
 
     def check(self, encoder: LatentEncoder, index: str) -> None:
         """Raise MismatchError unless the index was made with this encoder's model."""
@@ -198,11 +176,7 @@ class IndexMeta:
 
 
 def mappings_of(client: OpenSearch, names: str) -> dict[str, dict[str, Any]]:
-    """The mappings of all indices that names, aliases or patterns stand for, by index name.
-
-    Raises:
-        EngineError: the engine cannot be asked.
-    """
+    """The mappings of all indices that names, aliases or patterns stand for; raises EngineError."""
     with engine_errors(client):
         try:
             answer = client.indices.get_mapping(index=names)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import NotFoundError, RequestError
+from opensearchpy.exceptions import RequestError
 
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.listing import list_indices
 from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
 from latent_ingest.connector.index.opening import (
     checked_mapping,
@@ -50,19 +51,14 @@ class ExistingIndex:
             InputError: there is none, or several.
             EngineError: the engine cannot be asked.
         """
-        with engine_errors(client):
-            try:
-                found = client.cat.indices(index=name, format="json", h="index,status")
-            except NotFoundError:
-                found = []
+        found = list_indices(client, name)
         if not found:
             raise InputError(f"no index {name}; check --index")
         if len(found) > 1:
-            names = ", ".join(sorted(row["index"] for row in found))
+            names = ", ".join(info.name for info in found)
             raise InputError(f"{name}: {len(found)} indices ({names}); name one with --index")
-        (row,) = found
-        index = Index(client, row["index"])
-        return cls(index, row["status"] == "open", index.mapping(), index.settings())
+        index = Index(client, found[0].name)
+        return cls(index, not found[0].closed, index.mapping(), index.settings())
 
     @property
     def name(self) -> str:
@@ -193,53 +189,55 @@ def check_free(index: ExistingIndex, names: set[str]) -> None:
 
 
 def check_text_field(index: ExistingIndex, name: str) -> None:
-    """Raise InputError unless the index has a text field of that name."""
-    chain = find_field(index.mapping, name)
-    if not chain:
-        raise InputError(
-            f"no field {name!r} in index {index.name}; name others with --text-fields (it has "
-            f"{listed(text_fields(index))})"
-        )
-    *parents, found = chain
-    if parents and any(found is sub for sub in parents[-1].get("fields", {}).values()):
+    """Raise InputError unless the index has a text field of that name that can be encoded."""
+    others = f"name others with --text-fields (it has {listed(text_fields(index))})"
+    found = next((found for found in fields_of(index.mapping) if found.path == name), None)
+    if found is None:
+        raise InputError(f"no field {name!r} in index {index.name}; {others}")
+    if found.derived:
         raise InputError(
             f"field {name!r} of index {index.name} is derived from "
             f"{name.rpartition('.')[0]!r}; name that with --text-fields"
         )
-    if any(parent.get("type") == "nested" for parent in parents):
+    if found.nested:
         raise InputError(
             f"field {name!r} of index {index.name} is inside nested objects, where a search for "
             f"words does not reach; name another with --text-fields"
         )
-    kind = found.get("type", "object")
-    if kind not in TEXT_TYPES:
+    if found.kind not in TEXT_TYPES:
         raise InputError(
-            f"field {name!r} of index {index.name} is of type {kind}, not text; name others with "
-            f"--text-fields (it has {listed(text_fields(index))})"
+            f"field {name!r} of index {index.name} is of type {found.kind}, not text; {others}"
         )
 
 
-def find_field(mapping: dict[str, Any], path: str) -> list[dict[str, Any]]:
-    """The field at a dotted path and its parents, outermost first; empty if there is none."""
-    for name, found in {**mapping.get("properties", {}), **mapping.get("fields", {})}.items():
-        if path == name:
-            return [found]
-        if path.startswith(f"{name}.") and (deeper := find_field(found, path[len(name) + 1 :])):
-            return [found, *deeper]
-    return []
+class Field(NamedTuple):
+    """A field of a mapping."""
+
+    path: str
+    kind: str
+    """Type of the field; "object" if it has fields only."""
+    derived: bool
+    """Whether it is a multi-field, which the engine derives from another field."""
+    nested: bool
+    """Whether it is inside nested objects."""
+
+
+def fields_of(mapping: dict[str, Any], prefix: str = "", nested: bool = False) -> Iterator[Field]:
+    """All fields of a mapping, each before those inside it."""
+    for part in ("properties", "fields"):
+        for name, found in mapping.get(part, {}).items():
+            kind = found.get("type", "object")
+            yield Field(prefix + name, kind, part == "fields", nested)
+            yield from fields_of(found, f"{prefix}{name}.", nested or kind == "nested")
 
 
 def text_fields(index: ExistingIndex) -> list[str]:
     """Paths of the fields that can be encoded."""
-
-    def walk(mapping: dict[str, Any], prefix: str) -> Iterator[str]:
-        for name, found in mapping.get("properties", {}).items():
-            if found.get("type") in TEXT_TYPES:
-                yield prefix + name
-            elif found.get("type") != "nested":
-                yield from walk(found, f"{prefix}{name}.")
-
-    return list(walk(index.mapping, ""))
+    return [
+        found.path
+        for found in fields_of(index.mapping)
+        if found.kind in TEXT_TYPES and not found.derived and not found.nested
+    ]
 
 
 def listed(names: list[str], most: int = 8) -> str:

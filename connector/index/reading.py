@@ -63,11 +63,7 @@ class Stored:
 def scan(index: Index, meta: IndexMeta, shards: int, retry: Retry) -> Generator[list[Stored]]:
     """Read all documents, in pages, as they are when the reading of their shard begins.
 
-    Args:
-        index: the index.
-        meta: its meta.
-        shards: number of its primary shards.
-        retry: retries requests while the engine is away.
+    `shards` is the number of primary shards.
 
     Raises:
         EngineError: the engine cannot be asked, or has lost the reading position.

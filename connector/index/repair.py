@@ -124,6 +124,18 @@ def left_note(mapping: dict[str, Any]) -> dict[str, Any] | None:
     return note if note and is_left(note) else None
 
 
+def warn_if_left(name: str, mapping: dict[str, Any]) -> None:
+    """Log a warning if an interrupted tuning run left the index; a reader does not restore it."""
+    if left_note(mapping):
+        log.warning(
+            "index %s was left changed by an interrupted tuning run: it may be closed or have "
+            "other k1 and b; 'latent-ingest search' restores it, as does any command with "
+            "--index %s",
+            name,
+            name,
+        )
+
+
 def repair(client: OpenSearch, names: str) -> None:
     """Restore the indices that interrupted tuning runs left; log a warning for each.
 

@@ -21,7 +21,6 @@ from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.alias import Alias, without_replicas
 from latent_ingest.connector.index.guard import guarded, no_writes, unblock_writes
 from latent_ingest.connector.index.index import Index
-from latent_ingest.connector.index.listing import IndexInfo
 from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
 from latent_ingest.connector.index.preparing import ExistingIndex, Preparation, plan
 from latent_ingest.connector.indexing.enrich import EnrichReport
@@ -108,13 +107,8 @@ class Copy:
             log.info("alias %s: resuming %s, which is not complete", alias.name, name)
         else:
             name, number = alias.next_version(encoder.name)
-            meta = replace(
-                meta,
-                alias=alias.name,
-                number=number,
-                complete=False,
-                source_written=source.index.writes(),
-            )
+            state: dict[str, Any] = {"alias": alias.name, "number": number, "complete": False}
+            meta = replace(meta, source_written=source.index.writes(), **state)
             create_empty(Index(client, name), lacking, meta)
         copy = Index(client, name)
         without_replicas(copy)
@@ -132,7 +126,7 @@ class Copy:
         """Have the engine copy the documents that the copy lacks.
 
         Args:
-            retry: retries requests while the engine is away.
+            retry: repeats requests while the engine is away.
             ended: once this is set, copying ends; documents that were copied stay.
             on_progress: called with the number of documents done and of all, every half second.
 
@@ -173,10 +167,6 @@ class Copy:
     def finish(self, report: EnrichReport, retry: Retry) -> str | None:
         """Move the alias to the copy, if it has every document of the source as it is now.
 
-        Args:
-            report: report of the run.
-            retry: retries requests while the engine is away.
-
         Returns:
             None, or one line: why the alias was not moved and what to do.
 
@@ -206,8 +196,7 @@ class Copy:
                     f"something else writes there",
                     "start a new version with --restart",
                 )
-            new = retry.ask(IndexInfo.read, copy.client, copy.name)
-            retry.ask(self.build.alias.move, new)
+            self.build.take_alias(retry)
         return None
 
 
@@ -218,12 +207,7 @@ def is_same(meta: IndexMeta, wanted: IndexMeta) -> bool:
 
 
 def create_empty(copy: Index, lacking: Preparation, meta: IndexMeta) -> None:
-    """Create an empty index like the one that lacks latent terms, with the lacking parts added.
-
-    Raises:
-        InputError: the engine refuses.
-        EngineError: the engine cannot be asked.
-    """
+    """Create an empty index like the source, with the lacking parts; InputError if refused."""
     source = lacking.index
     kept = {key: value for key, value in source.settings.items() if not key.startswith(ITS_OWN)}
     properties = {

@@ -78,24 +78,19 @@ class Build:
             same = meta.fingerprint == encoder.fingerprint.digest and meta.mapping == mapping
             if same and journal.knows(corpus, version.uuid):
                 last = version
-        client = alias.client
         if last and not last.complete:
-            log.info("alias %s: resuming %s, which is not complete", alias.name, last.name)
-            index = Index(client, last.name)
+            name = last.name
+            log.info("alias %s: resuming %s, which is not complete", alias.name, name)
         else:
             name, number = alias.next_version(encoder.name)
-            state = {"alias": alias.name, "number": number, "complete": False}
-            create_index(client, name, encoder, mapping, **state)
-            index = Index(client, name)
+            state: dict[str, Any] = {"alias": alias.name, "number": number, "complete": False}
+            create_index(alias.client, name, encoder, mapping, **state)
+        index = Index(alias.client, name)
         without_replicas(index)
         return cls(alias, index, before, restart)
 
     def finish(self, report: IngestReport, retry: Retry) -> str | None:
         """Move the alias to the new version, if that is exactly what the run has indexed.
-
-        Args:
-            report: report of the run.
-            retry: retries requests while the engine is away.
 
         Returns:
             None, or one line: why the alias was not moved and what to do.
@@ -114,15 +109,15 @@ class Build:
             )
         if not report.indexed:
             return self.refusal("the file has no documents", "give one that has")
-        new = retry.ask(IndexInfo.read, self.index.client, name)
+        meta = retry.ask(self.index.meta)
         # In an index of chunks, each document has one first chunk.
-        query = {"term": {"chunk": 0}} if new.stored.get("long") == "chunks" else None
+        query = {"term": {"chunk": 0}} if meta.long == "chunks" else None
         documents = retry.ask(self.index.count, query)
         if documents != report.indexed:
             reason = (
                 "so some may be there twice, since the engine makes the ids ('latent-ingest "
                 "verify' names them)"
-                if new.stored.get("ids") == "engine"
+                if meta.ids == "engine"
                 else "so something else writes there"
             )
             return self.refusal(
@@ -130,8 +125,13 @@ class Build:
                 f"{reason}",
                 "start a new version with --restart",
             )
-        retry.ask(self.alias.move, new)
+        self.take_alias(retry)
         return None
+
+    def take_alias(self, retry: Retry) -> None:
+        """Move the alias to the version, whatever it holds."""
+        info = retry.ask(IndexInfo.read, self.index.client, self.index.name)
+        retry.ask(self.alias.move, info)
 
     def refusal(self, reason: str, fix: str | None = None) -> str:
         """Say why the alias stays where it is, and what to do: by default, to resume."""

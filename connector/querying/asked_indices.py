@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -14,12 +13,10 @@ from opensearchpy.exceptions import NotFoundError, TransportError
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.repair import left_note
+from latent_ingest.connector.index.repair import warn_if_left
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-log = logging.getLogger(__name__)
 
 # Settings on which all indices of one search must agree: one request is sent to all of them, and
 # their scores are compared.
@@ -62,14 +59,7 @@ class AskedIndices:
             limited = is_limited(client, name)
         mappings = {index: answer[index]["mappings"] for index in sorted(answer)}
         for index, mapping in mappings.items():
-            if left_note(mapping):
-                log.warning(
-                    "index %s was left changed by an interrupted tuning run: it may be closed or "
-                    "have other k1 and b; 'latent-ingest search' restores it, as does any command "
-                    "with --index %s",
-                    index,
-                    index,
-                )
+            warn_if_left(index, mapping)
         metas = {index: meta_of(index, mapping) for index, mapping in mappings.items()}
         return cls(name, metas, limited)
 

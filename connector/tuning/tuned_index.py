@@ -13,6 +13,7 @@ from typing import Any
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.listing import IndexInfo
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.preparing import ExistingIndex
 from latent_ingest.connector.index.repair import (
@@ -103,7 +104,7 @@ def in_place(existing: ExistingIndex) -> Iterator[TunedIndex]:
     finally:
         # Unless another command has restored it: then this process must not close it.
         if holds_note(index, note):
-            if similarity_of(index) != before or not is_open(index):
+            if similarity_of(index) != before or IndexInfo.read(index.client, index.name).closed:
                 restore(index, note)
             index.update_meta(tuning=None)
 
@@ -168,13 +169,6 @@ def similarity_of(index: Index) -> tuple[float, float]:
     if missing := [name for name in names if name not in found]:
         raise InputError(f"index {index.name} has no setting {missing[0]}; ingest into a new index")
     return float(found[names[0]]), float(found[names[1]])
-
-
-def is_open(index: Index) -> bool:
-    """Whether an index is open."""
-    with engine_errors(index.client):
-        (row,) = index.client.cat.indices(index=index.name, format="json", h="status")
-    return bool(row["status"] == "open")
 
 
 def check_meta(index: ExistingIndex) -> IndexMeta:

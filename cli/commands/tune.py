@@ -1,0 +1,254 @@
+"""The command `tune`: select scoring settings on judged questions."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latent_ingest.cli.connection import connection_options, open_client
+from latent_ingest.cli.options import (
+    cache_option,
+    comma_list,
+    compute_options,
+    journal_option,
+    json_option,
+    load_encoder,
+    model_option,
+)
+from latent_ingest.cli.output import confirm, print_json, print_lines, progress_bar, table
+from latent_ingest.connector.engine.client import Connection, EngineInfo
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.tuning.knobs import NAMES
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.tuning.report import TuningReport
+
+KNOBS = ",".join(NAMES)
+
+GAINS = (
+    "Knobs in the order of tuning. best: the best value; gain: its gain in nDCG@10 on the queries",
+    "that choose; chosen: the best value if its gain is outside noise; for query_k and the knobs",
+    "below it, a value that is measured to be cheaper, if all of them together lose at most .001;",
+    "took: median time in the engine, of the search alone",
+)
+
+KNOWN_ITEMS = (
+    "known-item questions, made of the collection's own titles and sentences without their rarest "
+    "words; each has to find its document. No user asked them, and they share the author's words, "
+    "so they favour words; judged questions are better"
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  latent-ingest tune scifact/ --index scifact --split train --copy
+  latent-ingest tune scifact/ --index scifact --split train --yes --apply
+  latent-ingest tune corpus.jsonl --index papers --from-titles --copy --out report/
+"""
+)
+@click.argument("collection")
+@click.option("--index", required=True, help="Index that holds the collection.")
+@click.option(
+    "--split",
+    help="Judgements that choose the settings: qrels/SPLIT.tsv.  [default: dev, or train, or test]",
+)
+@click.option(
+    "--report",
+    help="Judgements that report what the settings are worth: qrels/REPORT.tsv. If they are those "
+    "of --split, or there are no others, one half of the queries chooses and the other half "
+    "reports; fewer than 100 queries are cross-validated.  [default: test]",
+)
+@click.option(
+    "--from-titles",
+    is_flag=True,
+    help="Tune without judgements: titles and sentences have to find their documents.",
+)
+@click.option(
+    "--limit-queries",
+    type=click.IntRange(10),
+    help="Maximum number of queries that choose, a random sample.",
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of halves, folds and samples.")
+@click.option("--knobs", default=KNOBS, show_default=True, help="Comma-separated knobs to tune.")
+@click.option(
+    "--form",
+    type=click.Choice(["hybrid", "latent"]),
+    default="hybrid",
+    show_default=True,
+    help="Form whose nDCG@10 is maximized.",
+)
+@click.option(
+    "--copy", is_flag=True, help="Try settings on a clone of the index, deleted at the end."
+)
+@click.option("--yes", is_flag=True, help="Close the index for moments without asking.")
+@click.option(
+    "--apply/--dry-run",
+    "apply",
+    default=False,
+    help="Store the settings in the index, or change nothing.  [default: dry-run]",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for tune.json and a plot per knob.",
+)
+@cache_option
+@connection_options
+@model_option
+@compute_options
+@journal_option
+@json_option
+def tune(
+    collection: str,
+    index: str,
+    split: str | None,
+    report: str | None,
+    from_titles: bool,
+    limit_queries: int | None,
+    seed: int,
+    knobs: str,
+    form: str,
+    copy: bool,
+    yes: bool,
+    apply: bool,
+    out: Path | None,
+    cache: Path | None,
+    connection: Connection,
+    model: Path | None,
+    device: str,
+    dtype: str,
+    journal: Path | None,
+    as_json: bool,
+) -> None:
+    """Select the scoring settings of an existing index on a judged collection.
+
+    COLLECTION is a judged collection, as for evaluate, or with --from-titles a corpus.
+
+    Each knob is tuned in turn, on a grid first and then closer to the best value. One part of the
+    judgements chooses by nDCG@10; the other reports what the settings are worth. No document is
+    encoded again. To try k1 and b, the index is closed and opened for each value, or with --copy a
+    clone is. An interrupted run leaves nothing behind: Ctrl-C restores the index at once, and after
+    a kill the next command that uses the index restores it.
+    """
+    from latent_ingest.connector.evaluation.dense import default_cache
+    from latent_ingest.connector.evaluation.report import make_folder
+    from latent_ingest.connector.tuning.known_items import split_of_known_items
+    from latent_ingest.connector.tuning.splits import split_of
+    from latent_ingest.connector.tuning.tuning import Tuning
+
+    names = comma_list(knobs)
+    if unknown := sorted(set(names) - set(NAMES)):
+        raise click.BadParameter(f"{unknown[0]!r}: use some of {KNOBS}", param_hint="--knobs")
+    if from_titles and (split or report):
+        raise InputError("--from-titles makes its own judgements; leave out --split and --report")
+    if not from_titles and Path(collection).is_file():
+        raise InputError(f"{collection}: name a folder in BEIR layout, or use --from-titles")
+    if out is not None:
+        make_folder(out)
+    if from_titles:
+        parts = split_of_known_items(Path(collection), limit_queries, seed)
+    else:
+        parts = split_of(collection, split, report, limit_queries, seed, cache or default_cache())
+    client = open_client(connection, index)
+    EngineInfo.read(client)
+    tuning = Tuning(client, index, parts, knobs=names, form=form, copy=copy, seed=seed)
+    if tuning.closes or (apply and tuning.tunes_similarity):
+        confirm(
+            f"index {tuning.index} will be closed for moments, to set k1 and b; searches and "
+            f"writes fail meanwhile",
+            yes=yes,
+            hint="agree with --yes, or try on a clone with --copy",
+        )
+    tuning.check_unused(journal, apply=apply)
+    encoder = load_encoder(model, device, dtype)
+    with (
+        sigterm_interrupts(),
+        progress_bar(total=tuning.searches, desc="tuning", unit=" searches") as bar,
+    ):
+        found = tuning.run(encoder, bar.update)
+    if not as_json:
+        print_lines(lines_of(found))
+    applied = False
+    try:
+        if apply:
+            with sigterm_interrupts():
+                tuning.apply(found)
+            applied = True
+    finally:  # the result of a long search is kept even if it cannot be applied
+        if as_json:
+            print_json(found.to_json(applied=applied))
+        elif applied:
+            click.echo(f"applied to {tuning.index}: all later questions use these settings")
+        elif not apply:
+            click.echo("nothing was changed; use --apply to store these settings")
+        if out is not None:
+            found.write(out, applied=applied)
+            click.echo(f"report: {out}", err=True)
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, so that the index is restored as after Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def lines_of(found: TuningReport) -> list[str]:
+    """Format the report as tables."""
+    split = found.split
+    lines = [f"{split.development.name} in {found.index}: {split.description}"]
+    if split.known_items:
+        lines.append(f"These are {KNOWN_ITEMS}.")
+    lines += ["", *GAINS]
+    rows = []
+    for curve in found.curves:
+        at = {point.value: point for point in curve.points}
+        rows.append(
+            [
+                curve.knob,
+                f"{curve.default:g}",
+                f"{curve.best:g}",
+                f"{curve.gain:+.4f}",
+                f"{curve.error:.4f}",
+                f"{curve.chosen:g}",
+                f"{at[curve.default].took_p50:.0f} → {at[curve.best].took_p50:.0f} ms",
+                "" if curve.outside_noise else "inside noise",
+            ]
+        )
+    heads = ["knob", "before", "best", "gain", "error", "chosen", "took", ""]
+    lines += table(heads, rows, right=range(1, 7))
+    held = "each fold, tuned on the others" if found.folds else "held-out queries"
+    lines += ["", f"reported on {held} (nDCG@10; words {found.words:.4f})"]
+    rows = [
+        [
+            one.form,
+            *(f"{value:.4f}" for value in (one.before, one.after)),
+            f"{one.gain:+.4f}",
+            *(f"{value:.4f}" for value in (one.error, one.p, one.p_holm)),
+            f"{one.took_p50_before:.0f} → {one.took_p50_after:.0f} ms",
+            f"{one.clauses_before:.0f} → {one.clauses_after:.0f}",
+            "" if one.outside_noise else "inside noise",
+        ]
+        for one in found.outcomes
+    ]
+    heads = ["form", "before", "tuned", "gain", "error", "p", "p (Holm)", "took", "clauses", ""]
+    lines += table(heads, rows, right=range(1, 9))
+    for number, fold in enumerate(found.folds, start=1):
+        lines.append(f"fold {number}: {shown(asdict(fold))}")
+    return [*lines, "", f"settings: {shown(asdict(found.after))}"]
+
+
+def shown(settings: dict[str, Any]) -> str:
+    """Format settings as names and values."""
+    named = {name: "all" if value is None else f"{value:g}" for name, value in settings.items()}
+    return ", ".join(f"{name} {value}" for name, value in named.items())
