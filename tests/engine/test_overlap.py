@@ -1,4 +1,4 @@
-"""The word gap, counted by the engine's own analyzer."""
+"""Word overlap, counted by the engine's analyzer."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def collection(tmp_path: Path) -> Collection:
 
 @pytest.fixture
 def empty_index(client: OpenSearch, index: str, encoder: LatentEncoder) -> str:
-    """Its analyzer is all that is asked for."""
+    """An empty index, of which only the analyzer is used."""
     open_index(client, index, encoder, {})
     return index
 
@@ -77,10 +77,10 @@ def test_batches_and_pieces_change_nothing(
     assert word_overlap(client, empty_index, collection) == whole
 
 
-def test_a_long_document_is_cut_at_white_space(
+def test_a_long_document_is_split_at_spaces(
     client: OpenSearch, empty_index: str, tmp_path: Path
 ) -> None:
-    """Of more words than the engine gives at once, the last one too."""
+    """It has more words than the engine returns at once, and the last one counts too."""
     text = "aa " * 12_000 + "b" * 11_000 + " zebra"
     assert "".join(pieces(text)) == text
     assert max(map(len, pieces(text))) <= overlap.CHARACTERS
@@ -90,7 +90,7 @@ def test_a_long_document_is_cut_at_white_space(
     assert word_overlap(client, empty_index, long) == {"q": 0.5}
 
 
-def test_an_index_that_is_not_there_is_said(client: OpenSearch, collection: Collection) -> None:
+def test_an_error_names_a_missing_index(client: OpenSearch, collection: Collection) -> None:
     with pytest.raises(MismatchError, match=r"no index nowhere"):
         word_overlap(client, "nowhere", collection)
 
@@ -123,7 +123,7 @@ def test_quarters_part_no_equal_shares(shares: list[float], expected: list[list[
     assert found == [[str(number) for number in band] for band in expected]
 
 
-def test_words_of_generated_collections_do_not_meet(client: OpenSearch) -> None:
+def test_words_of_generated_collections_have_different_stems(client: OpenSearch) -> None:
     """No thing has the stem of another thing or of a name, so one word finds its two documents."""
     surnames = [start + end for start in SURNAME_BEGINNINGS for end in SURNAME_ENDINGS]
     words = [*THINGS, *KINDS, *FIRST_NAMES, *surnames, "likes"]

@@ -23,7 +23,7 @@ TEXTS = [
 
 
 def test_vectors_are_those_of_plain_transformers(backbone: Backbone) -> None:
-    """Mean of all token states, then unit length, to 1e-4; the second text is cut at the window."""
+    """Mean of all token states, then unit length, to 1e-4; the second text is truncated to the window."""
     from transformers import AutoModel, AutoTokenizer
 
     folder = find_folder(backbone.name)
@@ -99,7 +99,7 @@ def test_other_texts_have_other_vectors(backbone: Backbone, collection: Collecti
     assert dense.key(Collection("ours", collection.corpus, {}, {}), backbone) != first
 
 
-def test_a_cache_that_cannot_be_written_is_said(
+def test_an_error_names_a_cache_that_cannot_be_written(
     backbone: Backbone, collection: Collection, tmp_path: Path
 ) -> None:
     (tmp_path / "cache").write_text("")

@@ -28,7 +28,7 @@ QRELS = {"q1": {"a": 2, "b": 1, "c": 0}, "q2": {"d": 1}, "q3": {"e": 1}}
 RANKING = {"q1": {"c": 3.0, "b": 2.0, "a": 1.0}, "q2": {"x": 2.0, "d": 1.0}, "q3": {}}
 
 
-def test_measures_are_those_of_the_hand() -> None:
+def test_measures_equal_those_computed_by_hand() -> None:
     """Gains 0, 1, 2 at ranks 1, 2, 3; the best order has 2, 1."""
     got = (1 / math.log2(3) + 2 / math.log2(4)) / (2 + 1 / math.log2(3))
     other = 1 / math.log2(3)
@@ -46,7 +46,7 @@ def test_measures_are_those_of_the_hand() -> None:
 
 
 @pytest.mark.parametrize("name", ["nDCG@ten", "Goodness", "nDCG@", "P(", ""])
-def test_a_measure_that_is_none_is_named(name: str) -> None:
+def test_an_error_names_an_unknown_measure(name: str) -> None:
     with pytest.raises(InputError, match=r"measure '.*': ir-measures cannot compute it"):
         parse_measures(["nDCG@10", name])
 
@@ -63,7 +63,7 @@ def test_reciprocal_ranks_are_summed_and_costs_added() -> None:
     assert found.hits == []
 
 
-def test_a_template_takes_the_question_wherever_it_is_wanted(tmp_path: Path) -> None:
+def test_a_template_takes_the_question_at_every_placeholder(tmp_path: Path) -> None:
     file = tmp_path / "body.json"
     clause = {"match": {"text": {"query": "{{question}}"}}}
     phrase = {"match_phrase": {"text": "about {{question}}"}}
@@ -112,7 +112,7 @@ def test_the_best_chunk_stands_for_its_document() -> None:
         ("mine=nowhere.json", "", "nowhere.json: cannot be read: No such file"),
     ],
 )
-def test_a_template_that_cannot_be_used_is_said(
+def test_an_error_names_a_template_that_cannot_be_used(
     tmp_path: Path, spec: str, content: str, message: str
 ) -> None:
     (tmp_path / "body.json").write_text(content)
@@ -147,7 +147,7 @@ def test_run_files_and_values_are_read_back(tmp_path: Path) -> None:
         assert row == {"ndcg_cut_10": pytest.approx(values[query]["nDCG@10"])}
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_an_error_names_a_report_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/report")):
         with pytest.raises(InputError, match=r"--out .*: cannot be written: .*; name a writable"):

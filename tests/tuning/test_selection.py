@@ -1,4 +1,4 @@
-"""Values chosen on a grid and finer, by the queries that may choose alone."""
+"""Selection of values on a grid and between its points, by the development queries only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def trial(values: dict[str, float], took: float = 1.0, clauses: float = 2.0) -> 
 
 
 def answer(settings: Settings, _form: str) -> Trial:
-    """Of "d" queries a boost of .26 is best, of "t" queries .05; 100 terms are enough."""
+    """A boost of .26 is best for "d" queries and .05 for "t" queries; 100 terms are enough."""
     enough = min(settings.max_query_terms, 100) / 1000
     own = 0.5 - abs(settings.latent_boost - 0.26) + enough
     other = 0.5 - abs(settings.latent_boost - 0.05) + enough
@@ -51,7 +51,7 @@ def test_the_best_is_found_between_the_values_of_the_grid() -> None:
     assert curve.chosen == curve.best
 
 
-def test_what_is_better_by_chance_is_not_taken() -> None:
+def test_a_gain_within_noise_is_not_taken() -> None:
     def noisy(settings: Settings, _form: str) -> Trial:
         """A boost of .2 gains on half of the queries and loses nearly as much on the others."""
         signs = {f"q{n}": 1 if n % 2 else -0.9 for n in range(20)}
@@ -65,7 +65,7 @@ def test_what_is_better_by_chance_is_not_taken() -> None:
     assert settings.latent_boost == curve.chosen == 0.15 != curve.best
 
 
-def test_the_queries_that_may_choose_alone_select() -> None:
+def test_only_the_given_queries_choose() -> None:
     assert select(answer, Settings(2.0, 0.7), [BOOST], ["t1"], "hybrid")[0].latent_boost == 0.05
 
 
@@ -75,7 +75,7 @@ def test_a_knob_that_saves_time_is_as_small_as_quality_allows() -> None:
 
 
 def test_a_cheaper_value_is_taken_where_it_is_measured_to_be_cheaper() -> None:
-    """By the clauses, or by the engine's time where these are as many."""
+    """By clauses, or by time in the engine if the clauses are equal."""
 
     def ask(noise: float, settings: Settings, _form: str) -> Trial:
         """Shorter windows are faster, by less than the noise from question to question."""
@@ -93,8 +93,8 @@ def test_a_cheaper_value_is_taken_where_it_is_measured_to_be_cheaper() -> None:
     assert (found.max_query_terms, curve.chosen) == (192, 192)
 
 
-def test_knobs_that_save_time_lose_next_to_nothing_together() -> None:
-    """Each of the three would cost .0008, so that one of them is taken, and not two."""
+def test_knobs_that_save_time_lose_almost_nothing_together() -> None:
+    """Each of the three loses .0008, so only one is taken."""
 
     def ask(settings: Settings, _form: str) -> Trial:
         cost = settings.max_query_terms + settings.window + settings.head_terms
@@ -108,8 +108,8 @@ def test_knobs_that_save_time_lose_next_to_nothing_together() -> None:
     assert settings == replace(start, head_terms=8)
 
 
-def test_what_may_lose_more_by_chance_saves_no_time() -> None:
-    """As good in the mean, give or take .0022: no fewer terms than 192."""
+def test_a_possible_loss_within_noise_saves_no_time() -> None:
+    """Equal in the mean, with a standard error of .0022: no fewer than 192 terms."""
 
     def ask(settings: Settings, _form: str) -> Trial:
         away = 0.01 * (settings.max_query_terms < 192)
@@ -128,7 +128,7 @@ def test_a_knob_that_saves_time_is_turned_up_where_that_gains() -> None:
 
 
 def test_no_query_chooses_for_itself_in_cross_validation() -> None:
-    """Those of a fold are best at .05 by far, all others at .26, which is what the fold gets."""
+    """A fold's own queries are best at .05, all others at .26; the fold is reported at .26."""
     parts = folds(QUERIES, 0)
 
     def ask(own: list[str], settings: Settings, _form: str) -> Trial:
@@ -159,7 +159,7 @@ def test_each_fold_is_reported_with_what_the_others_chose() -> None:
 
 
 def test_p_of_several_forms_is_corrected() -> None:
-    """Six queries that all gain: of 64 sign changes two are as large; twice and once that."""
+    """Six queries that all gain: two of 64 sign changes are as large; corrected by 2 and by 1."""
     queries = [f"q{n}" for n in range(6)]
     before = {form: trial(dict.fromkeys(queries, 0.5)) for form in ("words", "hybrid", "latent")}
     after = {form: trial(dict.fromkeys(queries, 0.6)) for form in ("hybrid", "latent")}
@@ -190,7 +190,7 @@ def test_halves_share_no_query_and_few_are_cross_validated() -> None:
         halved(collection(9), None, 0, "here")
 
 
-def test_a_limit_is_of_the_queries_that_select() -> None:
+def test_a_limit_applies_to_the_queries_that_choose() -> None:
     few = halved(collection(60), 12, 0, "here")
     assert few.held_out is None
     assert len(few.development.queries) == 12

@@ -1,4 +1,4 @@
-"""Which judgements choose and which report, of folders in BEIR's layout and in TREC's."""
+"""Splits of folders in BEIR and TREC layout into queries that choose and queries that report."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_one_file_is_halved(tmp_path: Path) -> None:
     assert "qrels/train.tsv" in found.description
 
 
-def test_files_that_are_not_there_are_said(tmp_path: Path) -> None:
+def test_errors_name_missing_judgement_files(tmp_path: Path) -> None:
     folder = beir(tmp_path / "c", dev=range(50), all=range(60))
     with pytest.raises(
         InputError, match=r"no qrels/tset.tsv; name one with --report \(existing: all"
