@@ -23,7 +23,7 @@ TEXTS = [
 
 
 def test_vectors_are_those_of_plain_transformers(backbone: Backbone) -> None:
-    """Mean of all token states, then unit length, to 1e-4; the second text is truncated to the window."""
+    """Mean of all token states, then unit length, to 1e-4; the second text is truncated."""
     from transformers import AutoModel, AutoTokenizer
 
     folder = find_folder(backbone.name)
