@@ -226,16 +226,7 @@ def measure(
         chunked = rewriter.collapse is not None
         systems = tuple(s for s in SYSTEMS if not (chunked and s in RESCORED))
     requests = Requests(rewriter, queries, (meta.query_settings or {}).get("query_k"))
-    runs = run_systems(
-        index.client,
-        index.name,
-        requests,
-        collection,
-        systems,
-        plan.templates,
-        plan.cache,
-        tick,
-    )
+    runs = run_systems(index, requests, collection, systems, plan.templates, plan.cache, tick)
     values = {
         system: per_query(collection.qrels, run.ranking, plan.measures)
         for system, run in runs.items()
@@ -277,7 +268,7 @@ def measure(
         "published": published(
             collection.name, collection.split, n_documents, len(collection.queries)
         ),
-        "overlap": by_overlap(word_overlap(index.client, index.name, collection), measured, main)
+        "overlap": by_overlap(word_overlap(index, collection), measured, main)
         if collection.corpus
         else None,
         "texts": collection.queries,

@@ -14,11 +14,10 @@ from itertools import accumulate
 from math import ceil
 from typing import Any
 
-from opensearchpy import OpenSearch
-
 from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 
 # Characters analyzed per request. Engines return at most 10,000 words
@@ -30,14 +29,13 @@ CHARACTERS = 10_000
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
 
-def word_overlap(client: OpenSearch, index: str, collection: Collection) -> dict[str, float]:
+def word_overlap(index: Index, collection: Collection) -> dict[str, float]:
     """Compute the share of each question's words that its relevant documents have, 0 to 1.
 
     A text's words are those of the index's analyzer: stemmed, without stop words, each counted
     once. The shares of several relevant documents are averaged.
 
     Args:
-        client: engine client.
         index: index whose words field defines the analyzer.
         collection: questions, judgements and corpus.
 
@@ -49,11 +47,11 @@ def word_overlap(client: OpenSearch, index: str, collection: Collection) -> dict
         MismatchError: the index does not exist, or has no latent terms.
         EngineError: the engine cannot be asked.
     """
-    found = IndexMeta.find(client, index)
-    if found is None:
-        raise MismatchError(f"no index {index}; evaluate the collection first")
-    name, field = found[0], found[1].words_fields[0]
-    asked = dict(words_of(client, name, field, collection.queries.items()))
+    meta = IndexMeta.read(index.client, index.name)
+    if meta is None:
+        raise MismatchError(f"no index {index.name}; evaluate the collection first")
+    field = meta.words_fields[0]
+    asked = dict(words_of(index, field, collection.queries.items()))
     relevant: dict[str, list[str]] = {}
     for query, judged in collection.qrels.items():
         for document, grade in judged.items():
@@ -61,7 +59,7 @@ def word_overlap(client: OpenSearch, index: str, collection: Collection) -> dict
                 relevant.setdefault(document, []).append(query)
     texts = ((id, text) for id, text in collection.contents.relevant.items() if id in relevant)
     shares: dict[str, list[float]] = {}
-    for document, words in words_of(client, name, field, texts):
+    for document, words in words_of(index, field, texts):
         for query in relevant[document]:
             share = len(asked[query] & words) / len(asked[query]) if asked[query] else 0.0
             shares.setdefault(query, []).append(share)
@@ -69,7 +67,7 @@ def word_overlap(client: OpenSearch, index: str, collection: Collection) -> dict
 
 
 def words_of(
-    client: OpenSearch, index: str, field: str, texts: Iterable[tuple[str, str]]
+    index: Index, field: str, texts: Iterable[tuple[str, str]]
 ) -> Iterator[tuple[str, set[str]]]:
     """Yield the id and the words of each text, given as id and text, by a field's analyzer."""
     words: dict[str, set[str]] = {}
@@ -78,12 +76,12 @@ def words_of(
         words[id] = set()
         for piece in pieces(text):
             if batch and sum(len(one) for _, one in batch) + len(piece) > CHARACTERS:
-                analyze(client, index, field, batch, words)
+                analyze(index, field, batch, words)
                 done = [other for other in words if other != id]
                 yield from ((other, words.pop(other)) for other in done)
                 batch = []
             batch.append((id, piece))
-    analyze(client, index, field, batch, words)
+    analyze(index, field, batch, words)
     yield from words.items()
 
 
@@ -97,18 +95,14 @@ def pieces(text: str) -> Iterator[str]:
 
 
 def analyze(
-    client: OpenSearch,
-    index: str,
-    field: str,
-    batch: list[tuple[str, str]],
-    words: dict[str, set[str]],
+    index: Index, field: str, batch: list[tuple[str, str]], words: dict[str, set[str]]
 ) -> None:
     """Analyze a batch of ids and texts, and add the words of each text to `words`."""
     if not batch:
         return
-    with engine_errors(client):
+    with engine_errors(index.client):
         body = {"field": field, "text": [text for _, text in batch]}
-        tokens = client.indices.analyze(index=index, body=body)["tokens"]
+        tokens = index.client.indices.analyze(index=index.name, body=body)["tokens"]
     # The engine's offsets count UTF-16 units over all texts, plus one between two texts.
     starts = [0, *accumulate(len(text.encode("utf-16-le")) // 2 + 1 for _, text in batch)]
     for token in tokens:

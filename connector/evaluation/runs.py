@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from opensearchpy import OpenSearch
 
 from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.engine.client import engine_errors, reason_in
@@ -37,6 +36,7 @@ from latent_ingest.connector.evaluation.systems import (
     Template,
     milliseconds_since,
 )
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.querying.asked_indices import IndexFields, read_fields
 from latent_ingest.connector.querying.clause_limit import count_clauses
 
@@ -80,8 +80,7 @@ def percentiles(times: Sequence[float]) -> dict[str, float] | None:
 
 
 def run_systems(
-    client: OpenSearch,
-    index: str,
+    index: Index,
     requests: Requests,
     collection: Collection,
     systems: Sequence[str],
@@ -92,7 +91,6 @@ def run_systems(
     """Run systems and templates on all questions of a collection.
 
     Args:
-        client: engine client.
         index: index that holds the collection.
         requests: makes the requests for this index.
         collection: the questions.
@@ -111,7 +109,7 @@ def run_systems(
         raise InputError(
             f"system {refused[0]}: engines cannot rescore hits of an index of chunks; leave it out"
         )
-    fields = read_fields(client, index)
+    fields = read_fields(index.client, index.name)
     runs: dict[str, Run] = {}
 
     def run(system: str) -> Run:
@@ -123,13 +121,13 @@ def run_systems(
         if system == "rrf":
             return reciprocal_rank_fusion(run("words"), run("latent"))
         make = partial(requests.of_system, system)
-        return ask(system, make, collection, client, index, fields, tick)
+        return ask(system, make, collection, index, fields, tick)
 
     for system in sorted(systems, key=lambda system: system == "rrf"):
         runs[system] = run(system)
     for template in templates:
         make = partial(requests.of_template, template)
-        runs[template.name] = ask(template.name, make, collection, client, index, fields, tick)
+        runs[template.name] = ask(template.name, make, collection, index, fields, tick)
     return {name: runs[name] for name in [*systems, *(template.name for template in templates)]}
 
 
@@ -137,8 +135,7 @@ def ask(
     system: str,
     make: Callable[[Sequence[str]], list[Requested]],
     collection: Collection,
-    client: OpenSearch,
-    index: str,
+    index: Index,
     fields: IndexFields | None,
     tick: Tick,
 ) -> Run:
@@ -148,7 +145,6 @@ def ask(
         system: name of the system, for messages.
         make: makes the requests for some questions.
         collection: the questions.
-        client: engine client.
         index: index to search.
         fields: its fields, by which clauses are counted; see `read_fields`.
         tick: called with the number of questions done since the last call.
@@ -161,10 +157,10 @@ def ask(
         requests = make([collection.queries[query] for query in batch])
         if not run.ranking:
             for query, (body, _) in zip(batch[:WARM_UP], requests, strict=False):
-                search(client, index, body, f"query {query!r} ({system})")
+                search(index, body, f"query {query!r} ({system})")
         for query, (body, rewrite_ms) in zip(batch, requests, strict=True):
             started = time.perf_counter()
-            answer = search(client, index, body, f"query {query!r} ({system})")
+            answer = search(index, body, f"query {query!r} ({system})")
             run.rewrite_ms.append(rewrite_ms)
             run.client_ms.append(rewrite_ms + milliseconds_since(started))
             run.took_ms.append(answer["took"])
@@ -172,19 +168,19 @@ def ask(
             run.clauses.append(clauses(body, fields))
         # Matches of anything but a query (of a suggester, say) cannot be counted this way.
         if all("query" in body for body, _ in requests):
-            run.hits += count_hits(client, index, [body["query"] for body, _ in requests])
+            run.hits += count_hits(index, [body["query"] for body, _ in requests])
         tick(len(batch))
     return run
 
 
-def search(client: OpenSearch, index: str, body: dict[str, Any], which: str) -> dict[str, Any]:
+def search(index: Index, body: dict[str, Any], which: str) -> dict[str, Any]:
     """Search once; raises EngineError, with `which` in its message, unless all shards answer."""
     try:
-        with engine_errors(client):
-            answer: dict[str, Any] = client.search(index=index, body=body)
+        with engine_errors(index.client):
+            answer: dict[str, Any] = index.client.search(index=index.name, body=body)
     except EngineError as error:
         raise EngineError(f"{which}: {error}") from error
-    return of_all_shards(answer, index, which)
+    return of_all_shards(answer, index.name, which)
 
 
 def of_all_shards(answer: dict[str, Any], index: str, which: str) -> dict[str, Any]:
@@ -196,14 +192,14 @@ def of_all_shards(answer: dict[str, Any], index: str, which: str) -> dict[str, A
     return answer
 
 
-def count_hits(client: OpenSearch, index: str, queries: Sequence[dict[str, Any]]) -> list[int]:
+def count_hits(index: Index, queries: Sequence[dict[str, Any]]) -> list[int]:
     """Count the documents (chunks, in an index of chunks) that match each query."""
     requests: list[dict[str, Any]] = []
     for query in queries:
         requests += [{}, {"query": query, "size": 0, "track_total_hits": True}]
-    with engine_errors(client):
-        answers = client.msearch(body=requests, index=index)["responses"]
-    counted = [of_all_shards(answer, index, "counting hits") for answer in answers]
+    with engine_errors(index.client):
+        answers = index.client.msearch(body=requests, index=index.name)["responses"]
+    counted = [of_all_shards(answer, index.name, "counting hits") for answer in answers]
     return [answer["hits"]["total"]["value"] for answer in counted]
 
 

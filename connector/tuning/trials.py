@@ -7,13 +7,13 @@ are asked twice, and the second time counts: an engine is slower at first.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from opensearchpy import OpenSearch
 
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.engine.client import EngineInfo, engine_errors
 from latent_ingest.connector.evaluation.measures import parse_measures, per_query
 from latent_ingest.connector.evaluation.rankings import (
@@ -34,8 +34,6 @@ from latent_ingest.connector.tuning.knobs import Settings
 from latent_ingest.connector.tuning.tuned_index import TunedIndex
 
 NDCG = "nDCG@10"
-
-Qrels = Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,34 +67,29 @@ class Trials:
 
     def __init__(
         self,
-        client: OpenSearch,
-        index: TunedIndex,
-        queries: Mapping[str, str],
-        qrels: Qrels,
+        tuned: TunedIndex,
+        collection: Collection,
         encoder: QueryEncoder,
         tick: Tick = lambda done: None,
     ) -> None:
         """Ask nothing yet.
 
         Args:
-            client: engine client.
-            index: index to search; its k1 and b are set as needed.
-            queries: query id → text.
-            qrels: query id → document id → grade, of these queries only.
+            tuned: index to search; its k1 and b are set as needed.
+            collection: questions and judgements.
             encoder: encoder with a cache large enough for all questions.
             tick: called with the number of questions answered since the last call.
 
         Raises:
             InputError: the `evaluate` extra is not installed.
         """
-        self.queries = dict(queries)
-        self._qrels = {query: dict(qrels[query]) for query in queries}
-        self._client = client
-        self._index = index
+        self._tuned = tuned
+        self._client, self._name = tuned.index.client, tuned.index.name
+        self._queries, self._qrels = collection.queries, collection.qrels
         self._tick = tick
-        self._engine = EngineInfo.read(client)
+        self._engine = EngineInfo.read(self._client)
         self._measures = parse_measures([NDCG])
-        self._fields = read_fields(client, index.name)
+        self._fields = read_fields(self._client, self._name)
         self._encoder = encoder
         self._done: dict[tuple[Settings, str], Trial] = {}
         self._warm: set[str] = set()
@@ -112,7 +105,7 @@ class Trials:
         return self._done[settings, form]
 
     def _ask(self, settings: Settings, form: str) -> Trial:
-        self._index.set(settings.k1, settings.b)
+        self._tuned.set(settings.k1, settings.b)
         boost = hybrid_boost(self._engine, settings.k1, settings.latent_boost)
         rewriter = self._rewriter.with_settings(
             **{**settings.query_settings(), "latent_boost": boost}
@@ -120,8 +113,8 @@ class Trials:
         ranking: Ranking = {}
         took: dict[str, float] = {}
         counted: list[int] = []
-        for batch in batched(self.queries, SEARCHES):
-            texts = [self.queries[query] for query in batch]
+        for batch in batched(self._queries, SEARCHES):
+            texts = [self._queries[query] for query in batch]
             if form == "words":
                 bodies = [rewriter.words_only(text, size=DEPTH) for text in texts]
             else:
@@ -130,13 +123,13 @@ class Trials:
             requests = [part for body in bodies for part in ({}, {**body, "_source": False})]
             with engine_errors(self._client):
                 answers = self._client.msearch(
-                    body=requests, index=self._index.name, params={"max_concurrent_searches": 1}
+                    body=requests, index=self._name, params={"max_concurrent_searches": 1}
                 )["responses"]
             for query, answer in zip(batch, answers, strict=True):
-                of_all_shards(answer, self._index.name, f"query {query!r} ({form})")
+                of_all_shards(answer, self._name, f"query {query!r} ({form})")
                 took[query] = answer["took"]
                 ranking[query] = without_itself(query, hits_of(answer))
-            self._index.check()
+            self._tuned.check()
             self._tick(len(batch))
         found = per_query(self._qrels, ranking, self._measures)
         values = {query: row[NDCG] for query, row in found.items()}
@@ -146,7 +139,7 @@ class Trials:
     def _rewriter(self) -> QueryRewriter:
         # Document frequencies do not change, and the index is closed now and then.
         return QueryRewriter.from_index(
-            self._client, self._index.name, self._encoder, statistics_seconds=math.inf
+            self._client, self._name, self._encoder, statistics_seconds=math.inf
         )
 
 

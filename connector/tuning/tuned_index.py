@@ -45,10 +45,9 @@ class TunedIndex:
             noted: the index that is tuned, which holds the note.
             note: the note of what to restore; None for an index that is not changed.
         """
-        self.name = index.name
+        self.index = index
         self.similarity = similarity_of(index)
         """k1 and b as this process set them."""
-        self._index = index
         self._noted = noted
         self._note = note
         self._written = index.writes()
@@ -65,9 +64,9 @@ class TunedIndex:
             return
         if self._note:
             renew(self._noted, self._note)
-        if (number := self._index.writes() - self._written) > 0:
-            raise receives_writes(self.name, f"{number} since tuning began")
-        self._index.put_settings_closed(similarity(k1, b))
+        if (number := self.index.writes() - self._written) > 0:
+            raise receives_writes(self.index.name, f"{number} since tuning began")
+        self.index.put_settings_closed(similarity(k1, b))
         self.similarity = k1, b
 
     def check(self) -> None:
@@ -76,10 +75,10 @@ class TunedIndex:
         Raises:
             EngineError: another command changed the index, or the engine refuses.
         """
-        found = similarity_of(self._index)
+        found = similarity_of(self.index)
         if found != self.similarity:
             raise EngineError(
-                f"index {self.name} has k1 and b {found}, not {self.similarity}: another command "
+                f"index {self.index.name} has k1 and b {found}, not {self.similarity}: another command "
                 f"set them during tuning; tune again"
             )
         if self._note and time.time() - self._note["renewed"] > RENEW_SECONDS:

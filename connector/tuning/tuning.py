@@ -78,7 +78,6 @@ class Tuning:
             EngineError: the engine cannot be asked.
         """
         names = [name for name in knobs if Form(form).words_score or name != "latent_boost"]
-        self._client = client
         self._existing = ExistingIndex.read(client, index)
         self._meta = tuned_index.check_meta(self._existing)
         self._split = split
@@ -156,7 +155,7 @@ class Tuning:
         with (tuned_index.on_a_copy if self._copy else in_place)(self._existing) as index:
             start = Settings.of(self._meta, *index.similarity)
             own = self._split.development
-            trials = Trials(self._client, index, own.queries, own.qrels, queries, tick)
+            trials = Trials(index, own, queries, tick)
             selected, curves = select(trials, start, self._knobs, own.queries, self._form)
             forms = reported_forms(self._form, self._meta)
             per_fold: list[Settings] = []
@@ -170,8 +169,7 @@ class Tuning:
                     for form in forms
                 }
             else:
-                other = held_out
-                trials = Trials(self._client, index, other.queries, other.qrels, queries, tick)
+                trials = Trials(index, held_out, queries, tick)
                 after = {form: trials(selected, form) for form in forms}
             before = {form: trials(start, form) for form in ("words", *forms)}
         return TuningReport(

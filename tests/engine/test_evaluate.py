@@ -377,12 +377,12 @@ def test_an_answer_of_some_shards_is_refused(client: OpenSearch, index: str) -> 
     query = {"script": {"script": source}}
     said = f"not all shards of {index} answered"
     with pytest.raises(EngineError, match=f"query 'q': {said}"):
-        search(client, index, {"query": query}, "query 'q'")
+        search(Index(client, index), {"query": query}, "query 'q'")
     with pytest.raises(EngineError, match=f"counting hits: {said}"):
-        count_hits(client, index, [{"match_all": {}}, query])
+        count_hits(Index(client, index), [{"match_all": {}}, query])
     with pytest.raises(EngineError, match="counting hits: all shards failed"):
-        count_hits(client, index, [{"script": {"script": "return doc['none'].value == 1"}}])
-    assert count_hits(client, index, [{"match_all": {}}]) == [8]
+        count_hits(Index(client, index), [{"script": {"script": "return doc['none'].value == 1"}}])
+    assert count_hits(Index(client, index), [{"match_all": {}}]) == [8]
 
 
 def test_a_warning_names_a_collection_in_another_language(

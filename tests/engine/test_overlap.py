@@ -20,6 +20,7 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.evaluation import overlap
 from latent_ingest.connector.evaluation.overlap import bands, by_overlap, pieces, word_overlap
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.opening import open_index
 
 # The third of a query is the share of its words, stemmed and stopped.
@@ -61,7 +62,7 @@ def empty_index(client: OpenSearch, index: str, encoder: LatentEncoder) -> str:
 def test_shares_are_of_words_as_the_engine_has_them(
     client: OpenSearch, empty_index: str, collection: Collection
 ) -> None:
-    shares = word_overlap(client, empty_index, collection)
+    shares = word_overlap(Index(client, empty_index), collection)
     # q7 has no relevant document; d4 none but itself.
     assert shares == pytest.approx({query: share for query, (_, _, share) in QUERIES.items()})
 
@@ -72,9 +73,9 @@ def test_batches_and_pieces_change_nothing(
     collection: Collection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = word_overlap(client, empty_index, collection)
+    whole = word_overlap(Index(client, empty_index), collection)
     monkeypatch.setattr(overlap, "CHARACTERS", 12)
-    assert word_overlap(client, empty_index, collection) == whole
+    assert word_overlap(Index(client, empty_index), collection) == whole
 
 
 def test_a_long_document_is_split_at_spaces(
@@ -87,12 +88,12 @@ def test_a_long_document_is_split_at_spaces(
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(json.dumps({"_id": "d", "text": text}))
     long = Collection("long", corpus, {"q": "zebras and lions"}, {"q": {"d": 1}})
-    assert word_overlap(client, empty_index, long) == {"q": 0.5}
+    assert word_overlap(Index(client, empty_index), long) == {"q": 0.5}
 
 
 def test_an_error_names_a_missing_index(client: OpenSearch, collection: Collection) -> None:
     with pytest.raises(MismatchError, match=r"no index nowhere"):
-        word_overlap(client, "nowhere", collection)
+        word_overlap(Index(client, "nowhere"), collection)
 
 
 def test_means_by_share() -> None:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
@@ -476,9 +476,9 @@ def test_an_answer_of_some_shards_measures_nothing(
 
     questions = {"q1": "file names", "q2": "a pattern"}
     qrels = {query: {"d": 1} for query in questions}
-    on = tuned_index.TunedIndex(Index(client, made), Index(client, made), None)
-    partly: Any = Partly()
-    trials = Trials(partly, on, questions, qrels, QueryEncoder(encoder))
+    index = Index(cast(OpenSearch, Partly()), made)
+    on = tuned_index.TunedIndex(index, index, None)
+    trials = Trials(on, Collection("c", None, questions, qrels), QueryEncoder(encoder))
     with pytest.raises(EngineError, match=r"query 'q2' \(hybrid\): not all shards of .* answered"):
         trials(Settings(2.0, 0.7), "hybrid")
 
