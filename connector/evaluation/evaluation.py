@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,54 +104,38 @@ class Plan:
         return asked * len(collection.queries) + documents
 
 
+@dataclass
 class Evaluation:
     """Evaluates systems on one collection after the other.
 
-        evaluation = Evaluation(client, encoder, load_collections(["scifact/"]), Plan.of())
+        plan = Plan.of()
+        collections = load_collections(["scifact/"], "test", None, plan.cache)
+        evaluation = Evaluation(client, encoder, collections, plan)
         for part in evaluation.run():
             print(part["name"], part["systems"]["hybrid"]["means"])
 
-    What is found is in `report`, which grows with each collection.
+    Raises EngineError if the engine does not answer.
     """
 
-    def __init__(
-        self,
-        client: OpenSearch,
-        encoder: LatentEncoder,
-        collections: Sequence[Collection],
-        plan: Plan,
-        *,
-        index: str | None = None,
-        journal: Path | None = None,
-        folder: ReportFolder | None = None,
-        command: str | None = None,
-    ) -> None:
-        """Prepare an evaluation; only the engine's version is asked for.
+    client: OpenSearch
+    encoder: LatentEncoder
+    collections: Sequence[Collection]
+    """Collections with different names."""
+    plan: Plan
+    index: str | None = None
+    """Index of the only collection; None for evaluate-COLLECTION-FINGERPRINT, one per model."""
+    journal: Path | None = None
+    """Path of the journal of ingest runs; None for the default one."""
+    folder: ReportFolder | None = None
+    """Where the report is written after each collection; None for nowhere."""
+    command: str | None = None
+    """Command that resumes an interrupted ingest, for the journal."""
+    report: dict[str, Any] = field(init=False)
+    """Content of report.json, which grows with each collection."""
 
-        Args:
-            client: engine client.
-            encoder: model of the indices.
-            collections: collections with different names.
-            plan: systems and measures.
-            index: index of the only collection; None for evaluate-COLLECTION-FINGERPRINT, so that
-                each model has its own.
-            journal: path of the journal of ingest runs; None for the default one.
-            folder: where the report is written after each collection; None for nowhere.
-            command: command that resumes an interrupted ingest, for the journal.
-
-        Raises:
-            EngineError: the engine cannot be asked.
-        """
-        self._client = client
-        self._encoder = encoder
-        self._collections = collections
-        self._plan = plan
-        self._index = index
-        self._journal = journal
-        self._folder = folder
-        self._command = command
-        names = [str(measure) for measure in plan.measures]
-        self.report = new_report(EngineInfo.read(client), encoder, names)
+    def __post_init__(self) -> None:
+        names = [str(measure) for measure in self.plan.measures]
+        self.report = new_report(EngineInfo.read(self.client), self.encoder, names)
 
     def run(
         self,
@@ -170,26 +154,26 @@ class Evaluation:
             EngineError: a document could not be indexed, or a search failed.
             KeyboardInterrupt: the ingest was stopped.
         """
-        model = self._encoder.fingerprint.digest[:8]
-        for collection in self._collections:
-            name = self._index or f"evaluate-{collection.name.lower()}-{model}"
-            repair(self._client, name)
-            index = EvaluatedIndex(Index(self._client, name), collection)
+        model = self.encoder.fingerprint.digest[:8]
+        for collection in self.collections:
+            name = self.index or f"evaluate-{collection.name.lower()}-{model}"
+            repair(self.client, name)
+            index = EvaluatedIndex(Index(self.client, name), collection)
             ingested = index.make(
-                self._encoder,
-                users_own=bool(self._index),
-                journal=self._journal,
-                command=self._command,
+                self.encoder,
+                users_own=bool(self.index),
+                journal=self.journal,
+                command=self.command,
                 run_ingest=run_ingest,
             )
             index.check_judged()
             index.check_language()
-            with progress(collection.name, self._plan.work(collection)) as tick:
-                part, runs = measure(index, self._encoder, self._plan, ingested, tick)
+            with progress(collection.name, self.plan.work(collection)) as tick:
+                part, runs = measure(index, self.encoder, self.plan, ingested, tick)
             self.report["collections"].append(part)
             yield part
-            if self._folder:
-                self._folder.write(self.report, runs)
+            if self.folder:
+                self.folder.write(self.report, runs)
 
 
 def measure(

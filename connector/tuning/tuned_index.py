@@ -78,8 +78,8 @@ class TunedIndex:
         found = similarity_of(self.index)
         if found != self.similarity:
             raise EngineError(
-                f"index {self.index.name} has k1 and b {found}, not {self.similarity}: another command "
-                f"set them during tuning; tune again"
+                f"index {self.index.name} has k1 and b {found}, not {self.similarity}: another "
+                f"command set them during tuning; tune again"
             )
         if self._note and time.time() - self._note["renewed"] > RENEW_SECONDS:
             renew(self._noted, self._note)
