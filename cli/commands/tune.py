@@ -137,7 +137,7 @@ def tune(
     clone is. An interrupted run leaves nothing behind: Ctrl-C restores the index at once, and after
     a kill the next command that uses the index restores it.
     """
-    from latent_ingest.connector.evaluation.dense import default_cache
+    from latent_ingest.connector.collections.catalog import default_cache
     from latent_ingest.connector.evaluation.report import make_folder
     from latent_ingest.connector.tuning.known_items import split_of_known_items
     from latent_ingest.connector.tuning.splits import split_of

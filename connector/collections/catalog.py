@@ -10,12 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.errors import InputError
 
 PREFIX = "ir_datasets:"
 
 log = logging.getLogger(__name__)
+
+
+def default_cache() -> Path:
+    """Return the folder for vectors and downloaded collections."""
+    return platformdirs.user_cache_path("latent-ingest")
 
 
 def load_collection(name: str, split: str, cache: Path) -> Collection:
@@ -32,7 +39,10 @@ def load_collection(name: str, split: str, cache: Path) -> Collection:
 
 
 def load_collections(
-    names: Sequence[str], split: str, limit_queries: int | None, cache: Path
+    names: Sequence[str],
+    split: str = "test",
+    limit_queries: int | None = None,
+    cache: Path | None = None,
 ) -> list[Collection]:
     """Load several collections and check each against its corpus.
 
@@ -40,14 +50,14 @@ def load_collections(
         names: as for `load_collection`.
         split: which judgements of folders in BEIR layout.
         limit_queries: maximum number of questions per collection, a random sample; None for all.
-        cache: folder for corpus files of ir_datasets.
+        cache: folder for corpus files of ir_datasets; None for the user's cache folder.
 
     Raises:
         InputError: a collection cannot be used, or two have the same name.
     """
     collections: list[Collection] = []
     for name in names:
-        whole = load_collection(name, split, cache)
+        whole = load_collection(name, split, cache or default_cache())
         if any(other.name == whole.name for other in collections):
             raise InputError(f"{name}: another collection is named {whole.name}; rename one")
         collection = whole.limited(limit_queries)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
 from latent_ingest.connector.collections.collection import Collection
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
 # Documents embedded and written at once, and vectors compared with all questions at once.
 EMBED_DOCUMENTS = 512
 COMPARE_DOCUMENTS = 8192
-
-
-def default_cache() -> Path:
-    """Return the folder for vectors and downloaded collections."""
-    return platformdirs.user_cache_path("latent-ingest")
 
 
 def rank_by_dense(collection: Collection, backbone: Backbone, cache: Path, tick: Tick) -> Ranking:

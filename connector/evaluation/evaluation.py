@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
 
+from latent_ingest.connector.collections.catalog import default_cache
 from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.dense import default_cache
 from latent_ingest.connector.evaluation.evaluated_index import EvaluatedIndex, RunIngest
 from latent_ingest.connector.evaluation.measures import (
     DEFAULT_MEASURES,
@@ -108,9 +108,7 @@ class Plan:
 class Evaluation:
     """Evaluates systems on one collection after the other.
 
-        plan = Plan.of()
-        collections = load_collections(["scifact/"], "test", None, plan.cache)
-        evaluation = Evaluation(client, encoder, collections, plan)
+        evaluation = Evaluation(client, encoder, load_collections(["scifact/"]), Plan.of())
         for part in evaluation.run():
             print(part["name"], part["systems"]["hybrid"]["means"])
 
