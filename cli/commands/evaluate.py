@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from latent_ingest.cli.commands.evaluation_table import collection_lines
 from latent_ingest.cli.connection import connection_options
+from latent_ingest.cli.evaluation_table import collection_lines
 from latent_ingest.cli.options import (
     cache_option,
     comma_list,
