@@ -17,10 +17,10 @@ from statistics import median, quantiles
 import click
 from opensearchpy import OpenSearch
 
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.engine.client import Connection, default_url
-from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.measures import mean_ndcg
-from latent_ingest.connector.evaluation.systems import DEPTH, Ranking, without_itself
+from latent_ingest.connector.evaluation.rankings import DEPTH, Ranking, without_itself
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.scoring import Form

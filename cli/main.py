@@ -59,7 +59,8 @@ class TerminalHandler(logging.Handler):
     """Prints the library's log records on stderr, without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        warn(self.format(record))
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        warn(prefix + self.format(record))
 
 
 class LazyGroup(click.Group):

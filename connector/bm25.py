@@ -1,7 +1,4 @@
-"""BM25: the inverse document frequency, and scores of sparse counts in memory.
-
-`MemoryBM25` is the plain reference for probes and tests.
-"""
+"""BM25: the inverse document frequency, and scores of counts in memory, for probes and tests."""
 
 from __future__ import annotations
 
@@ -14,20 +11,14 @@ from numpy.typing import NDArray
 from latent_ingest.mappings import DEFAULT_B, DEFAULT_K1
 
 
-def idf(document_frequency: NDArray[Any], n_documents: float) -> NDArray[np.float32]:
-    """Return Lucene's inverse document frequency, `ln(1 + (N - df + 0.5) / (df + 0.5))`.
-
-    Args:
-        document_frequency: documents per term, any shape, which is kept.
-        n_documents: number of documents that have the field.
-    """
-    df = document_frequency.astype(np.float64)
-    result: NDArray[np.float32] = np.log1p((n_documents - df + 0.5) / (df + 0.5)).astype(np.float32)
-    return result
+def inverse_document_frequency(n_documents: float, df: NDArray[Any]) -> NDArray[np.float64]:
+    """Lucene's idf, `ln(1 + (N - df + 0.5) / (df + 0.5))`, of document frequencies of any shape."""
+    df = df.astype(np.float64)
+    return np.asarray(np.log1p((n_documents - df + 0.5) / (df + 0.5)))
 
 
 class MemoryBM25:
-    """An inverted index of documents given as counts, with Lucene's scores (no factor k1 + 1)."""
+    """An inverted index of documents given as counts, scored by BM25 without the factor k1 + 1."""
 
     def __init__(
         self,
@@ -58,7 +49,9 @@ class MemoryBM25:
         row, terms, tf = row[tf > 0], terms[tf > 0], tf[tf > 0]
         average = lengths[lengths > 0].mean() if len(tf) else 1.0
         self.document_frequency = np.bincount(terms, minlength=n_terms)
-        self.idf = idf(self.document_frequency, int(np.count_nonzero(lengths)))
+        holding = int(np.count_nonzero(lengths))
+        df = self.document_frequency
+        self.idf = inverse_document_frequency(holding, df).astype(np.float32)
         stored = lengths if exact_lengths else stored_lengths(lengths.astype(np.int64))
         norm = k1 * (1 - b + b * stored / average)
         order = np.argsort(terms, kind="stable")

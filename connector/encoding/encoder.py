@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from latent_ingest.connector import bm25
+from latent_ingest.connector.bm25 import inverse_document_frequency
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder, check_k
 from latent_ingest.connector.encoding.backbone import (
     Backbone,
@@ -325,7 +325,8 @@ class LatentEncoder:
         df = self._document_frequency
         if df is None or not self._autoencoder.config.n_documents:
             return np.ones(self.n_latents, dtype=np.float32)
-        return bm25.idf(df.cpu().numpy(), self._autoencoder.config.n_documents)
+        n_documents = self._autoencoder.config.n_documents
+        return inverse_document_frequency(n_documents, df.cpu().numpy()).astype(np.float32)
 
 
 def finite_texts(hidden: torch.Tensor, cu_seq_lens: torch.Tensor) -> NDArray[np.bool_]:

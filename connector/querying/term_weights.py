@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector import bm25, terms
+from latent_ingest.connector import terms
+from latent_ingest.connector.bm25 import inverse_document_frequency
 from latent_ingest.connector.engine.client import in_words, url_of
 from latent_ingest.connector.querying.query_encoder import Encoding, NotCached, QueryEncoder
 
@@ -70,11 +71,11 @@ class DocumentFrequencies:
     """Whether all shards were asked, so that a latent with count 0 cannot match anything."""
 
     def idf(self) -> NDArray[np.float32]:
-        """Return `bm25.idf` of each latent, `[n_latents]`; 0 for a latent that no document has."""
-        idf = bm25.idf(self.counts, self.n_documents)
+        """Return the idf of each latent, `[n_latents]`; 0 for a latent that no document has."""
+        idf = inverse_document_frequency(self.n_documents, self.counts)
         if self.every_shard:
             idf[self.counts == 0] = 0
-        return idf
+        return idf.astype(np.float32)
 
 
 class IndexStatistics:

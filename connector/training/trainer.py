@@ -183,7 +183,7 @@ class Trainer:
             folder.rename(self.out)
             shutil.rmtree(self.folder)
         for line in doubts(report, latents):
-            log.warning("warning: %s", line)
+            log.warning("%s", line)
 
     def _prepare(self) -> None:
         """Open texts, batches and optimization: new ones, or as the checkpoint has them."""

@@ -14,12 +14,14 @@ from opensearchpy import OpenSearch
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector import terms
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine import retry
 from latent_ingest.connector.errors import InputError, MismatchError
-from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.evaluation.evaluate import Plan, evaluate, is_complete
+from latent_ingest.connector.evaluation.evaluated_index import EvaluatedIndex
+from latent_ingest.connector.evaluation.evaluation import Plan, measure
 from latent_ingest.connector.evaluation.measures import parse_measures
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing import chunks
@@ -352,11 +354,12 @@ def test_evaluate_ranks_documents_of_an_index_of_chunks(
     (tmp_path / "qrels").mkdir()
     (tmp_path / "qrels" / "test.tsv").write_text("query\tdoc\tscore\nq1\ta\t1\nq2\tb\t1\n")
     collection = Collection.load(tmp_path)
-    assert not is_complete(client, index, collection)
+    evaluated = EvaluatedIndex(Index(client, index), collection)
+    assert not evaluated.is_complete()
     load(client, index, collection.corpus, wanted=CHUNKS)
-    assert is_complete(client, index, collection)
+    assert evaluated.is_complete()
     plan = Plan(None, (), tuple(parse_measures(["nDCG@10"])), tmp_path / "cache")
-    report, _ = evaluate(client, index, encoder, collection, plan)
+    report, _ = measure(evaluated, encoder, plan)
     assert report["documents"] == 2
     # Forms of two phases are left out, which cannot be asked for here.
     systems = {name: system["means"]["nDCG@10"] for name, system in report["systems"].items()}

@@ -1,4 +1,4 @@
-"""Whether the process that wrote a note still lives, as any other can tell."""
+"""Whether the process that wrote a note still lives."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /pro
 
 @linux
 def test_a_process_of_this_machine_is_known_by_its_start() -> None:
-    """However long it has been silent; another one of the same pid is another."""
+    """Also after a long silence; a process with the same pid but another start is another one."""
     assert not is_left(new_note({}) | {"renewed": LONG_AGO})
     assert is_left(new_note({}) | {"began": "1"})
 
@@ -46,7 +46,7 @@ def test_a_process_that_has_ended_is_known_at_once() -> None:
 
 @pytest.mark.parametrize("machine", ["another boot", "another container"])
 def test_a_process_of_another_machine_is_known_by_its_lease(machine: str) -> None:
-    """Of a container, too, whose host's name and pid are these."""
+    """Also in a container with the same host name and pid."""
     note = new_note({}) | {"machine": machine}
     assert not is_left(note)
     assert is_left(note | {"pid": 2**22 + 1, "renewed": LONG_AGO})
