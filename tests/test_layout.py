@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 import pytest
@@ -147,3 +148,10 @@ def test_a_run_ends_with_its_status(
             exit_after(report, refusal)
         assert raised.value.exit_code == status
     assert capsys.readouterr().err == said
+
+
+def test_commands_do_not_import_each_other(root: Path) -> None:
+    """What several commands need stands in the modules beside their room."""
+    sources = {path.name: path.read_text() for path in (root / "cli" / "commands").glob("*.py")}
+    assert len(sources) > 10
+    assert [name for name, text in sources.items() if "latent_ingest.cli.commands" in text] == []
