@@ -45,6 +45,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
+def printable_lines(text: str) -> str:
+    """The text with its line ends; each of its lines is printable."""
+    return "\n".join(map(printable, text.splitlines()))
+
+
 def one_line(text: str) -> str:
     """The printable text with single spaces."""
     return " ".join(printable(text).split())
@@ -87,12 +92,12 @@ def table(
 
     Args:
         heads: One per column.
-        rows: One cell per column, printable.
+        rows: One cell per column; what is not printable becomes a space.
         right: Numbers of the columns that are flush right.
         shrink: Numbers of the columns whose cells are shortened to fit into `width`.
         width: Cells of a line; no cell is shortened without it.
     """
-    lines = [heads, *rows]
+    lines = [[printable(cell) for cell in cells] for cells in (heads, *rows)]
     widths = [max(map(wcwidth.width, cells)) for cells in zip(*lines, strict=True)]
     for i in shrink if width else ():
         excess = sum(widths) + 2 * (len(widths) - 1) - (width or 0)
@@ -180,8 +185,8 @@ def progress_bar(**settings: Any) -> tqdm[Any]:
 
 
 def warn(line: str) -> None:
-    """Print a line on stderr without breaking a progress bar."""
-    tqdm.write(line, file=sys.stderr)
+    """Print a line on stderr without breaking a progress bar, control characters left out."""
+    tqdm.write(printable_lines(line), file=sys.stderr)
 
 
 @contextmanager

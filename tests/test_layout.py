@@ -103,6 +103,14 @@ def test_forms_stand_beside_each_other() -> None:
     assert wcwidth.width(second) <= 120
 
 
+def test_no_text_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither in a table nor in a message; line ends of a message stay."""
+    _, row = table(["a", "b"], [["x\x1b[2J\ny", "z"]])
+    assert row == "x [2J y  z"
+    warn("bad \x1b]0;title\x07 id\nsecond line\r")
+    assert capsys.readouterr().err == "bad  ]0;title  id\nsecond line\n"
+
+
 def test_progress_in_a_log_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar(total=4, desc="reading", unit="doc") as bar:
         bar.update(4)

@@ -301,7 +301,9 @@ def explain(
     elif found.matched:
         print_lines(list(explanation_lines(found, form, None if every else MOST)))
     else:
-        click.echo(f"{identifier} in {found.index} does not match: it has no term of the query")
+        click.echo(
+            f"{one_line(identifier)} in {found.index} does not match: it has no term of the query"
+        )
 
 
 def explanation_lines(found: Explanation, form: str, most: int | None) -> Iterator[str]:
@@ -325,8 +327,8 @@ def cells(item: Contribution) -> list[str]:
     return [
         f"{item.share:.1%}",
         f"{item.score:.3f}",
-        one_line(item.term),
-        one_line(item.label) if item.label != item.term else f"({item.kind})",
+        item.term,
+        item.label if item.label != item.term else f"({item.kind})",
         "" if item.weight is None else f"{item.weight:.3f}",
         "" if item.idf is None else f"{item.idf:.3f}",
         "" if item.frequency is None else f"{item.frequency:g}",
