@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from opensearchpy import OpenSearch, helpers
 
-from latent_ingest.cli.docstrings import standard_library
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, CorpusFile, Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.vectors import LatentVectors
@@ -74,7 +74,7 @@ Row = tuple[Document, str]
 
 
 def encoded(encoder: LatentEncoder, meta: IndexMeta) -> list[Row]:
-    """Some documents with their latent terms, and copies of them under other ids."""
+    """Documents with their latent terms, and copies of them with other ids."""
     texts = list(islice(standard_library(), ENCODED))
     strings = term_strings(encoder.encode([text["text"] for text in texts]), meta)
     rows = []
@@ -88,7 +88,7 @@ def encoded(encoder: LatentEncoder, meta: IndexMeta) -> list[Row]:
 
 
 def theirs(client: OpenSearch, meta: IndexMeta, rows: list[Row]) -> float:
-    """Seconds of parallel_bulk."""
+    """Seconds that parallel_bulk takes."""
     client.indices.put_settings(index=INDEX, body={"index": {"refresh_interval": "-1"}})
     started = time.perf_counter()
     actions: Iterator[dict[str, Any]] = (
@@ -115,7 +115,7 @@ def theirs(client: OpenSearch, meta: IndexMeta, rows: list[Row]) -> float:
 
 
 def ours(client: OpenSearch, meta: IndexMeta, rows: list[Row], run: Run) -> tuple[float, float]:
-    """Seconds of the sender, and of the journal in them."""
+    """Seconds that our sender takes, and how many of them the journal takes."""
     retry = Retry(client)
     loading = Loading(Index(client, INDEX), "rows", retry)
     target = loading.begin()

@@ -1,16 +1,16 @@
-"""Latent terms in OpenSearch and Elasticsearch: the public names.
+"""Latent terms in OpenSearch and Elasticsearch. The public names, by task:
 
-encode text           LatentEncoder → LatentVectors, terms
-index a corpus        Connection, IngestJob → JobResult; open_index, Ingest → IngestReport
-enrich an index       EnrichJob → JobResult
-rewrite queries       QueryRewriter → RewriteReport, hybrid_boost
-in a server           QueryEncoder, Searcher, AsyncSearcher
-see why               explain → Explanation, Highlighter
-run a local engine    LocalEngine
-in another library    latent_ingest.connector.sentence_transformers
-errors                LatentIngestError and its four kinds
+connect             Connection (URL and credentials → client), LocalEngine (a local OpenSearch)
+encode texts        LatentEncoder → LatentVectors; terms (counts and spellings)
+index documents     IngestJob → JobResult; open_index → IndexMeta, Ingest → IngestReport
+enrich an index     EnrichJob → JobResult
+search              Searcher, AsyncSearcher; QueryEncoder shares a model and caches encodings
+rewrite requests    QueryRewriter → RewriteReport; hybrid_boost
+explain results     explain → Explanation; Highlighter
+handle errors       LatentIngestError: InputError, ModelError, MismatchError, EngineError
+other libraries     latent_ingest.connector.sentence_transformers
 
-Names are imported when they are first used: `import latent_ingest.connector` loads no torch.
+Names are imported on first use: `import latent_ingest.connector` does not load torch.
 """
 
 from __future__ import annotations

@@ -18,14 +18,15 @@ PARTS = ("connector", "mappings", "cli")
 # Rooms by rank: a module imports from its own room and from rooms of lower rank; those of the first
 # rank from each other, too.
 ORDER = (
-    ("errors", "terms", "mappings", "corpus", "prefetch", "bm25", "files"),
-    ("engine", "collections"),
+    ("errors", "terms", "mappings", "corpus", "files", "prefetch", "bm25"),
+    ("collections",),
+    ("engine",),
     ("encoding", "index"),
     ("indexing",),
     ("querying",),
     ("inspection",),
-    ("training",),
     ("evaluation",),
+    ("training",),
     ("sentence_transformers",),
     ("tuning",),
     ("cli",),

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from latent_ingest.connector.corpus import BadLine, is_pipe
-from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.files import unwritable
+
+FIX = "name another with --failures"
 
 # Failures after which a run ends, or 1 % of what it has handled: a wrong mapping fails everything.
 MAX_FAILED = 1000
@@ -212,19 +214,14 @@ class FailuresFile:
             if self._file is not None:
                 with suppress(OSError):  # closing tries again to write what did not fit
                     self._file.close()
-            raise unwritable(path, error.strerror) from error
+            raise unwritable(path, error.strerror, FIX) from error
 
 
 def check_writable(path: Path) -> None:
     """Raise InputError unless a failures file can be created at `path`, or next to it."""
     if not os.access(path.parent, os.W_OK):
         number = errno.EACCES if path.parent.is_dir() else errno.ENOENT
-        raise unwritable(path, os.strerror(number))
-
-
-def unwritable(path: Path, reason: str | None) -> InputError:
-    """The error for a failures file that cannot be written."""
-    return InputError(f"{path}: cannot be written: {reason}; name another with --failures")
+        raise unwritable(path, os.strerror(number), FIX)
 
 
 def unused(path: Path) -> Path:

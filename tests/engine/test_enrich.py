@@ -716,7 +716,7 @@ def test_a_command_that_was_killed_is_gone_on_with_by_the_same(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     shown = CliRunner().invoke(cli, ["runs"]).stdout
     assert f"index:{index} → {index}: interrupted" in shown
-    assert f"go on with: cd {Path.cwd()} && latent-ingest enrich --index {index}" in shown
+    assert f"resume with: cd {Path.cwd()} && latent-ingest enrich --index {index}" in shown
     done = command(*arguments)
     assert done.exit_code == 0, done.output
     assert "32 documents read = 12 up to date already + 20 encoded" in done.stdout

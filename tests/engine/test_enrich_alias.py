@@ -65,7 +65,7 @@ def command(
     encoder: LatentEncoder,
 ) -> Command:
     monkeypatch.setenv("OPENSEARCH_URL", opensearch_url)
-    monkeypatch.setattr("latent_ingest.cli.enrich.load_encoder", lambda *_: encoder)
+    monkeypatch.setattr("latent_ingest.cli.commands.enrich.load_encoder", lambda *_: encoder)
 
     def invoke(*arguments: str, code: int = 0) -> Result:
         given = ["enrich", "--index", index, "--alias", alias, "--text-fields", "title,body"]
@@ -157,7 +157,7 @@ def test_an_interrupted_run_resumes(
         if where == "copying":
             patch.setattr(Copy, "fill", cut_copying)
         else:
-            patch.setattr("latent_ingest.cli.enrich.run_with_bar", cut_encoding)
+            patch.setattr("latent_ingest.cli.commands.enrich.run_with_bar", cut_encoding)
         stopped = command(code=130)
     assert f"alias {alias} still points at {index}: the run was stopped" in stopped.stderr
     assert behind(client, alias) == [index]

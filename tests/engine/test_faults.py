@@ -68,6 +68,7 @@ def write_corpus(
         file.write("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.slow
 def test_whatever_is_spoilt_the_index_is_the_file(
     client: OpenSearch,
     opensearch_url: str,
@@ -223,7 +224,7 @@ def test_a_second_ctrl_c_waits_for_nothing_and_the_run_can_be_gone_on_with(
         assert process.pid is not None
         assert Holding.held.wait(60), Path("out.json").read_text()
         os.kill(process.pid, signal.SIGINT)
-        while "Ctrl-C again stops at once" not in Path("out.json").read_text():
+        while "Ctrl-C again exits at once" not in Path("out.json").read_text():
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGINT)
         process.join(10)
@@ -237,6 +238,7 @@ def test_a_second_ctrl_c_waits_for_nothing_and_the_run_can_be_gone_on_with(
     assert_exactly(client, index, Path("c.jsonl"), encoder, 59, 1)
 
 
+@pytest.mark.slow
 def test_a_node_that_is_killed_and_started_again_is_waited_for(
     tmp_path: Path,
     encoder: LatentEncoder,

@@ -124,6 +124,7 @@ def judged(folder: Path, name: str) -> list[list[str]]:
     return [line.split("\t") for line in (folder / "qrels" / name).read_text().splitlines()[1:]]
 
 
+@pytest.mark.slow
 def test_test_judgements_turned_round_change_nothing_that_is_chosen(
     opensearch_url: str, made: str, folder: Path, tmp_path: Path
 ) -> None:
@@ -142,6 +143,7 @@ def test_test_judgements_turned_round_change_nothing_that_is_chosen(
     assert values[0] > 0.8 > 0.2 > values[1]
 
 
+@pytest.mark.slow
 def test_judgements_of_the_other_half_change_nothing_that_is_chosen(
     opensearch_url: str, made: str, folder: Path, tmp_path: Path
 ) -> None:

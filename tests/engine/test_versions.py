@@ -83,7 +83,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Choose which loaded model `latent-ingest ingest` uses."""
 
     def choose(chosen: LatentEncoder) -> None:
-        monkeypatch.setattr("latent_ingest.cli.ingest.load_encoder", lambda *_: chosen)
+        monkeypatch.setattr("latent_ingest.cli.commands.ingest.load_encoder", lambda *_: chosen)
 
     return choose
 
@@ -141,7 +141,7 @@ def within_the_run(act: Callable[[IngestJob], JobResult[IngestReport]]) -> Itera
     """Within it, the command's job is run by `act`, one line a batch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "MAX_BATCH_LINES", 1)
-        patch.setattr("latent_ingest.cli.ingest.run_with_bar", act)
+        patch.setattr("latent_ingest.cli.commands.ingest.run_with_bar", act)
         yield
 
 
@@ -341,7 +341,7 @@ def test_an_interrupted_restart_is_resumed_by_the_command_without_restart(
     assert "the same command without --restart resumes and duplicates nothing" in done.stdout
     shown = run("runs").stdout
     command = f"latent-ingest ingest {file} --alias {alias}"
-    assert f"go on with: cd {Path.cwd()} && {command}\n" in shown
+    assert f"resume with: cd {Path.cwd()} && {command}\n" in shown
     report = json.loads(run(file, "--alias", alias, "--json").stdout)
     assert (report["index"][-1], report["resumed_after"]) == ("2", 3)
     assert pointed_at(client, alias) == [report["index"]]
@@ -458,7 +458,7 @@ def test_indices_lists_ours_for_people_and_programs(
     client.indices.put_alias(index=second, name=f"{second}.loading-1-0123abcd")
 
     lines = run("indices").stdout.splitlines()
-    assert lines[0].split() == ["index", "model", "documents", "size", "state", "alias", "made"]
+    assert lines[0].split() == ["index", "model", "documents", "size", "state", "alias", "created"]
     rows = {line.split()[0]: line for line in lines[1:]}
     assert foreign not in rows
     assert rows[plain].split()[1:3] == ["minilm-32k", "1"]
@@ -514,13 +514,15 @@ def test_prune_keeps_what_is_used_and_the_last_complete_ones(
     assert [line.split()[0] for line in shown[1:]] == [names[1], names[3]]
     assert shown[1].split()[2] == "2"
     refused = run("prune", "--alias", alias, code=2)
-    assert "prune asks before it deletes; give --yes, or --dry-run" in error(refused)
+    assert "prune deletes these 2 indices; agree with --yes, or list them with --dry-run" in error(
+        refused
+    )
     assert left() == {1, 2, 3, 4, 5, 6, 7}
 
     # From another machine it cannot be told whether the run of the fourth was killed.
     there = run("prune", "--alias", alias, "--dry-run", "--journal", "other.sqlite")
     assert [line.split()[0] for line in there.stdout.splitlines()[1:]] == [names[1]]
-    assert f"{names[3]} stays: a run is loading it, or was cut where this journal" in there.stderr
+    assert f"{names[3]} stays: a run is loading it, or a run that this journal" in there.stderr
 
     with closing(the_journal()) as journal:  # one that is being ingested into
         key = RunKey("c.jsonl", names[3], Index(client, names[3]).uuid())
@@ -551,7 +553,7 @@ def test_prune_asks_on_a_terminal(
         )  # fmt: skip
         os.close(ours)
         os.close(theirs)
-        assert "Delete this index? [y/N]" in done.stderr
+        assert "prune deletes this index. Continue? [y/N]" in done.stderr
         assert (done.returncode, len(list_indices(client, f"{alias}-*"))) == (code, left)
 
 

@@ -1,4 +1,4 @@
-"""Connections that break off inside TLS are waited for; certificates that are wrong are not."""
+"""Connections that break inside TLS are retried; wrong certificates are not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_connection_that_breaks_off_is_made_again(
     encoder: LatentEncoder,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """In the handshake, and while a request is sent that is too large for all buffers."""
+    """In the handshake, and while a request is sent that is larger than all buffers."""
     padding = "x" * 1000
     rows = [{"_id": str(n), "text": "bees", "padding": [padding] * 1000} for n in range(5)]
     Path("c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
