@@ -23,7 +23,7 @@ from latent_ingest.connector.errors import InputError
 
 if TYPE_CHECKING:
     from latent_ingest.connector.indexing.job import IngestJob, JobResult
-    from latent_ingest.connector.indexing.outcomes import EnrichReport, IngestReport
+    from latent_ingest.connector.indexing.outcomes import IngestReport, Report
 
 # Exit status after Ctrl-C, as in shells.
 INTERRUPTED = 130
@@ -140,7 +140,7 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes / 1e3:,.1f} kB"
 
 
-def long_and_empty(report: IngestReport | EnrichReport) -> list[str]:
+def long_and_empty(report: Report) -> list[str]:
     """Lines about texts that are longer than the backbone window, or have no latents."""
     lines = []
     if report.pooled:
