@@ -142,10 +142,9 @@ class QueryRewriter:
                 another model.
             encoder: the model that made the index; defaults to the shipped model. One that is not
                 loaded yet is checked when it is loaded.
-            settings: as for the constructor; they override those that `latent-ingest tune` has
-                stored in the index. And `statistics_seconds`: seconds after which document
-                frequencies of the index, by which terms are chosen, are read again; None to choose
-                by those of the model.
+            settings: as for the constructor; they override those that `latent-ingest tune` stored
+                in the index. And `statistics_seconds`: seconds after which the document
+                frequencies of the index are read again; None to use those of the model.
 
         Raises:
             MismatchError: an index does not exist, was not made by latent-ingest, or was made by
