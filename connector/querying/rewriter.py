@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ from latent_ingest.connector.querying.asked_indices import (
     fed_fields,
     read_fields,
 )
+from latent_ingest.connector.querying.body import copied
 from latent_ingest.connector.querying.clause_limit import ENGINE_CLAUSES, read_clause_limit
 from latent_ingest.connector.querying.query_encoder import (
     CacheInfo,
@@ -53,8 +55,7 @@ if TYPE_CHECKING:
 class QueryRewriter:
     """Rewrites questions and request bodies for an index of latent terms.
 
-    It does not change after construction, and any number of threads may use it; `with_settings`
-    returns another one.
+    It is read-only and thread-safe; `with_settings` returns another one.
     """
 
     def __init__(
@@ -80,8 +81,7 @@ class QueryRewriter:
                 may be shared by several rewriters.
             field: the latent field.
             words_fields: fields in which the words of a question are searched.
-            text_fields: other fields whose text is in the latent field; clauses on them are
-                rewritten.
+            text_fields: other fields whose text is in the latent field.
             max_query_terms: maximum number of latent terms per text, the heaviest by `w * idf`.
             max_clauses: most clauses that the engine accepts in one query.
             latent_boost: factor on latent scores in hybrid forms. Use `hybrid_boost` for engines
@@ -142,10 +142,9 @@ class QueryRewriter:
                 another model.
             encoder: the model that made the index; defaults to the shipped model. One that is not
                 loaded yet is checked when it is loaded.
-            settings: as for the constructor; they override those that `latent-ingest tune` has
-                stored in the index. And `statistics_seconds`: seconds after which document
-                frequencies of the index, by which terms are chosen, are read again; None to choose
-                by those of the model.
+            settings: as for the constructor; they override those that `latent-ingest tune` stored
+                in the index. And `statistics_seconds`: seconds after which the document
+                frequencies of the index are read again; None to use those of the model.
 
         Raises:
             MismatchError: an index does not exist, was not made by latent-ingest, or was made by
@@ -249,10 +248,8 @@ class QueryRewriter:
             form: "hybrid", "latent", "two_phase" or "hybrid_two_phase".
             size: number of hits.
             filter: query clauses that hits must match and that do not score.
-            head_terms: latent terms that retrieve, in forms of two phases; defaults to the
-                rewriter's.
-            window: hits per shard that are rescored, in forms of two phases, at least `size`;
-                defaults to the rewriter's.
+            head_terms: defaults to the `head_terms` of the rewriter.
+            window: defaults to the `window` of the rewriter, or to `size` if that is larger.
 
         Returns:
             A body for `client.search(index=..., body=...)`. Hits come without the latent field,
@@ -362,6 +359,8 @@ class QueryRewriter:
         return question.body(question.words)
 
     def _question(self, text: str, size: int, filter: Filter) -> Question:
+        with suppress(RecursionError):  # some 150 nested clauses are not copied
+            filter = copied(filter)
         return Question(text, self.words_fields, self.field, self.collapse, size, filter)
 
     def _rewritten(

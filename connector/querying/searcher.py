@@ -123,21 +123,25 @@ class Searcher:
             send: the client's `search`.
         """
         while True:
-            if time.monotonic() - self._looked_up >= self._renew_seconds:
-                await run(self._renew)
+            if self.is_due():
+                await run(self.renew)
             rewriter = self.rewriter
             body = await rewrite(rewriter)
             with engine_errors(self._client):
                 try:
                     answer: dict[str, Any] = await send(index=rewriter.index, body=body)
                 except TransportError as error:
-                    if error.status_code not in GONE or not await run(self._moved_from, rewriter):
+                    if error.status_code not in GONE or not await run(self.moved_from, rewriter):
                         raise
                     continue
-            if not doubtful(answer, rewriter) or not await run(self._moved_from, rewriter):
+            if not doubtful(answer, rewriter) or not await run(self.moved_from, rewriter):
                 return answer
 
-    def _renew(self) -> None:
+    def is_due(self) -> bool:
+        """Return whether it is time to look the alias up again."""
+        return time.monotonic() - self._looked_up >= self._renew_seconds
+
+    def renew(self) -> None:
         """Look the alias up again, unless another thread does; the old index serves meanwhile."""
         if self._lock.acquire(blocking=False):
             try:
@@ -146,7 +150,7 @@ class Searcher:
             finally:
                 self._lock.release()
 
-    def _moved_from(self, rewriter: QueryRewriter) -> bool:
+    def moved_from(self, rewriter: QueryRewriter) -> bool:
         """Return whether another rewriter is to be used now; raises as `search`."""
         with self._lock:
             if self._rewriter is rewriter:

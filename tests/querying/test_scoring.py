@@ -105,3 +105,17 @@ def test_settings_out_of_range_are_refused(name: str) -> None:
         QueryRewriter(QueryEncoder(), **settings)
     with pytest.raises(InputError, match=r"words_fields title\^x, text: .*'x'"):
         QueryRewriter(Toy(), words_fields=["title^x", "text"]).rewrite("a")  # type: ignore[arg-type]
+
+
+def test_a_request_does_not_share_the_filter(rewriter: QueryRewriter) -> None:
+    """Nor do the requests of several questions; a filter too deep to be copied is accepted."""
+    clause: dict[str, Any] = {"terms": {"year": (2023, 2024)}}
+    one, other = rewriter.rewrite_many(["bees", "storms"], filter=clause)
+    one["query"]["bool"]["filter"][0]["terms"]["year"].append(2025)
+    assert other["query"]["bool"]["filter"] == [{"terms": {"year": [2023, 2024]}}]
+    assert clause == {"terms": {"year": (2023, 2024)}}
+    for _ in range(200):
+        clause = {"bool": {"must": [clause]}}
+    body, report = rewriter.rewrite_and_report("bees", filter=clause)
+    assert body["query"]["bool"]["filter"][0] is clause
+    assert len(report.rewritten) == 1
