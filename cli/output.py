@@ -22,9 +22,8 @@ from tqdm import tqdm
 from latent_ingest.connector.errors import InputError
 
 if TYPE_CHECKING:
-    from latent_ingest.connector.indexing.enrich import EnrichReport
     from latent_ingest.connector.indexing.job import IngestJob, JobResult
-    from latent_ingest.connector.indexing.outcomes import IngestReport
+    from latent_ingest.connector.indexing.outcomes import EnrichReport, IngestReport
 
 # Exit status after Ctrl-C, as in shells.
 INTERRUPTED = 130

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, CorpusFile, is_pipe
+from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.alias import Alias
@@ -26,10 +27,15 @@ from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 from latent_ingest.connector.index.repair import repair
 from latent_ingest.connector.indexing.copying import Copy
-from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
+from latent_ingest.connector.indexing.enrich import Enrich
 from latent_ingest.connector.indexing.ingest import Ingest, OnProgress
 from latent_ingest.connector.indexing.journal import Journal, RunKey
-from latent_ingest.connector.indexing.outcomes import IngestReport, check_writable, default_path
+from latent_ingest.connector.indexing.outcomes import (
+    EnrichReport,
+    IngestReport,
+    check_writable,
+    default_path,
+)
 from latent_ingest.connector.indexing.sender import CONCURRENCY
 from latent_ingest.connector.indexing.versions import Build
 
@@ -66,15 +72,8 @@ class JobResult(Generic[Report]):
 
     def to_json(self) -> dict[str, Any]:
         """All counts; with an alias also `index`, `alias` and `alias_moved`."""
-        counts = self.report.to_json()
-        if self.alias is None:
-            return counts
-        return {
-            **counts,
-            "index": self.index,
-            "alias": self.alias,
-            "alias_moved": not self.refusal,
-        }
+        swap = {"index": self.index, "alias": self.alias, "alias_moved": not self.refusal}
+        return {**self.report.to_json(), **(swap if self.alias else {})}
 
 
 class Job:
@@ -84,12 +83,11 @@ class Job:
         self,
         client: OpenSearch,
         encoder: LatentEncoder | Callable[[], LatentEncoder] | None,
-        failures: Path,
+        failures: Path | None,
         concurrency: int,
         give_up_after: float,
         mapping: dict[str, Any],
     ) -> None:
-        check_writable(failures)
         self._client = client
         self._given_encoder = encoder
         self._options: dict[str, Any] = {
@@ -160,15 +158,14 @@ class IngestJob(Job):
         command: str | None = None,
         **mapping: Any,
     ) -> None:
-        """Check what can be checked without the engine and the model.
+        """Prepare the job; the engine is not asked yet.
 
         Args:
             client: connection to the engine.
             corpus: path of a JSONL file, plain or .gz, or "-" for standard input.
             index: name of the index; by default "latent".
             alias: alias for which a new version is built; excludes `index`.
-            encoder: the model, or a function that loads it; by default the one that ships. It is
-                loaded after the engine has answered.
+            encoder: the model, or a function that loads it; by default the one that ships.
             id_fields: names of id fields; the first that a document has is its id.
             failures: path of the failures file; by default in the current folder, named after the
                 corpus.
@@ -198,7 +195,7 @@ class IngestJob(Job):
             with CorpusFile(corpus) as file:
                 self.file_bytes = file.size
         self._index = index or DEFAULT_INDEX
-        failures = failures or default_path(str(corpus), alias or self._index)
+        check_writable(failures or default_path(str(corpus), self._index))
         super().__init__(client, encoder, failures, concurrency, give_up_after, mapping)
         self._options |= {
             "id_fields": id_fields,
@@ -225,15 +222,12 @@ class IngestJob(Job):
             `stop` is called, the run ends early, with the reason in `report.stopped`.
 
         Raises:
+            InputError, MismatchError, ModelError: the index, the failures file, the journal or the
+                model cannot be used, or the file is not that of the interrupted run.
             EngineError: the engine cannot be asked at the start.
-            InputError: the engine refuses a name or a mapping; the failures file or the journal
-                cannot be written; another process has the run; or the file or the settings are not
-                those of the interrupted run.
-            MismatchError: the index was made by another model or with another mapping.
-            ModelError: the model cannot be loaded.
         """
-        # Without retries: a wrong address fails at once.
-        repair(self._client, self._alias or self._index)
+        EngineInfo.read(self._client)  # without retries: a wrong address fails at once
+        self._retry.ask(repair, self._client, self._alias or self._index)
         encoder = self._encoder()
         corpus = "-" if self._piped else str(Path(self._corpus).resolve())
         build = None
@@ -322,30 +316,26 @@ class EnrichJob(Job):
         command: str | None = None,
         **mapping: Any,
     ) -> None:
-        """Check what can be checked without the engine and the model.
+        """Prepare the job; the engine is not asked yet.
 
         Args:
             client: connection to the engine.
             index: name of the index, or an alias of one.
             alias: alias that is pointed at an enriched copy of the index.
-            encoder: the model, or a function that loads it; by default the one that ships. It is
-                loaded after the engine has answered.
             failures: path of the failures file; by default in the current folder, named after the
                 index.
-            concurrency: maximum number of concurrent requests; fewer while the engine is busy.
-            give_up_after: seconds of refusals or silence after which the run ends.
             restart: with an alias, make another copy instead of resuming an incomplete one.
-            journal: path of the journal; by default in the user's state folder.
-            command: how to resume the run, for `latent-ingest runs`.
             mapping: fields of `MappingConfig`: `text_fields`, which an index without latent terms
                 needs, `spelling`, `latent_field`. None counts as not given.
+
+        The other arguments are those of `IngestJob`.
 
         Raises:
             InputError: the failures file cannot be written, or `restart` is given without an alias.
         """
         if restart and alias is None:
             raise InputError("restart is for an alias; without one, nothing is done twice")
-        failures = failures or default_path("-", index)
+        check_writable(failures or default_path("-", index))
         super().__init__(client, encoder, failures, concurrency, give_up_after, mapping)
         self._index = index
         self._alias = alias
@@ -373,11 +363,9 @@ class EnrichJob(Job):
             run ends early, with the reason in `report.stopped`.
 
         Raises:
-            InputError: no such index; a text field does not exist or is not text; the failures file
-                or the journal cannot be written; or another process has the run.
-            MismatchError: the index has latent terms of another model, or cannot take any.
-            EngineError: the engine cannot be asked.
-            ModelError: the model cannot be loaded.
+            InputError, MismatchError, ModelError: the index, a text field, the failures file, the
+                journal or the model cannot be used.
+            EngineError: the engine cannot be asked at the start.
         """
         repair(self._client, self._index)
         existing = ExistingIndex.read(self._client, self._index)

@@ -196,6 +196,7 @@ def test_odd_questions_are_taken(
     )
 
 
+@pytest.mark.slow
 def test_ten_thousand_words_find_by_latents_alone(
     client: OpenSearch, rewriter: QueryRewriter, documents: list[dict[str, str]]
 ) -> None:

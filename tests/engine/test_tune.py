@@ -351,6 +351,34 @@ def test_the_next_command_deletes_the_copy_of_a_killed_run(
     assert state(client, made) == before
 
 
+@pytest.mark.parametrize("command", ["explain", "rewrite", "enrich", "ingest", "evaluate", "tune"])
+def test_each_command_that_opens_an_index_restores_it(
+    opensearch_url: str, client: OpenSearch, folder: Path, load: Any, index: str, command: str
+) -> None:
+    """Those for search and verify are below: their tuning runs are killed."""
+    corpus = folder / "corpus.jsonl"
+    assert load(client, index, corpus).ok
+    handle = Index(client, index)
+    note = new_note(tuned_index.similarity(2.0, 0.7)) | {"pid": 2**22 + 1, "renewed": 0}
+    handle.update_meta(tuning=note)
+    handle.put_settings_closed(tuned_index.similarity(9.0, 0.7))
+    client.indices.close(index=index)
+    arguments = {
+        "explain": ["file names", "--id", json.loads(corpus.read_text().splitlines()[0])["_id"]],
+        "rewrite": ["file names"],
+        "enrich": [],
+        "evaluate": ["--systems", "words", "--split", "dev", str(folder)],
+        "ingest": [str(corpus)],
+        "tune": ["--split", "few", "--report", "few", "--knobs", "latent_boost", str(folder)],
+    }[command]
+    where = ["--index", index, "--url", opensearch_url]
+    done = CliRunner().invoke(cli, [command, *where, *arguments])
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    assert f"index {index} was left changed by an interrupted tuning run: it is open" in done.stderr
+    assert k1_of(client, index) == 2.0
+    assert handle.meta().tuning is None
+
+
 def test_reading_an_index_that_tuning_left_changes_nothing(
     client: OpenSearch, made: str, encoder: LatentEncoder, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -362,7 +390,7 @@ def test_reading_an_index_that_tuning_left_changes_nothing(
     before = state(client, made)
     note = new_note(tuned_index.similarity(2.0, 0.7), foreign) | {"pid": 2**22 + 1}
     try:
-        index.update_meta(tuning=note | {"began": "1"})
+        index.update_meta(tuning=note | {"renewed": 0})
         index.put_settings_closed(tuned_index.similarity(9.0, 0.7))
         left = state(client, made)
         meta = IndexMeta.read(client, alias)
