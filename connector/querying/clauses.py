@@ -111,12 +111,7 @@ def field_boosts(kind: str, options: dict[str, Any]) -> Iterator[tuple[str, floa
 
 
 def fed_boosts(boosts: Mapping[str, float], fed: Collection[str]) -> dict[str, float]:
-    """Return the boosts of those searched fields whose text is in the latent field.
-
-    Args:
-        boosts: field or pattern → boost.
-        fed: fields whose text is in the latent field.
-    """
+    """Return the boosts of the fields in `fed` that a clause with these boosts searches."""
     pairs = ((name, spec) for spec in boosts for name in fed)
     return {name: boosts[spec] for name, spec in pairs if fnmatchcase(name, spec)}
 

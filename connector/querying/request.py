@@ -130,12 +130,13 @@ class Question:
         return {**frame, "query": self.filtered(query)}
 
     def rewritten(self, target: Target, weigh: Weigh) -> tuple[dict[str, Any], RewriteReport]:
-        """Return the request body that scores by latent terms, and the report.
-
-        Args:
-            target: the index, the form and the scoring.
-            weigh: gives the latent terms.
-        """
+        """Return the request body that scores by latent terms, and the report."""
+        check_question(self.text)
+        if target.form.two_phases and self.collapse:
+            raise InputError(
+                f"form {target.form}: engines cannot rescore hits of an index of chunks, which "
+                "are collapsed to documents; use hybrid or latent"
+            )
         words, scoring = self.words, target.scoring
         every = weigh([self.text])[0]
         terms = every[: scoring.max_query_terms]
@@ -204,26 +205,26 @@ class Question:
 def why_no_latents(terms: Sequence[WeightedTerm]) -> str:
     """Return the reason why a clause gets no latent terms."""
     if terms:
-        return "no room for latent terms beside the clauses that are in the request"
+        return "no room for latent terms beside the other clauses of the request"
     return "its text has no latent terms"
 
 
 def matching_for(body: dict[str, Any]) -> tuple[str, str]:
-    """The matching that suits a request, and why."""
-    totals = str(body.get("track_total_hits")).lower()  # engines take "true" and "20000" too
+    """Return the matching that suits a request, and the reason."""
+    totals = str(body.get("track_total_hits")).lower()  # engines accept "true" and "20000" too
     if body.get("aggs") or body.get("aggregations"):
         return "keep", "the request aggregates"
     if totals == "true" or (totals.isdecimal() and int(totals) > COUNTED_HITS):
         return "keep", "the request asks for exact totals"
     if asks_for_none(body):
-        return "keep", "the request asks for no hits, so for their number"
+        return "keep", "the request asks for no hits, only for their number"
     if sort_keys(body)[:1] not in BY_SCORE:
-        return "keep", "the hits are sorted by something else than their scores"
+        return "keep", "the hits are not sorted by score"
     return "expand", "the request neither aggregates, nor sorts, nor asks for exact totals"
 
 
 def one_phase_because(body: dict[str, Any], keep: bool) -> str | None:
-    """Why hits cannot be rescored, if they cannot."""
+    """Return the reason why hits cannot be rescored; None if they can."""
     if sort_keys(body) not in BY_SCORE:
         return "engines do not rescore sorted hits"
     for name in ("collapse", "search_after"):
@@ -239,12 +240,12 @@ def one_phase_because(body: dict[str, Any], keep: bool) -> str | None:
 
 
 def asks_for_none(body: dict[str, Any]) -> bool:
-    """Whether a request wants no hits."""
+    """Return whether a request asks for no hits."""
     return str(body.get("size")) == "0"
 
 
 def sort_keys(body: dict[str, Any]) -> list[str]:
-    """What hits are sorted by; lowest scores first is not `_score`."""
+    """Return the sort keys of a request; the lowest score first is not `_score`."""
     sort = body.get("sort") or []
     keys = []
     for entry in sort if isinstance(sort, list) else [sort]:
@@ -256,7 +257,7 @@ def sort_keys(body: dict[str, Any]) -> list[str]:
 
 
 def window_for(body: dict[str, Any], window: int) -> int:
-    """Hits a shard to rescore: all that the request pages through, `window` at least."""
+    """Return the hits per shard to rescore: all that the request pages through, or `window`."""
     try:
         last = int(body.get("from") or 0) + int(body.get("size", DEFAULT_SIZE))
     except (TypeError, ValueError):
@@ -265,14 +266,13 @@ def window_for(body: dict[str, Any], window: int) -> int:
 
 
 def with_min_score_of(query: Any, words: Any, min_score: Any) -> dict[str, Any]:
-    """`query` among the documents that score `min_score` in `words`."""
+    """Restrict `query` to documents that score at least `min_score` by `words`."""
     scored = {"function_score": {"query": once_more(words), "min_score": min_score}}
     return {"bool": {"must": [query], "filter": [scored]}}
 
 
 def once_more(query: Any) -> Any:
-    """A copy of a query that can stand in the same request: without the `inner_hits` of `nested`
-    and the like, which engines take once."""
+    """Copy a query for the same request, without `inner_hits`, which engines accept once."""
     if isinstance(query, (list, tuple)):
         return [once_more(part) for part in query]
     if not isinstance(query, dict):

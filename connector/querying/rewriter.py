@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,10 +14,10 @@ from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.asked_indices import (
     AskedIndices,
-    IndexFields,
     fed_fields,
     read_fields,
 )
+from latent_ingest.connector.querying.body import copied
 from latent_ingest.connector.querying.clause_limit import ENGINE_CLAUSES, read_clause_limit
 from latent_ingest.connector.querying.query_encoder import (
     CacheInfo,
@@ -25,7 +26,7 @@ from latent_ingest.connector.querying.query_encoder import (
     in_encoding_thread,
 )
 from latent_ingest.connector.querying.report import RewriteReport
-from latent_ingest.connector.querying.request import Filter, Question, Target, check_question
+from latent_ingest.connector.querying.request import Filter, Question, Target
 from latent_ingest.connector.querying.rewriting import rewritten
 from latent_ingest.connector.querying.scoring import (
     HEAD_TERMS,
@@ -38,6 +39,7 @@ from latent_ingest.connector.querying.scoring import (
 from latent_ingest.connector.querying.term_weights import (
     STATISTICS_SECONDS,
     IndexStatistics,
+    Source,
     Weigh,
     Weigher,
     WeightedTerm,
@@ -50,23 +52,10 @@ if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What was read of the indices that a rewriter is for."""
-
-    index: str | None = None
-    indices: tuple[str, ...] = ()
-    fields: IndexFields | None = None
-    statistics: IndexStatistics | None = None
-    unchecked: AskedIndices | None = None
-    """The indices, if their model is not loaded yet and so has to be checked later."""
-
-
 class QueryRewriter:
     """Rewrites questions and request bodies for an index of latent terms.
 
-    It does not change after construction, and any number of threads may use it; `with_settings`
-    returns another one.
+    It is read-only and thread-safe; `with_settings` returns another one.
     """
 
     def __init__(
@@ -83,7 +72,7 @@ class QueryRewriter:
         window: int = WINDOW,
         query_k: int | None = None,
         collapse: str | None = None,
-        source: Source = Source(),
+        source: Source | None = None,
     ) -> None:
         """Create a rewriter; `from_index` reads these settings from the index.
 
@@ -92,8 +81,7 @@ class QueryRewriter:
                 may be shared by several rewriters.
             field: the latent field.
             words_fields: fields in which the words of a question are searched.
-            text_fields: other fields whose text is in the latent field; clauses on them are
-                rewritten.
+            text_fields: other fields whose text is in the latent field.
             max_query_terms: maximum number of latent terms per text, the heaviest by `w * idf`.
             max_clauses: most clauses that the engine accepts in one query.
             latent_boost: factor on latent scores in hybrid forms. Use `hybrid_boost` for engines
@@ -110,7 +98,12 @@ class QueryRewriter:
         most = max(max_clauses, ENGINE_CLAUSES)
         if not 1 <= max_query_terms <= most:
             raise InputError(f"max_query_terms {max_query_terms}: must be 1 to {most}")
+        source = source or Source()
         self.scoring: Final = Scoring(latent_boost, max_query_terms, head_terms, window, query_k)
+        self.latent_boost: Final = latent_boost
+        self.max_query_terms: Final = max_query_terms
+        self.head_terms: Final = head_terms
+        self.window: Final = window
         self.field: Final = field
         self.words_fields: Final = list(words_fields)
         self.text_fields: Final = list(text_fields)
@@ -125,7 +118,12 @@ class QueryRewriter:
         fed = fed_fields(field, self._feeding, source.fields)
         self._target = Target(field, fed, source.fields, max_clauses, self.scoring)
         queries = QueryEncoder.of(encoder)
-        self._weigh = Weigher(queries, query_k, source.statistics, source.unchecked)
+        self._weigh = Weigher(queries, source, query_k)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, "_weigh") and not name.startswith("_"):
+            raise AttributeError(f"{name} is read-only; use with_settings({name}=...)")
+        super().__setattr__(name, value)
 
     @classmethod
     def from_index(
@@ -144,10 +142,9 @@ class QueryRewriter:
                 another model.
             encoder: the model that made the index; defaults to the shipped model. One that is not
                 loaded yet is checked when it is loaded.
-            settings: as for the constructor; they override those that `latent-ingest tune` has
-                stored in the index. And `statistics_seconds`: seconds after which document
-                frequencies of the index, by which terms are chosen, are read again; None to choose
-                by those of the model.
+            settings: as for the constructor; they override those that `latent-ingest tune` stored
+                in the index. And `statistics_seconds`: seconds after which the document
+                frequencies of the index are read again; None to use those of the model.
 
         Raises:
             MismatchError: an index does not exist, was not made by latent-ingest, or was made by
@@ -178,13 +175,12 @@ class QueryRewriter:
         tuned = dict(meta.query_settings or {})
         boost = tuned.pop("latent_boost", LATENT_BOOST)
         read = {
+            "max_clauses": read_clause_limit(client),
             "latent_boost": hybrid_boost(EngineInfo.read(client), meta.k1, boost),
             "words_fields": asked.words_fields,
             "text_fields": meta.text_fields,
             "collapse": PARENT_FIELD if meta.long == "chunks" else None,
         }
-        if "max_clauses" not in settings:
-            read["max_clauses"] = read_clause_limit(client)
         statistics = None
         if statistics_seconds is not None:
             statistics = IndexStatistics(
@@ -197,8 +193,7 @@ class QueryRewriter:
             statistics=statistics,
             unchecked=None if encoder.loaded else asked,
         )
-        settings = {**read, **tuned, **settings}
-        return cls(encoder, field=meta.latent_field, source=source, **settings)
+        return cls(encoder, field=meta.latent_field, source=source, **{**read, **tuned, **settings})
 
     def with_settings(self, **settings: Any) -> QueryRewriter:
         """Return a rewriter with other settings, which shares the encoder and the statistics.
@@ -227,26 +222,6 @@ class QueryRewriter:
         """Document frequencies of the index; if None, those of the model choose terms."""
         return self._source.statistics
 
-    @property
-    def latent_boost(self) -> float:
-        """Factor on latent scores in hybrid forms."""
-        return self.scoring.latent_boost
-
-    @property
-    def max_query_terms(self) -> int:
-        """Maximum number of latent terms per text."""
-        return self.scoring.max_query_terms
-
-    @property
-    def head_terms(self) -> int:
-        """Latent terms that retrieve, in forms of two phases."""
-        return self.scoring.head_terms
-
-    @property
-    def window(self) -> int:
-        """Hits per shard that are rescored, in forms of two phases."""
-        return self.scoring.window
-
     def cache_info(self) -> CacheInfo:
         """Return the hits and misses of the cache of encodings."""
         return self._weigh.queries.cache_info()
@@ -273,10 +248,8 @@ class QueryRewriter:
             form: "hybrid", "latent", "two_phase" or "hybrid_two_phase".
             size: number of hits.
             filter: query clauses that hits must match and that do not score.
-            head_terms: latent terms that retrieve, in forms of two phases; defaults to the
-                rewriter's.
-            window: hits per shard that are rescored, in forms of two phases, at least `size`;
-                defaults to the rewriter's.
+            head_terms: defaults to the `head_terms` of the rewriter.
+            window: defaults to the `window` of the rewriter, or to `size` if that is larger.
 
         Returns:
             A body for `client.search(index=..., body=...)`. Hits come without the latent field,
@@ -339,9 +312,6 @@ class QueryRewriter:
         Args:
             search: the search; it is not changed.
             settings: as for `rewrite_body`.
-
-        Raises:
-            InputError: as `rewrite_body`.
         """
         given = search.to_dict()
         body = self.rewrite_body(given, **settings)
@@ -389,6 +359,8 @@ class QueryRewriter:
         return question.body(question.words)
 
     def _question(self, text: str, size: int, filter: Filter) -> Question:
+        with suppress(RecursionError):  # some 150 nested clauses are not copied
+            filter = copied(filter)
         return Question(text, self.words_fields, self.field, self.collapse, size, filter)
 
     def _rewritten(
@@ -408,13 +380,7 @@ class QueryRewriter:
         filter: Filter = None,
         **phases: int | None,
     ) -> tuple[dict[str, Any], RewriteReport]:
-        check_question(text)
         target = self._target.asked(form, "expand", **phases)
-        if target.form.two_phases and self.collapse:
-            raise InputError(
-                f"form {form}: engines cannot rescore hits of an index of chunks, which are "
-                "collapsed to documents; use hybrid or latent"
-            )
         return self._question(text, size, filter).rewritten(target, weigh)
 
     def _of_body(

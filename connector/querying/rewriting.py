@@ -207,15 +207,7 @@ def put_clauses(body: Clause, plans: Sequence[Plan], target: Target) -> None:
 def adapt_options(
     body: Clause, given: Clause, plans: Sequence[Plan], latent_field: str, keep: bool
 ) -> list[str]:
-    """Adapt `min_score`, `highlight` and `_source` of the rewritten body; return notes.
-
-    Args:
-        body: the rewritten body, which is changed.
-        given: the body as it was given.
-        plans: the clauses that were rewritten.
-        latent_field: the latent field.
-        keep: whether words decide what matches.
-    """
+    """Adapt `min_score`, `highlight` and `_source` of the rewritten body; return notes."""
     notes = []
     if "min_score" in body and any(not plan.found.rescoring for plan in plans):
         if keep:
@@ -223,7 +215,7 @@ def adapt_options(
             body["query"] = with_min_score_of(body["query"], given["query"], limit)
             notes.append("min_score: moved into a filter, where it is compared with word scores")
         else:
-            notes.append("min_score: compared with scores that have the latent terms in them")
+            notes.append("min_score: compared with scores that include latent terms")
     highlight = body.get("highlight")
     if isinstance(highlight, dict) and any(
         not (plan.words_stay or plan.found.rescoring) for plan in plans

@@ -25,7 +25,7 @@ from latent_ingest.connector.querying.query_encoder import Encoding, NotCached, 
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-    from latent_ingest.connector.querying.asked_indices import AskedIndices
+    from latent_ingest.connector.querying.asked_indices import AskedIndices, IndexFields
 
 
 # Age at which document frequencies are read again.
@@ -204,28 +204,33 @@ def read_frequencies(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What was read of the indices that a rewriter is for."""
+
+    index: str | None = None
+    indices: tuple[str, ...] = ()
+    fields: IndexFields | None = None
+    statistics: IndexStatistics | None = None
+    unchecked: AskedIndices | None = None
+    """The indices, if their model is not loaded yet and so has to be checked later."""
+
+
 class Weigher:
     """Turns texts into weighted latent terms: a model, and the idf by which terms are ordered."""
 
-    def __init__(
-        self,
-        queries: QueryEncoder,
-        query_k: int | None = None,
-        statistics: IndexStatistics | None = None,
-        unchecked: AskedIndices | None = None,
-    ) -> None:
+    def __init__(self, queries: QueryEncoder, source: Source, query_k: int | None) -> None:
         """Create a weigher; nothing is loaded yet.
 
         Args:
             queries: the model.
+            source: the indices; without statistics, the document frequencies of the model count.
             query_k: latents per token of a question; None for the model's k.
-            statistics: document frequencies of the index; None for those of the model.
-            unchecked: indices to check the model against as soon as it is loaded.
         """
         self.queries = queries
-        self.statistics = statistics
+        self._statistics = source.statistics
         self._query_k = query_k
-        self._unchecked = unchecked
+        self._unchecked = source.unchecked
 
     def model(self) -> LatentEncoder:
         """Return the model, loaded and checked; raises ModelError or MismatchError."""
@@ -253,7 +258,7 @@ class Weigher:
         return self._weighed(self.queries.cached(texts, self._query_k))
 
     def _weighed(self, encodings: Sequence[Encoding]) -> list[list[WeightedTerm]]:
-        every = self.statistics.idf() if self.statistics else None
+        every = self._statistics.idf() if self._statistics else None
         every = self.queries.idf() if every is None else every
         found = []
         for latents, weights in encodings:

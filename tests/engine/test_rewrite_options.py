@@ -1,4 +1,4 @@
-"""What the options of a request mean under each form, limits of the engine, and bad input."""
+"""Options of a request under each form, limits of the engine, and invalid input."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_hits_come_without_latents_unless_the_request_says_so(
 
 
 def test_fields_within_fed_ones_are_fed_too(rewriter: QueryRewriter) -> None:
-    """`title.plain` has the text of `title`, in another analyzer; `title.keyword` is no text."""
+    """`title.plain` has the text of `title` in another analyzer; `title.keyword` is not text."""
     given = {"query": {"match": {"title.plain": QUESTION}}}
     assert rewriter.rewrite_and_report(given)[1].rewritten[0].fields == ("title.plain",)
     given = {"query": {"match": {"title.keyword": QUESTION}}}
@@ -112,7 +112,7 @@ def test_fields_within_fed_ones_are_fed_too(rewriter: QueryRewriter) -> None:
 
 
 def test_searches_of_opensearch_py(client: OpenSearch, rewriter: QueryRewriter) -> None:
-    """The new one asks the same client and index; the given one stays."""
+    """The new Search has the same client and index; the given one is not changed."""
     search = (
         Search(using=client, index=str(rewriter.index))
         .query("match", text=QUESTION)
@@ -139,7 +139,7 @@ def test_searches_of_opensearch_py(client: OpenSearch, rewriter: QueryRewriter) 
 
 @pytest.fixture
 def few_clauses(client: OpenSearch) -> Iterator[int]:
-    """The engine takes few for a while."""
+    """Lower the engine's clause limit for a test."""
     client.cluster.put_settings(body={"transient": {SETTING: 120}})
     yield 120
     client.cluster.put_settings(body={"transient": {SETTING: None}})
@@ -200,7 +200,7 @@ def test_odd_questions_are_taken(
 def test_ten_thousand_words_find_by_latents_alone(
     client: OpenSearch, rewriter: QueryRewriter, documents: list[dict[str, str]]
 ) -> None:
-    """The engine would refuse so many words."""
+    """The engine would refuse this many words."""
     own = documents[3]["text"].split()
     words = (own * 10_000)[:10_000]
     body = rewriter.rewrite(" ".join(words))
@@ -233,7 +233,7 @@ def rewrite(index: str, *options: str, body: str) -> Any:
 def test_the_command_rewrites_a_body(
     rewriter: QueryRewriter, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The body on standard output, what became of it on standard error."""
+    """The body goes to standard output, the report to standard error."""
     monkeypatch.setenv("OPENSEARCH_URL", opensearch_url)
     index = str(rewriter.index)
     given = {"query": {"bool": {"must": [MATCH], "filter": [{"match_phrase": {"text": "a b"}}]}}}
@@ -250,7 +250,7 @@ def test_the_command_rewrites_a_body(
 def test_the_command_says_what_a_question_lost(
     rewriter: QueryRewriter, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And nothing where it lost nothing."""
+    """Nothing is printed if nothing was pruned."""
     monkeypatch.setenv("OPENSEARCH_URL", opensearch_url)
     index = str(rewriter.index)
     ran = rewrite(index, QUESTION, body="")
@@ -264,7 +264,7 @@ def test_the_command_says_what_a_question_lost(
 def test_terms_of_a_set_count_each(
     client: OpenSearch, rewriter: QueryRewriter, encoder: LatentEncoder
 ) -> None:
-    """Numbers count twice: the engine refuses more clauses than it takes."""
+    """Clauses on numbers count twice; the engine refuses requests above its limit."""
     low = QueryRewriter.from_index(client, str(rewriter.index), encoder)
     terms = [f"t{number}" for number in range(45)]
     minimum = {"minimum_should_match_script": {"source": "1"}}

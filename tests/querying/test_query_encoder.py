@@ -1,4 +1,4 @@
-"""One loaded model a process, loaded when it is first asked, and the encodings that are kept."""
+"""One model per process, loaded on first use, and the cache of encodings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_question_that_is_kept_is_not_encoded_again(encoder: LatentEncoder) ->
     latents, values = encoder.encode(["bees"], kind="query")[0]
     np.testing.assert_array_equal(first[0].latents, latents)
     np.testing.assert_allclose(first[0].weights, np.sqrt(values), rtol=1e-4)
-    with encoder.backbone.lock:  # nobody can encode
+    with encoder.backbone.lock:  # no thread can encode
         again = queries.encode(["bees"])[0]
     np.testing.assert_array_equal(again.latents, latents)
     assert queries.cache_info() == CacheInfo(2, 2, 2, 2)
