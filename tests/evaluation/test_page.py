@@ -164,7 +164,7 @@ def test_sections_without_values_are_left_out() -> None:
     source = html(given)
     page = Page(source).text
     assert len(pictures(source)) == 1
-    for heading in ("Cost", "word gap", "published", "latency", "gain and lose"):
+    for heading in ("Cost", "by word overlap", "published", "latency", "gain and lose"):
         assert heading not in page, heading
     assert "None" not in page
     assert "–" in page
