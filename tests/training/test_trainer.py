@@ -114,8 +114,19 @@ def test_the_same_seed_gives_the_same_weights(start: Start, tmp_path: Path) -> N
     assert not same(tmp_path / "a", tmp_path / "c")
 
 
-@pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu"])
-@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize(
+    ("cached", "activation"),
+    [
+        (False, "topk"),
+        (True, "batchtopk"),
+        *(
+            pytest.param(cached, activation, marks=pytest.mark.slow)
+            for cached, activation in [
+                (False, "batchtopk"), (False, "jumprelu"), (True, "topk"), (True, "jumprelu"),
+            ]
+        ),
+    ],
+)  # fmt: skip
 def test_a_run_cut_in_the_middle_ends_with_the_same_weights(
     start: Start, tmp_path: Path, activation: str, cached: bool
 ) -> None:
@@ -354,6 +365,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_checkpoint_before(
     assert start("m", slower, resume=True).run().steps == 16
 
 
+@pytest.mark.slow
 def test_batchtopk_and_jumprelu_come_near_k_latents_a_token(start: Start, tmp_path: Path) -> None:
     """And the saved model, whose thresholds decide alone, keeps to it within a third."""
     for activation in ("batchtopk", "jumprelu"):
