@@ -180,7 +180,7 @@ Birthdays Carnivals Ceremonies Charity Compliments Courage Courtesy Curiosity Da
 Discipline Elegance Empathy Festivals Forgiveness Freedom Friendship Generosity Gratitude Happiness
 Harmony Holidays Honesty Honeymoons Humility Humor Independence Innovation Integrity Intuition
 Irony Jubilees Justice Kindness Laughter Leisure Loyalty Minimalism Mischief Modesty Nostalgia
-Optimism Parades Retry Perfection Pilgrimages Punctuality Rebellion Reunions Romance Routines
+Optimism Parades Patience Perfection Pilgrimages Punctuality Rebellion Reunions Romance Routines
 Serendipity Silence Simplicity Solitude Souvenirs Spontaneity Symmetry Teamwork Tolerance
 Tranquility Vacations Weddings Wisdom
 """)
