@@ -84,7 +84,7 @@ test: about-test check
 	$(PYTEST) -m "not slow"
 
 test-slow: $(ALL)
-	$(PYTEST) -m slow
+	$(PYTEST) --no-loadscope-reorder -m slow
 
 clean:
 	rm -rf .venv demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
