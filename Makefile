@@ -1,5 +1,6 @@
 # make demo    installs, starts a local OpenSearch, ingests real text, answers questions
 # make test    installs, checks and tests
+# make docs    builds the documentation into site/; a broken link fails
 PYTHON ?= python3
 PORT ?= 9200
 
@@ -8,7 +9,7 @@ INSTALLED := .venv/.installed
 PINS := $(shell $(PYTHON) -c 'import sys; print("constraints.txt" if sys.version_info >= (3, 11) else "constraints-py310.txt")')
 PACKAGES := -p latent_ingest.connector -p latent_ingest.mappings -p latent_ingest.cli
 
-.PHONY: demo test check format install clean
+.PHONY: demo test docs check format install clean
 
 install: $(INSTALLED)
 
@@ -45,5 +46,9 @@ format: $(INSTALLED)
 test: check
 	$(BIN)/pytest
 
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install -q -c $(PINS) -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf .venv demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv demo site .mypy_cache .pytest_cache .ruff_cache .hypothesis
