@@ -1,12 +1,13 @@
 """Writes docs/cli.md, the reference of the command line, from the `--help` of every command.
 
-    python docs/generate_cli.py
+    python docs/generate_cli.py [FILE]
 
 A test fails when docs/cli.md and `--help` differ.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,4 +63,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("cli.md").write_text(page(), encoding="utf-8")
+    target = Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).with_name("cli.md")
+    target.write_text(page(), encoding="utf-8")
