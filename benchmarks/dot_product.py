@@ -1,8 +1,8 @@
-"""What BM25 is worth beside the dot product of the same vectors, which a SparseEncoder scores by.
+"""Quality of BM25 compared with the dot product of the same vectors (as a SparseEncoder scores).
 
     python benchmarks/dot_product.py scifact nfcorpus
 
-nDCG@10 of both on judged collections, in memory, and their ratio.
+Prints nDCG@10 of both on judged collections, in memory, and their ratio.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from latent_ingest.connector.sentence_transformers import LatentBM25Evaluator, l
 
 @click.command()
 @click.argument("collections", nargs=-1, required=True)
-@click.option("--model", help="Model folder; by default the one that ships.")
+@click.option("--model", help="Model folder; by default the shipped model.")
 @click.option("--split", default="test")
 def main(collections: tuple[str, ...], model: str | None, split: str) -> None:
-    """Print a line a collection."""
+    """Print a line per collection."""
     encoder = load_sparse_encoder(model)
     for folder in collections:
         collection = Collection.load(Path(folder), split)

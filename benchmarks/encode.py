@@ -1,4 +1,4 @@
-"""Batches of like length within a token budget, against batches of 32 in file order: ratio.
+"""Speed of batches of similar length within a token budget, over batches of 32 in file order.
 
 Both run the same backbone on the same texts, docstrings of the standard library.
 """
@@ -10,19 +10,22 @@ from collections.abc import Callable
 
 import torch
 
-from latent_ingest.cli.docstrings import standard_library
-from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE, Backbone, find_folder
+from latent_ingest.connector.collections.docstrings import standard_library
+from latent_ingest.connector.encoding.backbone import Backbone
+from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE, find_folder
 
 TEXTS = 1500
 PLAIN_BATCH = 32
 
 
 def ours(backbone: Backbone, texts: list[str]) -> None:
+    """Embed in our batches."""
     for _ in backbone.embed(texts):
         pass
 
 
 def plain(backbone: Backbone, texts: list[str]) -> None:
+    """Embed in batches of `PLAIN_BATCH` texts in file order."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(find_folder(DEFAULT_BACKBONE))
@@ -41,7 +44,7 @@ def plain(backbone: Backbone, texts: list[str]) -> None:
 def seconds(
     encode: Callable[[Backbone, list[str]], None], backbone: Backbone, texts: list[str]
 ) -> float:
-    """The faster of two runs."""
+    """Duration of the faster of two runs."""
     times = []
     for _ in range(2):
         started = time.perf_counter()
@@ -56,7 +59,7 @@ def main() -> None:
     ours(backbone, texts[:100])
     slow, fast = seconds(plain, backbone, texts), seconds(ours, backbone, texts)
     print(f"{len(texts):,} docstrings, {backbone.device.type}, {backbone.dtype}")
-    print(f"plain {slow:.1f} s, ours {fast:.1f} s: {slow / fast:.1f} times as fast")
+    print(f"file order {slow:.1f} s, ours {fast:.1f} s: {slow / fast:.1f} times as fast")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The forms of a question beside each other, on one index: quality, the same hits, time.
+"""The forms of a question compared on one index: quality, hits in common with words, time.
 
     latent-ingest evaluate scifact/ --index scifact
     python benchmarks/forms.py scifact/ --index scifact
 
-Times are of the search alone, as its client sees them, in multiples of what words take; each
-question is asked in all forms in turn. Encodings are kept, so rewriting costs next to nothing.
+Times are those of the search alone, as the client measures them, as multiples of a search of words;
+each question is asked in all forms in turn. Encodings are cached, so rewriting costs next to
+nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TOP = 10
 def seconds(
     client: OpenSearch, index: str, body: dict[str, object]
 ) -> tuple[float, dict[str, float]]:
-    """Time of a search, and its hits."""
+    """Duration of a search, and its hits."""
     started = time.perf_counter()
     answer = client.search(index=index, body={**body, "_source": False})
     taken = time.perf_counter() - started
@@ -39,7 +40,7 @@ def seconds(
 
 
 def shared(one: dict[str, float], other: dict[str, float]) -> float:
-    """Part of the first ten hits that two rankings have in common."""
+    """Share of the first ten hits that two rankings have in common."""
     first, second = list(one)[:TOP], list(other)[:TOP]
     most = max(len(first), len(second))
     return len({*first} & {*second}) / most if most else 1.0

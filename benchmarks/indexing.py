@@ -1,9 +1,9 @@
-"""Throughput of our sending, journal and all, against opensearch-py's parallel_bulk: ratio.
+"""Throughput of our sending, with journal, compared with opensearch-py's parallel_bulk.
 
-The same documents, latent terms included, sent to a new index by each in turn, several rounds; of
-the journal counts all that is done for it: the digest of the lines, the ids that were seen, and
-what is written. Then encoding and indexing at the same time against the slower of the two alone.
-Docstrings of the standard library. Needs an engine: OPENSEARCH_URL, the local one, or
+The same documents, latent terms included, are sent to a new index by each in turn, in several
+rounds. The journal's share includes the hash of the lines, the set of ids, and its writes. Then
+concurrent encoding and indexing is compared with the slower of the two alone. The documents are
+docstrings of the standard library. Needs an engine: OPENSEARCH_URL, the local one, or
 http://localhost:9200.
 """
 
@@ -25,12 +25,13 @@ from typing import Any
 
 from opensearchpy import OpenSearch, helpers
 
-from latent_ingest.cli.docstrings import standard_library
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, CorpusFile, Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection, default_url
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.index.guard import Loading
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing import sender
@@ -54,7 +55,7 @@ Row = tuple[Document, str]
 
 
 def encoded(encoder: LatentEncoder, meta: IndexMeta) -> list[Row]:
-    """Some documents with their latent terms, and copies of them under other ids."""
+    """Documents with their latent terms, and copies of them with other ids."""
     texts = list(islice(standard_library(), ENCODED))
     strings = term_strings(encoder.encode([text["text"] for text in texts]), meta)
     rows = []
@@ -68,7 +69,7 @@ def encoded(encoder: LatentEncoder, meta: IndexMeta) -> list[Row]:
 
 
 def theirs(client: OpenSearch, meta: IndexMeta, rows: list[Row]) -> float:
-    """Seconds of parallel_bulk."""
+    """Seconds that parallel_bulk takes."""
     client.indices.put_settings(index=INDEX, body={"index": {"refresh_interval": "-1"}})
     started = time.perf_counter()
     actions: Iterator[dict[str, Any]] = (
@@ -95,9 +96,9 @@ def theirs(client: OpenSearch, meta: IndexMeta, rows: list[Row]) -> float:
 
 
 def ours(client: OpenSearch, meta: IndexMeta, rows: list[Row], run: Run) -> tuple[float, float]:
-    """Seconds of the sender, and of the journal in them."""
+    """Seconds that our sender takes, and how many of them the journal takes."""
     retry = Retry(client)
-    loading = Loading(client, INDEX, "rows", retry)
+    loading = Loading(Index(client, INDEX), "rows", retry)
     target = loading.begin()
     lines = [json.dumps(document.fields).encode() for document, _ in rows]
     digest, seen = hashlib.blake2b(digest_size=16), SeenKeys()
@@ -192,7 +193,7 @@ def compare_overlap(client: OpenSearch, encoder: LatentEncoder, folder: Path) ->
 
 
 def seconds_of_indexing(client: OpenSearch, batches: list[Batch]) -> float:
-    """Of documents that are encoded already."""
+    """Seconds to index documents that are already encoded."""
     retry = Retry(client)
     loading = Loading(client, INDEX, "batches", retry)
     started = time.perf_counter()

@@ -1,8 +1,8 @@
-"""Peak memory of `latent-ingest` for a corpus, and for larger ones: ratios.
+"""Peak memory of `latent-ingest` for a corpus, and for larger corpora: ratios.
 
-Docstrings of the standard library, about 4,600 documents; ten copies of them under other ids; and
-the first copy with 50 kB more in each document, in a field that is not encoded. Needs an engine:
-OPENSEARCH_URL, the local one, or http://localhost:9200.
+The corpora are the docstrings of the standard library, about 4,600 documents; ten copies of them
+with other ids; and the first corpus with 50 kB more in each document, in a field that is not
+encoded. Needs an engine: OPENSEARCH_URL, the local one, or http://localhost:9200.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from latent_ingest.cli.docstrings import standard_library
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.engine.client import Connection, default_url
 
 INDEX = "benchmark-ingest-memory"
@@ -34,7 +34,7 @@ def write(path: Path, copies: int, padding: int) -> int:
 
 
 def peak_megabytes(corpus: Path) -> float:
-    """Largest resident set of a run, as the kernel counts it."""
+    """Largest resident set of a run, as the kernel measures it, in MB."""
     client = Connection(default_url()).open()
     client.indices.delete(index=INDEX, ignore_unavailable=True)
     start = "from latent_ingest.cli.main import cli; cli()"

@@ -1,11 +1,11 @@
-"""nDCG@10 of documents longer than the window: pooled, in chunks, truncated; and of words.
+"""Quality for documents longer than the backbone window: pooled, chunked, truncated; and words.
 
     python benchmarks/long_documents.py medquad.jsonl.gz
 
-The file holds passages of answers, each answer's first one beginning with its question (MedQuAD).
+The file has passages of answers, each answer's first passage beginning with its question (MedQuAD).
 Answers longer than the window are the documents, their questions the queries; the answers to a
-question are the relevant ones. Scored by plain BM25 in memory; a document in chunks scores as its
-best chunk does.
+question are its relevant documents. Prints nDCG@10 of plain BM25 in memory; a chunked document has
+the score of its best chunk.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from latent_ingest.connector.encoding.pooling import PooledRows
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors
 from latent_ingest.connector.encoding.windows import windows_of
 from latent_ingest.connector.evaluation.measures import mean_ndcg
-from latent_ingest.connector.training.probe import WORDS_B, WORDS_K1, numbers
+from latent_ingest.connector.evaluation.probe import WordIndex
 
 Scores = Callable[[int], NDArray[np.float32]]
 """Number of a question → scores of all documents."""
 
 
 def read_answers(path: Path) -> list[tuple[str, str]]:
-    """Questions and whole answers."""
+    """Questions and complete answers."""
     passages: dict[str, list[str]] = {}
     with CorpusFile(path) as file:
         for line in file:
@@ -81,26 +81,12 @@ def by_best_chunk(chunks: LatentChunks, queries: LatentVectors) -> Scores:
 
 
 def by_words(documents: list[str], queries: list[str]) -> Scores:
-    vocabulary: dict[str, int] = {}
-    rows = [np.unique(numbers(t, vocabulary, grow=True), return_counts=True) for t in documents]
-    bm25 = MemoryBM25(
-        np.concatenate([row[0] for row in rows]),
-        np.concatenate([row[1] for row in rows]),
-        np.cumsum([0, *(len(row[0]) for row in rows)]),
-        len(vocabulary),
-        k1=WORDS_K1,
-        b=WORDS_B,
-    )
-
-    def scores(query: int) -> NDArray[np.float32]:
-        found = numbers(queries[query], vocabulary, grow=False)
-        return bm25.scores(found, np.ones(len(found), np.float32))
-
-    return scores
+    index = WordIndex(documents)
+    return lambda query: index.bm25.scores(*index.query(queries[query]))
 
 
 def summed(chunks: LatentChunks, n_documents: int) -> LatentVectors:
-    """What `encode` gives: the sum of the windows that the chunks are."""
+    """What `encode` gives: the sum of each document's chunks."""
     vectors = chunks.vectors
     rows = PooledRows(vectors.n_latents)
     entries = np.repeat(chunks.texts, np.diff(vectors.offsets))
@@ -116,7 +102,7 @@ def summed(chunks: LatentChunks, n_documents: int) -> LatentVectors:
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--documents", "n_documents", default=1500, show_default=True)
-@click.option("--windows", default=2, show_default=True, help="Of a document, at least.")
+@click.option("--windows", default=2, show_default=True, help="Fewest windows per document.")
 @click.option("--seed", default=0, show_default=True)
 def main(file: Path, n_documents: int, windows: int, seed: int) -> None:
     encoder = LatentEncoder.load()

@@ -1,9 +1,9 @@
-"""Model folders side by side: nDCG@10 of latent BM25 in memory on judged collections.
+"""Comparison of model folders: nDCG@10 of latent BM25 in memory on judged collections.
 
     python benchmarks/models.py --on scifact:train --on nfcorpus:dev model-a model-b
 
-Each collection is embedded once. For choosing between models use judgements that are not those
-reported afterwards.
+Each collection is embedded once. To choose between models, use other judgements than those that
+are reported afterwards.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import click
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.training.probe import Probe
+from latent_ingest.connector.evaluation.probe import Probe
 
 
 @click.command()
 @click.option("--on", "collections", multiple=True, required=True, help="FOLDER:SPLIT")
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 def main(collections: tuple[str, ...], models: tuple[Path, ...]) -> None:
-    """Print a table: a row a model, a column a collection."""
+    """Print a table: a row per model, a column per collection."""
     autoencoders = {model: TokenAutoencoder.load(model) for model in models}
     names = {autoencoder.config.backbone for autoencoder in autoencoders.values()}
     if len(names) != 1:
-        raise click.UsageError(f"models of several backbones: {', '.join(sorted(names))}")
+        raise click.UsageError(f"the models have different backbones: {', '.join(sorted(names))}")
     backbone = Backbone.load(names.pop())
     table: dict[Path, list[float]] = {model: [] for model in models}
     for named in collections:

@@ -1,9 +1,9 @@
-"""What bfloat16 costs in quality: encoding and training in it against fp32, by nDCG@10.
+"""Quality that bfloat16 costs in encoding and training, compared with float32, by nDCG@10.
 
     python benchmarks/precision.py scifact:train texts.jsonl.gz
 
-Each dtype embeds the collection once. The model that ships, then one trained on the texts in that
-dtype, are asked for nDCG@10 of latent BM25 in memory.
+For each dtype, the collection is embedded once; then the shipped model, and a model trained on the
+texts in that dtype, are measured by latent BM25 in memory.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
 from latent_ingest.connector.evaluation.collection import Collection
+from latent_ingest.connector.evaluation.probe import Probe
 from latent_ingest.connector.training.config import TrainingConfig
-from latent_ingest.connector.training.probe import Probe
 from latent_ingest.connector.training.texts import TrainingTexts, find_sources
 from latent_ingest.connector.training.trainer import Trainer
 
@@ -29,7 +29,7 @@ from latent_ingest.connector.training.trainer import Trainer
 @click.option("--tokens", default=1_000_000)
 @click.option("--latents", default=8192)
 def main(collection: str, sources: tuple[str, ...], tokens: int, latents: int) -> None:
-    """Print a line a dtype; COLLECTION is FOLDER:SPLIT."""
+    """Print a line per dtype; COLLECTION is FOLDER:SPLIT."""
     folder, _, split = collection.rpartition(":")
     config = TrainingConfig(n_latents=latents, tokens=tokens)
     for dtype in ("float32", "bfloat16"):
@@ -44,7 +44,7 @@ def main(collection: str, sources: tuple[str, ...], tokens: int, latents: int) -
             trained = probe.ndcg(TokenAutoencoder.load(Path(work) / "model"))
         click.echo(
             f"{dtype:9} shipped model {shipped:.4f}; trained on {report.tokens:,} tokens: "
-            f"{trained:.4f}, normalised MSE {report.normalized_mse:.4f}"
+            f"{trained:.4f}, normalized MSE {report.normalized_mse:.4f}"
         )
 
 

@@ -1,11 +1,11 @@
-"""What it costs to rewrite a question, as ratios to the backbone's forward pass alone.
+"""Cost of rewriting a question, relative to the backbone's forward pass alone.
 
     python benchmarks/rewriting.py
     python benchmarks/rewriting.py --dtype float32 --rounds 200
 
-The forward pass is that of one question, padded as we pad it, with nothing else done. The three are
-timed in turn, in each round, and medians are compared, so that a busy machine slows all of them.
-Questions get shorter and longer, from 3 to 25 words; each is new to the encoder in each round.
+The forward pass is that of one question, padded as we pad it. The three variants are timed in turn
+in each round, and medians are compared, so that a busy machine slows all of them down alike. The
+encoder encodes the question again in each round unless the encoding is cached.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ QUESTIONS = {
 
 
 @click.command()
-@click.option("--dtype", default="auto", help="As of latent-ingest.")
+@click.option("--dtype", default="auto", help="auto, float32 or bfloat16.")
 @click.option("--rounds", default=100, show_default=True)
-@click.option("--threads", default=torch.get_num_threads(), help="Of torch.")
+@click.option("--threads", default=torch.get_num_threads(), help="Threads of torch.")
 def main(dtype: str, rounds: int, threads: int) -> None:
-    """Print ratios of medians (p50) of ROUNDS."""
+    """Print ratios of medians (p50) over ROUNDS."""
     torch.set_num_threads(threads)
     encoder = LatentEncoder.load(dtype=dtype)
     queries = QueryEncoder(encoder)
@@ -56,7 +56,7 @@ def main(dtype: str, rounds: int, threads: int) -> None:
             {
                 "forward": forward,
                 "with encoding": encoding,
-                "kept": lambda question=question: rewriter.rewrite(question),  # type: ignore[misc]
+                "cached": lambda question=question: rewriter.rewrite(question),  # type: ignore[misc]
             },
         )
         p50 = {what: statistics.median(seconds) for what, seconds in took.items()}
@@ -64,13 +64,13 @@ def main(dtype: str, rounds: int, threads: int) -> None:
         click.echo(
             f"{name} question, {len(rewriter.terms(question))} terms: rewriting with encoding "
             f"{p50['with encoding'] / p50['forward']:.2f} times the backbone's forward pass "
-            f"(of the fastest {best['with encoding'] / best['forward']:.2f}); encoding kept "
-            f"{p50['kept'] / p50['forward']:.3f} times, {p50['kept'] * 1000:.2f} ms"
+            f"(fastest runs {best['with encoding'] / best['forward']:.2f}); encoding cached "
+            f"{p50['cached'] / p50['forward']:.3f} times, {p50['cached'] * 1000:.2f} ms"
         )
 
 
 def forward_of(encoder: LatentEncoder, question: str) -> Callable[[], None]:
-    """The backbone's forward pass for a question, and nothing else."""
+    """A function that runs the backbone's forward pass for a question, and nothing else."""
     model, tokenizer = encoder.backbone._model, encoder.backbone._tokenizer
     ids = tokenizer(question)["input_ids"]
     padded = -(-len(ids) // 16) * 16
@@ -89,7 +89,7 @@ def forward_of(encoder: LatentEncoder, question: str) -> Callable[[], None]:
 
 
 def alternately(rounds: int, ways: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
-    """Seconds of each way in each round, after five rounds to warm up."""
+    """Seconds of each variant in each round, after five rounds to warm up."""
     took: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds + 5):
         for name, run in ways.items():

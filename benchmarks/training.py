@@ -1,12 +1,13 @@
-"""Training: ratios of times on this machine.
+"""Speed of training: ratios of times on this machine.
 
-A step of ours against plain autograd over dense matrices. Plain: `relu(topk(x @ W_enc))` scattered
-into a dense `[n_tokens, n_latents]`, times `W_dec`, fp32, `loss.backward()`. Ours: `Objective`, in
-fp32 and in the dtype that `latent-ingest train` would choose, with the multi-k term, and compiled
-by `torch.compile`, which `latent-ingest train` does not use.
+First, a training step with our sparse products against plain autograd over dense matrices. Plain:
+`relu(topk(x @ W_enc))` scattered into a dense `[n_tokens, n_latents]`, times `W_dec`, in float32,
+`loss.backward()`. Ours: `Objective`, in float32 and in the dtype that `latent-ingest train` would
+choose, with the multi-k term, and compiled by `torch.compile`, which `latent-ingest train` does not
+use.
 
-Then a run on real text whose next batch is embedded by a thread while a step is taken, against
-one that does both in turn, as `latent-ingest train` does.
+Then a run on real text that embeds the next batch in a thread during a step, against one that
+does both in turn, as `latent-ingest train` does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-from latent_ingest.cli.docstrings import standard_library
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone, pick_device, pick_dtype
 from latent_ingest.connector.training.config import TrainingConfig
@@ -49,7 +50,7 @@ def plain_loss(model: TokenAutoencoder, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def seconds(step: Callable[[], torch.Tensor], model: TokenAutoencoder) -> float:
-    """Median time of forward and backward."""
+    """Median duration of forward and backward."""
     times = []
     for _ in range(ROUNDS + 1):
         model.zero_grad()
@@ -62,7 +63,7 @@ def seconds(step: Callable[[], torch.Tensor], model: TokenAutoencoder) -> float:
 
 
 def compiled_ratio(model: TokenAutoencoder, hidden: torch.Tensor, dtype: torch.dtype) -> float:
-    """Time of a step over that of a compiled one, the two in turn."""
+    """Duration of a step divided by that of a compiled step, the two in turn."""
     objective = Objective(model, dead_after=1 << 60, matmul_dtype=dtype).to(hidden.device).train()
     compiled = torch.compile(objective)
     rounds = [
@@ -80,7 +81,7 @@ def in_turn(batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
 
 
 def ahead(batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """The same batches, embedded by a thread that is at most two ahead."""
+    """The same batches, embedded in a thread that is at most two batches ahead."""
     ready: queue.Queue[torch.Tensor] = queue.Queue(maxsize=2)
 
     def embed() -> None:
@@ -96,7 +97,7 @@ def run_seconds(
     texts: Path,
     order: Callable[[Iterator[torch.Tensor]], Iterator[torch.Tensor]],
 ) -> float:
-    """Time of a short run, after a warm-up of two steps."""
+    """Duration of a short run, after a warm-up of two steps."""
     config = TrainingConfig(tokens=1 << 20)
     batches = TokenBatches(
         TextTokens(backbone, TrainingTexts([Source(str(texts))])),

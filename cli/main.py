@@ -1,6 +1,6 @@
 """The command line: parse, call one object of the library, map errors to exit codes.
 
-Exit status: 0 all well, 1 something failed, 2 wrong usage or input, 130 interrupted.
+Exit status: 0 success, 1 something failed, 2 wrong usage or input, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,35 +12,43 @@ from pathlib import Path
 
 import click
 
-from latent_ingest.cli.options import INTERRUPTED, warn
+from latent_ingest.cli.output import INTERRUPTED, warn
 from latent_ingest.connector.errors import InputError, LatentIngestError
 
-# Command → module of this package that defines it under the same name. Loaded on use, so that
-# `--help` does not import torch.
+# Command → its line in `--help`. The commands are loaded on use, so that `--help` imports no torch.
 COMMANDS = {
     "ingest": "Encode a corpus file into latent terms and index it (the default command).",
     "verify": "Compare a corpus file with an index, line by line.",
-    "enrich": "Add latent terms to an index that is there already, or bring them up to date.",
+    "enrich": "Add latent terms to an existing index, or update them.",
     "indices": "List the indices of latent terms: model, size, alias.",
-    "rollback": "Point an alias back at the version before.",
+    "rollback": "Point an alias back at the previous version.",
     "prune": "Delete old versions of an alias.",
-    "runs": "List the runs of ingest: how far, how they ended, how to go on.",
+    "runs": "List runs: progress, result, and the command that resumes them.",
     "search": "Search an index in plain words.",
-    "explain": "Show why a document is found: what each word and latent adds.",
-    "rewrite": "Print the request body that a query becomes.",
-    "tune": "Choose the settings of scoring that do best on judged questions.",
+    "explain": "Show why a document is found: what each word and latent adds to its score.",
+    "rewrite": "Print the request body for a question, or rewrite an application's body.",
+    "tune": "Choose the scoring settings that do best on judged questions.",
     "evaluate": "Compare words, dense, latent and hybrid on judged collections.",
     "train": "Train an autoencoder for a backbone.",
     "inspect": "Show what the latents of a model mean, and store labels for them.",
     "engine": "Start, inspect and stop a local OpenSearch.",
-    "generate": "Make a judged collection by a recipe (limit).",
-    "docstrings": "Collect the docstrings of the Python standard library as a corpus.",
+    "generate": "Generate a judged collection by a recipe (LIMIT).",
+    "docstrings": "Collect the docstrings of Python's standard library as a corpus.",
+}
+
+# Commands that share a module of `latent_ingest.cli.commands`; others have one of their own name.
+MODULES = {
+    "rollback": "indices",
+    "prune": "indices",
+    "runs": "indices",
+    "explain": "search",
+    "docstrings": "generate",
 }
 
 EXAMPLES = """\b
 Examples:
   latent-ingest engine up                        a local OpenSearch
-  latent-ingest corpus.jsonl --index papers      the main job
+  latent-ingest corpus.jsonl --index papers      index a corpus
   latent-ingest search "does vitamin D prevent falls" --index papers
 
 Run 'latent-ingest COMMAND --help' for the options of a command.
@@ -48,14 +56,14 @@ Run 'latent-ingest COMMAND --help' for the options of a command.
 
 
 class TerminalHandler(logging.Handler):
-    """Prints what the library logs on stderr, without breaking a progress bar."""
+    """Prints the library's log records on stderr, without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         warn(self.format(record))
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when called; FILE alone means `ingest FILE`."""
+    """A group whose commands are imported on use; FILE alone means `ingest FILE`."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -63,7 +71,7 @@ class LazyGroup(click.Group):
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"latent_ingest.cli.{name}")
+        module = importlib.import_module(f"latent_ingest.cli.commands.{MODULES.get(name, name)}")
         command: click.Command = getattr(module, name)
         return command
 
@@ -96,7 +104,7 @@ class LazyGroup(click.Group):
 
 
 def refuse_misspelt(word: str, ctx: click.Context) -> None:
-    """Usage error for a word like a command's name, where no such file is."""
+    """Raise a usage error for a word that resembles a command and is not a file."""
     near = get_close_matches(word, COMMANDS, n=1) if word.isalpha() else []
     if near and not Path(word).exists():
         raise click.UsageError(f"no command or file {word!r}; did you mean {near[0]!r}?", ctx)

@@ -1,79 +1,72 @@
-"""Options and outputs that several commands share."""
+"""Options that several commands share, and the types of their values."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import shlex
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import click
-from tqdm import tqdm
 
-from latent_ingest.cli.connection import connection_options as connection_options
+from latent_ingest.cli.output import announced
+from latent_ingest.connector.engine.client import MAX_CONNECTIONS
+from latent_ingest.connector.indexing.sender import CONCURRENCY
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
-# Exit status after Ctrl-C, as shells have it.
-INTERRUPTED = 130
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class TokenCount(click.ParamType):  # type: ignore[type-arg]
-    """A whole number, with K, M or G for thousands, millions and milliards."""
+class Scaled(click.ParamType):  # type: ignore[type-arg]
+    """A number, not negative, that may end with the letter of a unit."""
 
-    name = "number"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        text = str(value).upper()
-        factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:], 1)
-        try:
-            number = float(text[:-1] if factor > 1 else text) * factor
-        except ValueError:
-            self.fail(f"{value!r}: write a number like 500000, 500K or 3M", param, ctx)
-        if number < 1:
-            self.fail(f"{value!r}: must be above 0", param, ctx)
-        return int(number)
-
-
-class Duration(click.ParamType):  # type: ignore[type-arg]
-    """Seconds, written as 90, 90s, 10m or 2h."""
-
-    name = "duration"
+    units: ClassVar[dict[str, int]]
+    examples: str
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         text = str(value).lower()
-        factor = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+        factor = self.units.get(text[-1:])
         try:
-            seconds = float(text[:-1]) * factor if factor else float(text)
+            number = float(text[:-1]) * factor if factor else float(text)
         except ValueError:
-            seconds = -1.0
-        if not 0 <= seconds < math.inf:
-            self.fail(f"{value!r}: write a duration like 90s, 10m or 2h", param, ctx)
-        return seconds
+            number = -1.0
+        if not 0 <= number < math.inf:
+            self.fail(f"{value!r}: write a {self.name} like {self.examples}", param, ctx)
+        return number
 
 
-def resuming_command() -> str:
-    """The command that was given, as it goes on with the run: in its folder, and not anew."""
-    arguments = click.get_current_context().meta["arguments"]
-    again = [argument for argument in arguments if argument != "--restart"]
-    return f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(['latent-ingest', *again])}"
+class TokenCount(Scaled):
+    """A whole number above 0; K, M or G after it stand for thousands, millions or billions."""
+
+    name = "number"
+    units: ClassVar = {"k": 10**3, "m": 10**6, "g": 10**9}
+    examples = "500000, 500K or 3M"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        number = int(super().convert(value, param, ctx))
+        if number < 1:
+            self.fail(f"{value!r}: must be above 0", param, ctx)
+        return number
+
+
+class Duration(Scaled):
+    """A duration in seconds, written as 90, 90s, 10m or 2h."""
+
+    name = "duration"
+    units: ClassVar = {"s": 1, "m": 60, "h": 3600}
+    examples = "90s, 10m or 2h"
 
 
 class JsonObject(click.ParamType):  # type: ignore[type-arg]
-    """A JSON object, as a query clause is."""
+    """A JSON object, such as a query clause."""
 
     name = "json"
 
@@ -89,94 +82,39 @@ class JsonObject(click.ParamType):  # type: ignore[type-arg]
         return content
 
 
-def compute_options(command: Command) -> Command:
-    """--device and --dtype."""
-    for option in (
-        click.option(
-            "--dtype",
-            default="auto",
-            show_default=True,
-            help="auto (bfloat16 where the device computes in it), float32, bfloat16.",
-        ),
-        click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu."),
-    ):
-        command = option(command)
-    return command
-
-
-def load_encoder(model: Path | None, device: str, dtype: str) -> LatentEncoder:
-    """The model that was asked for; says on a terminal that it loads, for it takes seconds."""
-    if sys.stderr.isatty():
-        click.echo("loading the model\r", nl=False, err=True)
-    from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-    encoder = LatentEncoder.load(model, device=device, dtype=dtype)
-    if sys.stderr.isatty():
-        click.echo("\033[K", nl=False, err=True)
-    return encoder
-
-
-def progress_bar(**settings: Any) -> tqdm[Any]:
-    """A progress bar on stderr: ten times a second on a terminal, every ten seconds in a log."""
-    terminal = sys.stderr.isatty()
-    return tqdm(
-        file=sys.stderr,
-        mininterval=0.1 if terminal else 10.0,
-        dynamic_ncols=terminal,
-        **settings,
-    )
-
-
-def warn(line: str) -> None:
-    """Print a line on stderr without breaking the progress bar."""
-    tqdm.write(line, file=sys.stderr)
-
-
-@contextmanager
-def stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Within it, Ctrl-C or SIGTERM calls `stop`, for an orderly end; a second ends the process.
-
-    Then nothing is waited for, neither threads nor answers: what is noted holds, as after a kill.
-    """
-
-    def interrupt(_number: int, _frame: object) -> None:
-        warn("finishing what is in flight; Ctrl-C again stops at once")
-        stop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, leave)
-
-    def leave(_number: int, _frame: object) -> None:
-        try:
-            warn("Interrupted.")
-        finally:
-            os._exit(INTERRUPTED)
-
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def comma_list(text: str) -> list[str]:
-    """The names in `a,b , c`; usage error when there is none."""
+    """The names in `a,b , c`; usage error if there is none."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise click.BadParameter(f"{text!r}: name at least one field")
     return names
 
 
-index_option = click.option("--index", default="latent", show_default=True, help="Index name.")
+def resuming_command() -> str:
+    """The command that resumes the current run: in this folder, without --restart."""
+    arguments = click.get_current_context().meta["arguments"]
+    again = [argument for argument in arguments if argument != "--restart"]
+    return f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(['latent-ingest', *again])}"
+
+
+def load_encoder(model: Path | None, device: str, dtype: str) -> LatentEncoder:
+    """The encoder of the chosen model; a terminal shows that it is loading, which takes seconds."""
+    with announced("loading the model"):
+        from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+        return LatentEncoder.shared(model, device=device, dtype=dtype)
+
+
+index_option = click.option(
+    "--index", default="latent", show_default=True, help="Name of the index."
+)
 
 journal_option = click.option(
     "--journal",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="LATENT_INGEST_JOURNAL",
     show_envvar=True,
-    help="File that notes what is done.  [default: in the user's state folder]",
+    help="File that records the progress of runs.  [default: in the user's state folder]",
 )
 
 give_up_option = click.option(
@@ -184,7 +122,15 @@ give_up_option = click.option(
     type=Duration(),
     default="10m",
     show_default=True,
-    help="End when the engine refuses or is away for so long (90s, 10m, 2h).",
+    help="Stop if the engine refuses requests or is unreachable for this long (90s, 10m, 2h).",
+)
+
+concurrency_option = click.option(
+    "--concurrency",
+    type=click.IntRange(min=1, max=MAX_CONNECTIONS),
+    default=CONCURRENCY,
+    show_default=True,
+    help="Maximum number of concurrent requests; fewer while the engine is busy.",
 )
 
 form_option = click.option(
@@ -192,11 +138,64 @@ form_option = click.option(
     type=click.Choice(["hybrid", "latent", "two_phase", "hybrid_two_phase"]),
     default="hybrid",
     show_default=True,
-    help="What scores: words and latents, or latents alone; in one phase or two.",
+    help="What scores: words and latents, or latents only; in one phase or two.",
+)
+
+cache_option = click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="LATENT_INGEST_CACHE",
+    show_envvar=True,
+    help="Folder for dense vectors and ir_datasets collections.  "
+    "[default: in the user's cache folder]",
+)
+
+filter_option = click.option(
+    "--filter", "filter_clause", type=JsonObject(), help="Query clause that hits must match."
 )
 
 model_option = click.option(
     "--model",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Model folder.  [default: the one that ships]",
+    help="Model folder.  [default: the model in this package]",
 )
+
+id_field_option = click.option(
+    "--id-field",
+    default="_id,id",
+    show_default=True,
+    help="Id fields, separated by commas; the first that a document has is its id.",
+)
+
+text_fields_option = click.option(
+    "--text-fields",
+    default="title,text",
+    show_default=True,
+    help="Fields whose text is read, separated by commas.",
+)
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as one JSON object."
+)
+
+COMPUTE_OPTIONS = (
+    click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu."),
+    click.option(
+        "--dtype",
+        default="auto",
+        show_default=True,
+        help="float32, bfloat16, or auto: bfloat16 if the device computes in it.",
+    ),
+)
+
+
+def compute_options(command: Command) -> Command:
+    """Add --device and --dtype to a command."""
+    return cast(Command, with_options(command, COMPUTE_OPTIONS))
+
+
+def with_options(command: Any, options: Any) -> Any:
+    """The command with all the options, in this order in its help."""
+    for option in reversed(options):
+        command = option(command)
+    return command

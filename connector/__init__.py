@@ -1,15 +1,16 @@
-"""Latent terms in OpenSearch and Elasticsearch: the public names.
+"""Latent terms in OpenSearch and Elasticsearch. The public names, by task:
 
-encode text           LatentEncoder → LatentVectors, terms
-index a corpus        Connection, open_index, Ingest → IngestReport
-rewrite queries       QueryRewriter → RewriteReport, hybrid_boost
-in a server           QueryEncoder, Searcher, AsyncSearcher
-see why               explain → Explanation, Highlighter
-run a local engine    LocalEngine
-in another library    latent_ingest.connector.sentence_transformers
-errors                LatentIngestError and its four kinds
+connect             Connection (URL and credentials → client), LocalEngine (a local OpenSearch)
+encode texts        LatentEncoder → LatentVectors; terms (counts and spellings)
+index documents     IngestJob → JobResult; open_index → IndexMeta, Ingest → IngestReport
+enrich an index     EnrichJob → JobResult
+search              Searcher, AsyncSearcher; QueryEncoder shares a model and caches encodings
+rewrite requests    QueryRewriter → RewriteReport; hybrid_boost
+explain results     explain → Explanation; Highlighter
+handle errors       LatentIngestError: InputError, ModelError, MismatchError, EngineError
+other libraries     latent_ingest.connector.sentence_transformers
 
-Names are imported when they are first used: `import latent_ingest.connector` loads no torch.
+Names are imported on first use: `import latent_ingest.connector` does not load torch.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from latent_ingest.connector.index.meta import IndexMeta as IndexMeta
     from latent_ingest.connector.index.opening import open_index as open_index
     from latent_ingest.connector.indexing.ingest import Ingest as Ingest
+    from latent_ingest.connector.indexing.job import EnrichJob as EnrichJob
+    from latent_ingest.connector.indexing.job import IngestJob as IngestJob
+    from latent_ingest.connector.indexing.job import JobResult as JobResult
     from latent_ingest.connector.indexing.outcomes import IngestReport as IngestReport
     from latent_ingest.connector.inspection.explain import Explanation as Explanation
     from latent_ingest.connector.inspection.explain import explain as explain
@@ -46,12 +50,15 @@ _HOMES = {
     "AsyncSearcher": "querying.async_searcher",
     "Connection": "engine.client",
     "EngineError": "errors",
+    "EnrichJob": "indexing.job",
     "Explanation": "inspection.explain",
     "Highlighter": "inspection.highlight",
     "IndexMeta": "index.meta",
     "Ingest": "indexing.ingest",
+    "IngestJob": "indexing.job",
     "IngestReport": "indexing.outcomes",
     "InputError": "errors",
+    "JobResult": "indexing.job",
     "LatentEncoder": "encoding.encoder",
     "LatentIngestError": "errors",
     "LatentVectors": "encoding.vectors",

@@ -1,8 +1,9 @@
-"""BM25 over sparse counts in memory: the plain reference, for probes and for tests."""
+"""BM25 of counts in memory: a plain reference, for probes and tests."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +11,14 @@ from numpy.typing import NDArray
 from latent_ingest.mappings import DEFAULT_B, DEFAULT_K1
 
 
-class MemoryBM25:
-    """An inverted index of documents given as counts.
+def inverse_document_frequency(n_documents: float, df: NDArray[Any]) -> NDArray[np.float64]:
+    """Lucene's idf, `ln(1 + (N - df + 0.5) / (df + 0.5))`, of document frequencies of any shape."""
+    df = df.astype(np.float64)
+    return np.asarray(np.log1p((n_documents - df + 0.5) / (df + 0.5)))
 
-    Lucene's idf, `ln(1 + (N - df + 0.5) / (df + 0.5))`, and no factor k1 + 1.
-    """
+
+class MemoryBM25:
+    """An inverted index of documents given as counts, scored by BM25 without the factor k1 + 1."""
 
     def __init__(
         self,
@@ -30,13 +34,14 @@ class MemoryBM25:
         """Index documents.
 
         Args:
-            terms: term numbers of all documents, `[nnz]`, each once a document.
+            terms: term numbers of all documents, `[nnz]`, each once per document.
             tf: their frequencies, `[nnz]`; zeros are dropped.
             offsets: document boundaries, `[n_documents + 1]`.
             n_terms: size of the vocabulary.
             k1: of BM25.
             b: of BM25.
-            exact_lengths: or else as an engine keeps them, in one byte.
+            exact_lengths: use exact field lengths; otherwise lengths as engines store them, in
+                one byte.
         """
         self.n_documents = len(offsets) - 1
         row = np.repeat(np.arange(self.n_documents), np.diff(offsets))
@@ -44,9 +49,9 @@ class MemoryBM25:
         row, terms, tf = row[tf > 0], terms[tf > 0], tf[tf > 0]
         average = lengths[lengths > 0].mean() if len(tf) else 1.0
         self.document_frequency = np.bincount(terms, minlength=n_terms)
-        holding = np.count_nonzero(lengths)
+        holding = int(np.count_nonzero(lengths))
         df = self.document_frequency
-        self.idf = np.log1p((holding - df + 0.5) / (df + 0.5)).astype(np.float32)
+        self.idf = inverse_document_frequency(holding, df).astype(np.float32)
         stored = lengths if exact_lengths else stored_lengths(lengths.astype(np.int64))
         norm = k1 * (1 - b + b * stored / average)
         order = np.argsort(terms, kind="stable")
@@ -58,7 +63,7 @@ class MemoryBM25:
         """Scores of all documents for a query, `[n_documents]`.
 
         Args:
-            terms: the query's, `[n]`.
+            terms: term numbers of the query, `[n]`.
             weights: their factors, `[n]`.
         """
         out = np.zeros(self.n_documents, dtype=np.float32)
@@ -71,14 +76,20 @@ class MemoryBM25:
         self, ids: Sequence[str], terms: NDArray[np.int32], weights: NDArray[np.float32], depth: int
     ) -> dict[str, float]:
         """The best documents of `ids` and their scores, best first, at most `depth`."""
-        scores = self.scores(terms, weights)
-        best = np.argsort(-scores, kind="stable")[:depth]
-        return {ids[i]: float(scores[i]) for i in best.tolist() if scores[i] > 0}
+        return best(ids, self.scores(terms, weights), depth)
+
+
+def best(ids: Sequence[str], scores: NDArray[np.float32], depth: int) -> dict[str, float]:
+    """The documents with the highest scores above zero, best first, at most `depth`."""
+    order = np.argsort(-scores, kind="stable")[:depth]
+    return {ids[i]: float(scores[i]) for i in order.tolist() if scores[i] > 0}
 
 
 def stored_lengths(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Field lengths after Lucene's `SmallFloat.intToByte4` and back, `[n]`: exact to 40, then
-    only the four highest bits of what is above 24."""
+    """Field lengths after Lucene's `SmallFloat.intToByte4` and back, `[n]`.
+
+    Exact up to 40; above, only the four highest bits of `length - 24` are kept.
+    """
     above = np.maximum(lengths - 24, 0)
     lost_bits = np.maximum(np.frexp(above)[1] - 4, 0)
     return np.where(lengths < 24, lengths, 24 + (above >> lost_bits << lost_bits))

@@ -1,30 +1,36 @@
-"""Everything this package raises on purpose.
+"""Exceptions raised on purpose; catch LatentIngestError for all of them.
 
 LatentIngestError
-├── InputError      a file, a line or a value given by the user cannot be used
-├── ModelError      a backbone or an autoencoder cannot be loaded, or they do not fit
-├── MismatchError   an index was made by another model, or is not one of ours
-└── EngineError     the search engine cannot be reached, or refuses what we ask
+├── InputError      a file, line or value given by the user cannot be used
+├── ModelError      a backbone or an autoencoder cannot be loaded, or they do not fit together
+├── MismatchError   an index was made by another model, or not by this package
+└── EngineError     the search engine is not reachable, or refuses a request
+
+The command line exits with status 2 for an InputError and 1 for the others.
 """
 
 from __future__ import annotations
 
 
 class LatentIngestError(Exception):
-    """Base of all errors of this package; the message names the value and the mend."""
+    """Base of all errors of this package; the message names what is wrong and how to fix it."""
 
 
 class InputError(LatentIngestError):
-    """A file, line or value given by the user cannot be used: correct it and call again."""
+    """A file, line or value given by the user cannot be used. Correct it and call again."""
 
 
 class ModelError(LatentIngestError):
-    """A backbone or autoencoder cannot be loaded, does not fit, or gives NaN: name another."""
+    """A model cannot be used.
+
+    The backbone or autoencoder cannot be loaded, they do not fit together, or they give NaN. Use
+    another model, or the device and dtype that the message suggests.
+    """
 
 
 class MismatchError(LatentIngestError):
-    """The index was made by another model or mapping: use that model, or another index."""
+    """An index does not fit the model or the mapping. Use the index's model, or another index."""
 
 
 class EngineError(LatentIngestError):
-    """The engine is not reachable or refuses: check the URL, the credentials, its log."""
+    """The engine is not reachable or refuses a request. Check its URL, credentials and log."""

@@ -1,4 +1,4 @@
-"""Fill in a mapping: repeat.json or delimited.json → the body that creates an index."""
+"""Index mappings: repeat.json or delimited.json, filled in → the body that creates an index."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ LATENT_FIELD = "latent"
 WORDS_FIELD = "words"
 SIMILARITY = "latent_bm25"
 
-# BM25 of the latent field, for scale 1; k1 grows with the scale. Measured on SciFact and NFCorpus:
-# flat from k1 1.2 to 5 and b .5 to .9, all within .008 nDCG@10.
+# BM25 of the latent field at scale 1; k1 grows with the scale. Measured on SciFact and NFCorpus:
+# nDCG@10 is flat, within .008, from k1 1.2 to 5 and b .5 to .9.
 DEFAULT_K1 = 2.0
 DEFAULT_B = 0.7
 
-# What becomes of documents longer than the backbone's window.
+# How to treat documents longer than the backbone window.
 LONG = ("pool", "chunks", "truncate")
 
-# Who makes `_id`: of the document, or the engine, for collections that refuse ids.
+# Where `_id` comes from: the document, or the engine, for collections that refuse ids.
 IDS = ("document", "engine")
 
-# Fields that each document of an index of chunks has; `collapse` needs a keyword.
+# Fields of each document in an index of chunks; `collapse` needs a keyword.
 PARENT_FIELD = "parent_id"
 CHUNK_FIELDS = {
     PARENT_FIELD: "keyword",
@@ -36,32 +36,34 @@ CHUNK_FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class MappingConfig:
-    """What may differ from the JSON files."""
+    """Settings that differ from the JSON files."""
 
     spelling: str = "repeat"
+    """ "repeat" or "delimited": how counts are written in the latent field."""
     scale: float = 1.0
-    """Factor on the square-rooted activations before they are rounded."""
+    """Factor on weights before they are rounded to counts."""
     latent_field: str = LATENT_FIELD
+    """Name of the latent field."""
     text_fields: tuple[str, ...] = ("title", "text")
-    """Fields that are encoded, searchable by words too, each and together as `words`."""
+    """Fields whose text is encoded; searchable by words, each and together as `words`."""
     analyzer: str = "english"
-    """Of the words; any that the engine knows. Empty where words are searched in fields that the
+    """Analyzer of the words, any the engine has. Empty if words are searched in fields that the
     index had before it got latent terms."""
     lean: bool = False
-    """Leave latents out of `_source`: smaller, but the next partial update of a document deletes
-    its latents without a word."""
+    """Exclude the latent field from `_source`: smaller, but the next partial update of a document
+    silently deletes its latent terms."""
     long: str = "pool"
-    """Of documents longer than the backbone's window: "pool" adds the latents of all their windows,
-    "chunks" makes a document of each, "truncate" leaves out what is beyond the first."""
+    """Documents longer than the backbone window: "pool" adds up the latents of all their windows,
+    "chunks" makes a document per window, "truncate" leaves out what is beyond the first window."""
     ids: str = "document"
-    """Where `_id` is from: "document", or "engine", and the document's own id is in a field; then
-    a document whose request was answered by nobody may be there twice."""
+    """Origin of `_id`: "document", or "engine". Then the document's own id is in a field, and a
+    document whose request was never answered may be indexed twice."""
 
     def __post_init__(self) -> None:
         if self.ids not in IDS:
             raise ValueError(f"ids {self.ids!r}: use one of {', '.join(IDS)}")
         if self.ids == "engine" and self.long == "chunks":
-            raise ValueError("ids 'engine': chunks are found by ids of ours; use --long pool")
+            raise ValueError("ids 'engine': chunks need ids from the document; use --long pool")
         if self.long not in LONG:
             raise ValueError(f"long {self.long!r}: use one of {', '.join(LONG)}")
         own = {self.latent_field, self.hash_field, *self.chunk_fields}
@@ -72,28 +74,28 @@ class MappingConfig:
         taken = own & set(self.text_fields)
         if taken or self.latent_field in (WORDS_FIELD, *self.chunk_fields):
             names = ", ".join(sorted(taken)) or self.latent_field
-            raise ValueError(f"field {names!r} is used twice; the index needs it for itself")
+            raise ValueError(f"field {names!r} is used twice; the index needs this name, rename it")
         if self.scale <= 0:
             raise ValueError(f"scale {self.scale}: must be above 0")
 
     @property
     def chunk_fields(self) -> dict[str, str]:
-        """Fields of each chunk, and their types; none where documents are whole."""
+        """Fields of each chunk and their types; empty unless documents are chunked."""
         return CHUNK_FIELDS if self.long == "chunks" else {}
 
     @property
     def hash_field(self) -> str:
-        """Where the hash of the encoded text goes."""
+        """Name of the hash field."""
         return hash_field(self.latent_field)
 
     @property
     def id_field(self) -> str | None:
-        """Where the document's own id goes when the engine makes `_id`; none when it does not."""
+        """Field with the document's own id if the engine makes `_id`, else None."""
         return id_field(self.latent_field) if self.ids == "engine" else None
 
     @property
     def k1(self) -> float:
-        """BM25's k1 of the latent field: scaling counts and k1 alike changes no ranking."""
+        """BM25's k1 of the latent field; scaling counts and k1 together keeps the ranking."""
         return DEFAULT_K1 * self.scale
 
     @property
@@ -103,21 +105,21 @@ class MappingConfig:
 
 
 def hash_field(latent_field: str) -> str:
-    """The field beside the latent field that tells whether its text has changed since."""
+    """Name of the hash field, which tells whether a text has changed since it was encoded."""
     return f"{latent_field}_hash"
 
 
 def id_field(latent_field: str) -> str:
-    """The field beside the latent field with the document's own id."""
+    """Name of the field with the document's own id."""
     return f"{latent_field}_id"
 
 
 def index_body(config: MappingConfig, meta: dict[str, Any]) -> dict[str, Any]:
-    """The body of `PUT /index`.
+    """Return the body of `PUT /index`.
 
     Args:
-        config: what differs from the JSON file of its spelling.
-        meta: goes to `_meta.latent_ingest`.
+        config: settings that differ from the JSON file of its spelling.
+        meta: index meta, stored as `_meta.latent_ingest`.
     """
     path = Path(__file__).parent / f"{config.spelling}.json"
     body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""A cluster of several nodes, each a process that can be killed and started again."""
+"""A cluster of several nodes; each is a process that tests kill and start again."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Cluster:
             self.kill(name)
 
     def start(self, name: str) -> None:
-        """Start a node, with the data it had."""
+        """Start a node on its existing data."""
         settings = {
             "node.name": name,
             "cluster.name": self._folder.name,
@@ -64,13 +64,13 @@ class Cluster:
             )
 
     def kill(self, name: str) -> None:
-        """As `kill -9` does."""
+        """Kill a node with SIGKILL."""
         process = self._processes[name]
         process.kill()
         process.wait()
 
     def wait(self) -> None:
-        """Until all nodes are one cluster, and every shard has all its copies."""
+        """Wait until all nodes form one cluster and every shard has all its copies."""
         deadline = time.monotonic() + START_SECONDS
         path = f"/_cluster/health?wait_for_nodes={len(self.urls)}&wait_for_status=green&timeout=2s"
         while time.monotonic() < deadline:
@@ -82,11 +82,11 @@ class Cluster:
         raise AssertionError(f"no cluster within {START_SECONDS} s: {logs}")
 
     def client(self, name: str) -> OpenSearch:
-        """That asks this node."""
+        """A client that sends its requests to this node."""
         return Connection(self.urls[name]).open()
 
     def copies(self, index: str) -> dict[str, bool]:
-        """The nodes that hold the index's one shard; whether as primary."""
+        """Nodes that hold the index's one shard → whether it is the primary copy."""
         rows = self.client("n0").cat.shards(index=index, format="json")
         return {row["node"]: row["prirep"] == "p" for row in rows}
 

@@ -1,4 +1,4 @@
-"""What tests with and without a server share: the shipped model, and real text."""
+"""Fixtures of tests with and without an engine: the shipped model, and real text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
-from latent_ingest.cli.docstrings import standard_library
+from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 
@@ -32,8 +32,8 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def encoder() -> LatentEncoder:
-    """The shipped model in fp32, which is exact enough to compare."""
-    return LatentEncoder.load(device="cpu", dtype="float32")
+    """The shipped model in fp32, exact enough to compare; commands with these options share it."""
+    return LatentEncoder.shared(device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,7 @@ def backbone(encoder: LatentEncoder) -> Backbone:
 
 @pytest.fixture(scope="session")
 def documents() -> list[dict[str, str]]:
-    """Docstrings of the standard library, some of each length: real text every machine has."""
+    """90 docstrings of the standard library: real text that every machine has."""
     every = list(standard_library())
     chosen = every[:: len(every) // 90][:90]
     assert len(chosen) == 90
@@ -60,7 +60,7 @@ def corpus(documents: list[dict[str, str]], tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test runs in a folder of its own, so that no file of it lands in the project or home."""
+    """Run each test in its own folder, so that it writes nothing into the project or home."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LATENT_INGEST_JOURNAL", str(tmp_path / "journal" / "journal.sqlite"))
     monkeypatch.setenv("LATENT_INGEST_CACHE", str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""Requests that fail, on an engine that is real."""
+"""A client of a real engine whose requests fail on demand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from opensearchpy import OpenSearch
 
 
 class Failing:
-    """A client whose bulk requests are made to fail, on an engine that is real."""
+    """A client whose bulk requests raise the errors that a function chooses."""
 
     def __init__(self, client: OpenSearch, answer: Callable[[int, bytes], Exception | None]):
         self._client = client

@@ -1,4 +1,4 @@
-"""A proxy between the client and a real engine that spoils answers, as a seed chooses."""
+"""A proxy between the client and a real engine that injects faults chosen by a seed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import urllib3
 
 BUSY = {"error": {"type": "rejected_execution_exception", "reason": "queue is full"}}
 
-# Of requests. Those before the bar never reach the engine.
+# Requests with faults of BEFORE never reach the engine.
 BEFORE = ("429", "502", "503", "504", "413", "reset before", "some 429", "late")
 AFTER = ("reset after", "half an answer", "half a body", "fewer items", "delay")
 FAULTS = BEFORE + AFTER
 
 
 class FaultProxy:
-    """Spoils bulk requests with a given chance; other requests pass, or are reset."""
+    """Injects faults into bulk requests, with a given chance, and into few other requests."""
 
     def __init__(
         self,
@@ -36,14 +36,14 @@ class FaultProxy:
         others: float = 0.1,
         timeout: float = 1.0,
     ) -> None:
-        """Nothing listens yet.
+        """Prepare the proxy; `listening` starts it.
 
         Args:
             engine: URL of the engine.
-            seed: of what is spoilt, and how.
-            chance: of a bulk request to be spoilt.
-            others: the same of other requests.
-            timeout: seconds after which the client gives a request up.
+            seed: chooses the requests and their faults.
+            chance: probability of a fault in a bulk request.
+            others: probability of a fault in another request.
+            timeout: seconds after which the client abandons a request.
         """
         self.engine = engine
         self.chance = chance
@@ -58,7 +58,7 @@ class FaultProxy:
         self.pool = urllib3.PoolManager(maxsize=32)
 
     def choose(self, path: str, body: bytes) -> str | None:
-        """The fault of a request; none lets it pass, as it does the very first of a run."""
+        """The fault to inject; None to pass the request on, as the first of a run."""
         bulk = "_bulk" in path
         if path == "/":
             return None
@@ -67,13 +67,13 @@ class FaultProxy:
                 return None
             fault = self._random.choice(FAULTS if bulk else ("503", "reset before", "429"))
             if fault == "413" and body.count(b"\n") <= 2:
-                return None  # a document that is too large alone is rejected, rightly
+                return None  # a single document that is too large is rejected
             self.injected[fault] += 1
             return fault
 
     @contextmanager
     def listening(self, connection: type[Spoiling] | None = None) -> Iterator[str]:
-        """Gives the URL while it listens, with connections of its own kind or another."""
+        """Serve; yields the URL. `connection` replaces `Spoiling`."""
         handler = type("Handler", (connection or Spoiling,), {"proxy": self})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         server.daemon_threads = True
@@ -92,7 +92,7 @@ class Spoiling(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
@@ -105,7 +105,7 @@ class Spoiling(BaseHTTPRequestHandler):
                 self.reset()
             case "some 429":
                 self.give(*self.turn_some_away(body))
-            case "late":  # the engine gets it when the client has long sent it again
+            case "late":  # the engine gets it long after the client has sent it again
                 time.sleep(1.5 * self.proxy.timeout)
                 self.forward(body)
                 self.reset()
@@ -131,7 +131,7 @@ class Spoiling(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
 
     def forward(self, body: bytes) -> tuple[int, bytes, str]:
-        """The engine's answer; 503 while there is none."""
+        """Status, body and content type of the engine's answer; 503 if it does not answer."""
         kind = self.headers.get("content-type", "application/json")
         try:
             reply = self.proxy.pool.request(
@@ -147,7 +147,7 @@ class Spoiling(BaseHTTPRequestHandler):
         return reply.status, reply.data, reply.headers.get("content-type", "text/plain")
 
     def turn_some_away(self, body: bytes) -> tuple[int, bytes, str]:
-        """Of every two documents the engine gets the first; the other is answered with 429."""
+        """Forward every second document; answer 429 for the others."""
         rows = body.splitlines(keepends=True)
         pairs = [b"".join(rows[at : at + 2]) for at in range(0, len(rows), 2)]
         status, content, kind = self.forward(b"".join(pairs[::2]))
@@ -159,7 +159,7 @@ class Spoiling(BaseHTTPRequestHandler):
         return 200, json.dumps({"items": items}).encode(), kind
 
     def give(self, status: int, content: bytes, kind: str, promised: int | None = None) -> None:
-        """Answer, and hang up where less is given than is promised."""
+        """Send an answer; hang up if `promised` bytes exceed its length."""
         try:
             self.send_response(status)
             self.send_header("content-type", kind)
@@ -168,13 +168,13 @@ class Spoiling(BaseHTTPRequestHandler):
                 self.send_header("retry-after", "0")
             self.end_headers()
             self.wfile.write(content)
-        except OSError:  # the client has given up waiting
+        except OSError:  # the client no longer waits
             self.close_connection = True
         if promised:
             self.close_connection = True
 
     def reset(self) -> None:
-        """Break the connection off (RST)."""
+        """Reset the connection (RST)."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
         self.close_connection = True

@@ -1,4 +1,4 @@
-"""Lines of corpus files, and what became of them."""
+"""Lines of corpus files, and the outcome of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways to log in, right and wrong, and what must never be shown."""
+"""Authentication methods, right and wrong credentials, and secrets that must never be shown."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def serving(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 
 def leaks(text: str | bytes) -> list[str]:
-    """The secrets that are in it."""
+    """Secrets that the text contains."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     return [secret for secret in SECRETS if secret in text]
 
 
 def refused(result: Result) -> str:
-    """The one line of a command that the engine turned away."""
+    """The line that a command prints if the engine refuses it."""
     assert result.exit_code == 1, result.stderr
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()

@@ -1,4 +1,4 @@
-"""Processes that run the command with a model loaded before they are forked: many a minute."""
+"""Processes that run the command with a model loaded before the fork: many per minute."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ CONTEXT.set_forkserver_preload(["preloaded", "preloaded_model"])
 
 
 def started(arguments: list[str], output: str, timeout: float) -> ForkServerProcess:
-    """A process of `latent-ingest ARGUMENTS`, in small batches and with short waits.
+    """Start `latent-ingest ARGUMENTS` in a process, with small batches and short waits.
 
     Args:
-        arguments: of the command line.
-        output: file for what it prints.
-        timeout: seconds for a request.
+        arguments: arguments of the command.
+        output: file for stdout and stderr.
+        timeout: seconds per request.
     """
     with pytest.MonkeyPatch.context() as patch:
-        # The server knows nothing of our sys.path, and passes over modules that it does not find.
+        # The fork server has its own sys.path and ignores modules that it does not find.
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))
         forkserver.ensure_running()
     process = CONTEXT.Process(
@@ -37,11 +37,11 @@ def started(arguments: list[str], output: str, timeout: float) -> ForkServerProc
 def run(
     arguments: list[str], output: str, timeout: float, folder: Path, environment: dict[str, str]
 ) -> None:
-    """The command, in the process."""
+    """Run the command in the forked process."""
     import tenacity
     from preloaded_model import ENCODER
 
-    from latent_ingest.cli import ingest
+    from latent_ingest.cli.commands import ingest
     from latent_ingest.cli.main import cli
     from latent_ingest.connector.engine import client, retry
     from latent_ingest.connector.indexing import batches

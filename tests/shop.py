@@ -1,4 +1,4 @@
-"""An index of somebody else's, which is to get latent terms."""
+"""An index made by another application, to be enriched with latent terms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAPPING: dict[str, Any] = {
 
 
 def make(client: OpenSearch, index: str, rows: list[dict[str, Any]], **mapping: Any) -> None:
-    """An index of somebody else's, with two shards."""
+    """Create an index as another application would, with two shards."""
     body = {
         "settings": {"number_of_shards": 2, "number_of_replicas": 0},
         "mappings": {**MAPPING, **mapping},
@@ -45,7 +45,7 @@ def text_of(source: dict[str, Any]) -> str:
 
 
 def all_done(client: OpenSearch, index: str, encoder: LatentEncoder) -> bool:
-    """Whether every document has the latent terms that its text gives, and is found by them."""
+    """Whether every document has the latent terms of its text and is found by them."""
     stored = sources(client, index)
     assert stored
     rewriter = QueryRewriter.from_index(client, index, encoder)

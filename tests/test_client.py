@@ -1,4 +1,4 @@
-"""Connections and the words for their failures."""
+"""Connections, and the messages for their failures."""
 
 from __future__ import annotations
 

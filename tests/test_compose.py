@@ -1,4 +1,4 @@
-"""compose.yaml: what can be checked of it where there is no Docker."""
+"""compose.yaml, as far as it can be checked without Docker."""
 
 from __future__ import annotations
 
@@ -41,19 +41,23 @@ def test_it_is_one_node_on_the_loopback_interface_without_security(
 def test_its_test_service_runs_the_gates_command_against_it(
     services: dict[str, Any], root: Path, tmp_path: Path
 ) -> None:
-    """The command itself, in other folders, up to where make says what it would do."""
+    """Run the command itself in other folders; make only prints what it would do."""
     service = services["tests"]
     assert service["environment"]["OPENSEARCH_URL"] == "http://opensearch:9200"
     assert service["depends_on"] == {"opensearch": {"condition": "service_healthy"}}
     shell, option, script = service["command"]
     assert (shell, option) == ("sh", "-c")
-    assert script.endswith("make -C /tmp/checkout test")
-    assert "exec make test" in (root / ".ci" / "run").read_text()
+    targets = "--keep-going test test-slow"
+    assert script.endswith(f"make -C /tmp/checkout {targets}")
+    assert f"exec make {targets}\n" in (root / ".ci" / "run").read_text()
     script = script.replace("/source", str(root)).replace("/tmp/checkout", str(tmp_path / "copy"))
     script = script.replace("make -C", "make --dry-run -C")
     done = subprocess.run([shell, option, script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "\n.venv/bin/pytest\n" in done.stdout
+    run = [line for line in done.stdout.splitlines() if ".venv/bin/pytest" in line]
+    assert [line.split(" -m ")[1] for line in run] == ['"not slow"', "slow"]
+    assert "--ignore" not in "".join(run)
+    assert "--deselect" not in "".join(run)
     assert "venv .venv" in done.stdout
     assert (tmp_path / "copy" / "connector" / "__init__.py").is_file()
     assert not (tmp_path / "copy" / ".venv").exists()

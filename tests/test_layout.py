@@ -1,14 +1,26 @@
-"""Columns and lines on a terminal."""
+"""What commands print: columns, tables and lines on a terminal; progress in a log."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import click
 import pytest
 import wcwidth
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latent_ingest.cli.layout import one_line, printable, shorten, side_by_side, table
-from latent_ingest.cli.search import column, lines_of, title_and_text
+from latent_ingest.cli.commands.search import column, lines_of, title_and_text
+from latent_ingest.cli.output import (
+    exit_after,
+    one_line,
+    printable,
+    progress_bar,
+    shorten,
+    side_by_side,
+    table,
+    warn,
+)
 
 letters = st.text(alphabet=st.sampled_from("ab 水é🙂\x1b\n\u200b\ud800"), max_size=60)
 
@@ -19,7 +31,22 @@ def test_wide_letters_take_two_cells() -> None:
     assert shorten("abcd", 2) == ".."
     lines = side_by_side([["水水水水", "x"], ["one"]], 21)
     assert lines == ["水水水水    one", "x"]
-    assert table([["a", "1"], ["水水", "10"]], right=(1,)) == ["a      1", "水水  10"]
+    heads, row = table(["a", "1"], [["水水", "10"]], right=(1,))
+    assert (wcwidth.strip_sequences(heads), row) == ("a      1", "水水  10")
+
+
+def test_tables_lose_nothing_unless_they_are_fitted() -> None:
+    """Only the columns that may shrink do, to no less than their least width."""
+    rows = [["0.1234", "水" * 40, "word " * 20 + "end", "1,234"]]
+    whole = table(["a", "b", "c", "d"], rows, right=(0, 3), shrink=(2, 1))
+    assert whole[1] == "  ".join(rows[0])
+    fitted = table(["a", "b", "c", "d"], rows, right=(0, 3), shrink=(2, 1), width=90)
+    assert wcwidth.width(fitted[1]) <= 90
+    assert fitted[1].startswith("0.1234  " + "水" * 5)
+    assert fitted[1].count("...") == 2
+    assert fitted[1].endswith("  1,234")
+    narrow = table(["a", "b", "c", "d"], rows, right=(0, 3), shrink=(2, 1), width=10)
+    assert narrow[1].endswith("  1,234")
 
 
 @given(text=letters, width=st.integers(0, 40))
@@ -73,3 +100,50 @@ def test_forms_stand_beside_each_other() -> None:
     assert first.count("1   1.500 7 Falls") == 2
     assert second.count("...") == 2
     assert wcwidth.width(second) <= 120
+
+
+def test_progress_in_a_log_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar(total=4, desc="reading", unit="doc") as bar:
+        bar.update(4)
+    with progress_bar(total=8, bar_format="{percentage:3.0f}% |{bar}| {desc}") as bar:
+        warn("a line between")
+    err = capsys.readouterr().err
+    assert "\r" not in err
+    assert "\x1b" not in err
+    assert "|" not in err
+    first, last, *others = err.splitlines()
+    assert first.startswith("reading:   0% 0/4")
+    assert last.startswith("reading: 100% 4/4")
+    assert "a line between" in others
+
+
+@dataclass
+class Report:
+    ok: bool = True
+    stopped: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("report", "refusal", "status", "said"),
+    [
+        (Report(), None, None, ""),
+        (Report(), "alias a stays", 1, "Error: alias a stays\n"),
+        (Report(ok=False), None, 1, ""),
+        (Report(False, "too many failed"), None, 1, "Error: too many failed\n"),
+        (Report(False, "interrupted"), "alias a stays", 130, "Error: alias a stays\n"),
+    ],
+)
+def test_a_run_ends_with_its_status(
+    report: Report,
+    refusal: str | None,
+    status: int | None,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if status is None:
+        exit_after(report, refusal)
+    else:
+        with pytest.raises(click.exceptions.Exit) as raised:
+            exit_after(report, refusal)
+        assert raised.value.exit_code == status
+    assert capsys.readouterr().err == said

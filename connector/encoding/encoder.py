@@ -1,19 +1,16 @@
-"""Texts → latent vectors: backbone, autoencoder and pooling in one.
-
-texts → token embeddings → token latents → pooled latents
-"""
+"""The encoder: texts → token embeddings → active latents → pooled latents."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from latent_ingest.connector.bm25 import inverse_document_frequency
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder, check_k
 from latent_ingest.connector.encoding.backbone import (
     Backbone,
@@ -26,22 +23,22 @@ from latent_ingest.connector.encoding.fingerprint import (
     check_fit,
 )
 from latent_ingest.connector.encoding.model_folder import check_settings
-from latent_ingest.connector.encoding.pooling import POOLINGS, PooledRows, pool
+from latent_ingest.connector.encoding.pooling import POOLINGS, PooledBatch, PooledRows, pool
 from latent_ingest.connector.encoding.quantized import MOST_TOKENS, QuantizedAutoencoder
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors, TokenVectors
 from latent_ingest.connector.errors import ModelError
 
 SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "minilm-32k"
 
-# Models of `LatentEncoder.shared`, by what was asked for.
-_shared: dict[tuple[Path, torch.device, torch.dtype, int | None], LatentEncoder] = {}
+# Models of `LatentEncoder.shared` by its arguments, each with the time its folder was changed.
+_shared: dict[tuple[Path, torch.device, torch.dtype, int | None], tuple[float, LatentEncoder]] = {}
 _sharing = threading.Lock()
 
 
 class LatentEncoder:
-    """Texts → sparse vectors over latents; the same function for documents and queries.
+    """Encodes texts as sparse vectors of latents; documents and queries alike.
 
-    It may be used by several threads at once; they encode one after the other.
+    An encoder can be used by several threads at once; they encode one after the other.
     """
 
     def __init__(
@@ -52,16 +49,16 @@ class LatentEncoder:
         name: str = "",
         k: int | None = None,
     ) -> None:
-        """Join a backbone and an autoencoder trained on it.
+        """Combine a backbone and an autoencoder that was trained on it.
 
         Args:
-            backbone: gives `[n_tokens, d_in]`.
-            autoencoder: takes them.
-            name: what people call the model; stored in the index.
-            k: latents a token, when fewer than the autoencoder's own are wanted.
+            backbone: gives token embeddings `[n_tokens, d_in]`.
+            autoencoder: turns them into latents.
+            name: name of the model; stored in the index.
+            k: latents per token; defaults to the autoencoder's k.
 
         Raises:
-            ModelError: they do not fit: other width, other weights, or k out of range.
+            ModelError: they do not fit (another width, other weights), or k is out of range.
         """
         config = autoencoder.config
         check_fit(config, backbone, name)
@@ -82,8 +79,8 @@ class LatentEncoder:
         )
         self._document_frequency = autoencoder.document_frequency
         self._autoencoder = autoencoder.to(backbone.device).eval().requires_grad_(False)
-        # The large product runs in the backbone's dtype; normalisation stays in fp32.
-        # A latent's weights lie together in memory: twice as fast for a question's few tokens.
+        # Pre-activations are computed in the backbone's dtype; normalization stays in float32.
+        # Each latent's weights are contiguous: twice as fast for the few tokens of a question.
         W_enc = self._autoencoder.W_enc.data.to(backbone.dtype)
         self._autoencoder.W_enc.data = W_enc.T.contiguous().T
         self._quantized: QuantizedAutoencoder | None = None
@@ -98,13 +95,13 @@ class LatentEncoder:
         dtype: str = "auto",
         k: int | None = None,
     ) -> LatentEncoder:
-        """Load a model folder, by default the one that ships, and the backbone it names.
+        """Load a model folder, by default the shipped model, and the backbone it names.
 
         Args:
-            folder: holds config.json and model.safetensors, as `latent-ingest train` writes them.
+            folder: with config.json and model.safetensors, as `latent-ingest train` writes them.
             device: "auto", "cuda", "mps" or "cpu".
-            dtype: "auto" (bfloat16 where the device computes in it), "float32" or "bfloat16".
-            k: latents a token, when fewer than the model's own are wanted.
+            dtype: "auto" (bfloat16 if the device computes in it), "float32" or "bfloat16".
+            k: latents per token; defaults to the model's k.
 
         Raises:
             ModelError: the folder or the backbone cannot be loaded, or they do not fit.
@@ -126,18 +123,22 @@ class LatentEncoder:
         dtype: str = "auto",
         k: int | None = None,
     ) -> LatentEncoder:
-        """`load`, once a process: who asks for the same model again gets the same object."""
+        """`load`, once per process: the same arguments give the same object.
+
+        A folder with files that have changed since is loaded again.
+        """
         path = Path(folder or SHIPPED_MODEL).resolve()
         chosen = pick_device(device)
         key = (path, chosen, pick_dtype(dtype, chosen), k)
         with _sharing:
-            if key not in _shared:
-                _shared[key] = cls.load(path, device=device, dtype=dtype, k=k)
-            return _shared[key]
+            changed = max((file.stat().st_mtime for file in path.rglob("*")), default=0.0)
+            if key not in _shared or _shared[key][0] != changed:
+                _shared[key] = changed, cls.load(path, device=device, dtype=dtype, k=k)
+            return _shared[key][1]
 
     @property
     def n_latents(self) -> int:
-        """Size of the vocabulary."""
+        """Number of latents."""
         return self._autoencoder.config.n_latents
 
     def encode(
@@ -149,27 +150,27 @@ class LatentEncoder:
         long: str = "pool",
         k: int | None = None,
     ) -> LatentVectors:
-        """Sparse vectors of `texts`, in their order.
+        """Encode `texts` as sparse vectors, in their order.
 
-        A text longer than the backbone's window is encoded in windows that overlap, and the
-        latents of its tokens are pooled over all of them, each token once.
+        A text longer than the backbone window is encoded in overlapping windows, and the latents of
+        its tokens are pooled over all windows, each token once.
 
-        Memory: the result, 12 bytes a token, and what one batch of `backbone.token_budget` tokens
-        and a tokenizer at work on 262,144 characters take, however long a text is.
+        Memory: the result, 12 bytes per token, one batch of `backbone.token_budget` tokens, and the
+        tokenization of 262,144 characters, however long a text is.
 
         Args:
-            texts: any number of texts; an empty one gives an empty row.
+            texts: any number of texts; an empty text gives an empty row.
             kind: "query" or "document", which chooses the backbone's prompt.
             allow_nan: return an empty row with `finite` false instead of raising.
             long: "pool", or "truncate" to leave out what is beyond the first window.
-            k: latents a token, fewer than the model's; for questions, since an index has one k.
+            k: latents per token, lower than the model's; only for questions, as an index has one k.
 
         Returns:
-            A CSR batch on the CPU: int32 `indices` and fp32 `values` of `[nnz]`, int64 `offsets`
+            A CSR batch on the CPU: int32 `indices` and float32 `values` of `[nnz]`, int64 `offsets`
             of `[n_texts + 1]`.
 
         Raises:
-            ModelError: the backbone gave NaN or infinity for a text, its prompt fills the
+            ModelError: the backbone gives NaN or infinity for a text, its prompt fills the
                 window, or k is out of range.
         """
         rows = PooledRows(self.n_latents, self.pooling)
@@ -189,10 +190,10 @@ class LatentEncoder:
         )
 
     def encode_chunks(self, texts: Sequence[str], *, allow_nan: bool = False) -> LatentChunks:
-        """Sparse vectors of the windows of `texts`, a row each; documents.
+        """Encode documents as chunks: a sparse vector per window.
 
-        They are the windows that `encode` pools, so that their sum is its row. Parameters and
-        errors are those of `encode`. Memory is some 100 kB a chunk, besides what a batch takes.
+        The windows are those that `encode` pools, so their sum is its row. Parameters and errors
+        are those of `encode`. Memory: some 100 kB per chunk, besides one batch.
         """
         parts = self._within_memory(texts, "document", "pool")
         none = np.zeros(0, dtype=np.int64)
@@ -220,9 +221,9 @@ class LatentEncoder:
     def encode_tokens(
         self, texts: Sequence[str], *, kind: str = "document", long: str = "pool"
     ) -> list[TokenVectors]:
-        """What `encode` pools: the latents of each token of `texts`, each token once.
+        """The latents of each token of `texts`, before pooling; each token once.
 
-        Parameters and errors are those of `encode`. Memory is 12 bytes a latent of a token.
+        Parameters and errors are those of `encode`. Memory: 12 bytes per token and latent.
         """
         with self.backbone.lock:
             parts, finite = self.backbone.within_memory(
@@ -242,7 +243,7 @@ class LatentEncoder:
     def _windows_of_tokens(
         self, texts: Sequence[str], kind: str, long: str
     ) -> tuple[list[list[tuple[int, TokenVectors]]], NDArray[np.bool_]]:
-        """Of each text its windows, with where they begin, and whether it is finite."""
+        """Each text's windows with their start character, and whether each text is finite."""
         parts: list[list[tuple[int, TokenVectors]]] = [[] for _ in texts]
         finite = np.ones(len(texts), dtype=np.bool_)
         for batch in self.backbone.embed(texts, kind=kind, long=long):
@@ -260,14 +261,14 @@ class LatentEncoder:
 
     def _within_memory(
         self, texts: Sequence[str], kind: str, long: str, k: int | None = None
-    ) -> list[_PooledBatch]:
-        """All batches."""
+    ) -> list[PooledBatch]:
+        """All pooled batches of the texts."""
         with self.backbone.lock:
             return self.backbone.within_memory(lambda: list(self._pooled(texts, kind, long, k)))
 
     def _pooled(
         self, texts: Sequence[str], kind: str, long: str, k: int | None
-    ) -> Iterator[_PooledBatch]:
+    ) -> Iterator[PooledBatch]:
         k = self.k if k is None else k
         check_k(k, self.n_latents)
         for batch in self.backbone.embed(texts, kind=kind, long=long):
@@ -277,7 +278,7 @@ class LatentEncoder:
                 autoencoder = (self._for_few_tokens() if few else None) or self._autoencoder
                 latents = autoencoder.encode(batch.hidden, cu_seq_lens=batch.cu_seq_lens, k=k)
                 rows, indices, values = pool(latents, self.n_latents, self.pooling)
-                pooled = _PooledBatch(
+                pooled = PooledBatch(
                     positions=np.array(batch.positions, dtype=np.int64),
                     characters=batch.characters.numpy(),
                     n_tokens=batch.cu_seq_lens.diff().numpy(),
@@ -290,7 +291,7 @@ class LatentEncoder:
             yield pooled
 
     def _for_few_tokens(self) -> QuantizedAutoencoder | None:
-        """Made when a question first comes; none where torch computes nothing in int8."""
+        """The quantized autoencoder, made on first use; None if torch has no int8 kernels here."""
         if self._quantized is None and self._may_quantize:
             try:
                 self._quantized = QuantizedAutoencoder(self._autoencoder)
@@ -310,48 +311,27 @@ class LatentEncoder:
             raise ModelError(self.nan_message(texts[first]))
 
     def nan_message(self, text: str) -> str:
-        """One line on a text whose hidden states are not finite."""
+        """The error message for a text whose token embeddings are not finite."""
         dtype = str(self.backbone.dtype).removeprefix("torch.")
-        mend = "check its weights" if dtype == "float32" else "try --dtype float32"
-        return f"{self.backbone.name} gives NaN or infinity for {text[:60]!r} in {dtype}; {mend}"
+        fix = "check its weights" if dtype == "float32" else "try --dtype float32"
+        return f"{self.backbone.name} gives NaN or infinity for {text[:60]!r} in {dtype}; {fix}"
 
     def idf(self) -> NDArray[np.float32]:
-        """Inverse document frequency of each latent in the model's training text, `[n_latents]`.
+        """Inverse document frequency of each latent in the model's training texts, `[n_latents]`.
 
-        `ln(1 + (N - df + 0.5) / (df + 0.5))`, as Lucene has it; ones where the model has no
+        `ln(1 + (N - df + 0.5) / (df + 0.5))`, as in Lucene; all ones if the model has no document
         frequencies.
         """
         df = self._document_frequency
         if df is None or not self._autoencoder.config.n_documents:
             return np.ones(self.n_latents, dtype=np.float32)
         n_documents = self._autoencoder.config.n_documents
-        counts = df.cpu().numpy().astype(np.float64)
-        idf: NDArray[np.float32] = np.log1p((n_documents - counts + 0.5) / (counts + 0.5)).astype(
-            np.float32
-        )
-        return idf
+        return inverse_document_frequency(n_documents, df.cpu().numpy()).astype(np.float32)
 
 
 def finite_texts(hidden: torch.Tensor, cu_seq_lens: torch.Tensor) -> NDArray[np.bool_]:
-    """Whether each packed text has only finite hidden states, `[n_texts]`."""
+    """Whether all token embeddings of each packed text are finite, `[n_texts]`."""
     bad = (~torch.isfinite(hidden).all(dim=-1)).long().cpu()
     before = torch.cat([torch.zeros(1, dtype=torch.int64), bad.cumsum(0)])
     result: NDArray[np.bool_] = (before[cu_seq_lens].diff() == 0).numpy()
     return result
-
-
-@dataclass(frozen=True, slots=True)
-class _PooledBatch:
-    """A batch of windows after pooling."""
-
-    positions: NDArray[np.int64]
-    """Which text each window is of, `[n_windows]`."""
-    characters: NDArray[np.int64]
-    """Part of that text, `[n_windows, 2]`."""
-    n_tokens: NDArray[np.int64]
-    truncated: NDArray[np.bool_]
-    finite: NDArray[np.bool_]
-    rows: NDArray[np.int64]
-    """Which window of the batch a value is of, `[nnz]`."""
-    latents: NDArray[np.int64]
-    values: NDArray[np.float32]

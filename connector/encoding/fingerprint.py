@@ -1,4 +1,4 @@
-"""What must agree between an index and the queries sent to it, and between a model's parts."""
+"""Fingerprints: what must agree between index and query, and between backbone and autoencoder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelFingerprint:
-    """The parts of a model that decide which latents a text gets."""
+    """The parts of a model that determine the latents of a text."""
 
     backbone: str
     """SHA-256 of the backbone's weights, 16 hexadecimal digits."""
@@ -30,14 +30,14 @@ class ModelFingerprint:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all of it, 16 hexadecimal digits."""
+        """SHA-256 over all parts, 16 hexadecimal digits."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def autoencoder_fingerprint(autoencoder: TokenAutoencoder) -> str:
-    """SHA-256 of all that `encode` uses, in fp16, 16 hexadecimal digits.
+    """SHA-256 of all weights that `encode` uses, in float16, 16 hexadecimal digits.
 
-    In fp16, so that a model kept in fp32 and the same model saved in fp16 agree.
+    In float16, so that a model in float32 and the same model saved in float16 agree.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(autoencoder.state_dict().items()):
@@ -48,17 +48,17 @@ def autoencoder_fingerprint(autoencoder: TokenAutoencoder) -> str:
 
 
 def check_fit(config: AutoencoderConfig, backbone: Backbone, name: str = "") -> None:
-    """Raise ModelError for a backbone other than the one that an autoencoder was trained on.
+    """Raise ModelError unless an autoencoder was trained on this backbone.
 
     Args:
         config: of the autoencoder.
         backbone: with its weights as they are stored.
-        name: of the model.
+        name: of the model, for the message.
     """
     if config.d_in != backbone.d_in:
         raise ModelError(
-            f"the autoencoder {name or '(unnamed)'} takes {config.d_in} dimensions, the "
-            f"backbone {backbone.name} gives {backbone.d_in}; it was trained on "
+            f"the autoencoder {name or '(unnamed)'} takes {config.d_in} dimensions, but the "
+            f"backbone {backbone.name} gives {backbone.d_in}; use the one it was trained on, "
             f"{config.backbone or 'another one'}"
         )
     if config.backbone_fingerprint not in ("", backbone.fingerprint):

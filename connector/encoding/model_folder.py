@@ -1,4 +1,4 @@
-"""Which parts a folder has: modules.json, as sentence-transformers writes it."""
+"""Model folders: their modules (modules.json, as in sentence-transformers) and settings."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from latent_ingest.connector.errors import ModelError
 TOKEN_ENCODER = "SparseAutoEncoderTokenEncoder"
 TOKEN_POOLING = "SparseTokenPooling"
 
-# Where this package's modules are; sentence-transformers imports them by these names.
-ROOM = "latent_ingest.connector.sentence_transformers"
+# Package of the module classes; sentence-transformers imports them by these names.
+PACKAGE = "latent_ingest.connector.sentence_transformers"
 
-# Settings of a whole model.
+# File with the settings of a whole model.
 MODEL_SETTINGS = "config_sentence_transformers.json"
 
-# What a prompt is called for each kind of text, the first that is there.
+# Names of the prompt for each kind of text; the first one present is used.
 PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
-# What other models of sentence-transformers are, by the module that tells.
+# Module class → the kind of model that has it, for models that are not ours.
 OTHER_KINDS = {
     "Router": "a model of several ways to encode, such as inference-free SPLADE",
     "SpladePooling": "a SPLADE model",
@@ -34,31 +34,36 @@ OTHER_KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class ModuleEntry:
-    """One module of a model."""
+    """One entry of modules.json."""
 
     type: str
-    """Its class, and where that is."""
+    """The module's class, with its package."""
     folder: Path
 
     @property
     def kind(self) -> str:
-        """Name of its class."""
+        """Name of the class alone."""
         return self.type.rsplit(".", 1)[-1]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, or an empty one when there is no such file."""
-    if not path.is_file():
-        return {}
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; raises ModelError if it is missing or not JSON."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON: {error}") from error
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; a model folder has one") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from error
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if there is no such file, or no object in it."""
+    content = read_json(path) if path.is_file() else {}
     return content if isinstance(content, dict) else {}
 
 
 def read_modules(folder: Path) -> list[ModuleEntry]:
-    """The modules of a model folder, in order; none where there is no modules.json.
+    """The modules of a model folder, in order; empty if it has no modules.json.
 
     Raises:
         ModelError: the file is not one of sentence-transformers.
@@ -72,14 +77,14 @@ def read_modules(folder: Path) -> list[ModuleEntry]:
             for entry in json.loads(path.read_text(encoding="utf-8"))
         ]
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: not of a sentence-transformers model: {error!r}") from error
+        raise ModelError(f"{path}: not a sentence-transformers model: {error!r}") from error
 
 
 def find_autoencoder(folder: Path) -> Path:
-    """Where in a model folder config.json and weights of the autoencoder are.
+    """Folder with the autoencoder's config.json and weights, in a model folder.
 
     Raises:
-        ModelError: it is a folder of sentence-transformers, but of another kind of model.
+        ModelError: the folder is a sentence-transformers model of another kind.
     """
     modules = read_modules(folder)
     if not modules:
@@ -90,48 +95,44 @@ def find_autoencoder(folder: Path) -> Path:
     kinds = [module.kind for module in modules]
     what = next((what for kind, what in OTHER_KINDS.items() if kind in kinds), "another model")
     raise ModelError(
-        f"{folder}: no latent terms in it: it is {what} ({', '.join(kinds)}); "
-        f"give a folder made by 'latent-ingest train' or with a {TOKEN_ENCODER}"
+        f"{folder}: not a model of latent terms, but {what} ({', '.join(kinds)}); "
+        f"use a folder made by 'latent-ingest train' or with a {TOKEN_ENCODER}"
     )
 
 
 def pooling_file(folder: Path) -> Path | None:
-    """Where settings of the module that pools token latents are; none where there is none."""
+    """Settings file of the module that pools latents; None if there is no such module."""
     modules = [module for module in read_modules(folder) if module.kind == TOKEN_POOLING]
     return modules[0].folder / "config.json" if modules else None
 
 
 def find_pooling(folder: Path) -> dict[str, Any]:
-    """Settings of the module that pools token latents; empty where there is none.
+    """Settings of the module that pools latents; empty if there is no such module.
 
     Raises:
-        ModelError: they cannot be read.
+        ModelError: the file is missing or broken.
     """
     path = pooling_file(folder)
-    if path is None:
-        return {}
-    try:
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read: {error}") from error
-    return settings
+    return read_json(path) if path else {}
 
 
-def latents_a_token(folder: Path) -> int | None:
-    """`max_active_dims` of a model of the pull request, where it is what `k` is here; none of
-    others, where it is a number of latents of a whole text."""
+def latents_per_token(folder: Path) -> int | None:
+    """`max_active_dims` of a model made with the pull request, where it means `k`.
+
+    None for other models, where it is a number of latents for a whole text.
+    """
     for module in read_modules(folder):
-        if module.kind == TOKEN_ENCODER and not module.type.startswith(ROOM):
-            return read_json(folder / MODEL_SETTINGS).get("max_active_dims")
+        if module.kind == TOKEN_ENCODER and not module.type.startswith(PACKAGE):
+            return read_settings(folder / MODEL_SETTINGS).get("max_active_dims")
     return None
 
 
 def read_prompts(folder: Path) -> dict[str, str]:
-    """Prompts for "query" and "document", by the names that sentence-transformers looks for.
+    """Prompts for "query" and "document", by the names that sentence-transformers uses.
 
-    Its `default_prompt_name` is of other kinds of text: it always has a prompt for these two.
+    `default_prompt_name` is ignored: it concerns other kinds of text, not these two.
     """
-    config = read_json(folder / MODEL_SETTINGS)
+    config = read_settings(folder / MODEL_SETTINGS)
     stored, found = config.get("prompts") or {}, {}
     for kind, names in PROMPT_NAMES.items():
         named = [name for name in names if name in stored]
@@ -141,7 +142,7 @@ def read_prompts(folder: Path) -> dict[str, str]:
 
 
 def check_settings(folder: Path, prompts: Mapping[str, str]) -> None:
-    """Refuse settings of a SparseEncoder by which it has other vectors than an index.
+    """Refuse settings with which a SparseEncoder gives other vectors than an index has.
 
     Args:
         folder: of the model.
@@ -153,25 +154,25 @@ def check_settings(folder: Path, prompts: Mapping[str, str]) -> None:
     stored = read_prompts(folder)
     if pooling_file(folder) and stored != prompts:
         raise ModelError(
-            f"{folder / MODEL_SETTINGS}: prompts are {stored or 'none'}, but an index has those of "
-            f"the backbone, {prompts or 'none'}; make them alike"
+            f"{folder / MODEL_SETTINGS}: prompts are {stored or 'none'}, but an index uses those "
+            f"of the backbone, {prompts or 'none'}; make them equal"
         )
     pooling = find_pooling(folder)
     file = pooling_file(folder)
     if prompts and pooling.get("include_prompt"):
         raise ModelError(
-            f"{file}: include_prompt is true, but prompts do not count in an index; set it to false"
+            f"{file}: include_prompt is true, but an index does not count prompts; set it to false"
         )
     if (special := pooling.get("special_tokens")) is not None:
         raise ModelError(
-            f"{file}: special_tokens is {special}, but they do not count in an index; take it out"
+            f"{file}: special_tokens is {special}, but an index does not count them; remove it"
         )
     file = folder / MODEL_SETTINGS
-    most = read_json(file).get("max_active_dims")
-    if most is not None and latents_a_token(folder) is None:
+    most = read_settings(file).get("max_active_dims")
+    if most is not None and latents_per_token(folder) is None:
         raise ModelError(
-            f"{file}: max_active_dims is {most}, but all latents of a text count in an index; "
-            f"take it out, or lower k"
+            f"{file}: max_active_dims is {most}, but an index counts all latents of a text; "
+            f"remove it, or lower k"
         )
 
 
@@ -183,18 +184,18 @@ def write_modules(
     prompts: dict[str, str],
     projections: Sequence[str] = (),
 ) -> None:
-    """Let sentence-transformers load a folder that holds an autoencoder and names its backbone.
+    """Write modules.json and settings, so that sentence-transformers can load the folder.
 
     Args:
         folder: with config.json and model.safetensors of the autoencoder.
-        n_latents: of it.
-        pooling: of it.
-        prompts: of the backbone.
-        projections: folders in the backbone's that hold its projections of tokens, in order.
+        n_latents: number of latents of the autoencoder.
+        pooling: pooling of the autoencoder.
+        prompts: prompts of the backbone.
+        projections: folders of the backbone's token projections, relative to it, in order.
     """
     pooled = f"{len(projections) + 2}_{TOKEN_POOLING}"
     modules = [
-        {"idx": number, "name": str(number), "path": path, "type": f"{ROOM}.{name}"}
+        {"idx": number, "name": str(number), "path": path, "type": f"{PACKAGE}.{name}"}
         for number, (path, name) in enumerate(
             [
                 ("", "backbone_transformer.BackboneTransformer"),

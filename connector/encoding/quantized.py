@@ -1,8 +1,8 @@
-"""The strongest latents of a few tokens on a CPU: found in int8, then computed exactly.
+"""Fast encoding of a few tokens on a CPU: candidates found in int8, then computed exactly.
 
 A question has so few tokens that reading the encoder's weights takes most of the time, and in int8
-they are a half or a quarter as many bytes. What is returned is what the weights as they are give
-for some times as many candidates as are wanted, of which the strongest are kept.
+they are a half or a quarter as large. For each wanted latent some candidates are found in int8;
+their exact pre-activations are computed from the original weights, and the largest are kept.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ import torch
 
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder, TokenLatents
 
-# Tokens of a batch up to which it is faster.
+# Most tokens in a batch for which this is faster.
 MOST_TOKENS = 64
 
-# Candidates for each latent that is wanted: of 23,680 activations of docstrings none was missed,
-# and all of 250 questions of NFCorpus had the latents that fp32 alone gives.
+# Candidates per wanted latent: none of 23,680 activations of docstrings was missed, and all of 250
+# questions of NFCorpus had the latents that float32 alone gives.
 CANDIDATES = 2
 
 
 class QuantizedAutoencoder:
-    """The encoder half of an autoencoder, its large product in int8."""
+    """The encoder half of an autoencoder, with its weight matrix in int8."""
 
     def __init__(self, autoencoder: TokenAutoencoder) -> None:
-        """Quantize; the autoencoder's own weights are kept and not copied.
+        """Quantize; the autoencoder's own weights are referenced, not copied.
 
         Raises:
-            RuntimeError: this build of torch computes nothing in int8.
+            RuntimeError: this build of torch has no int8 kernels.
         """
         self._autoencoder = autoencoder
         rows = autoencoder.W_enc.detach().T.float().contiguous()
         scales = (rows.abs().amax(dim=1) / 127).clamp(min=1e-12).double()
         zeros = torch.zeros(len(rows), dtype=torch.int64)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that torch will move this elsewhere
+            warnings.simplefilter("ignore")  # torch deprecates this module
             weights = torch.quantize_per_channel(rows, scales, zeros, 0, torch.qint8)
             self._packed = torch.ops.quantized.linear_prepack(weights, autoencoder.b_enc.float())
 
     def encode(self, hidden: torch.Tensor, *, cu_seq_lens: torch.Tensor, k: int) -> TokenLatents:
-        """As `TokenAutoencoder.encode`, for packed tokens."""
+        """Like `TokenAutoencoder.encode`, for packed tokens."""
         own = self._autoencoder
         x = own.normalize(hidden) - own.b_pre
         wanted = min(CANDIDATES * k, own.config.n_latents)

@@ -1,4 +1,4 @@
-"""Pooled latents of a batch of texts, as compressed sparse rows."""
+"""Sparse vectors of latents: of texts, of chunks, and of single tokens."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class LatentVectors:
-    """Sparse vectors of `n_texts` texts over `n_latents` latents, on the CPU.
+    """Sparse vectors of `n_texts` texts over `n_latents` latents, on the CPU, in CSR format.
 
-    Row i is `indices[offsets[i]:offsets[i + 1]]` with the `values` at the same places;
-    indices ascend within a row and every value is above zero.
+    Row i is `indices[offsets[i]:offsets[i + 1]]` with the `values` at the same places; indices
+    ascend within a row and every value is above zero.
     """
 
     indices: NDArray[np.int32]
-    """Latent numbers, `[nnz]`, each in `0 .. n_latents - 1`."""
+    """Latents, `[nnz]`, each in `0 .. n_latents - 1`."""
     values: NDArray[np.float32]
-    """Pooled activations, `[nnz]`, unit-less. Not yet square-rooted: see `terms.weights`."""
+    """Pooled activations, `[nnz]`, without unit; not yet square-rooted, see `terms.weights`."""
     offsets: NDArray[np.int64]
     """Row boundaries, `[n_texts + 1]`."""
     n_latents: int
     n_tokens: NDArray[np.int64]
-    """Tokens pooled for each text, `[n_texts]`; prompt and special tokens not counted."""
+    """Tokens pooled for each text, `[n_texts]`, without prompt and special tokens."""
     n_windows: NDArray[np.int64]
-    """Windows of the backbone that each text was encoded in, `[n_texts]`."""
+    """Backbone windows that each text was encoded in, `[n_texts]`."""
     truncated: NDArray[np.bool_]
-    """Whether the text was longer than the backbone's window and cut there, `[n_texts]`."""
+    """Whether the text was longer than the backbone window and truncated, `[n_texts]`."""
     finite: NDArray[np.bool_]
-    """False where the backbone gave NaN or infinity; such a row is empty. `[n_texts]`"""
+    """False if the backbone gave NaN or infinity; such a row is empty. `[n_texts]`."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """`(indices, values)` of one text; raises IndexError out of range."""
+        """`(indices, values)` of one text; raises IndexError if there is no such row."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
         span = slice(self.offsets[row], self.offsets[row + 1])
@@ -49,27 +49,27 @@ class LatentVectors:
 
 @dataclass(frozen=True, slots=True)
 class LatentChunks:
-    """Sparse vectors of the chunks of texts: text by text, each in its order."""
+    """Sparse vectors of the chunks of texts, ordered by text and by place in the text."""
 
     vectors: LatentVectors
-    """A row a chunk."""
+    """One row per chunk."""
     texts: NDArray[np.int64]
-    """Which text each chunk is of, `[n_chunks]`."""
+    """Position of each chunk's text among the given texts, `[n_chunks]`."""
     spans: NDArray[np.int64]
     """Start and end of each chunk in its text, in characters, `[n_chunks, 2]`.
 
-    A text's chunks touch and cover it; where it has white space they begin with a word.
+    A text's chunks are adjacent and cover it; if it has white space they begin with a word.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class TokenVectors:
-    """The latents of the tokens of one text, before pooling; tokens in the text's order."""
+    """The latents of the tokens of one text, before pooling; tokens in the order of the text."""
 
     spans: NDArray[np.int64]
     """Start and end of each token in the text, in characters, `[n_tokens, 2]`."""
     latents: NDArray[np.int64]
-    """Latent numbers, `[n_tokens, k]`."""
+    """Active latents, `[n_tokens, k]`."""
     activations: NDArray[np.float32]
-    """Of those latents, `[n_tokens, k]`; zero where fewer than k fire. With sum pooling, a text's
-    value of a latent is the sum of its activations over all tokens."""
+    """Activations of these latents, `[n_tokens, k]`; zero if fewer than k are active. With sum
+    pooling, a pooled activation of a text is the sum of its activations over all tokens."""

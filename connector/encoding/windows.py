@@ -1,6 +1,6 @@
-"""Texts → the windows of tokens that a backbone takes, in batches of like length.
+"""Windows: texts → the windows of tokens that the backbone encodes, in batches of similar length.
 
-A text longer than the window is either cut at its end ("truncate") or goes on in further windows
+A text longer than the backbone window is truncated ("truncate") or continues in further windows
 ("pool"). Windows overlap, so that no token lacks context, and each token counts in one of them.
 """
 
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from latent_ingest.connector.errors import ModelError
 
-# What becomes of a text longer than the window.
+# How to treat a text longer than the backbone window.
 LONG = ("pool", "truncate")
 
-# Tokens that a window shares with the next, at most half of it: 16 or more of context for each
-# token that counts, mostly 32.
+# Tokens that a window shares with the next, at most half a window: each counted token has 16 or
+# more tokens of context, mostly 32.
 OVERLAP = 64
 
-# Characters tokenized at once: tokenizers take some 150 bytes for each of them meanwhile.
+# Characters tokenized at once; a tokenizer needs some 150 bytes for each.
 SECTION = 262_144
 
 
@@ -32,38 +32,38 @@ class Tokens:
     """The tokens of one text."""
 
     before: NDArray[np.int32]
-    """Ids of the special tokens and the prompt that come before each window."""
+    """Ids of the special tokens and the prompt before each window."""
     after: NDArray[np.int32]
-    """Ids of the special tokens that come after each window."""
+    """Ids of the special tokens after each window."""
     ids: NDArray[np.int32]
-    """The text's own, `[n_tokens]`."""
+    """Ids of the text's own tokens, `[n_tokens]`."""
     spans: NDArray[np.int32]
-    """Start and end of each in the text, in characters, `[n_tokens, 2]`."""
+    """Start and end of each token in the text, in characters, `[n_tokens, 2]`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Some tokens of a text that the backbone sees together."""
+    """Tokens of a text that the backbone sees together."""
 
     position: int
-    """Which of the given texts."""
+    """Position of the text among the given texts."""
     tokens: Tokens
     start: int
-    """First token of the text in it."""
+    """First token of the text in the window."""
     end: int
-    """After the last."""
+    """One after the last token in the window."""
     first: int
-    """First token that counts in it; those before are context."""
+    """First token that counts in this window; earlier tokens are context."""
     last: int
-    """After the last that counts."""
+    """One after the last token that counts."""
     characters: tuple[int, int]
-    """Part of the text that the counted tokens are of; parts of neighbours touch."""
+    """Part of the text that the counted tokens cover, in characters; neighbours' parts touch."""
     truncated: bool = False
-    """Whether the text goes on, and is cut."""
+    """Whether the text continues and is truncated here."""
 
     @property
     def length(self) -> int:
-        """Tokens with prompt and special tokens."""
+        """Tokens, with prompt and special tokens."""
         return len(self.tokens.before) + self.end - self.start + len(self.tokens.after)
 
 
@@ -75,9 +75,9 @@ class TokenBatch:
     input_ids: torch.Tensor
     attention: torch.Tensor
     counted: torch.Tensor
-    """Whether the token is one of the text and counts here."""
+    """Whether the token belongs to the text and counts in this window."""
     spans: torch.Tensor
-    """`[n_windows, longest, 2]`, zero where `counted` is not."""
+    """Start and end of counted tokens in their text, `[n_windows, longest, 2]`; others zero."""
 
 
 def windows_of(
@@ -86,11 +86,11 @@ def windows_of(
     """The windows of texts, in order.
 
     Args:
-        tokenizer: a fast one of transformers.
+        tokenizer: a fast tokenizer of transformers.
         texts: any number of texts.
         prompt: put before every window.
-        max_tokens: of a window, prompt and special tokens included.
-        long: of `LONG`.
+        max_tokens: most tokens of a window, prompt and special tokens included.
+        long: "pool" or "truncate".
 
     Raises:
         ModelError: the prompt leaves no room.
@@ -114,7 +114,7 @@ def windows_of(
 
 
 def overlapping(position: int, text: str, tokens: Tokens, room: int) -> Iterator[Window]:
-    """Windows of `room` tokens, the last one shorter, of a text that is longer than one."""
+    """Windows of `room` tokens, the last one shorter, for a text longer than one window."""
     n_tokens = len(tokens.ids)
     overlap = min(OVERLAP, room // 2)
     start = first = character = 0
@@ -128,7 +128,7 @@ def overlapping(position: int, text: str, tokens: Tokens, room: int) -> Iterator
 
 
 def border(text: str, spans: NDArray[np.int32], start: int, end: int) -> int:
-    """The token from which on the next window counts: about the middle, where a word begins."""
+    """The first token that counts in the next window: near the middle, at the start of a word."""
     middle = (start + end) // 2
     for distance in range((end - start) // 4):
         for token in (middle - distance, middle + distance):
@@ -139,14 +139,14 @@ def border(text: str, spans: NDArray[np.int32], start: int, end: int) -> int:
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], prompt: str) -> Iterator[Tokens]:
-    """The tokens of each text, whatever its length.
+    """The tokens of each text, of any length.
 
-    Memory is 12 bytes a token that is kept, and `SECTION` characters in the tokenizer.
+    Memory: 12 bytes per token, and `SECTION` characters in the tokenizer.
     """
     fast = tokenizer.backend_tokenizer
     fast.no_truncation()
     fast.no_padding()
-    # How many special tokens come before and after a text.
+    # Number of special tokens before and after a text.
     special = fast.encode("x").special_tokens_mask
     around = special.index(0), special[::-1].index(0)
     parts: list[Tokens] = []
@@ -162,18 +162,18 @@ def tokenize(tokenizer: Any, texts: Sequence[str], prompt: str) -> Iterator[Toke
 
 
 def tokens_of(encoding: Any, around: tuple[int, int], start: int, prompt: int) -> Tokens:
-    """Those of the section that begins at `start`, after a prompt of so many characters."""
+    """Tokens of the section that begins at `start`, after a prompt of `prompt` characters."""
     ids = np.array(encoding.ids, dtype=np.int32)
     spans = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
     first, last = around[0], len(ids) - around[1]
-    if prompt:  # by their ends: a text's first token may begin with the prompt's last space
+    if prompt:  # compare ends: a text's first token may begin with the prompt's last space
         first += int(np.count_nonzero(spans[first:last, 1] <= prompt))
     own = np.maximum(spans[first:last] - prompt, 0)
     return Tokens(ids[:first], ids[last:], ids[first:last], own + start)
 
 
 def joined(parts: Sequence[Tokens]) -> Tokens:
-    """One text's sections."""
+    """Join the sections of one text."""
     if len(parts) == 1:
         return parts[0]
     return Tokens(
@@ -185,14 +185,14 @@ def joined(parts: Sequence[Tokens]) -> Tokens:
 
 
 def groups(texts: Sequence[str]) -> Iterator[list[tuple[int, str, bool]]]:
-    """Sections of texts that are tokenized at once: where each begins, and whether it is the last.
+    """Sections of texts to tokenize at once: start character, section, and whether it is the last.
 
-    A text longer than `SECTION` is cut before white space, where no token is.
+    A text longer than `SECTION` is divided before white space, where no token is.
     """
     group: list[tuple[int, str, bool]] = []
     characters = 0
     for text in texts:
-        # A lone surrogate, which JSON may hold, is no text to a tokenizer.
+        # Tokenizers refuse lone surrogates, which JSON can contain.
         valid = text.encode("utf-8", "replace").decode()
         start = 0
         while True:
@@ -210,7 +210,7 @@ def groups(texts: Sequence[str]) -> Iterator[list[tuple[int, str, bool]]]:
 
 
 def section_end(text: str, start: int) -> int:
-    """Where a section ends: before the last space it could have, or else at its full length."""
+    """End of a section: before its last possible space or, without one, at its full length."""
     end = start + SECTION
     if end >= len(text):
         return len(text)
@@ -221,7 +221,7 @@ def section_end(text: str, start: int) -> int:
 def batches(
     windows: Sequence[Window], *, max_tokens: int, budget: int, padding: int
 ) -> Iterator[TokenBatch]:
-    """Windows sorted by length, at most `budget` padded tokens in a batch."""
+    """Windows sorted by length, in batches of at most `budget` padded tokens."""
     lengths = [padded_length(window.length, max_tokens) for window in windows]
     by_length = sorted(range(len(windows)), key=lambda i: windows[i].length)
     for rows in within_budget(by_length, lengths, budget):
@@ -249,9 +249,9 @@ def batches(
 def within_budget(
     order: Sequence[int], lengths: Sequence[int], budget: int
 ) -> Iterator[Sequence[int]]:
-    """Cut `order` (ascending in length) so that rows x longest stays within `budget` tokens.
+    """Divide `order`, ascending in length, so that rows x longest is at most `budget` tokens.
 
-    A text longer than the budget goes alone.
+    A text longer than the budget gets a batch of its own.
     """
     first = 0
     for place, row in enumerate(order):
@@ -263,5 +263,5 @@ def within_budget(
 
 
 def padded_length(tokens: int, most: int) -> int:
-    """The next multiple of 16, at most `most`: kernels are kept for each shape they have seen."""
+    """The next multiple of 16, at most `most`: kernels are cached for each shape."""
     return min(-(-tokens // 16) * 16, most)

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 def word_spans(
     text: str, spans: NDArray[np.int64]
 ) -> tuple[list[tuple[int, int]], NDArray[np.int64]]:
-    """Join the tokens of a text that are parts of one word.
+    """Join tokens that are parts of the same word.
 
     Args:
         text: the text.
         spans: start and end of each token, `[n_tokens, 2]`, in order.
 
     Returns:
-        Start and end of each word, which ascend and do not overlap, and the word of each token,
-        `[n_tokens]`. Where words are written without spaces, a token is a word.
+        Start and end of each word, ascending and disjoint, and the word of each token,
+        `[n_tokens]`. In scripts without spaces, each token is a word.
     """
     words: list[tuple[int, int]] = []
     places = np.zeros(len(spans), dtype=np.int64)
@@ -33,7 +33,7 @@ def word_spans(
 
 
 def joins(text: str, before: int, after: int) -> bool:
-    """Whether tokens that end at `before` and begin at `after` are of one word."""
+    """Whether a token that ends at `before` and one that begins at `after` are in the same word."""
     if before != after or not 0 < before < len(text):
         return False
     pair = text[before - 1], text[before]

@@ -1,4 +1,4 @@
-"""The engine's client: made from a URL and credentials, its errors put in words."""
+"""The engine's client: made from a URL and credentials, with errors in plain words."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from latent_ingest.connector.errors import EngineError, InputError
 
 DEFAULT_URL = "http://localhost:9200"
 
-# Seconds for one request; a bulk request of 5 MB on a busy node takes a few.
+# Seconds before a request times out; a bulk request of 5 MB on a busy node takes a few.
 REQUEST_SECONDS = 60
 
-# Kept open; `--concurrency` stays below.
+# Size of the connection pool; `--concurrency` stays below it.
 MAX_CONNECTIONS = 64
 
 
@@ -43,31 +43,35 @@ class Connection:
     """How to reach an engine, with at most one way to log in. Secrets are never shown."""
 
     url: str
+    """URL of the engine, such as http://localhost:9200, without credentials."""
     user: str | None = None
+    """User name for basic authentication."""
     password: str | None = field(default=None, repr=False)
+    """Password of `user`."""
     ca_file: str | None = None
-    """Certificates to trust, PEM; none for the system's."""
+    """PEM file of trusted certificate authorities; the system's if None."""
     verify: bool = True
+    """Whether to check the server's certificate."""
     client_cert: str | None = None
-    """PEM; shown to the server besides any login."""
+    """PEM file of a certificate to present to the server, in addition to any login."""
     client_key: str | None = None
-    """PEM; none when the certificate's file holds it."""
+    """PEM file of the certificate's key; None if `client_cert` has it."""
     api_key: str | None = field(default=None, repr=False)
-    """In the encoded form that engines give out."""
+    """API key, in the encoded form that engines issue."""
     token: str | None = field(default=None, repr=False)
-    """A bearer token."""
+    """Bearer token."""
     aws_region: str | None = None
-    """Requests are signed (SigV4) with the credentials that botocore finds."""
+    """Sign requests (AWS SigV4) for this region, with the credentials that botocore finds."""
     aws_service: str | None = None
-    """"es" (the default) or "aoss", for serverless."""
+    """ "es" (the default), or "aoss" for serverless collections."""
     aws_profile: str | None = None
-    """Of botocore's configuration files."""
+    """Profile in botocore's configuration files."""
 
     def login(self) -> Login:
-        """What requests carry.
+        """The authentication that requests carry.
 
         Raises:
-            InputError: two ways at once, or one that cannot be used.
+            InputError: two ways to log in are given, or one that cannot be used.
         """
         ways: dict[str, Callable[[], Login]] = {}
         if self.user is not None:
@@ -89,10 +93,10 @@ class Connection:
         return CERTIFICATE if self.client_cert else NOBODY
 
     def open(self) -> OpenSearch:
-        """A client; nothing is sent yet. Retries are the caller's.
+        """Return a client; nothing is sent yet. The caller retries.
 
         Raises:
-            InputError: the URL is not one, or the login or a certificate cannot be used.
+            InputError: the URL is invalid, or the login or a certificate cannot be used.
         """
         if "@" in self.url:
             raise InputError("no credentials in the URL; use --user and --password-env")
@@ -119,22 +123,23 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What the engine says of itself."""
+    """Distribution and version of an engine."""
 
     distribution: str
     """"opensearch" or "elasticsearch"."""
     version: tuple[int, ...]
+    """Parts of the version number: (3, 8, 0)."""
 
     @property
     def keeps_k1_factor(self) -> bool:
-        """Whether its BM25 has the constant factor k1 + 1, which OpenSearch 3 dropped."""
+        """Whether BM25 scores have the constant factor k1 + 1, which OpenSearch 3 dropped."""
         return self.distribution != "opensearch" or self.version < (3,)
 
     @classmethod
     def read(cls, client: OpenSearch) -> EngineInfo:
-        """Ask the engine; raises EngineError when it cannot be asked.
+        """Ask the engine; raises EngineError if it is not reachable.
 
-        Serverless collections do not say what they are: they are OpenSearch 2.
+        Serverless collections do not answer this; they are OpenSearch 2.
         """
         with engine_errors(client):
             try:
@@ -146,28 +151,28 @@ class EngineInfo:
 
 
 def default_url() -> str:
-    """OPENSEARCH_URL, else the local engine if it runs, else http://localhost:9200."""
+    """OPENSEARCH_URL if set, else the running local engine, else http://localhost:9200."""
     return os.environ.get("OPENSEARCH_URL") or local_url() or DEFAULT_URL
 
 
 def scheme_and_host(url: str) -> tuple[str, str]:
-    """Of the URL of an engine; raises InputError when it is not one."""
+    """Scheme and host of an engine's URL; raises InputError if it is invalid."""
     try:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
             return parts.scheme, parts.hostname
-    except ValueError:  # a port that is no number, say
+    except ValueError:  # for example a port that is not a number
         pass
     raise InputError(f"{url!r}: not a URL; write http://host:9200")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name is this machine."""
+    """Whether a host name means this machine."""
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def url_of(client: OpenSearch) -> str:
-    """Where a client sends its requests."""
+    """The URL a client sends its requests to."""
     host = client.transport.hosts[0]
     scheme = "https" if host.get("use_ssl") or host.get("scheme") == "https" else "http"
     return f"{scheme}://{host['host']}:{host.get('port', 9200)}"
@@ -175,7 +180,7 @@ def url_of(client: OpenSearch) -> str:
 
 @contextmanager
 def engine_errors(client: OpenSearch) -> Iterator[None]:
-    """Turn the client's exceptions into one EngineError that says what to do."""
+    """Inside the block, turn the client's exceptions into an EngineError that says what to do."""
     try:
         yield
     except OpenSearchException as error:
@@ -183,7 +188,7 @@ def engine_errors(client: OpenSearch) -> Iterator[None]:
 
 
 def in_words(error: Exception, url: str) -> EngineError:
-    """One line for a failed request: where, what, and the mend."""
+    """The error of a failed request as one line: where, what, and how to fix it."""
     if isinstance(error, SSLError):
         inner = error.info.args[0] if isinstance(error.info, Exception) else None
         return EngineError(tls_in_words(inner, url, cause(error)))
@@ -203,13 +208,13 @@ def in_words(error: Exception, url: str) -> EngineError:
             reason = f" ({reason_of(error)})" if by_aws else ""
             return EngineError(f"{url} {login.refused}{reason}")
         if error.status_code == 403:
-            return EngineError(f"{url} forbids this ({reason_of(error)}); ask for the rights")
+            return EngineError(f"{url} forbids this ({reason_of(error)}); ask for the permission")
         return EngineError(f"{url} answered {error.status_code}: {reason_of(error)}")
     return EngineError(f"{url}: {error}")
 
 
 def cause(error: TransportError) -> str:
-    """The innermost reason of a connection that failed, without object addresses."""
+    """The innermost reason of a failed connection, without object addresses."""
     inner: Any = error.info
     while isinstance(getattr(inner, "reason", None), BaseException):
         inner = inner.reason
@@ -218,14 +223,14 @@ def cause(error: TransportError) -> str:
 
 
 def engine_answered(error: TransportError) -> bool:
-    """Whether an answer is the engine's own; gateways before it have other forms."""
+    """Whether the engine itself answered; gateways in front of it answer in other formats."""
     return isinstance(error.info, dict) and isinstance(error.info.get("error"), dict)
 
 
 def reason_of(error: TransportError) -> str:
-    """The engine's own words for a refusal, or a gateway's first line.
+    """The reason for a refusal in the engine's words, or the first line of a gateway's answer.
 
-    The further lines of AWS repeat the request, and with it the session token.
+    AWS's further lines repeat the request, including the session token.
     """
     detail: Any = error.error
     if isinstance(error.info, dict):
@@ -238,7 +243,7 @@ def reason_of(error: TransportError) -> str:
 
 
 def reason_in(detail: dict[str, Any]) -> str:
-    """The reason in an error object of the engine, with its innermost cause."""
+    """The reason in an engine's error object, with its innermost cause."""
     text = str(detail.get("reason") or detail.get("type"))
     inner = detail.get("caused_by")
     while isinstance(inner, dict):
@@ -249,5 +254,5 @@ def reason_in(detail: dict[str, Any]) -> str:
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Seconds the engine asks to wait before the request is sent again; none when it does not."""
+    """Seconds to wait before a retry, as the engine asked; None if it did not ask."""
     return getattr(error, "retry_after", None)

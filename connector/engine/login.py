@@ -1,4 +1,4 @@
-"""Who asks: the ways to log in to an engine, and what a request carries for each."""
+"""Authentication: the ways to log in to an engine, and what requests carry for each."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class Login:
     """What a request carries; neither part is ever shown."""
 
     refused: str
-    """What to say, after the URL, when the engine takes it for nobody it knows."""
+    """What to say, after the URL, if the engine does not accept it."""
     header: str | None = field(default=None, repr=False)
-    """Of the name Authorization."""
+    """Value of the Authorization header."""
     sign: Callable[..., dict[str, str]] | None = field(default=None, repr=False)
-    """Method, URL and body → headers, for each sending anew."""
+    """Signs each request: method, URL and body → headers."""
 
 
-NOBODY = Login("asks who you are; log in with --user, --api-key-env, --token-env or --aws-region")
-CERTIFICATE = Login("takes the client certificate for nobody it knows; check --client-cert")
+NOBODY = Login("requires authentication; use --user, --api-key-env, --token-env or --aws-region")
+CERTIFICATE = Login("does not accept the client certificate as a login; check --client-cert")
 
 
 def basic(user: str, password: str) -> Login:
-    """User name and password."""
+    """Log in with user name and password."""
     if ":" in user:
-        raise InputError("a user name holds no ':'; give the password with --password-env")
+        raise InputError("a user name cannot contain ':'; give the password with --password-env")
     return Login(
         "refuses the user name or the password; check --user and --password-env or --password-file",
         "Basic " + b64encode(f"{user}:{password}".encode()).decode(),
@@ -38,7 +38,7 @@ def basic(user: str, password: str) -> Login:
 
 
 def api_key(key: str) -> Login:
-    """An API key, in the encoded form that engines give out."""
+    """Log in with an API key, in the encoded form that engines issue."""
     return Login(
         "refuses the API key; check --api-key-env or --api-key-file, and whether it has expired",
         f"ApiKey {sendable(key, 'API key')}",
@@ -46,7 +46,7 @@ def api_key(key: str) -> Login:
 
 
 def bearer(token: str) -> Login:
-    """A bearer token, such as a JWT."""
+    """Log in with a bearer token, such as a JWT."""
     return Login(
         "refuses the bearer token; check --token-env or --token-file, and whether it has expired",
         f"Bearer {sendable(token, 'token')}",
@@ -54,14 +54,16 @@ def bearer(token: str) -> Login:
 
 
 def sendable(secret: str, name: str) -> str:
-    """The secret, if a header can hold it; it is not repeated if not."""
+    """The secret, if a header can carry it; the message does not repeat it otherwise."""
     if not secret or not all("!" <= character <= "~" for character in secret):
-        raise InputError(f"the {name} is empty or holds blanks, line ends or other than ASCII")
+        raise InputError(
+            f"the {name} is empty or contains blanks, line ends or non-ASCII characters"
+        )
     return secret
 
 
 def aws(region: str, service: str, profile: str | None) -> Login:
-    """AWS SigV4 with the credentials that botocore finds, refreshed by it when they expire.
+    """Sign requests (AWS SigV4) with the credentials that botocore finds and refreshes.
 
     Raises:
         InputError: botocore is missing, or there are no credentials.
@@ -71,7 +73,7 @@ def aws(region: str, service: str, profile: str | None) -> Login:
         from botocore.session import Session
     except ImportError as error:
         raise InputError(
-            "signing for AWS needs botocore; pip install 'latent-ingest[aws]' brings it"
+            "signing for AWS needs botocore; pip install 'latent-ingest[aws]' installs it"
         ) from error
     try:
         found = Session(profile=profile).get_credentials()

@@ -1,7 +1,8 @@
-"""Waiting for an engine that is busy, blocked or away: the one place where retries are decided."""
+"""Retries of requests while an engine is busy, blocked or away. All retries are decided here."""
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -25,31 +26,32 @@ from latent_ingest.connector.errors import EngineError
 
 Result = TypeVar("Result")
 
-# Seconds of refusals and silence after which a run ends; the same command then goes on.
+# Seconds of refusals and silence after which a run ends; the same command resumes it.
 GIVE_UP_AFTER = 600.0
 
-# Answers that pass: too busy, or a proxy or node that is away for a moment.
+# Statuses of temporary failures: too busy, or a proxy or node that is away for a moment.
 PASSING = frozenset({429, 502, 503, 504})
 
-# What an engine says of an index that takes no writes for now: the disk is full, somebody set a
-# block, somebody closed it. An operator mends it while we wait.
+# Types of errors of an index that refuses writes for now: the disk is full, somebody set a block or
+# closed it. An operator fixes it meanwhile.
 BLOCKED = frozenset({"cluster_block_exception", "index_closed_exception"})
 
-# Waits before a retry grow to about 1, 2, 4 ... 60 s, each drawn at random from zero up, so that
-# several loaders do not come back at once.
+# Waits before a retry grow to at most 1, 2, 4 ... 60 s, each drawn at random from zero up, so that
+# several runs do not retry at the same moment.
 WAIT = tenacity.wait_random_exponential(multiplier=1, max=60)
 
-# Seconds from one line about waiting to the next: an engine that is busy turns something away now
-# and then for hours.
+# Seconds between two log records about waiting: a busy engine refuses some requests for hours.
 SAY_AGAIN = 60.0
+
+log = logging.getLogger(__name__)
 
 
 class TryAgain(Exception):
-    """The engine answered, but not for all: the rest is to be sent again."""
+    """The engine refused a part of a request for now: the rest must be sent again."""
 
 
 class Retry:
-    """Calls the engine again and again, until it answers or it is time to give up."""
+    """Repeats a call to the engine until it succeeds, fails for good, or the time is up."""
 
     def __init__(
         self,
@@ -57,27 +59,24 @@ class Retry:
         *,
         give_up_after: float = GIVE_UP_AFTER,
         ended: threading.Event | None = None,
-        warn: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Nothing is called yet. Safe to use from several threads.
 
         Args:
-            client: of the engine, for its URL in messages.
-            give_up_after: seconds from a call's first failure to its last.
-            ended: no call is made again once this is set.
-            warn: called with a line when waiting begins, at most once a minute.
+            client: client of the engine, for its URL in messages.
+            give_up_after: seconds from the first failure of a call to the last.
+            ended: once this is set, no call is repeated.
         """
         self.ended = ended or threading.Event()
         self._client = client
         self._seconds = give_up_after
-        self._warn = warn
         self._said = -math.inf
 
     def __call__(self, call: Callable[..., Result], *args: Any, **named: Any) -> Result:
-        """What `call` returns for these arguments, in the end.
+        """Return what `call` returns for these arguments; log when waiting begins.
 
         Raises:
-            Exception: the last of `call`, where it is not one that passes, or passed too late.
+            Exception: the last exception of `call`: it is not temporary, or the time is up.
         """
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_delay(self._seconds)
@@ -92,14 +91,14 @@ class Retry:
         return result
 
     def ask(self, call: Callable[..., Result], *args: Any, **named: Any) -> Result:
-        """The same, raising EngineError in words."""
+        """The same, raising EngineError with a message for users."""
         try:
             return self(call, *args, **named)
         except (OpenSearchException, EngineError) as error:
             raise EngineError(self.in_words(error)) from error
 
     def in_words(self, error: BaseException) -> str:
-        """One line for what ended a call."""
+        """One line: the last failure of a call, and how long it was repeated."""
         text = self._text(error)
         waited = f"; gave up after {duration(self._seconds)}"
         return text + waited if passes(error) and not self.ended.is_set() else text
@@ -110,7 +109,7 @@ class Retry:
         return str(error)
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        """Seconds: what the engine asks for, or at random; never past the time to give up."""
+        """Seconds to wait: as the engine asks, or at random; never past the time to give up."""
         left = self._seconds - (state.seconds_since_start or 0)
         return min(max(retry_after(failure(state)) or 0.0, WAIT(state)), max(left, 0.0))
 
@@ -119,33 +118,33 @@ class Retry:
         if now - self._said >= SAY_AGAIN:
             self._said = now
             text = self._text(failure(state))
-            self._warn(f"{text}; trying again for up to {duration(self._seconds)}")
+            log.warning("%s; trying again for up to %s", text, duration(self._seconds))
 
 
 def failure(state: tenacity.RetryCallState) -> BaseException:
-    """What the last attempt raised."""
+    """The exception of the last attempt."""
     error = state.outcome.exception() if state.outcome else None
     assert error is not None
     return error
 
 
 def passes(error: BaseException) -> bool:
-    """Whether it is worth trying again."""
+    """Whether a failure is temporary, so that it is worth trying again."""
     if isinstance(error, EngineError) and error.__cause__ is not None:
         return passes(error.__cause__)
-    if isinstance(error, NoConnection):  # timeouts too
+    if isinstance(error, NoConnection):  # includes timeouts
         return not isinstance(error, SSLError)
     if isinstance(error, TransportError):
         return error.status_code in PASSING or error.error in BLOCKED
-    return isinstance(error, (TryAgain, SerializationError))  # the latter: half an answer
+    return isinstance(error, (TryAgain, SerializationError))  # the latter: a truncated answer
 
 
 def item_passes(result: dict[str, Any]) -> bool:
-    """The same of one item of a bulk answer."""
+    """Whether the failure of one item of a bulk answer is temporary."""
     return result["status"] in PASSING or result.get("error", {}).get("type") in BLOCKED
 
 
 def duration(seconds: float) -> str:
-    """Seconds for a person: "45 s", "10 min"."""
+    """Format seconds for people: "45 s", "10 min"."""
     whole: Any = int(seconds) if seconds == int(seconds) else seconds
     return f"{whole // 60} min" if seconds >= 60 and not whole % 60 else f"{whole} s"

@@ -1,4 +1,4 @@
-"""TLS to the engine: whom to trust, our own certificate, and its failures in words."""
+"""TLS to the engine: trusted authorities, our own certificate, and failures in plain words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOT_YET_VALID, EXPIRED = 9, 10
 UNTRUSTED = frozenset({2, 18, 19, 20, 21})
 OTHER_HOST = frozenset({62, 64})
 
-# The TLS alerts of a server that wants another client certificate than it got.
+# TLS alerts of a server that requires another client certificate than it was given.
 CLIENT_CERTIFICATE_ALERTS = (
     "CERTIFICATE_REQUIRED",
     "ALERT_UNKNOWN_CA",
@@ -30,10 +30,10 @@ CLIENT_CERTIFICATE_ALERTS = (
 def tls_context(
     ca_file: str | None, verify: bool, client_cert: str | None, client_key: str | None
 ) -> ssl.SSLContext:
-    """A context that trusts `ca_file`, or the system's authorities, and shows our certificate.
+    """A context that trusts `ca_file`, or the system's authorities, and presents our certificate.
 
     Raises:
-        InputError: a file cannot be read, is not PEM, or key and certificate do not fit.
+        InputError: a file cannot be read, is not PEM, or key and certificate do not match.
     """
     try:
         context = ssl.create_default_context(cafile=ca_file)
@@ -45,7 +45,7 @@ def tls_context(
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        # Whoever asked for it has been told; urllib3 would say it for each request.
+        # The user was warned once; urllib3 would warn for each request.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     if client_cert:
         load_certificate(context, client_cert, client_key)
@@ -55,7 +55,7 @@ def tls_context(
 
 
 def load_certificate(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
-    """Show this certificate to a server that asks; the key may be in the same file."""
+    """Present this certificate to servers that ask; the key may be in the same file."""
 
     def no_passphrase() -> str:
         raise InputError(
@@ -67,7 +67,9 @@ def load_certificate(context: ssl.SSLContext, certificate: str, key: str | None)
     except ssl.SSLError as error:
         files = f"{certificate} and {key}" if key else certificate
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise InputError(f"{files}: the key is not the certificate's") from error
+            raise InputError(
+                f"{files}: the key does not belong to the certificate; check --client-key"
+            ) from error
         raise InputError(
             f"{files}: no certificate and key in PEM; check --client-cert and --client-key"
         ) from error
@@ -76,12 +78,12 @@ def load_certificate(context: ssl.SSLContext, certificate: str, key: str | None)
 
 
 def tls_in_words(error: BaseException | None, url: str, reason: str) -> str:
-    """One line for a handshake that failed: which check, and the mend."""
+    """One line for a handshake that failed: which check, and how to fix it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in OTHER_HOST:
             return (
                 f"the certificate of {url} is for another host: {error.verify_message} "
-                f"Write a name it is for in --url"
+                f"Use a host name of the certificate in --url"
             )
         if error.verify_code == EXPIRED:
             return f"the certificate of {url} has expired; renew it, or check this machine's clock"
@@ -95,12 +97,12 @@ def tls_in_words(error: BaseException | None, url: str, reason: str) -> str:
     alert = getattr(error, "reason", None) or ""
     if any(name in alert for name in CLIENT_CERTIFICATE_ALERTS):
         return (
-            f"{url} wants another client certificate ({words_of(alert)}); "
+            f"{url} requires another client certificate ({words_of(alert)}); "
             f"check --client-cert and --client-key"
         )
     return f"TLS failure at {url}: {reason}; check --ca, or write http:// if it has no TLS"
 
 
 def words_of(alert: str) -> str:
-    """ "certificate required" of OpenSSL's name for an alert."""
+    """Readable name of a TLS alert, such as "certificate required"."""
     return alert.split("ALERT_")[-1].replace("_", " ").lower()

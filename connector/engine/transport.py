@@ -1,4 +1,4 @@
-"""HTTP to the engine: opensearch-py's connection, whose errors keep what a retry needs to know."""
+"""HTTP to the engine: opensearch-py's connection, with what retries and messages need to know."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from opensearchpy.exceptions import SSLError, TransportError
 
 from latent_ingest.connector.engine.login import NOBODY, Login
 
-# Of temporary AWS credentials; a refused signature is answered with all that was signed.
+# Session token of temporary AWS credentials: a refused signature is answered with all that was
+# signed.
 SESSION_TOKEN = re.compile(r"(x-amz-security-token:)[\w+/=-]+", re.IGNORECASE)
 
-# How the ssl module says that the other side is gone: nothing is wrong with certificates.
+# The ssl module's errors for a connection closed by the other side: certificates are fine.
 BROKEN_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 class EngineConnection(Urllib3HttpConnection):
-    """Its TransportErrors have `retry_after`, in seconds or none, and the `login` that was used.
+    """A connection whose TransportErrors have `retry_after` (seconds or None) and `login`.
 
-    opensearch-py drops the headers of an answer that is an error; it asks for them just before it
-    raises, in the same thread.
+    opensearch-py drops the headers of an error response; it asks for them just before it raises, in
+    the same thread.
     """
 
     def __init__(self, *arguments: Any, login: Login = NOBODY, **settings: Any) -> None:
@@ -38,7 +39,8 @@ class EngineConnection(Urllib3HttpConnection):
         super().__init__(*arguments, **settings)
 
     def perform_request(self, *arguments: Any, **named: Any) -> Any:
-        """As it is; but what breaks off inside TLS is a broken connection, as without TLS."""
+        """Like the parent, but a connection broken inside TLS raises ConnectionError as without
+        TLS."""
         try:
             return super().perform_request(*arguments, **named)
         except SSLError as error:
@@ -66,7 +68,7 @@ class EngineConnection(Urllib3HttpConnection):
         super()._log_request_response(body, response and self._redacted(response))
 
     def _redacted(self, answer: str | bytes) -> str:
-        """An answer without our secrets: a gateway that refuses may repeat what was sent."""
+        """A response without our secrets: a gateway that refuses may repeat what was sent."""
         text = answer if isinstance(answer, str) else answer.decode("utf-8", "replace")
         text = SESSION_TOKEN.sub(r"\1***", text)
         if self.login.header:
@@ -75,7 +77,7 @@ class EngineConnection(Urllib3HttpConnection):
 
 
 def seconds_of(header: str | None) -> float | None:
-    """The value of a Retry-After header, seconds or an HTTP date; none for what is neither."""
+    """The value of a Retry-After header, seconds or an HTTP date; None if it is neither."""
     if header is None:
         return None
     try:
@@ -85,7 +87,7 @@ def seconds_of(header: str | None) -> float | None:
             date = parsedate_to_datetime(header)
         except ValueError:
             return None
-        # "-0000" and a missing zone give a date without one; HTTP's are in UTC.
+        # "-0000" and a missing zone give a date without zone; HTTP dates are in UTC.
         date = date if date.tzinfo else date.replace(tzinfo=timezone.utc)
         seconds = (date - datetime.now(timezone.utc)).total_seconds()
     return max(seconds, 0.0) if math.isfinite(seconds) else None

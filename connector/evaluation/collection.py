@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import re
 from collections.abc import Collection as Ids
@@ -29,6 +28,7 @@ from latent_ingest.connector.corpus import (
 )
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.trec import read_judgements, read_topics
+from latent_ingest.connector.files import replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,11 +266,9 @@ def load_ir_dataset(name: str, cache: Path) -> Collection:
 def write_corpus(dataset: Any, path: Path) -> None:
     """The documents as JSONL; the file is there when all of it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
+    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
         for document in dataset.docs_iter():
             file.write(json.dumps({"_id": document.doc_id, "text": text_of(document)}) + "\n")
-    part.replace(path)
 
 
 def text_of(record: Any) -> str:

@@ -28,8 +28,8 @@ from latent_ingest.connector.evaluation.overlap import by_overlap, word_overlap
 from latent_ingest.connector.evaluation.report import published
 from latent_ingest.connector.evaluation.runs import Requests, Run, ask, reciprocal_rank_fusion
 from latent_ingest.connector.evaluation.systems import SYSTEMS, Template, Tick, chunks
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.opening import index_size
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.querying.fields import read_fields
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
@@ -83,7 +83,7 @@ def count_documents(client: OpenSearch, index: str, meta: IndexMeta) -> int:
         with engine_errors(client):
             first = {"query": {"term": {"chunk": 0}}}
             return int(client.count(index=index, body=first)["count"])
-    return index_size(client, index).documents
+    return Index(client, index).size().documents
 
 
 def check_judged(client: OpenSearch, index: str, collection: Collection) -> str | None:
@@ -190,7 +190,7 @@ def evaluate(
         "comparisons": compared,
         "cost": {
             "index_bytes": field_bytes(client, index),
-            "index_total_bytes": index_size(client, index).bytes,
+            "index_total_bytes": Index(client, index).size().bytes,
             "documents_per_second": rates.get("documents_per_second"),
             "tokens_per_second": rates.get("tokens_per_second"),
         },

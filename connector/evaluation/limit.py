@@ -28,6 +28,7 @@ from latent_ingest.connector.evaluation.limit_words import (
     SURNAME_ENDINGS,
     THINGS,
 )
+from latent_ingest.connector.files import disk_errors
 
 # Things that each document likes, unless it is asked for more; the paper's collections have 45.
 LIKES = 45
@@ -79,7 +80,7 @@ class Limit:
         """Things that each document likes."""
         return max(LIKES, self.judged - 1)
 
-    def write(self, folder: Path, tick: Callable[[int], None] = lambda done: None) -> None:
+    def write(self, folder: Path, tick: Callable[[int], object] = lambda done: None) -> None:
         """Write corpus.jsonl, queries.jsonl and qrels/test.tsv.
 
         Args:
@@ -174,12 +175,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists():
         raise InputError(f"{folder}: exists already; name another folder")
-    try:
+    with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
             part = Path(scratch) / folder.name
             part.mkdir()
             yield part
             part.rename(folder)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error

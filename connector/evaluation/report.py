@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latent_ingest.connector.engine.client import EngineInfo
-from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.page import FORMAT, html
 from latent_ingest.connector.evaluation.runs import Run
+from latent_ingest.connector.files import disk_errors
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -97,16 +96,9 @@ def make_folder(path: Path) -> None:
         trial.unlink()
 
 
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn what prevents writing to a folder into an InputError."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"--out {folder}: cannot be written: {error.strerror or error}; name a folder that "
-            f"can be"
-        ) from error
+def writing(folder: Path) -> AbstractContextManager[None]:
+    """Turn what a disk refuses inside the block into an InputError that names `--out`."""
+    return disk_errors(f"--out {folder}", "name a folder that can be")
 
 
 def published(name: str, split: str, n_documents: int, n_queries: int) -> list[dict[str, Any]]:

@@ -1,88 +1,69 @@
-"""An index while a run writes to it: an alias of the run guards it, and refreshing is off.
+"""An index while a run writes to it: guarded by an alias, numbered, and not refreshed.
 
-Writes to an index that is copied: refused in the moment in which an alias moves to the copy.
+Also the write block of an index that is copied, while an alias moves to the copy.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from opensearchpy import OpenSearch
 from opensearchpy.exceptions import AuthorizationException
 
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import GUARD
-from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.opening import note, refresh_back, refresh_off
-from latent_ingest.connector.indexing.versions import one
 
-# Runs that took one number at the same moment wait up to so many seconds, each its own time.
+# Runs that took the same number wait for up to this many seconds, each for a random time.
 COLLISION_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
 
 
 class Guard:
-    """An alias of a run's own, which its requests go through and which has to be there.
+    """A guard alias: requests of a run go through it and require it.
 
-    To a plain name the engine would make an index that was deleted again, without our mapping and
-    without a word.
+    If somebody deletes the index meanwhile, the engine would silently create it again, without its
+    mapping, for requests to its plain name.
     """
 
-    def __init__(
-        self,
-        client: OpenSearch,
-        index: str,
-        source: str,
-        retry: Retry,
-        warn: Callable[[str], None] = lambda line: None,
-    ) -> None:
-        """Nothing is changed yet.
-
-        Args:
-            client: of the engine.
-            index: its own name, not an alias.
-            source: what is written; two that are written at once have two aliases.
-            retry: for an engine that is away.
-            warn: called with a line when there can be no alias.
-        """
-        self._client = client
+    def __init__(self, index: Index, source: str, retry: Retry) -> None:
+        """Change nothing yet. Each `source` that is loaded has its own alias."""
         self._index = index
         self._retry = retry
-        self._warn = warn
         self._owner = hashlib.sha256(f"{platform.node()}\n{source}".encode()).hexdigest()[:8]
         self._alias: str | None = None
 
     @property
     def target(self) -> dict[str, Any]:
-        """Parameters of the requests that write."""
+        """Parameters of requests that write."""
         if self._alias is None:
-            return {"index": self._index}
+            return {"index": self._index.name}
         return {"index": self._alias, "require_alias": True}
 
     def put(self, number: int = 0) -> None:
-        """Make the alias, and take away those of runs of this source that were killed.
+        """Create the alias, and remove those that killed runs of this source left.
 
-        Args:
-            number: of the run, for those that are counted.
-
-        Raises:
-            EngineError: the engine cannot be asked.
+        `number` is the number of the run, 0 if runs are not counted. Raises EngineError.
         """
-        alias = f"{self._index}.loading-{number}-{self._owner}"
+        index = self._index
+        alias = f"{index.name}.loading-{number}-{self._owner}"
         try:
-            self._retry.ask(lambda: self._client.indices.put_alias(index=self._index, name=alias))
+            self._retry.ask(lambda: index.client.indices.put_alias(index=index.name, name=alias))
         except EngineError as error:
-            self._warn(
-                f"no alias can be made while loading ({error}): should somebody delete the index "
-                f"meanwhile, the engine will make it again, without its mapping"
+            log.warning(
+                "no alias can be created while loading (%s): if somebody deletes the index "
+                "meanwhile, the engine will create it again, without its mapping",
+                error,
             )
             return
         self._alias = alias
@@ -91,10 +72,10 @@ class Guard:
                 self._delete(other)
 
     def numbers(self) -> dict[str, int]:
-        """The aliases of all runs, killed ones too, with their numbers; none that may be read."""
-        indices = self._client.indices
+        """Guard aliases of all runs, killed ones too, with their numbers; empty if unreadable."""
+        index = self._index
         try:
-            answer = self._retry.ask(lambda: indices.get_alias(index=self._index))
+            answer = self._retry.ask(lambda: index.client.indices.get_alias(index=index.name))
         except EngineError:
             return {}
         (content,) = answer.values()
@@ -102,26 +83,22 @@ class Guard:
         return {alias: int(match[1]) for alias, match in found.items() if match}
 
     def remove(self) -> None:
-        """Take the alias away; raises EngineError."""
+        """Delete the alias; raises EngineError."""
         if self._alias is not None:
             self._delete(self._alias)
             self._alias = None
 
     def _delete(self, alias: str) -> None:
-        indices = self._client.indices
-        self._retry.ask(lambda: indices.delete_alias(index=self._index, name=alias, ignore=404))
+        index = self._index
+        self._retry.ask(
+            lambda: index.client.indices.delete_alias(index=index.name, name=alias, ignore=404)
+        )
 
 
 @contextmanager
-def guarded(
-    client: OpenSearch,
-    index: str,
-    source: str,
-    retry: Retry,
-    warn: Callable[[str], None] = lambda line: None,
-) -> Iterator[dict[str, Any]]:
-    """A guard while it lasts, of an index that is not counted; gives its `target`."""
-    guard = Guard(client, index, source, retry, warn)
+def guarded(index: Index, source: str, retry: Retry) -> Iterator[dict[str, Any]]:
+    """A context in which a run that is not counted has a guard; gives its `target`."""
+    guard = Guard(index, source, retry)
     guard.put()
     try:
         yield guard.target
@@ -133,83 +110,60 @@ def guarded(
 class Loading:
     """An index while documents are loaded into it: counted as a run, guarded, not refreshed."""
 
-    def __init__(
-        self,
-        client: OpenSearch,
-        index: str,
-        corpus: str,
-        retry: Retry,
-        warn: Callable[[str], None] = lambda line: None,
-    ) -> None:
-        """Nothing is changed yet.
-
-        Args:
-            client: of the engine.
-            index: its name, or an alias of it.
-            corpus: path of what is loaded.
-            retry: for an engine that is away.
-            warn: called with lines the user should see at once.
-        """
-        self._client = client
+    def __init__(self, index: Index, corpus: str, retry: Retry) -> None:
+        """Change nothing yet; `index` may be an alias, `corpus` is the path of the file."""
         self._index = index
         self._source = str(Path(corpus).resolve())
         self._retry = retry
-        self._warn = warn
         self._guard: Guard | None = None
         self._before: dict[str, Any] = {}
         self.number = 0
-        """Of the run, from 1 once it has begun; later ones have greater numbers."""
+        """Number of the run, from 1 once it has begun; later runs have greater numbers."""
 
     def begin(self) -> dict[str, Any]:
         """Prepare the index; gives the parameters of bulk requests.
 
         Raises:
-            EngineError: the engine cannot be asked, or the index is not there.
-            MismatchError: it has no latent terms any more.
-        """
-        self._index, _ = self._retry.ask(self._find)
-        guard = Guard(self._client, self._index, self._source, self._retry, self._warn)
-        self._guard = guard
-        self.number = self._take_number(guard)
-        self._before = self._retry.ask(
-            lambda: refresh_off(self._client, self._index, runs=self._runs())
-        )
-        return guard.target
-
-    def end(self) -> None:
-        """Refreshing as it was before, and a refresh.
-
-        Raises:
-            EngineError: the engine cannot be asked.
+            EngineError: the engine cannot be asked, or the index does not exist.
             MismatchError: the index has no latent terms any more.
         """
+        self._index = self._retry.ask(self._find)
+        self._guard = Guard(self._index, self._source, self._retry)
+        self.number = self._take_number(self._guard)
+        self._before = self._retry.ask(lambda: self._index.refresh_off(runs=self._runs()))
+        return self._guard.target
+
+    def end(self) -> None:
+        """Restore the refresh interval, remove the guard, and refresh.
+
+        Raises as `begin`.
+        """
         assert self._guard
+        index = self._index
         try:
-            self._retry.ask(
-                lambda: refresh_back(self._client, self._index, self._before, runs=self._runs())
-            )
+            self._retry.ask(lambda: index.refresh_on(self._before, runs=self._runs()))
             self._guard.remove()
-            self._retry.ask(self._client.indices.refresh, index=self._index, ignore=404)
+            self._retry.ask(index.refresh)
         except EngineError as error:
             raise EngineError(
-                f"{error}; the index {self._index} is left with refresh_interval -1: the next "
-                f"ingest puts it back"
+                f"{error}; the index {index.name} is left with refresh_interval -1: the next "
+                f"ingest restores it"
             ) from error
 
-    def _find(self) -> tuple[str, IndexMeta]:
-        found = IndexMeta.find(self._client, self._index)
+    def _find(self) -> Index:
+        found = Index.find(self._index.client, self._index.name)
         if found is None:
-            raise EngineError(f"index {self._index} was deleted; begin again")
+            raise EngineError(f"index {self._index.name} was deleted; start again")
         return found
 
     def _take_number(self, guard: Guard) -> int:
-        """One more than any before, and no other run's.
+        """Choose a number that is greater than any before and that no other run has.
 
-        The engine cannot count for us in one step. So each run shows its number and looks: of two
+        The engine cannot count in one step. So each run shows its number and looks: of two runs
         that took the same, at least the later one sees the other, and takes another.
         """
         while True:
-            _, meta = self._retry.ask(self._find)
+            meta = self._retry.ask(self._index.meta)
             number = 1 + max([meta.runs, *guard.numbers().values()])
             guard.put(number)
             if [*guard.numbers().values()].count(number) <= 1:
@@ -218,8 +172,7 @@ class Loading:
             time.sleep(random.random() * COLLISION_SECONDS)
 
     def _runs(self) -> int:
-        _, meta = self._find()
-        return max(meta.runs, self.number)
+        return max(self._index.meta().runs, self.number)
 
 
 BLOCK = "index.blocks.write"
@@ -227,44 +180,41 @@ READ_ONLY = "index.blocks.read_only"
 
 
 @contextmanager
-def no_writes(client: OpenSearch, source: str, copy: str, retry: Retry) -> Iterator[None]:
-    """Within it, the engine refuses writes to the index that is copied, so that none is missed.
+def no_writes(source: Index, copy: Index, retry: Retry) -> Iterator[None]:
+    """A context in which the engine refuses writes to the index that is copied.
 
-    The copy notes it, so that the command after one that was killed meanwhile lets them in again.
-
-    Raises:
-        EngineError: the engine cannot be asked, or refuses.
+    The copy notes the block, so that the next command removes it if this one is killed.
     """
     try:
-        retry.ask(lambda: block_writes(client, source, copy))
+        retry.ask(lambda: block_writes(source, copy))
         yield
     finally:
-        retry.ask(lambda: let_writes_in(client, source, copy))
+        retry.ask(lambda: unblock_writes(source, copy))
 
 
-def block_writes(client: OpenSearch, source: str, copy: str) -> None:
-    """Have the engine refuse writes once those under way are done, unless it does so already."""
-    with engine_errors(client):
-        (found,) = client.indices.get_settings(index=source, flat_settings=True).values()
-        blocked = any(found["settings"].get(block) == "true" for block in (BLOCK, READ_ONLY))
-        if blocked and not one(client, copy).stored.get("source_blocked"):
-            return  # by somebody else
-        note(client, copy, source_blocked=True)
-        try:
-            client.indices.add_block(index=source, block="write")
-        except AuthorizationException:
-            note(client, copy, source_blocked=None)
-            raise
-
-
-def let_writes_in(client: OpenSearch, source: str, copy: str) -> None:
-    """Take away the block that a copy has noted; not one that somebody else has set."""
+def block_writes(source: Index, copy: Index) -> None:
+    """Have the engine finish current writes and refuse others, unless it refuses them already."""
+    settings = source.settings()
+    blocked = any(settings.get(block) == "true" for block in (BLOCK, READ_ONLY))
+    if blocked and not copy.stored_meta().get("source_blocked"):
+        return  # blocked by somebody else
+    copy.update_meta(source_blocked=True)
     try:
-        with engine_errors(client):
-            if one(client, copy).stored.get("source_blocked"):
-                client.indices.put_settings(index=source, body={BLOCK: None})
-                note(client, copy, source_blocked=None)
+        with engine_errors(source.client):
+            source.client.indices.add_block(index=source.name, block="write")
+    except EngineError as error:
+        if isinstance(error.__cause__, AuthorizationException):
+            copy.update_meta(source_blocked=None)
+        raise
+
+
+def unblock_writes(source: Index, copy: Index) -> None:
+    """Remove the block that the copy has noted, but not one that somebody else has set."""
+    try:
+        if copy.stored_meta().get("source_blocked"):
+            source.put_settings({BLOCK: None})
+            copy.update_meta(source_blocked=None)
     except EngineError as error:
         raise EngineError(
-            f"{error}; index {source} may be left with {BLOCK}: the same command takes it away"
+            f"{error}; index {source.name} may be left with {BLOCK}: the same command removes it"
         ) from error

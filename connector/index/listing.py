@@ -1,4 +1,4 @@
-"""What the engine says of an index, without asking for all of its mapping and settings."""
+"""What the engine tells about indices, without all of their mappings and settings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError
 
 from latent_ingest.connector.engine.client import engine_errors
+from latent_ingest.connector.index.meta import IndexMeta, stored_meta
 
-# What is asked of the engine about indices, of all that it could say.
+# The parts of the engine's answer about indices that are used.
 WANTED = ",".join(
     f"*.{path}"
     for path in (
@@ -24,51 +25,58 @@ WANTED = ",".join(
     )
 )
 
-# How the alias ends that a run puts on the index it loads: the number of the run, and whose it is.
+# End of a guard alias: the number of the run, and the hash of what it loads.
 GUARD = re.compile(r"\.loading-(\d+)-[0-9a-f]{8}$")
 
 
 @dataclass(frozen=True, slots=True)
-class ListedIndex:
-    """An index as the engine lists it."""
+class IndexInfo:
+    """One index in a listing, with latent terms or without."""
 
     name: str
     uuid: str
     aliases: dict[str, dict[str, Any]]
-    """That point at it, with their filters and routing, but for `guards`."""
+    """Aliases that point at it, with their filters and routing; without `guards`."""
     guards: list[str]
-    """Aliases of runs that load it, or were killed; see `Guard`."""
+    """Guard aliases of runs that load it or were killed; see `Guard`."""
     created: float
-    """Seconds since 1970."""
+    """Unix time in seconds."""
     closed: bool
     replicas: int
     stored: dict[str, Any]
-    """`_meta.latent_ingest`; empty where the index has no latent terms."""
+    """`_meta.latent_ingest`; empty if the index has no latent terms."""
+
+    @classmethod
+    def read(cls, client: OpenSearch, name: str) -> IndexInfo:
+        """The existing index of that name; raises EngineError."""
+        (info,) = list_indices(client, name)
+        return info
 
     @property
-    def model(self) -> str:
-        return str(self.stored.get("model"))
+    def meta(self) -> IndexMeta:
+        """The index meta; raises MismatchError if the index has none."""
+        return IndexMeta.from_stored(self.name, self.stored or None)
 
     @property
     def alias(self) -> str | None:
-        """The alias it is a version of."""
+        """The alias it is a version of; None if it is no version."""
         alias: str | None = self.stored.get("alias")
         return alias
 
     @property
     def number(self) -> int:
-        """Of the version; 0 for an index that is none."""
+        """Number of the version; 0 if it is no version."""
         return int(self.stored.get("number") or 0)
 
     @property
     def complete(self) -> bool | None:
-        """Whether the version has taken its alias; none for an index that is no version."""
+        """Whether the version has taken its alias; None if it is no version."""
         complete: bool | None = self.stored.get("complete")
         return complete
 
 
-def list_indices(client: OpenSearch, pattern: str = "*") -> list[ListedIndex]:
-    """The indices that a name, alias or pattern stands for, with latent terms or without.
+def list_indices(client: OpenSearch, pattern: str = "*") -> list[IndexInfo]:
+    """The indices that a name, alias or pattern stands for, sorted by name.
 
     Raises:
         EngineError: the engine cannot be asked.
@@ -80,19 +88,20 @@ def list_indices(client: OpenSearch, pattern: str = "*") -> list[ListedIndex]:
             )
         except NotFoundError:
             return []
-    return [
-        ListedIndex(
-            name=name,
-            uuid=settings["uuid"],
-            aliases={alias: kept for alias, kept in aliases.items() if not GUARD.search(alias)},
-            guards=sorted(filter(GUARD.search, aliases)),
-            created=int(settings["creation_date"]) / 1000,
-            closed=settings.get("verified_before_close") == "true",
-            replicas=int(settings["number_of_replicas"]),
-            stored=stored if isinstance(stored, dict) else {},
-        )
-        for name, content in sorted(answer.items())
-        for settings in [content["settings"]["index"]]
-        for aliases in [content.get("aliases", {})]
-        for stored in [content.get("mappings", {}).get("_meta", {}).get("latent_ingest")]
-    ]
+    return [info_of(name, content) for name, content in sorted(answer.items())]
+
+
+def info_of(name: str, content: dict[str, Any]) -> IndexInfo:
+    """One index of the engine's answer."""
+    settings, aliases = content["settings"]["index"], content.get("aliases", {})
+    stored = stored_meta(content.get("mappings", {}))
+    return IndexInfo(
+        name=name,
+        uuid=settings["uuid"],
+        aliases={alias: kept for alias, kept in aliases.items() if not GUARD.search(alias)},
+        guards=sorted(filter(GUARD.search, aliases)),
+        created=int(settings["creation_date"]) / 1000,
+        closed=settings.get("verified_before_close") == "true",
+        replicas=int(settings["number_of_replicas"]),
+        stored=stored if isinstance(stored, dict) else {},
+    )

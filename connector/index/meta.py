@@ -1,4 +1,4 @@
-"""What an index says of the model it was made with: `_meta.latent_ingest` of its mapping."""
+"""Index meta: the model and the mapping an index was made with, in its `_meta.latent_ingest`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from opensearchpy.exceptions import NotFoundError
 
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
-from latent_ingest.connector.index.repair import put_back_unfinished
 from latent_ingest.mappings import WORDS_FIELD, MappingConfig
 
 if TYPE_CHECKING:
@@ -20,60 +19,73 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class IndexMeta:
-    """The model and the mapping of an index."""
+    """The index meta: model, mapping, and the state of runs, versions and tuning."""
 
     model: str
-    """What people call the model."""
+    """Name of the model, for people."""
     fingerprint: str
-    """`ModelFingerprint.digest`: what must agree between index and query."""
+    """`ModelFingerprint.digest`; index and query must have the same."""
     n_latents: int
+    """Number of the autoencoder's latents."""
     k: int
+    """Active latents per token."""
     pooling: str
+    """How activations of a text's tokens are pooled."""
     prompts: dict[str, str]
+    """Prompts of the backbone, by kind of text."""
     scale: float
+    """Factor of weights before they are rounded to counts."""
     spelling: str
+    """"repeat" or "delimited"."""
     k1: float
+    """BM25's k1 of the latent field."""
     b: float
+    """BM25's b of the latent field."""
     latent_field: str
+    """Name of the field of latent terms."""
     text_fields: list[str]
+    """Names of the fields that are encoded."""
     analyzer: str
+    """Analyzer of the words field; empty if words are searched in the text fields."""
     lean: bool
+    """Whether `_source` leaves out the latent field."""
     version: str
-    """Of this package, when the index was made."""
+    """Version of this package that made the index."""
     long: str = "truncate"
-    """What becomes of documents longer than the window; indices that do not say it cut them."""
+    """"pool", "chunks" or "truncate": how documents longer than the backbone window are indexed.
+    Indices that do not say it truncate."""
     ids: str = "document"
-    """Who makes `_id`."""
+    """"document" or "engine": who makes `_id`."""
     id_field: str | None = None
-    """Where the document's own id is, when the engine makes `_id`."""
+    """Name of the field with the document's own id, if the engine makes `_id`."""
     runs: int = 0
-    """Ingests so far; see `Loading`."""
+    """Number of the latest ingest; see `Loading`."""
     hash_field: str | None = None
-    """Where the hash of the encoded text is; none in indices made before there was one."""
+    """Name of the hash field; None in indices made before hashes were stored."""
     alias: str | None = None
-    """The alias it is a version of; none for an index made on its own."""
+    """The alias this index is a version of; None for an index made without --alias."""
     number: int | None = None
-    """Of the version; later ones have greater numbers."""
+    """Number of the version; later versions have greater numbers."""
     complete: bool | None = None
     """Whether the version has taken its alias."""
     source: str | None = None
-    """Of a version that is a copy of an index: the engine's own name of that (`index_uuid`)."""
+    """If the version is a copy: UUID of the index it was copied from."""
     source_written: int | None = None
-    """How often that had been written to when the copy was begun."""
+    """Write counter (`Index.writes`) of the source index when the copy started."""
     source_blocked: bool | None = None
-    """Whether the copy keeps writes from it, while the alias is moved."""
+    """Whether writes to the source index are blocked while the alias moves to this copy."""
     replicas: int | None = None
-    """Those it has when it is complete; it is built without."""
+    """Number of replicas once the version is complete; it is built without."""
     loading: dict[str, Any] | None = None
-    """While documents are loaded into it: settings that are put back then."""
+    """While documents are loaded: settings to restore afterwards."""
     query_settings: dict[str, Any] | None = None
-    """Defaults of `QueryRewriter` for this index, as `latent-ingest tune --apply` leaves them."""
+    """Defaults of `QueryRewriter` for this index, set by `latent-ingest tune --apply`."""
     tuning: dict[str, Any] | None = None
-    """While it is tuned: what has to be put back; see `index.repair`."""
+    """While the index is tuned: the note of what to restore; see `index.repair`."""
 
     @classmethod
     def of(cls, encoder: LatentEncoder, mapping: MappingConfig) -> IndexMeta:
-        """The meta of an index about to be made."""
+        """The meta of a new index."""
         return cls(
             model=encoder.name,
             fingerprint=encoder.fingerprint.digest,
@@ -81,51 +93,41 @@ class IndexMeta:
             k=encoder.k,
             pooling=encoder.pooling,
             prompts=encoder.backbone.prompts,
-            scale=mapping.scale,
-            spelling=mapping.spelling,
+            version=version("latent-ingest"),
             k1=mapping.k1,
             b=mapping.b,
-            latent_field=mapping.latent_field,
-            text_fields=list(mapping.text_fields),
-            analyzer=mapping.analyzer,
-            lean=mapping.lean,
-            version=version("latent-ingest"),
-            long=mapping.long,
             hash_field=mapping.hash_field,
-            ids=mapping.ids,
             id_field=mapping.id_field,
+            **{**asdict(mapping), "text_fields": list(mapping.text_fields)},
         )
 
     @classmethod
     def read(cls, client: OpenSearch, index: str) -> IndexMeta | None:
-        """The meta of an index, or none where there is no such index; raises as `find`."""
+        """The meta of an index, None if there is no such index; raises as `find`."""
         found = cls.find(client, index)
         return found[1] if found else None
 
     @classmethod
     def find(cls, client: OpenSearch, index: str) -> tuple[str, IndexMeta] | None:
-        """The index that a name, which may be an alias, stands for now, and its meta.
+        """The own name and the meta of the index that a name or alias stands for now.
+
+        Nothing is changed: an index that an interrupted tuning run left stays as it is.
 
         Raises:
-            MismatchError: the index is not one of ours, or `index` names several.
+            MismatchError: the index has no latent terms, or the name stands for several indices.
             EngineError: the engine cannot be asked.
         """
-        with engine_errors(client):
-            try:
-                answer = client.indices.get_mapping(index=index)
-            except NotFoundError:
-                return None
-        answer = put_back_unfinished(client, answer)
-        if len(answer) != 1:
-            raise MismatchError(f"{index}: {len(answer)} indices ({', '.join(answer)}); name one")
-        ((name, mapping),) = answer.items()
-        return name, cls.from_stored(
-            name, mapping["mappings"].get("_meta", {}).get("latent_ingest")
-        )
+        found = mapping_of(client, index)
+        return (found[0], cls.from_mapping(*found)) if found else None
+
+    @classmethod
+    def from_mapping(cls, name: str, mapping: dict[str, Any]) -> IndexMeta:
+        """The meta in the mapping of index `name`; raises MismatchError as `from_stored`."""
+        return cls.from_stored(name, stored_meta(mapping))
 
     @classmethod
     def from_stored(cls, name: str, stored: object) -> IndexMeta:
-        """Of what the mapping of index `name` holds; raises MismatchError where it is not ours."""
+        """The meta from its stored value; raises MismatchError if it is None or lacks fields."""
         if not isinstance(stored, dict):
             raise MismatchError(
                 f"index {name} has no latent terms (no _meta.latent_ingest in its mapping); "
@@ -145,27 +147,19 @@ class IndexMeta:
 
     @property
     def own_fields(self) -> set[str]:
-        """Fields of a document that are written here, so that a corpus cannot have them."""
+        """Names of the fields that this package writes, so that a corpus cannot have them."""
         return {name for name in (self.latent_field, self.hash_field, self.id_field) if name}
 
     @property
     def words_fields(self) -> list[str]:
-        """Where the words are: in the field for them, or in the index's own text fields."""
+        """Names of the fields that are searched by words: the words field or the text fields."""
         return [WORDS_FIELD] if self.analyzer else self.text_fields
 
     @property
     def mapping(self) -> MappingConfig:
-        """The mapping the index was made with."""
-        return MappingConfig(
-            spelling=self.spelling,
-            scale=self.scale,
-            latent_field=self.latent_field,
-            text_fields=tuple(self.text_fields),
-            analyzer=self.analyzer,
-            lean=self.lean,
-            long=self.long,
-            ids=self.ids,
-        )
+        """The mapping configuration the index was made with."""
+        values = {field.name: getattr(self, field.name) for field in fields(MappingConfig)}
+        return MappingConfig(**{**values, "text_fields": tuple(self.text_fields)})
 
     def check(self, encoder: LatentEncoder, index: str) -> None:
         """Raise MismatchError unless the index was made with this encoder's model."""
@@ -177,5 +171,38 @@ class IndexMeta:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """What is stored."""
+        """The value stored in `_meta.latent_ingest`."""
         return asdict(self)
+
+
+def mappings_of(client: OpenSearch, names: str) -> dict[str, dict[str, Any]]:
+    """The mappings of all indices that names, aliases or patterns stand for; raises EngineError."""
+    with engine_errors(client):
+        try:
+            answer = client.indices.get_mapping(index=names)
+        except NotFoundError:
+            return {}
+    return {name: content["mappings"] for name, content in answer.items()}
+
+
+def mapping_of(client: OpenSearch, name: str) -> tuple[str, dict[str, Any]] | None:
+    """The own name and the mapping of the index that a name or alias stands for; None if none.
+
+    Raises:
+        MismatchError: the name stands for several indices.
+        EngineError: the engine cannot be asked.
+    """
+    found = mappings_of(client, name)
+    if len(found) > 1:
+        raise MismatchError(f"{name}: {len(found)} indices ({', '.join(found)}); name one")
+    return next(iter(found.items()), None)
+
+
+def stored_meta(mapping: dict[str, Any]) -> Any:
+    """`_meta.latent_ingest` of a mapping, as it is stored; None if the mapping has none."""
+    return mapping.get("_meta", {}).get("latent_ingest")
+
+
+def with_meta(mapping: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """`_meta` of a mapping with another `latent_ingest`: the engine replaces `_meta` as a whole."""
+    return {**mapping.get("_meta", {}), "latent_ingest": stored}

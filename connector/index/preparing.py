@@ -1,30 +1,29 @@
-"""An index that is there already: can it take latent terms, and what it lacks for them.
+"""Preparation of an existing index for latent terms: whether it can take them, what it lacks.
 
-What is missing is added in place: the analyzer and the similarity, for which the engine wants the
-index closed for a moment, then the fields.
+The missing parts are added in place: the analyzer and the similarity, for which the engine requires
+the index to be closed for a moment, then the fields.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import NotFoundError, OpenSearchException, RequestError
+from opensearchpy.exceptions import RequestError
 
-from latent_ingest.connector.engine.client import engine_errors, in_words, reason_of, url_of
-from latent_ingest.connector.engine.retry import Retry
+from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
-from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.listing import list_indices
+from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
 from latent_ingest.connector.index.opening import (
     checked_mapping,
-    flat,
     latent_settings,
     open_index,
+    refusal,
 )
-from latent_ingest.connector.index.repair import put_back_unfinished
 from latent_ingest.mappings import MappingConfig, hash_field, index_body
 
 if TYPE_CHECKING:
@@ -36,58 +35,57 @@ TEXT_TYPES = frozenset({"text", "match_only_text", "search_as_you_type", "keywor
 
 @dataclass(frozen=True, slots=True)
 class ExistingIndex:
-    """What the engine says of an index."""
+    """An index as the engine described it."""
 
-    name: str
-    """Its own, where an alias was given."""
+    index: Index
     open: bool
-    shards: int
     mapping: dict[str, Any]
     settings: dict[str, Any]
     """Flat: `index.number_of_shards` is a key."""
 
     @classmethod
-    def read(cls, client: OpenSearch, index: str) -> ExistingIndex:
-        """Ask for an index by its name or alias.
+    def read(cls, client: OpenSearch, name: str) -> ExistingIndex:
+        """Read an index by its name or alias; nothing is changed.
 
         Raises:
             InputError: there is none, or several.
             EngineError: the engine cannot be asked.
         """
-        with engine_errors(client):
-            try:
-                found = client.cat.indices(index=index, format="json", h="index,status")
-            except NotFoundError:
-                found = []
-            if len(found) != 1:
-                names = ", ".join(sorted(row["index"] for row in found))
-                several = f"{index}: {len(found)} indices ({names}); name one with --index"
-                raise InputError(several if found else f"no index {index}; check --index")
-            name = found[0]["index"]
-            found_mapping = client.indices.get_mapping(index=name)
-            if put_back_unfinished(client, found_mapping) is not found_mapping:
-                return cls.read(client, index)
-            mapping = found_mapping[name]["mappings"]
-            settings = client.indices.get_settings(index=name, flat_settings=True)[name]["settings"]
-        shards = int(settings["index.number_of_shards"])
-        return cls(name, found[0]["status"] == "open", shards, mapping, settings)
+        found = list_indices(client, name)
+        if not found:
+            raise InputError(f"no index {name}; check --index")
+        if len(found) > 1:
+            names = ", ".join(info.name for info in found)
+            raise InputError(f"{name}: {len(found)} indices ({names}); name one with --index")
+        index = Index(client, found[0].name)
+        return cls(index, not found[0].closed, index.mapping(), index.settings())
+
+    @property
+    def name(self) -> str:
+        """Name of the index itself, also if an alias was given."""
+        return self.index.name
+
+    @property
+    def shards(self) -> int:
+        """Number of primary shards."""
+        return int(self.settings["index.number_of_shards"])
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What an index lacks to take latent terms."""
+    """The parts that an index lacks for latent terms."""
 
     index: ExistingIndex
     meta: IndexMeta
-    """Of the index when it is prepared."""
+    """Meta of the prepared index."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """To be added while it is closed."""
+    """Flat settings to add while the index is closed."""
     mapping: dict[str, Any] = field(default_factory=dict)
-    """To be added then: fields, and `_meta`."""
+    """Fields and `_meta` to add afterwards."""
 
     @property
     def warning(self) -> str | None:
-        """What people who use the index will notice; none when nothing."""
+        """What users of the index will notice; None if nothing."""
         if not self.index.open:
             return f"index {self.index.name} is closed; it will be opened"
         if self.settings:
@@ -98,26 +96,22 @@ class Preparation:
         return None
 
 
-def plan(
-    client: OpenSearch, index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]
-) -> Preparation:
-    """Find out what an index lacks; nothing is changed.
+def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -> Preparation:
+    """Find out what an index lacks; it is not changed.
 
     Args:
-        client: of the engine.
         index: the index.
         encoder: the model.
-        wanted: fields of `MappingConfig` that were asked for. `text_fields` is needed where the
+        wanted: fields of `MappingConfig` that the caller chose. `text_fields` is required if the
             index has no latent terms yet.
 
     Raises:
-        InputError: no such field, or one that is no text.
-        MismatchError: it has latent terms of another model, or cannot take any.
+        InputError: a text field does not exist, or is not text.
+        MismatchError: the index has latent terms of another model, or cannot take any.
         EngineError: the engine cannot be asked.
     """
-    stored = index.mapping.get("_meta", {}).get("latent_ingest")
-    if stored is not None:
-        meta = open_index(client, index.name, encoder, wanted)
+    if stored_meta(index.mapping) is not None:
+        meta = open_index(index.index.client, index.name, encoder, wanted)
         check_source(index, meta.latent_field)
         if meta.long == "chunks":
             raise MismatchError(
@@ -125,7 +119,7 @@ def plan(
             )
         if meta.hash_field:
             return Preparation(index, meta)
-        # Made before there were hashes.
+        # The index was made before hashes were stored.
         field = hash_field(meta.latent_field)
         check_free(index, {field})
         meta = replace(meta, hash_field=field)
@@ -146,55 +140,31 @@ def plan(
     return Preparation(index, meta, settings, added_mapping(index, meta))
 
 
-def prepare(client: OpenSearch, preparation: Preparation) -> None:
-    """Give the index what it lacks, and leave it open, whatever happens.
+def prepare(preparation: Preparation) -> None:
+    """Add what the index lacks, and leave it open in any case.
 
     Raises:
-        InputError: the engine does not take it; the index is as before.
+        InputError: the engine refuses the settings or the mapping; the index is unchanged.
         EngineError: the engine cannot be asked, or the index cannot be opened again.
     """
-    name = preparation.index.name
-    with engine_errors(client):
-        try:
-            if preparation.settings:
-                with closed(client, name):
-                    client.indices.put_settings(index=name, body=preparation.settings)
-            elif not preparation.index.open:
-                reopen(client, name)
-            if preparation.mapping:
-                client.indices.put_mapping(index=name, body=preparation.mapping)
-        except RequestError as error:
-            reason = reason_of(error)
-            hint = (
-                "; this engine needs --spelling repeat" if "delimited_term_freq" in reason else ""
-            )
-            raise InputError(f"index {name} takes no latent terms: {reason}{hint}") from error
-
-
-@contextmanager
-def closed(client: OpenSearch, index: str) -> Iterator[None]:
-    """The index closed, and opened again in any case."""
+    index = preparation.index.index
     try:
-        client.indices.close(index=index)
-        yield
-    finally:
-        reopen(client, index)
-
-
-def reopen(client: OpenSearch, index: str) -> None:
-    """Open an index and wait until it answers; raises EngineError when it stays closed."""
-    try:
-        Retry(client)(client.indices.open, index=index)
-        client.cluster.health(index=index, wait_for_status="yellow")
-    except OpenSearchException as error:
-        raise EngineError(
-            f"{in_words(error, url_of(client))}; index {index} may be left closed: the same "
-            f"command opens it, and so does POST /{index}/_open"
-        ) from error
+        if preparation.settings:
+            index.put_settings_closed(preparation.settings)
+        elif not preparation.index.open:
+            index.open()
+        if preparation.mapping:
+            with engine_errors(index.client):
+                index.client.indices.put_mapping(index=index.name, body=preparation.mapping)
+    except EngineError as error:
+        if not isinstance(error.__cause__, RequestError):
+            raise
+        reason = refusal(error.__cause__)
+        raise InputError(f"index {index.name} refuses latent terms: {reason}") from error
 
 
 def check_source(index: ExistingIndex, latent_field: str) -> None:
-    """Raise MismatchError where an update of a document would lose a part of it."""
+    """Raise MismatchError if an update of a document would lose a part of it."""
     source = index.mapping.get("_source", {})
     if source.get("enabled", True) is False:
         raise MismatchError(
@@ -210,7 +180,7 @@ def check_source(index: ExistingIndex, latent_field: str) -> None:
 
 
 def check_free(index: ExistingIndex, names: set[str]) -> None:
-    """Raise MismatchError where the index has a field of its own where latent terms go."""
+    """Raise MismatchError if the index already has a field of one of these names."""
     if taken := names & index.mapping.get("properties", {}).keys():
         raise MismatchError(
             f"index {index.name} has a field {min(taken)!r} of its own; name another for latent "
@@ -219,53 +189,55 @@ def check_free(index: ExistingIndex, names: set[str]) -> None:
 
 
 def check_text_field(index: ExistingIndex, name: str) -> None:
-    """Raise InputError unless the index has a field of that name, and it is text."""
-    chain = find_field(index.mapping, name)
-    if not chain:
+    """Raise InputError unless the index has a text field of that name that can be encoded."""
+    others = f"name others with --text-fields (it has {listed(text_fields(index))})"
+    found = next((found for found in fields_of(index.mapping) if found.path == name), None)
+    if found is None:
+        raise InputError(f"no field {name!r} in index {index.name}; {others}")
+    if found.derived:
         raise InputError(
-            f"no field {name!r} in index {index.name}; name others with --text-fields (it has "
-            f"{listed(text_fields(index))})"
-        )
-    *parents, found = chain
-    if parents and any(found is sub for sub in parents[-1].get("fields", {}).values()):
-        raise InputError(
-            f"field {name!r} of index {index.name} is made of "
+            f"field {name!r} of index {index.name} is derived from "
             f"{name.rpartition('.')[0]!r}; name that with --text-fields"
         )
-    if any(parent.get("type") == "nested" for parent in parents):
+    if found.nested:
         raise InputError(
             f"field {name!r} of index {index.name} is inside nested objects, where a search for "
             f"words does not reach; name another with --text-fields"
         )
-    kind = found.get("type", "object")
-    if kind not in TEXT_TYPES:
+    if found.kind not in TEXT_TYPES:
         raise InputError(
-            f"field {name!r} of index {index.name} is of type {kind}, not text; name others with "
-            f"--text-fields (it has {listed(text_fields(index))})"
+            f"field {name!r} of index {index.name} is of type {found.kind}, not text; {others}"
         )
 
 
-def find_field(mapping: dict[str, Any], path: str) -> list[dict[str, Any]]:
-    """The field at a dotted path and those it is in, outermost first; empty when there is none."""
-    for name, found in {**mapping.get("properties", {}), **mapping.get("fields", {})}.items():
-        if path == name:
-            return [found]
-        if path.startswith(f"{name}.") and (deeper := find_field(found, path[len(name) + 1 :])):
-            return [found, *deeper]
-    return []
+class Field(NamedTuple):
+    """A field of a mapping."""
+
+    path: str
+    kind: str
+    """Type of the field; "object" if it has fields only."""
+    derived: bool
+    """Whether it is a multi-field, which the engine derives from another field."""
+    nested: bool
+    """Whether it is inside nested objects."""
+
+
+def fields_of(mapping: dict[str, Any], prefix: str = "", nested: bool = False) -> Iterator[Field]:
+    """All fields of a mapping, each before those inside it."""
+    for part in ("properties", "fields"):
+        for name, found in mapping.get(part, {}).items():
+            kind = found.get("type", "object")
+            yield Field(prefix + name, kind, part == "fields", nested)
+            yield from fields_of(found, f"{prefix}{name}.", nested or kind == "nested")
 
 
 def text_fields(index: ExistingIndex) -> list[str]:
     """Paths of the fields that can be encoded."""
-
-    def walk(mapping: dict[str, Any], prefix: str) -> Iterator[str]:
-        for name, found in mapping.get("properties", {}).items():
-            if found.get("type") in TEXT_TYPES:
-                yield prefix + name
-            elif found.get("type") != "nested":
-                yield from walk(found, f"{prefix}{name}.")
-
-    return list(walk(index.mapping, ""))
+    return [
+        found.path
+        for found in fields_of(index.mapping)
+        if found.kind in TEXT_TYPES and not found.derived and not found.nested
+    ]
 
 
 def listed(names: list[str], most: int = 8) -> str:
@@ -275,27 +247,26 @@ def listed(names: list[str], most: int = 8) -> str:
 
 
 def added_settings(index: ExistingIndex, mapping: MappingConfig) -> dict[str, Any]:
-    """The settings that the latent field needs and the index lacks.
+    """Flat settings that the latent field needs; empty if the index has them.
 
     Raises:
-        MismatchError: the index has others of these names.
+        MismatchError: the index has other values for some of them.
     """
     needed = latent_settings(mapping)
-    wanted = dict(flat(needed))
-    for name, value in wanted.items():
+    for name, value in needed.items():
         if name in index.settings and str(index.settings[name]) != str(value):
             raise MismatchError(
                 f"index {index.name} has a setting {name} of its own: {index.settings[name]!r}, "
                 f"latent terms need {value!r}; ingest its documents into a new index"
             )
-    return {} if wanted.keys() <= index.settings.keys() else needed
+    return {} if needed.keys() <= index.settings.keys() else needed
 
 
 def added_mapping(index: ExistingIndex, meta: IndexMeta) -> dict[str, Any]:
-    """The fields for latent terms, and `_meta` with what it had."""
+    """The fields that latent terms need and the index lacks, and `_meta` with the index meta."""
     properties = index_body(meta.mapping, {})["mappings"]["properties"]
-    there = index.mapping.get("properties", {})
+    existing = index.mapping.get("properties", {})
     return {
-        "properties": {name: properties[name] for name in meta.own_fields if name not in there},
-        "_meta": {**index.mapping.get("_meta", {}), "latent_ingest": meta.to_json()},
+        "properties": {name: properties[name] for name in meta.own_fields if name not in existing},
+        "_meta": with_meta(index.mapping, meta.to_json()),
     }

@@ -1,4 +1,4 @@
-"""Reading the documents of an index: shard by shard, a point in time of each."""
+"""Reading the documents of an index: shard by shard, each at one point in time."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, OpenSearchException
 
 from latent_ingest.connector.engine.client import EngineInfo, engine_errors, reason_of, url_of
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.prefetch import prefetch
 
-# Documents fetched by one request, at most: fewer where they are long.
+# Maximum of documents per request; fewer if they are long.
 PAGE = 200
 FIRST_PAGE = 20
 PAGE_CHARACTERS = 1_000_000
 
-# Shards read at a time, and pages of each that wait.
+# Shards read at the same time, and pages of each that are fetched ahead.
 READERS = 4
 AHEAD = 1
 
-# How long the engine keeps its place for us between two requests: longer than all the retries of
-# a bulk request.
+# How long the engine keeps the reading position between two requests: longer than all the retries
+# of a bulk request.
 KEEP_ALIVE = "30m"
 
 HAS_LATENTS = "has_latents"
@@ -36,20 +36,20 @@ HAS_LATENTS = "has_latents"
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A document as the engine has it."""
+    """A document as it is stored in the engine."""
 
     id: str
     routing: str | None
     seq_no: int
-    """With `primary_term`, the state of the document that was read."""
+    """Identifies, with `primary_term`, the state of the document that was read."""
     primary_term: int
     source: dict[str, Any]
-    """Its text fields, and the hash of the text that was encoded."""
+    """Text fields, and the hash field."""
     has_latents: bool = False
 
     @classmethod
     def of(cls, hit: dict[str, Any]) -> Stored:
-        """From a search hit, or a document of an `_mget`, which does not say `has_latents`."""
+        """The document in a search hit, or in an `_mget` answer, which lacks `has_latents`."""
         return cls(
             hit["_id"],
             hit.get("_routing"),
@@ -60,15 +60,15 @@ class Stored:
         )
 
 
-def scan(
-    client: OpenSearch, index: str, meta: IndexMeta, shards: int, retry: Retry
-) -> Generator[list[Stored]]:
-    """All documents, in pages, as they are when the reading of their shard begins.
+def scan(index: Index, meta: IndexMeta, shards: int, retry: Retry) -> Generator[list[Stored]]:
+    """Read all documents, in pages, as they are when the reading of their shard begins.
+
+    `shards` is the number of primary shards.
 
     Raises:
-        EngineError: the engine cannot be asked, or has lost our place.
+        EngineError: the engine cannot be asked, or has lost the reading position.
     """
-    engine = retry.ask(lambda: EngineInfo.read(client))
+    engine = retry.ask(lambda: EngineInfo.read(index.client))
     has_points = engine.distribution == "opensearch" and engine.version >= (2, 4)
     read = point_in_time if has_points else scroll
     waiting = deque(range(shards))
@@ -76,7 +76,7 @@ def scan(
     try:
         while waiting or active:
             while waiting and len(active) < READERS:
-                active.append(prefetch(read(client, index, meta, waiting.popleft(), retry), AHEAD))
+                active.append(prefetch(read(index, meta, waiting.popleft(), retry), AHEAD))
             page = next(active[0], None)
             if page is None:
                 active.popleft()
@@ -89,16 +89,15 @@ def scan(
 
 
 def point_in_time(
-    client: OpenSearch, index: str, meta: IndexMeta, shard: int, retry: Retry
+    index: Index, meta: IndexMeta, shard: int, retry: Retry
 ) -> Generator[list[Stored]]:
-    """The pages of a shard. A request that breaks is sent again, which changes nothing."""
-    # One shard alone: there `_doc` is a total order.
-    place = {"keep_alive": KEEP_ALIVE, "preference": f"_shards:{shard}"}
-    with scan_errors(client, index):
-        made = retry(
-            client.create_pit, index=index, params={**place, "allow_partial_pit_creation": "false"}
-        )
-        point = made["pit_id"]
+    """Read the pages of a shard. Requests that fail are sent again, which changes nothing."""
+    client = index.client
+    # One shard only: within a shard, `_doc` is a total order.
+    params = {"keep_alive": KEEP_ALIVE, "preference": f"_shards:{shard}"}
+    with scan_errors(index):
+        params["allow_partial_pit_creation"] = "false"
+        point = retry(client.create_pit, index=index.name, params=params)["pit_id"]
         try:
             body = {
                 **search_body(meta),
@@ -123,16 +122,15 @@ def point_in_time(
                 client.delete_pit(body={"pit_id": [point]})
 
 
-def scroll(
-    client: OpenSearch, index: str, meta: IndexMeta, shard: int, _retry: Retry
-) -> Generator[list[Stored]]:
-    """The pages of a shard, for engines without points in time.
+def scroll(index: Index, meta: IndexMeta, shard: int, _retry: Retry) -> Generator[list[Stored]]:
+    """Read the pages of a shard, for engines without points in time.
 
-    A request that breaks ends it: sent again, it would skip a page.
+    A request that fails ends the scan: sent again, it would skip a page.
     """
-    with scan_errors(client, index):
+    client = index.client
+    with scan_errors(index):
         answer = client.search(
-            index=index,
+            index=index.name,
             body={**search_body(meta), "size": PAGE},
             params={
                 "scroll": KEEP_ALIVE,
@@ -152,19 +150,20 @@ def scroll(
 
 
 @contextmanager
-def scan_errors(client: OpenSearch, index: str) -> Iterator[None]:
-    """Turn the client's exceptions into one EngineError; the engine forgets places, and indices."""
-    with engine_errors(client):
+def scan_errors(index: Index) -> Iterator[None]:
+    """Turn the client's exceptions into one EngineError, also if the engine lost the position."""
+    with engine_errors(index.client):
         try:
             yield
         except NotFoundError as error:
             raise EngineError(
-                f"{url_of(client)} has lost our place in index {index}: {reason_of(error)}"
+                f"{url_of(index.client)} has lost the reading position in index {index.name}: "
+                f"{reason_of(error)}"
             ) from error
 
 
 def search_body(meta: IndexMeta) -> dict[str, Any]:
-    """The request for a page; the latent terms themselves are not fetched."""
+    """The request body for a page; the latent terms themselves are not fetched."""
     has_latents = {"exists": {"field": meta.latent_field, "_name": HAS_LATENTS}}
     return {
         "size": FIRST_PAGE,
@@ -175,10 +174,8 @@ def search_body(meta: IndexMeta) -> dict[str, Any]:
     }
 
 
-def fetch(
-    client: OpenSearch, index: str, meta: IndexMeta, stored: Sequence[Stored], retry: Retry
-) -> list[Stored]:
-    """Documents again, at most a page of them, as they are now; deleted ones are left out.
+def fetch(index: Index, meta: IndexMeta, stored: Sequence[Stored], retry: Retry) -> list[Stored]:
+    """Read documents again, at most a page, as they are now; deleted ones are left out.
 
     Raises:
         EngineError: the engine cannot be asked.
@@ -186,33 +183,33 @@ def fetch(
     wanted = [
         {"_id": one.id, **({"routing": one.routing} if one.routing else {})} for one in stored
     ]
-    with engine_errors(client):
+    with engine_errors(index.client):
         answer = retry(
-            client.mget,
+            index.client.mget,
             body={"docs": wanted},
-            index=index,
+            index=index.name,
             params={"_source_includes": ",".join(source_fields(meta))},
         )
     return [Stored.of(found) for found in answer["docs"] if found.get("found")]
 
 
 def source_fields(meta: IndexMeta) -> list[str]:
-    """What is read of a document."""
+    """Names of the fields that are read."""
     return [*meta.text_fields, *([meta.hash_field] if meta.hash_field else [])]
 
 
 def text_in(source: dict[str, Any], text_fields: Sequence[str]) -> str:
-    """What is encoded: the text fields joined by a space, those of arrays and objects too.
+    """The text that is encoded: the text fields, also in arrays and objects, joined by a space.
 
-    For a document of a corpus it is `Document.text`. Numbers in a text field are written out, as
-    the engine does.
+    It equals `Document.text` of a corpus. Numbers in a text field are converted to text, as the
+    engine does.
     """
     parts = (part for path in text_fields for part in values_at(source, path))
     return " ".join(part for part in parts if part)
 
 
 def values_at(value: object, path: str) -> Iterator[str]:
-    """The texts at a dotted path, whether its dots are in keys or between them."""
+    """The texts at a dotted path, whose dots may be within keys or between them."""
     if isinstance(value, list):
         for item in value:
             yield from values_at(item, path)

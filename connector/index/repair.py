@@ -1,8 +1,8 @@
-"""What has to be put back in an index that is being tuned, in the index itself.
+"""Repair of an index that an interrupted tuning run left changed.
 
-`_meta.latent_ingest.tuning` is written before anything is changed, so that whoever reads the index
-next, on any machine, finds it when the process that tuned was killed, and puts the index right:
-open, its similarity and write block as they were, its copy deleted.
+Before a tuning run changes an index, it writes a note of what to restore into the index itself,
+`_meta.latent_ingest.tuning`. If its process is killed, the next command on any machine finds the
+note and restores the index: open, with its similarity and write block, its copy deleted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import time
 import uuid
 from pathlib import Path
@@ -20,24 +21,27 @@ from opensearchpy.exceptions import AuthenticationException, AuthorizationExcept
 
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import EngineError
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.meta import mappings_of, stored_meta
 
-# The note is renewed when it is so old. Where pids do not tell, a process that has not renewed its
-# note for so much longer is taken for dead; clocks of two machines may differ by as much.
+# A living process renews its note at this age. Where process ids do not tell, one that has not
+# renewed its note for so much longer is taken for dead; clocks of two machines may differ by as
+# much.
 RENEW_SECONDS = 30
 LEASE_SECONDS = 300
 
-# The kernel's own name of the time since it was started, where there is one.
+# File with the kernel's id of this boot, where there is one.
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 log = logging.getLogger(__name__)
 
 
 def new_note(settings: dict[str, Any], copy: str | None = None) -> dict[str, Any]:
-    """A note of this process.
+    """A note written by this process.
 
     Args:
-        settings: flat index settings as they were; none for those that were not set.
-        copy: name of the index that is to be deleted.
+        settings: flat index settings to restore; None for settings that were not set.
+        copy: name of the copy to delete; see `new_copy_name`.
     """
     return {
         "id": uuid.uuid4().hex,
@@ -51,15 +55,25 @@ def new_note(settings: dict[str, Any], copy: str | None = None) -> dict[str, Any
     }
 
 
+def new_copy_name(index: str) -> str:
+    """A new name for the copy of an index that is tuned."""
+    return f"{index}-tune-{uuid.uuid4().hex[:8]}"
+
+
+def is_copy_name(name: str, index: str) -> bool:
+    """Whether tuning could have given this name to a copy of the index."""
+    return re.fullmatch(rf"{re.escape(index)}-tune-[0-9a-f]{{8}}", name) is not None
+
+
 def is_left(note: dict[str, Any]) -> bool:
-    """Whether the process that wrote a note has ended without putting things back."""
+    """Whether the process that wrote a note has ended without restoring the index."""
     if note["machine"] == machine() and (now := began(note["pid"])) != "":
         return bool(now != note["began"])
     return bool(time.time() - note["renewed"] > LEASE_SECONDS)
 
 
 def machine() -> str:
-    """Where a pid means what it means here: in this boot and this container; or the host's name."""
+    """Id of the boot and container in which process ids are unique; else the host's name."""
     try:
         return f"{BOOT.read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
@@ -67,13 +81,13 @@ def machine() -> str:
 
 
 def began(pid: int) -> str | None:
-    """When a process was started, by the kernel's clock; none if it has ended, "" if unknown."""
+    """Start time of a process, by the kernel's clock; None if it has ended, "" if unknown."""
     # Signal 0 would end the process on Windows.
     if os.name == "nt":
         return ""
     try:
         os.kill(pid, 0)
-        # After the name, which may hold anything: its state, and 19 fields on, its start.
+        # After the name, which may hold anything: the state, and 19 fields later the start time.
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except ProcessLookupError:
         return None
@@ -82,91 +96,98 @@ def began(pid: int) -> str | None:
     return None if state == "Z" else fields[18]
 
 
-def write_note(client: OpenSearch, index: str, note: dict[str, Any] | None, **meta: Any) -> None:
-    """Write the note, or take it away, with other changes of `_meta.latent_ingest`."""
-    with engine_errors(client):
-        (content,) = client.indices.get_mapping(index=index).values()
-        stored = content["mappings"]["_meta"]
-        stored["latent_ingest"].update(meta, tuning=note)
-        client.indices.put_mapping(index=index, body={"_meta": stored})
-
-
-def holds_note(client: OpenSearch, index: str, note: dict[str, Any]) -> bool:
-    """Whether a note is still in the index, or has been taken away by another command."""
-    with engine_errors(client):
-        (content,) = client.indices.get_mapping(index=index).values()
-    found = content["mappings"]["_meta"]["latent_ingest"].get("tuning")
+def holds_note(index: Index, note: dict[str, Any]) -> bool:
+    """Whether a note is still in the index, or another command has removed it."""
+    found = index.stored_meta().get("tuning")
     return bool(found and found["id"] == note["id"])
 
 
-def renew(client: OpenSearch, index: str, note: dict[str, Any]) -> None:
-    """Say in the index that this process lives.
+def renew(index: Index, note: dict[str, Any]) -> None:
+    """Write into the index that this process lives.
 
     Raises:
-        EngineError: another command has taken it for dead, or the engine refuses.
+        EngineError: another command has taken this process for dead, or the engine refuses.
     """
-    if not holds_note(client, index, note):
+    if not holds_note(index, note):
         raise EngineError(
-            f"index {index}: another command took this run for dead and put its settings back; "
-            f"tune again"
+            f"index {index.name}: another command took this run for dead and restored the index's "
+            f"settings; tune again"
         )
     note["renewed"] = time.time()
-    write_note(client, index, note)
+    index.update_meta(tuning=note)
 
 
-def put_back_unfinished(client: OpenSearch, answer: dict[str, Any]) -> dict[str, Any]:
-    """Put indices right that were left in the middle of tuning, and say so.
+def left_note(mapping: dict[str, Any]) -> dict[str, Any] | None:
+    """The note in a mapping, if its process has ended without restoring the index."""
+    stored = stored_meta(mapping)
+    note: dict[str, Any] | None = stored.get("tuning") if isinstance(stored, dict) else None
+    return note if note and is_left(note) else None
+
+
+def warn_if_left(name: str, mapping: dict[str, Any]) -> None:
+    """Log a warning if an interrupted tuning run left the index; a reader does not restore it."""
+    if left_note(mapping):
+        log.warning(
+            "index %s was left changed by an interrupted tuning run: it may be closed or have "
+            "other k1 and b; 'latent-ingest search' restores it, as does any command with "
+            "--index %s",
+            name,
+            name,
+        )
+
+
+def repair(client: OpenSearch, names: str) -> None:
+    """Restore the indices that interrupted tuning runs left; log a warning for each.
+
+    Commands call this before they open an index. Reading an index repairs nothing.
 
     Args:
-        client: of the engine.
-        answer: of a request for mappings.
-
-    Returns:
-        `answer` itself if there was nothing to do, else what the engine says now.
+        client: client of the engine.
+        names: names, aliases or patterns of indices, separated by commas.
 
     Raises:
-        EngineError: the engine refuses, for another reason than the login.
+        EngineError: the engine cannot be asked, or refuses for another reason than the login.
     """
-    mended = False
-    for name, content in answer.items():
-        ours = content["mappings"].get("_meta", {}).get("latent_ingest")
-        note = ours.get("tuning") if isinstance(ours, dict) else None
-        if not note or not is_left(note):
+    for name, mapping in mappings_of(client, names).items():
+        note = left_note(mapping)
+        if note is None:
             continue
-        with engine_errors(client):
-            try:
-                put_back(client, name, note)
-            except (AuthenticationException, AuthorizationException):
-                log.warning(
-                    "index %s was left in the middle of tuning, and this login may not put its "
-                    "settings back: run 'latent-ingest tune' or 'verify' with one that may",
-                    name,
-                )
-                continue
-            write_note(client, name, None)
-        mended = True
-        log.warning(
-            "index %s was left in the middle of tuning: it is open and has its settings again", name
-        )
-    with engine_errors(client):
-        return client.indices.get_mapping(index=",".join(answer)) if mended else answer
+        index = Index(client, name)
+        try:
+            restore(index, note)
+            index.update_meta(tuning=None)
+        except EngineError as error:
+            if not isinstance(error.__cause__, (AuthenticationException, AuthorizationException)):
+                raise
+            log.warning(
+                "index %s was left changed by an interrupted tuning run, and this login may not "
+                "restore it: run 'latent-ingest tune' or 'verify' with a login that may",
+                name,
+            )
+        else:
+            log.warning(
+                "index %s was left changed by an interrupted tuning run: it is open and has its "
+                "settings again",
+                name,
+            )
 
 
-def put_back(client: OpenSearch, index: str, note: dict[str, Any]) -> None:
-    """Do what a note says; the index is open afterwards."""
-    if note["copy"]:
-        client.indices.delete(index=note["copy"], ignore=404)
+def restore(index: Index, note: dict[str, Any]) -> None:
+    """Restore the settings in a note and delete the copy; the index is open afterwards."""
+    if copy := note["copy"]:
+        if is_copy_name(copy, index.name):
+            with engine_errors(index.client):
+                index.client.indices.delete(index=copy, ignore=404)
+        else:
+            log.warning(
+                "index %s: its tuning note names %s, which is not a name that tuning gives to a "
+                "copy of it; it is not deleted",
+                index.name,
+                copy,
+            )
     similarity = {k: v for k, v in note["settings"].items() if ".similarity." in k}
     others = {k: v for k, v in note["settings"].items() if k not in similarity}
     if others:
-        client.indices.put_settings(index=index, body=others)
+        index.put_settings(others)
     if similarity:
-        set_while_closed(client, index, similarity)
-
-
-def set_while_closed(client: OpenSearch, index: str, settings: dict[str, Any]) -> None:
-    """Change settings that an open index does not take, and open it in any case."""
-    from latent_ingest.connector.index.preparing import closed
-
-    with closed(client, index):
-        client.indices.put_settings(index=index, body=settings)
+        index.put_settings_closed(similarity)

@@ -1,178 +1,266 @@
-"""A batch of documents → the lines of bulk requests that index them.
-
-documents → latent vectors → strings of terms → actions
-"""
+"""Actions of a bulk request: index, update and delete; and the engine's answers to them."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Protocol
 
 from latent_ingest.connector import terms
-from latent_ingest.connector.corpus import BadLine, Document
+from latent_ingest.connector.corpus import Document, text_hash
+from latent_ingest.connector.engine.client import reason_in
+from latent_ingest.connector.engine.retry import item_passes
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.indexing.chunks import chunk_fields, chunk_id
+from latent_ingest.connector.index.reading import Stored
 
 if TYPE_CHECKING:
-    from latent_ingest.connector.encoding.encoder import LatentEncoder
-    from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors
-    from latent_ingest.connector.indexing.batches import Batch
+    from latent_ingest.connector.encoding.vectors import LatentVectors
 
-# A document's version in the index is the number of the run, times this, plus its line.
-LINES_OF_A_RUN = 2**40
+# A document's version in the index is the run's number times this, plus its line.
+LINES_PER_RUN = 2**40
+
+# Reason that managed serverless collections give when they refuse an `_id`.
+REFUSES_IDS = "document id is not supported"
+
+NO_INDEX = "index_not_found_exception"
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
-    """A document ready to be sent."""
+class Verdict(IntEnum):
+    """Meaning of the engine's answer to an action; of several answers, the greatest counts."""
 
-    document: Document
-    version: int
-    """External version, which a request that arrives late cannot undercut."""
-    body: bytes
-    """Its lines of a bulk request: two, or two a chunk."""
-    empty: bool
-    """Whether its text gives no latents."""
-    truncated: bool
-    """Whether its text is longer than the backbone's window and was cut there."""
-    pooled: bool = False
-    """Whether its text is longer than the window and was pooled over several."""
-    items: int = 1
-    """Items of the engine's answer that are of it; it is indexed when all of them are."""
+    DONE = 0
+    CONFLICT = 1
+    """The document has changed since it was read."""
+    DELETED = 2
+    """The document no longer exists."""
+    AGAIN = 3
+    """Refused for now: send the action again."""
+    FAILED = 4
+    """Refused for good, this document only."""
+    FATAL = 5
+    """Refused for good, like every other document."""
+
+
+class Action(Protocol):
+    """Lines of a bulk request that stay together."""
 
     @property
     def id(self) -> str:
-        """Of the document."""
+        """Id of the document; two actions with the same id are never in flight together."""
+
+    @property
+    def body(self) -> bytes:
+        """Lines of the bulk request."""
+
+    @property
+    def n_answers(self) -> int:
+        """Number of items in the engine's answer that belong to this action."""
+
+    def verdict(self, answer: dict[str, Any]) -> Verdict:
+        """Read one item of the engine's answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexAction:
+    """A document to be indexed, whole or in chunks."""
+
+    document: Document
+    version: int
+    """External version: a request that arrives late cannot overwrite a later one."""
+    body: bytes
+    """Two lines, or two lines per chunk."""
+    empty: bool
+    """Whether the text has no latents."""
+    truncated: bool
+    """Whether the text is longer than the backbone window and was truncated."""
+    pooled: bool = False
+    """Whether the text is longer than the backbone window and was pooled over several windows."""
+    n_answers: int = 1
+    """Number of chunks; the document is indexed when all of them are."""
+
+    @property
+    def id(self) -> str:
         return self.document.id
 
+    def verdict(self, answer: dict[str, Any]) -> Verdict:
+        error = answer.get("error") or {}
+        if answer["status"] == 409 and superseded(self, error):
+            return Verdict.DONE
+        if refuses_ids(error):
+            return Verdict.FATAL
+        return common_verdict(answer)
 
-def make_action(
+
+@dataclass(frozen=True, slots=True)
+class UpdateAction:
+    """Latent terms for a document in the index, unless the document has changed meanwhile."""
+
+    stored: Stored
+    body: bytes
+    empty: bool
+    """Whether the text has no latents."""
+    truncated: bool
+    """Whether the text is longer than the backbone window and was truncated."""
+    pooled: bool
+    """Whether the text is longer than the backbone window and was pooled over several windows."""
+    n_answers: int = 1
+
+    @property
+    def id(self) -> str:
+        return self.stored.id
+
+    def verdict(self, answer: dict[str, Any]) -> Verdict:
+        """If an answer was lost and the update is sent again, it is a conflict with itself."""
+        if answer["status"] == 409:
+            return Verdict.CONFLICT
+        if (answer.get("error") or {}).get("type") == "document_missing_exception":
+            return Verdict.DELETED
+        return common_verdict(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAction:
+    """Deletion of a document, unless the document has changed meanwhile."""
+
+    id: str
+    body: bytes
+    n_answers: int = 1
+
+    def verdict(self, answer: dict[str, Any]) -> Verdict:
+        if answer["status"] == 409:
+            return Verdict.CONFLICT
+        if answer["status"] == 404 and not answer.get("error"):
+            return Verdict.DELETED
+        return common_verdict(answer)
+
+
+def common_verdict(answer: dict[str, Any]) -> Verdict:
+    """Read an answer that means the same for every kind of action."""
+    error = answer.get("error")
+    if error is None:
+        return Verdict.DONE
+    if item_passes(answer):
+        return Verdict.AGAIN
+    if answer["status"] in (401, 403) or error.get("type") == NO_INDEX:
+        return Verdict.FATAL
+    return Verdict.FAILED
+
+
+def superseded(action: IndexAction, error: dict[str, Any]) -> bool:
+    """Whether a version conflict means that this run has already indexed the document.
+
+    This happens if the engine applied a request and its answer was lost, and then a later line of
+    the same id, or an application, changed the document.
+    """
+    found = re.search(r"current version \[(\d+)\]", str(error.get("reason")))
+    return found is not None and int(found[1]) // LINES_PER_RUN == action.version // LINES_PER_RUN
+
+
+def refuses_ids(error: dict[str, Any]) -> bool:
+    """Whether the collection refuses every document that has an `_id`."""
+    return REFUSES_IDS in str(error.get("reason")).lower()
+
+
+def fatal_reason(answer: dict[str, Any]) -> str:
+    """Why the engine refuses all documents, and what to do."""
+    reason = reason_in(answer["error"])
+    if answer["error"].get("type") == NO_INDEX:
+        return f"the index was deleted while it was being loaded ({reason}); start again"
+    if refuses_ids(answer["error"]):
+        return (
+            f"this collection refuses ids ({reason}); delete the index and ingest with "
+            f"--ids engine, or use another index"
+        )
+    return f"the engine forbids this ({reason}); ask for the rights"
+
+
+def index_action(
     document: Document,
     run: int,
-    latent_field: str,
+    meta: IndexMeta,
     latent_string: str,
     *,
-    hash_field: str | None = None,
-    id_field: str | None = None,
     truncated: bool = False,
     pooled: bool = False,
-) -> Action:
-    """The bulk lines that index a document with its latent terms.
+) -> IndexAction:
+    """Index a whole document with its latent terms.
 
     Args:
-        document: whose fields are kept.
-        run: number of the run; higher ones overwrite lower ones.
-        latent_field: where latent terms go.
-        latent_string: its latent terms.
-        hash_field: where the hash of its text goes; none for an index without.
-        id_field: where its id goes when the engine makes another; none when it does not.
-        truncated: whether its text was cut at the backbone's window.
-        pooled: whether it was encoded in several windows.
+        document: all its fields are kept.
+        run: number of the run; documents of later runs overwrite those of earlier ones.
+        meta: index meta.
+        latent_string: latent terms of the document's text.
+        truncated: whether the text was truncated to the backbone window.
+        pooled: whether the text was encoded in several windows.
     """
     version = version_of(document, run)
-    source = {**document.fields, latent_field: latent_string}
-    if hash_field:
-        source[hash_field] = document.text_hash
-    if id_field:
-        source[id_field] = document.id
-        lines = two_lines({}, source)
+    source = {**document.fields, meta.latent_field: latent_string}
+    if meta.hash_field:
+        source[meta.hash_field] = document.text_hash
+    if meta.id_field:  # the engine makes the id
+        source[meta.id_field] = document.id
+        body = lines({"index": {}}, source)
     else:
-        lines = bulk_lines(document.id, version, source)
-    return Action(document, version, lines, not latent_string, truncated, pooled)
+        body = index_lines(document.id, version, source)
+    return IndexAction(document, version, body, not latent_string, truncated, pooled)
 
 
 def version_of(document: Document, run: int) -> int:
     """External version of a document in the index."""
-    return run * LINES_OF_A_RUN + document.line
+    return run * LINES_PER_RUN + document.line
 
 
-def bulk_lines(identifier: str, version: int, source: dict[str, Any]) -> bytes:
-    """The two lines that index a document of the engine."""
-    header = {"_id": identifier, "version": version, "version_type": "external_gte"}
-    return two_lines(header, source)
+def index_lines(identifier: str, version: int, source: dict[str, Any]) -> bytes:
+    """The two lines that index a document or a chunk."""
+    target = {"_id": identifier, "version": version, "version_type": "external_gte"}
+    return lines({"index": target}, source)
 
 
-def two_lines(header: dict[str, Any], source: dict[str, Any]) -> bytes:
-    """What to do, and with what."""
-    lines = f"{json.dumps({'index': header})}\n{json.dumps(source, ensure_ascii=False)}\n"
-    return lines.encode()
+def update_action(
+    stored: Stored,
+    meta: IndexMeta,
+    latent_string: str,
+    text: str,
+    *,
+    truncated: bool = False,
+    pooled: bool = False,
+) -> UpdateAction:
+    """Add latent terms to a document, unless it has changed since it was read."""
+    target: dict[str, Any] = {
+        "_id": stored.id,
+        "if_seq_no": stored.seq_no,
+        "if_primary_term": stored.primary_term,
+    }
+    if stored.routing is not None:
+        target["routing"] = stored.routing
+    assert meta.hash_field is not None
+    doc = {meta.latent_field: latent_string, meta.hash_field: text_hash(text)}
+    body = lines({"update": target}, {"doc": doc})
+    return UpdateAction(stored, body, not latent_string, truncated, pooled)
 
 
-def superseded(action: Action, error: dict[str, Any]) -> bool:
-    """Whether a version conflict means that the run has done this document already.
+def delete_action(hit: dict[str, Any]) -> DeleteAction:
+    """Delete the document of a search hit, unless it has changed since it was read."""
+    target = {
+        "_id": hit["_id"],
+        "if_seq_no": hit["_seq_no"],
+        "if_primary_term": hit["_primary_term"],
+    }
+    return DeleteAction(hit["_id"], lines({"delete": target}))
 
-    So it is when the engine applied a request and its answer was lost, and a later line of the
-    same id, or an application, changed the document since.
-    """
-    found = re.search(r"current version \[(\d+)\]", str(error.get("reason")))
-    return found is not None and int(found[1]) // LINES_OF_A_RUN == action.version // LINES_OF_A_RUN
 
-
-class ActionMaker:
-    """Encodes the documents of batches for one index."""
-
-    def __init__(self, encoder: LatentEncoder, meta: IndexMeta) -> None:
-        self._encoder = encoder
-        self._meta = meta
-
-    def fill(self, batch: Batch, run: int) -> None:
-        """Add actions and tokens; documents that cannot be encoded go to the bad lines."""
-        texts = [document.text for document in batch.documents]
-        if self._meta.long == "chunks":
-            chunks = self._encoder.encode_chunks(texts, allow_nan=True)
-            vectors = chunks.vectors
-            # Row of each text's first chunk, and the end.
-            first = np.searchsorted(chunks.texts, np.arange(len(texts) + 1)).tolist()
-            make = partial(self._in_chunks, chunks, run)
-        else:
-            vectors = self._encoder.encode(texts, allow_nan=True, long=self._meta.long)
-            first = list(range(len(texts) + 1))
-            make = partial(self._whole, vectors, run)
-        strings = term_strings(vectors, self._meta)
-        for document, start, end in zip(batch.documents, first, first[1:], strict=False):
-            if vectors.finite[start:end].all():
-                batch.actions.append(make(document, start, strings[start:end]))
-            else:
-                reason = self._encoder.nan_message(document.text)
-                batch.bad.append(BadLine(document.line, reason, document))
-        kept = {action.document.line for action in batch.actions}
-        batch.documents = [d for d in batch.documents if d.line in kept]
-        batch.tokens = int(vectors.n_tokens.sum())
-
-    def _whole(
-        self, vectors: LatentVectors, run: int, document: Document, row: int, strings: list[str]
-    ) -> Action:
-        return make_action(
-            document,
-            run,
-            self._meta.latent_field,
-            strings[0],
-            hash_field=self._meta.hash_field,
-            id_field=self._meta.id_field,
-            truncated=bool(vectors.truncated[row]),
-            pooled=bool(vectors.n_windows[row] > 1),
-        )
-
-    def _in_chunks(
-        self, chunks: LatentChunks, run: int, document: Document, row: int, strings: list[str]
-    ) -> Action:
-        spans = [(start, end) for start, end in chunks.spans[row : row + len(strings)].tolist()]
-        version = version_of(document, run)
-        lines = []
-        for number, string in enumerate(strings):
-            fields = chunk_fields(document, self._meta.text_fields, spans, number)
-            source = {**fields, self._meta.latent_field: string}
-            lines.append(bulk_lines(chunk_id(document.id, number), version, source))
-        return Action(document, version, b"".join(lines), not any(strings), False, items=len(lines))
+def lines(action: dict[str, Any], source: dict[str, Any] | None = None) -> bytes:
+    """Lines of a bulk request."""
+    text = json.dumps(action) + "\n"
+    if source is not None:
+        text += json.dumps(source, ensure_ascii=False) + "\n"
+    return text.encode()
 
 
 def term_strings(vectors: LatentVectors, meta: IndexMeta) -> list[str]:
-    """The latent terms of each row, as the index spells them."""
+    """Latent terms of each row, in the index's spelling."""
     tf = terms.counts(vectors.values, meta.scale)
     return [
         terms.write(vectors.indices[start:end], tf[start:end], meta.spelling)

@@ -1,45 +1,66 @@
-"""Lines of a corpus file → batches of documents."""
+"""Lines of a corpus file → batches of documents → their index actions."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from latent_ingest.connector.corpus import BadLine, CorpusFile, Document, Line, parse_line
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.indexing.actions import Action
+from latent_ingest.connector.indexing.actions import (
+    IndexAction,
+    index_action,
+    index_lines,
+    term_strings,
+    version_of,
+)
+from latent_ingest.connector.indexing.chunks import chunk_fields, chunk_id
 
-# A batch ends with the first line that fills it: lines may hold much that is not encoded. Some ten
-# batches are under way at once; those of plain text stay below this on a GPU too.
+if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors
+
+# A batch ends with the first line that reaches a limit: lines may hold much that is not encoded.
+# About ten batches are in memory at once; batches of plain text stay below these limits on a GPU
+# too.
 MAX_BATCH_LINES = 4096
 MAX_BATCH_BYTES = 10_000_000
 
-# A document in chunks has one for so many characters, or fewer.
-CHARACTERS_A_CHUNK = 500
+# Characters of text encoded together, for each token of the backbone's budget: about 16 forward
+# passes of English, so that sorting by length leaves little padding. 262,144 characters on a CPU.
+CHARACTERS_PER_BUDGET_TOKEN = 64
 
-# That the engine takes; it refuses the whole request that a longer one is in. Ids of chunks end
-# with `#` and a number.
+# Least characters of a chunk, to estimate how many chunks a document has.
+CHARACTERS_PER_CHUNK = 500
+
+# Longest id that the engine accepts; it refuses the whole request with a longer one. Ids of chunks
+# end with `#` and a number.
 MAX_ID_BYTES = 512
 CHUNK_ID_BYTES = 8
 
 
 @dataclass(slots=True)
 class Batch:
-    """Some lines of the file, and what they hold."""
+    """Consecutive lines of the file, and their documents."""
 
     documents: list[Document] = field(default_factory=list)
     bad: list[BadLine] = field(default_factory=list)
     blank: int = 0
     position: int = 0
-    """Bytes of the file consumed at its end."""
+    """Bytes of the file that were read by the end of the batch."""
     digest: str = ""
-    """BLAKE2b of all lines of the file up to its end, which tells whether they have changed."""
-    actions: list[Action] = field(default_factory=list)
-    """Filled in by the encoding stage."""
+    """BLAKE2b of all lines of the file up to the end of the batch."""
+    actions: list[IndexAction] = field(default_factory=list)
+    """One per document; filled by `ActionMaker`."""
     tokens: int = 0
+    """Tokens encoded; filled by `ActionMaker`."""
 
     @property
     def lines(self) -> int:
@@ -47,18 +68,18 @@ class Batch:
 
 
 class Batches:
-    """Reads a corpus file once, from its beginning."""
+    """Reads a corpus file once, from its start."""
 
     def __init__(
         self, file: CorpusFile, id_fields: Sequence[str], meta: IndexMeta, characters: int
     ) -> None:
-        """Nothing is read yet.
+        """Prepare to read.
 
         Args:
-            file: opened.
-            id_fields: where a document's id is; the first that is there counts.
-            meta: of the index the documents are for.
-            characters: of text that make a batch.
+            file: the open file.
+            id_fields: names of id fields; the first that a document has is its id.
+            meta: meta of the index that the documents are for.
+            characters: characters of text per batch.
         """
         self.id_fields = id_fields
         self._file = file
@@ -68,21 +89,21 @@ class Batches:
         self._digest = hashlib.blake2b(digest_size=16)
 
     def skip(self, lines: int, digest: str) -> Iterator[Document | BadLine | None]:
-        """Go past the first lines; gives what they hold, none for a blank one.
+        """Read the first lines, which are done; gives what each holds, None for a blank line.
 
         Raises:
-            InputError: at the end, when there are fewer, or they are not those of `digest`.
+            InputError: at the end, if the file has fewer lines or the lines do not match `digest`.
         """
         for line in islice(self._lines, lines):
             yield self._read_line(line)
         if self._file.lines_read < lines or self._digest.hexdigest() != digest:
             raise InputError(
-                f"{self._file.name}: its first {lines:,} lines are not those that were ingested "
-                f"before; give the same file, or begin again with --restart"
+                f"{self._file.name}: the first {lines:,} lines are not those that were ingested "
+                f"before; give the same file, or start again with --restart"
             )
 
     def read(self) -> Generator[Batch]:
-        """The lines that are left."""
+        """Batches of the remaining lines."""
         batch, characters, size = Batch(), 0, 0
         try:
             for line in self._lines:
@@ -108,10 +129,10 @@ class Batches:
         yield self._ended(batch)
 
     def _size(self, line: Line, document: Document | BadLine | None) -> int:
-        """Bytes that become of it, about; all other fields are in each of its chunks."""
+        """Estimated bytes to index for a line; each chunk repeats all fields but the text."""
         size = len(line.content)
         if self._meta.long == "chunks" and isinstance(document, Document):
-            chunks = len(document.text) // CHARACTERS_A_CHUNK
+            chunks = len(document.text) // CHARACTERS_PER_CHUNK
             size += chunks * max(0, size - len(document.text))
         return size
 
@@ -125,19 +146,19 @@ class Batches:
         return document
 
     def _unfit(self, document: Document) -> str | None:
-        """Why a document cannot go into this index, or none."""
+        """Why a document cannot be in this index, or None."""
         most = MAX_ID_BYTES - (CHUNK_ID_BYTES if self._meta.long == "chunks" else 0)
         if (size := len(document.id.encode("utf-8", "replace"))) > most:
-            return f"the id is {size} bytes long, the engine takes {most}; give a shorter one"
+            return f"the id is {size} bytes long, the engine accepts {most}; give a shorter one"
         if taken := self._meta.own_fields & document.fields.keys():
             return (
-                f"field {min(taken)!r} is where latent terms go; rename it in the document, or "
-                f"ingest into a new index with --latent-field"
+                f"field {min(taken)!r} is reserved for latent terms; rename it in the document, "
+                f"or ingest into a new index with --latent-field"
             )
         if taken := self._meta.mapping.chunk_fields.keys() & document.fields.keys():
             return (
-                f"field {min(taken)!r} is where chunks say what they are of; rename it in the "
-                f"document, or ingest into a new index with --long pool"
+                f"field {min(taken)!r} is reserved for chunks; rename it in the document, or "
+                f"ingest into a new index with --long pool"
             )
         return None
 
@@ -145,3 +166,56 @@ class Batches:
         batch.position = self._file.position
         batch.digest = self._digest.hexdigest()
         return batch
+
+
+class ActionMaker:
+    """Encodes the documents of batches for one index."""
+
+    def __init__(self, encoder: LatentEncoder, meta: IndexMeta) -> None:
+        self._encoder = encoder
+        self._meta = meta
+
+    def fill(self, batch: Batch, run: int) -> None:
+        """Add actions and tokens; documents that cannot be encoded become bad lines."""
+        texts = [document.text for document in batch.documents]
+        if self._meta.long == "chunks":
+            chunks = self._encoder.encode_chunks(texts, allow_nan=True)
+            vectors = chunks.vectors
+            # Row of each text's first chunk, and the end.
+            first = np.searchsorted(chunks.texts, np.arange(len(texts) + 1)).tolist()
+            make = partial(self._in_chunks, chunks, run)
+        else:
+            vectors = self._encoder.encode(texts, allow_nan=True, long=self._meta.long)
+            first = list(range(len(texts) + 1))
+            make = partial(self._whole, vectors, run)
+        strings = term_strings(vectors, self._meta)
+        for document, start, end in zip(batch.documents, first, first[1:], strict=False):
+            if vectors.finite[start:end].all():
+                batch.actions.append(make(document, start, strings[start:end]))
+            else:
+                reason = self._encoder.nan_message(document.text)
+                batch.bad.append(BadLine(document.line, reason, document))
+        batch.documents = [action.document for action in batch.actions]
+        batch.tokens = int(vectors.n_tokens.sum())
+
+    def _whole(
+        self, vectors: LatentVectors, run: int, document: Document, row: int, strings: list[str]
+    ) -> IndexAction:
+        truncated, pooled = bool(vectors.truncated[row]), bool(vectors.n_windows[row] > 1)
+        return index_action(
+            document, run, self._meta, strings[0], truncated=truncated, pooled=pooled
+        )
+
+    def _in_chunks(
+        self, chunks: LatentChunks, run: int, document: Document, row: int, strings: list[str]
+    ) -> IndexAction:
+        spans = [(start, end) for start, end in chunks.spans[row : row + len(strings)].tolist()]
+        version = version_of(document, run)
+        parts = []
+        for number, string in enumerate(strings):
+            fields = chunk_fields(document, self._meta.text_fields, spans, number)
+            source = {**fields, self._meta.latent_field: string}
+            parts.append(index_lines(chunk_id(document.id, number), version, source))
+        return IndexAction(
+            document, version, b"".join(parts), not any(strings), False, n_answers=len(parts)
+        )

@@ -1,17 +1,18 @@
-"""Latent terms for the documents of an index that is there already.
+"""Enrich: add latent terms to the documents of an existing index.
 
 shards → pages of documents → those whose text is new or changed → latent vectors → updates
 
-The state is in the index itself: a document whose hash is that of its text is done. So a run that
-was cut is gone on with by the same command, and the same command brings changed and new documents
-up to date later.
+The state is in the index itself: a document is done if its hash is that of its text. So the same
+command resumes an interrupted run, and later encodes new and changed documents.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,36 +23,33 @@ from latent_ingest.connector.corpus import BadLine, Document, text_hash
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.guard import guarded
-from latent_ingest.connector.index.opening import index_uuid
 from latent_ingest.connector.index.preparing import Preparation
 from latent_ingest.connector.index.reading import PAGE, Stored, fetch, scan, text_in
-from latent_ingest.connector.indexing.actions import term_strings
-from latent_ingest.connector.indexing.ingest import CHARACTERS_A_BUDGET_TOKEN
+from latent_ingest.connector.indexing.actions import (
+    UpdateAction,
+    Verdict,
+    term_strings,
+    update_action,
+)
+from latent_ingest.connector.indexing.batches import CHARACTERS_PER_BUDGET_TOKEN
 from latent_ingest.connector.indexing.journal import Progress, Run
 from latent_ingest.connector.indexing.outcomes import FailuresFile, IngestReport, default_path
-from latent_ingest.connector.indexing.sender import requests
-from latent_ingest.connector.indexing.updates import (
-    Update,
-    UpdateOutcome,
-    UpdateSender,
-    make_update,
-)
+from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender
 from latent_ingest.connector.prefetch import give_back_memory, prefetch
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
+log = logging.getLogger(__name__)
+
 # Batches that wait between two stages.
 AHEAD = 2
 
-# Documents read, up to date or not, after which the counts move on.
+# Documents read, up to date or not, after which the counts are updated.
 MAX_BATCH_DOCUMENTS = 4096
 
-# How often a document is read and encoded again because somebody else keeps writing it.
+# Times that a document is read and encoded again because somebody else keeps writing it.
 ROUNDS = 10
-
-# Documents that may fail before a run ends early, or one in a hundred.
-MAX_FAILED = 1000
 
 
 @dataclass(slots=True)
@@ -59,29 +57,29 @@ class EnrichReport:
     """Counts of a run. `read == up_to_date + encoded + deleted + failed + left`, always."""
 
     read: int = 0
-    """Documents read; where a run stops early, those before that place."""
+    """Documents read; if the run stops early, those before it stopped."""
     up_to_date: int = 0
-    """Documents whose latent terms are those of their text."""
+    """Documents that already had the latent terms of their text."""
     encoded: int = 0
     """Documents that got latent terms."""
     deleted: int = 0
-    """Documents that somebody deleted after they were read."""
+    """Documents that somebody else deleted after they were read."""
     failed: int = 0
     left: int = 0
-    """Documents in the hands of the run when it was stopped."""
+    """Documents read but not updated when the run stopped."""
     conflicts: int = 0
     """Times that a document had changed after it was read, and was encoded again."""
     empty: int = 0
-    """Encoded documents whose text gives no latents."""
+    """Encoded documents whose text has no latents."""
     truncated: int = 0
-    """Encoded documents longer than the backbone's window, cut there."""
+    """Encoded documents longer than the backbone window, truncated."""
     pooled: int = 0
-    """Encoded documents longer than the backbone's window, in several windows."""
+    """Encoded documents longer than the backbone window, pooled over several windows."""
     tokens: int = 0
     seconds: float = 0.0
     failures_file: str | None = None
     stopped: str | None = None
-    """Why the run ended before all documents were read; none when it did not."""
+    """Why the run ended before all documents were read; None if it did not."""
 
     @property
     def ok(self) -> bool:
@@ -89,7 +87,7 @@ class EnrichReport:
         return not (self.failed or self.left or self.stopped)
 
     def to_json(self) -> dict[str, Any]:
-        """All counts, and the rates."""
+        """All counts, and documents and tokens per second."""
         seconds = max(self.seconds, 1e-9)
         return {
             **asdict(self),
@@ -103,14 +101,17 @@ class Batch:
     """Some documents of the index."""
 
     read: int = 0
+    """Documents read for the first time."""
+    up_to_date: int = 0
+    deleted: int = 0
     stale: list[Stored] = field(default_factory=list)
-    """Those that lack latent terms, or have those of another text."""
+    """Documents without latent terms, or with those of another text."""
     texts: list[str] = field(default_factory=list)
-    """Of the stale ones."""
-    updates: list[Update] = field(default_factory=list)
+    """Texts of the stale documents."""
+    actions: list[UpdateAction] = field(default_factory=list)
     """Filled in by the encoding stage."""
     failed: list[tuple[Stored, str]] = field(default_factory=list)
-    """With the reason; filled in by the encoding stage."""
+    """Documents that cannot be encoded, with the reason; filled in by the encoding stage."""
     tokens: int = 0
 
 
@@ -124,47 +125,45 @@ class Enrich:
         encoder: LatentEncoder,
         *,
         failures: Path | None = None,
+        concurrency: int = CONCURRENCY,
         give_up_after: float = GIVE_UP_AFTER,
         run: Run | None = None,
-        warn: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Prepare a run over an index that `existing.prepare` made ready.
+        """Prepare a run over an index that `preparing.prepare` made ready.
 
         Args:
-            client: of the engine.
-            preparation: of the index.
+            client: connection to the engine.
+            preparation: the index and its meta.
             encoder: the model.
-            failures: file for documents that fail; by default beside the current folder's files.
-            give_up_after: seconds of refusals and silence after which the run ends.
-            run: of a journal, which notes how far it is.
-            warn: called with lines the user should see at once.
+            failures: path of the failures file; by default in the current folder, named after the
+                index.
+            concurrency: maximum number of concurrent requests; fewer while the engine is busy.
+            give_up_after: seconds of refusals or silence after which the run ends.
+            run: the run in a journal, which notes the progress.
         """
         self._client = client
-        self._index = preparation.index.name
+        self._index = preparation.index.index
         self._shards = preparation.index.shards
         self._meta = preparation.meta
         self._encoder = encoder
-        self._batch_characters = CHARACTERS_A_BUDGET_TOKEN * encoder.backbone.token_budget
-        path = failures or default_path("-", self._index)
-        self._failures = FailuresFile(path, f"index {self._index}")
+        self._batch_characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
+        path = failures or default_path("-", self._index.name)
+        self._failures = FailuresFile(path, f"index {self._index.name}")
+        self._concurrency = concurrency
         self._run = run
-        self._warn = warn
         self._stop = threading.Event()
-        self._retry = Retry(client, give_up_after=give_up_after, ended=self._stop, warn=warn)
+        self._interrupted = False
+        self._retry = Retry(client, give_up_after=give_up_after, ended=self._stop)
         self._conflicts: list[Stored] = []
         self._on_progress: Callable[[EnrichReport], None] = lambda report: None
         self._started = 0.0
         self.documents = 0
-        """In the index when the run began."""
+        """Number of documents in the index when the run started."""
         self.report = EnrichReport()
 
-    @property
-    def ended(self) -> threading.Event:
-        """Set by `stop`."""
-        return self._stop
-
     def stop(self) -> None:
-        """End after the request in flight; what was sent stays. Safe from a signal handler."""
+        """End after the requests in flight; updates that were sent stay. Signal-safe."""
+        self._interrupted = True
         self._stop.set()
 
     def run(
@@ -176,30 +175,27 @@ class Enrich:
             on_progress: called after each request with the counts so far.
 
         Returns:
-            The counts. An engine that goes away and `stop` end the run early, with the reason in
-            `stopped`.
+            The counts. If the engine goes away or `stop` is called, the run ends early, with the
+            reason in `stopped`.
 
         Raises:
             EngineError: the engine cannot be asked at the start.
             InputError: the failures file or the journal cannot be written.
         """
-        report = self.report
+        report, index, retry = self.report, self._index, self._retry
         self._on_progress = on_progress
         self._started = time.monotonic()
-        client, index, retry = self._client, self._index, self._retry
-        uuid = retry.ask(lambda: index_uuid(client, index))
-        retry.ask(lambda: client.indices.refresh(index=index))
-        self.documents = retry.ask(lambda: client.count(index=index))["count"]
+        uuid = retry.ask(index.uuid)
+        retry.ask(index.refresh)
+        self.documents = retry.ask(index.count)
         try:
-            with guarded(client, index, f"index:{index}", retry, self._warn) as target:
-                sender = UpdateSender(client, target, retry)
-                self._read_all(sender)
-                self._read_changed_again(sender)
-            if report.deleted and retry.ask(lambda: index_uuid(client, index)) != uuid:
-                raise EngineError(f"index {index} was deleted and made again meanwhile")
-            retry.ask(lambda: client.indices.refresh(index=index))
+            with guarded(index, f"index:{index.name}", retry) as target:
+                self._update_all(target)
+            if report.deleted and retry.ask(index.uuid) != uuid:
+                raise EngineError(f"index {index.name} was deleted and created again meanwhile")
+            retry.ask(index.refresh)
         except EngineError as error:
-            report.stopped = report.stopped or str(error)
+            self._stop_because(str(error))
         finally:
             self._failures.close()
         if self._failures.path is not None:
@@ -209,45 +205,50 @@ class Enrich:
             self._run.end(report.stopped)
         return report
 
-    def _read_all(self, sender: UpdateSender) -> None:
-        pages = scan(self._client, self._index, self._meta, self._shards, self._retry)
-        encoded = prefetch(self._encode(prefetch(self._batches(pages), AHEAD)), AHEAD)
+    def _update_all(self, target: dict[str, Any]) -> None:
+        """Update all documents, then again those that others have changed meanwhile."""
+        sender = Sender[UpdateAction](self._client, target, self._retry, self._concurrency)
         try:
-            for batch in encoded:
-                self.report.read += batch.read
-                self.report.up_to_date += batch.read - len(batch.stale)
-                self._take(batch, sender)
-                if self.report.stopped:
-                    break
+            pages = scan(self._index, self._meta, self._shards, self._retry)
+            self._update(self._batches(pages), sender)
+            for _ in range(ROUNDS):
+                again, self._conflicts = self._conflicts, []
+                if again and not self._stop.is_set():
+                    self._update(self._changed(again), sender)
+            for stored in self._conflicts if not self.report.stopped else ():
+                reason = f"changed {ROUNDS} times while it was encoded; run the command again"
+                self._fail(stored, reason)
+        except BaseException:
+            self._stop.set()
+            raise
         finally:
-            encoded.close()
+            sender.close()
 
-    def _read_changed_again(self, sender: UpdateSender) -> None:
-        for _ in range(ROUNDS):
-            again, self._conflicts = self._conflicts, []
-            for start in range(0, len(again), PAGE):
-                if self.report.stopped:
-                    return
-                page = again[start : start + PAGE]
-                found = fetch(self._client, self._index, self._meta, page, self._retry)
-                self.report.deleted += len(page) - len(found)
-                batch = Batch(stale=found, texts=[self._text(stored) for stored in found])
-                self._take(self._encoded(batch), sender)
-        if not self.report.stopped:
-            for stored in self._conflicts:
-                self._fail(stored, f"changed {ROUNDS} times while it was encoded; run it again")
-
-    def _text(self, stored: Stored) -> str:
-        return text_in(stored.source, self._meta.text_fields)
+    def _update(self, batches: Generator[Batch], sender: Sender[UpdateAction]) -> None:
+        """Encode and send batches; counts the outcomes of all that was sent."""
+        encoded = prefetch(self._encode(prefetch(batches, AHEAD)), AHEAD)
+        with closing(prefetch(sender.submit_batches(encoded), AHEAD)) as sent:
+            for batch, futures in sent:
+                self._count(batch)
+                for future in futures:
+                    for outcome in future.result():
+                        self._settle(outcome)
+                    failed, read = self.report.failed, self.report.read
+                    self._stop_because(self._failures.too_many(failed, read, "documents"))
+                    self._progress()
+                self._progress()
+        if self._interrupted:
+            self._stop_because("interrupted")
 
     def _batches(self, pages: Generator[list[Stored]]) -> Generator[Batch]:
         batch, size = Batch(), 0
-        try:
+        with closing(pages):
             for page in pages:
                 for stored in page:
                     batch.read += 1
-                    text = self._text(stored)
+                    text = text_in(stored.source, self._meta.text_fields)
                     if self._is_up_to_date(stored, text):
+                        batch.up_to_date += 1
                         continue
                     batch.stale.append(stored)
                     batch.texts.append(text)
@@ -259,87 +260,84 @@ class Enrich:
                     yield batch
                     batch, size = Batch(), 0
             yield batch
-        finally:
-            pages.close()
+
+    def _changed(self, documents: list[Stored]) -> Generator[Batch]:
+        """Documents that were read before, as they are now."""
+        for start in range(0, len(documents), PAGE):
+            page = documents[start : start + PAGE]
+            found = fetch(self._index, self._meta, page, self._retry)
+            texts = [text_in(stored.source, self._meta.text_fields) for stored in found]
+            yield Batch(deleted=len(page) - len(found), stale=found, texts=texts)
 
     def _is_up_to_date(self, stored: Stored, text: str) -> bool:
         assert self._meta.hash_field is not None
         return stored.has_latents and stored.source.get(self._meta.hash_field) == text_hash(text)
 
     def _encode(self, batches: Generator[Batch]) -> Generator[Batch]:
-        try:
-            for batch in batches:
-                yield self._encoded(batch)
-                give_back_memory()
-        finally:
-            batches.close()
-
-    def _encoded(self, batch: Batch) -> Batch:
         meta = self._meta
-        vectors = self._encoder.encode(batch.texts, allow_nan=True, long=meta.long)
-        strings = term_strings(vectors, meta)
-        for row, (stored, text) in enumerate(zip(batch.stale, batch.texts, strict=True)):
-            if not vectors.finite[row]:
-                reason = self._encoder.nan_message(text)
-                batch.failed.append((stored, reason))
-                continue
-            batch.updates.append(
-                make_update(
-                    stored,
-                    meta,
-                    strings[row],
-                    text,
-                    truncated=bool(vectors.truncated[row]),
-                    pooled=bool(vectors.n_windows[row] > 1),
-                )
-            )
-        batch.tokens = int(vectors.n_tokens.sum())
-        return batch
+        with closing(batches):
+            for batch in batches:
+                vectors = self._encoder.encode(batch.texts, allow_nan=True, long=meta.long)
+                strings = term_strings(vectors, meta)
+                for row, (stored, text) in enumerate(zip(batch.stale, batch.texts, strict=True)):
+                    if not vectors.finite[row]:
+                        batch.failed.append((stored, self._encoder.nan_message(text)))
+                        continue
+                    truncated, pooled = vectors.truncated[row], vectors.n_windows[row] > 1
+                    batch.actions.append(
+                        update_action(
+                            stored,
+                            meta,
+                            strings[row],
+                            text,
+                            truncated=bool(truncated),
+                            pooled=bool(pooled),
+                        )
+                    )
+                batch.tokens = int(vectors.n_tokens.sum())
+                yield batch
+                give_back_memory()
 
-    def _take(self, batch: Batch, sender: UpdateSender) -> None:
-        """Send what a batch holds, and count."""
+    def _count(self, batch: Batch) -> None:
+        """Count the documents that are not sent."""
         report = self.report
+        report.read += batch.read
+        report.up_to_date += batch.up_to_date
+        report.deleted += batch.deleted
         report.tokens += batch.tokens
         for stored, reason in batch.failed:
             self._fail(stored, reason)
-        for request in requests(batch.updates):
-            if report.stopped or self._stop.is_set():
-                break
-            for outcome in sender.send(request):
-                self._count(outcome)
-            if report.failed > max(MAX_FAILED, report.read // 100):
-                report.stopped = (
-                    f"{report.failed:,} documents failed; {self._failures.path} says why"
-                )
-            self._progress()
-        if self._stop.is_set():
-            report.stopped = report.stopped or "interrupted"
-        self._progress()
 
-    def _count(self, outcome: UpdateOutcome) -> None:
-        report, update = self.report, outcome.update
-        if outcome.ending == "encoded":
-            report.encoded += 1
-            report.empty += update.empty
-            report.truncated += update.truncated
-            report.pooled += update.pooled
-        elif outcome.ending == "conflict":
-            report.conflicts += 1
-            self._conflicts.append(replace(update.stored, source={}))  # it is read again
-        elif outcome.ending == "deleted":
-            report.deleted += 1
-        elif outcome.ending == "failed":
-            self._fail(update.stored, f"rejected: {outcome.reason}")
-        else:
-            reason = "interrupted" if self._stop.is_set() else outcome.reason
-            report.stopped = report.stopped or reason
+    def _settle(self, outcome: Outcome[UpdateAction]) -> None:
+        report, action = self.report, outcome.action
+        match outcome.verdict:
+            case Verdict.DONE:
+                report.encoded += 1
+                report.empty += action.empty
+                report.truncated += action.truncated
+                report.pooled += action.pooled
+            case Verdict.CONFLICT:
+                report.conflicts += 1
+                self._conflicts.append(replace(action.stored, source={}))  # it is read again
+            case Verdict.DELETED:
+                report.deleted += 1
+            case Verdict.FAILED:
+                self._fail(action.stored, f"rejected: {outcome.reason}")
+            case None:
+                self._stop_because("interrupted" if self._interrupted else outcome.reason)
 
     def _fail(self, stored: Stored, reason: str) -> None:
         reason = f"document {stored.id!r}: {reason}"
         if not self.report.failed:
-            self._warn(reason)
+            log.warning("%s", reason)
         self.report.failed += 1
         self._failures.write(BadLine(0, reason, Document(0, stored.id, False, "", {})))
+
+    def _stop_because(self, reason: str | None) -> None:
+        """End the run early, unless there is no reason; the first reason counts."""
+        if reason:
+            self.report.stopped = self.report.stopped or reason
+            self._stop.set()
 
     def _progress(self) -> None:
         report = self.report

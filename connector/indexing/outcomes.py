@@ -1,9 +1,4 @@
-"""What became of the lines of a corpus file.
-
-The file of lines that failed, to be corrected and fed back in.
-
-Which keys were there before, in bounded memory.
-"""
+"""Outcomes of a run: counts, the failures file, and the set of keys that were seen."""
 
 from __future__ import annotations
 
@@ -11,57 +6,62 @@ import errno
 import hashlib
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from latent_ingest.connector.corpus import BadLine, is_pipe
-from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.files import unwritable
+
+FIX = "name another with --failures"
+
+# Failures after which a run ends, or 1 % of what it has handled: a wrong mapping fails everything.
+MAX_FAILED = 1000
 
 
 @dataclass(slots=True)
 class IngestReport:
-    """Counts of a run. `lines == indexed + replaced + failed + not_sent + blank`, always."""
+    """Counts of an ingest. `lines == indexed + replaced + failed + not_sent + blank`, always."""
 
     lines: int = 0
-    """Lines that were handled; where a run stops early, those before that place."""
+    """Lines that were handled; if the run stops early, those before it stopped."""
     indexed: int = 0
     """Documents in the index from this run."""
     replaced: int = 0
-    """Documents whose id came again later in the file; the last one is in the index."""
+    """Documents whose id occurs again later in the file; the last one is in the index."""
     repeated: int = 0
-    """Indexed documents whose id came before in the file, where the engine makes ids: all of one id
-    are in the index."""
+    """Indexed documents whose id occurs earlier in the file, if the engine makes ids: all documents
+    with the id are in the index."""
     failed: int = 0
-    """Lines that are no document, and documents that the engine rejected."""
+    """Lines that hold no document, and documents that the engine rejected."""
     not_sent: int = 0
-    """Documents in the hands of the run when it was stopped by the engine."""
+    """Documents that were waiting to be sent when the engine ended the run."""
     blank: int = 0
-    """Lines with nothing on them."""
+    """Empty lines."""
     empty: int = 0
-    """Indexed documents whose text gives no latents."""
+    """Indexed documents whose text has no latents."""
     truncated: int = 0
-    """Indexed documents longer than the backbone's window, cut there."""
+    """Indexed documents longer than the backbone window, truncated."""
     pooled: int = 0
-    """Indexed documents longer than the backbone's window, pooled over several."""
+    """Indexed documents longer than the backbone window, pooled over several windows."""
     chunks: int = 0
-    """Chunks that were indexed, in an index of chunks; all other counts are of documents."""
+    """Indexed chunks, in an index of chunks; all other counts are documents."""
     removed_chunks: int = 0
-    """Chunks of before that their documents no longer have."""
+    """Deleted chunks that their documents no longer have."""
     generated_ids: int = 0
-    """Documents whose line had no id."""
+    """Documents without an id in the file."""
     tokens: int = 0
     seconds: float = 0.0
     documents_in_index: int | None = None
     bytes_a_document: float | None = None
-    """Size of the whole index, primaries, over its documents, which may be chunks."""
+    """Bytes of all primary shards per document or chunk."""
     failures_file: str | None = None
     resumed_after: int = 0
-    """Lines that an earlier, interrupted run had done; all counts include them."""
+    """Lines that an earlier, interrupted run has done; all counts include them."""
     stopped: str | None = None
-    """Why the run ended before the file did; none when it did not."""
+    """Why the run ended before the end of the file; None if it did not."""
 
     @property
     def ok(self) -> bool:
@@ -69,7 +69,7 @@ class IngestReport:
         return not (self.failed or self.not_sent or self.stopped)
 
     def to_json(self) -> dict[str, Any]:
-        """All counts, and the rates."""
+        """All counts, and documents and tokens per second."""
         seconds = max(self.seconds, 1e-9)
         return {
             **asdict(self),
@@ -79,100 +79,111 @@ class IngestReport:
 
 
 class FailuresFile:
-    """Made with the first failure; an older file is never overwritten."""
+    """JSONL file of what failed, created with the first failure; never overwrites a file."""
 
     def __init__(self, wanted: Path, source: str) -> None:
         """Nothing is written yet.
 
         Args:
-            wanted: where it is to be; a number is added while there is such a file.
-            source: what the lines are of, for whoever reads them.
+            wanted: path of the file; a number is added if it exists.
+            source: name of the corpus, written into each line.
         """
         self._wanted = wanted
         self._source = source
         self._file: TextIO | None = None
         self._on_disk = True
         self.path: Path | None = None
-        """Where it is; none while there is no failure."""
+        """Path of the file; None while there is no failure."""
 
     def resume(self, path: Path, size: int) -> bool:
-        """Go on in the file of an interrupted run, after its first `size` bytes.
+        """Append to the file of an interrupted run, after its first `size` bytes.
 
-        What it has beyond them is of lines that will be done again.
+        Later bytes belong to lines that will be done again.
 
         Returns:
-            Whether they are there and end a line. Otherwise somebody has mended or moved the file:
-            it stays as it is, and what fails from now on goes to another.
+            Whether the file has these bytes and they end a line. If not, somebody has corrected or
+            moved the file: it stays as it is, and further failures go to another file.
         """
-        if not size:  # it was mended before, and nothing has failed since
+        if not size:  # the file was corrected before, and nothing has failed since
             return False
-        try:
-            with path.open("rb+") as file:
-                file.seek(size - 1)
-                if file.read(1) != b"\n":
-                    return False
-                file.truncate(size)
-            self._file = path.open("a", encoding="utf-8")
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+        with self._errors(path):
+            try:
+                with path.open("rb+") as file:
+                    file.seek(size - 1)
+                    if file.read(1) != b"\n":
+                        return False
+                    file.truncate(size)
+                self._file = path.open("a", encoding="utf-8")
+            except FileNotFoundError:
+                return False
         self.path = path
         return True
 
     def write(self, failure: BadLine) -> None:
-        """Add a line; raises InputError when the file cannot be written."""
-        try:
+        """Add a line; raises InputError if the file cannot be written."""
+        with self._errors(self.path or self._wanted):
             if self._file is None:
                 self.path = unused(self._wanted)
                 self._file = self.path.open("x", encoding="utf-8")
             self._file.write(failure.to_json(self._source) + "\n")
             self._file.flush()
             self._on_disk = False
-        except OSError as error:
-            self._fail(error)
 
     def save(self) -> int:
-        """Put all lines on disk, for the journal; returns the length of the file.
+        """Sync all lines to disk; returns the length of the file in bytes, 0 if there is none.
 
         Raises:
-            InputError: when the file cannot be written.
+            InputError: the file cannot be written.
         """
         if self._file is None:
             return 0
-        try:
+        with self._errors(self.path or self._wanted):
             if not self._on_disk:
                 os.fsync(self._file.fileno())
                 self._on_disk = True
             return os.fstat(self._file.fileno()).st_size
-        except OSError as error:
-            self._fail(error)
+
+    def too_many(
+        self, failed: int, handled: int, noun: str, limit: int | None = None
+    ) -> str | None:
+        """Why the run must end if too many of the lines or documents failed, else None.
+
+        Args:
+            failed: number of failures.
+            handled: number of lines or documents so far.
+            noun: "lines" or "documents".
+            limit: highest acceptable number; by default 1,000, or 1 % of `handled` if that is more.
+        """
+        if limit is None:
+            limit = max(MAX_FAILED, handled // 100)
+        if failed <= limit:
+            return None
+        return f"{failed:,} {noun} failed, more than {limit:,}; {self.path} says why"
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
 
-    def _fail(self, error: OSError) -> NoReturn:
-        if self._file is not None:
-            with suppress(OSError):  # it tries to write again what did not fit
-                self._file.close()
-        raise InputError(unwritable(self.path or self._wanted, error.strerror)) from error
+    @contextmanager
+    def _errors(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if self._file is not None:
+                with suppress(OSError):  # closing tries again to write what did not fit
+                    self._file.close()
+            raise unwritable(path, error.strerror, FIX) from error
 
 
-def check_place(path: Path) -> None:
-    """Raise InputError where no file can be made at `path`; it may be there already."""
+def check_writable(path: Path) -> None:
+    """Raise InputError unless a failures file can be created at `path`, or next to it."""
     if not os.access(path.parent, os.W_OK):
         number = errno.EACCES if path.parent.is_dir() else errno.ENOENT
-        raise InputError(unwritable(path, os.strerror(number)))
-
-
-def unwritable(path: Path, reason: str | None) -> str:
-    """One line on a file that lines cannot go to."""
-    return f"{path}: cannot be written: {reason}; name another with --failures"
+        raise unwritable(path, os.strerror(number), FIX)
 
 
 def unused(path: Path) -> Path:
-    """`path`, or the first of `name-2.jsonl`, `name-3.jsonl` ... that is not there."""
+    """`path`, or the first of `name-2.jsonl`, `name-3.jsonl`, ... that does not exist."""
     candidate, number = path, 2
     while candidate.exists():
         candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
@@ -181,7 +192,10 @@ def unused(path: Path) -> Path:
 
 
 def default_path(corpus: str, index: str) -> Path:
-    """In the current folder: `<corpus>.failed.jsonl`, or of the index for a pipe."""
+    """Default failures file, in the current folder: named after the corpus; for a pipe, the index.
+
+    Without the endings .jsonl and .jsonl.gz: `corpus.jsonl.gz` → `corpus.failed.jsonl`.
+    """
     if is_pipe(corpus):
         return Path(f"{index}.failed.jsonl")
     name = Path(corpus).name.removesuffix(".gz").removesuffix(".jsonl")
@@ -189,32 +203,36 @@ def default_path(corpus: str, index: str) -> Path:
 
 
 class SeenKeys:
-    """A set of strings in a temporary SQLite file, which the system removes.
+    """A set of strings in a temporary SQLite file.
 
-    It holds 64 bits of each: with a hundred million of them the chance that any two are
-    mistaken for one is .03 %, and then one is counted, or left out, too few.
+    It holds 64 bits of each: among a hundred million strings, the probability that any two are
+    confused is 0.03 %; then one of them is counted as seen, or left out.
     """
 
     def __init__(self) -> None:
-        # The empty name is SQLite's temporary file: pages beyond its small cache go to disk.
-        self._database = sqlite3.connect("")
-        self._database.executescript(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
-            "CREATE TABLE seen (key INTEGER PRIMARY KEY);"
-        )
+        self._database = temporary_database("CREATE TABLE seen (key INTEGER PRIMARY KEY);")
 
     def add(self, keys: Sequence[str]) -> int:
-        """Remember some; returns how many were new."""
-        rows = ((number_of(key),) for key in keys)
+        """Add some keys; returns how many of them are new."""
+        rows = ((key_hash(key),) for key in keys)
         statement = "INSERT OR IGNORE INTO seen VALUES (?)"
         return self._database.executemany(statement, rows).rowcount if keys else 0
 
     def close(self) -> None:
-        """Drop the file."""
+        """Delete the file."""
         self._database.close()
 
 
-def number_of(key: str) -> int:
+def temporary_database(schema: str) -> sqlite3.Connection:
+    """A temporary SQLite file, which is deleted when it is closed."""
+    # The empty name is SQLite's temporary file: pages beyond its small cache go to disk.
+    database = sqlite3.connect("", isolation_level=None)
+    database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {schema}")
+    database.execute("BEGIN")
+    return database
+
+
+def key_hash(key: str) -> int:
     """64 bits of a string, as SQLite's signed integer."""
     digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)

@@ -1,10 +1,7 @@
-"""Requests to the engine, several at once, until every document has an outcome.
+"""Bulk requests, several at once: actions → requests → one outcome per action.
 
-Bulk actions → bulk requests; and how each document ended.
-
-A request that is too large for the engine goes in halves.
-
-How many requests may be under way at once.
+An action itself reads what the engine answers to it (`Action.verdict`); the sender
+decides how many requests are in flight, what is retried, and when a run has to end.
 """
 
 from __future__ import annotations
@@ -12,50 +9,64 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum, auto
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException, TransportError
 
-from latent_ingest.connector.corpus import Document
 from latent_ingest.connector.engine.client import reason_in
-from latent_ingest.connector.engine.retry import Retry, TryAgain, item_passes
-from latent_ingest.connector.indexing.actions import Action, superseded
+from latent_ingest.connector.engine.retry import Retry, TryAgain
+from latent_ingest.connector.indexing.actions import Action, Verdict, fatal_reason
 
-# Requests at once; opensearch-py's own parallel helper takes as many.
+# Concurrent requests; the default of opensearch-py's own parallel helper.
 CONCURRENCY = 4
 
-# All that is needed of an answer, which otherwise is as long as the ids are.
+# Limits of a request; a single document that is larger is sent alone. Requests of 5 to 10 MB are
+# efficient; the engine refuses those above 100 MB.
+MAX_DOCUMENTS = 500
+MAX_BYTES = 5_000_000
+
+# The only parts of an answer that are read; without this filter it is as long as all ids.
 ANSWER = "items.*.status,items.*.error"
 
-# What managed serverless collections say to an `_id`.
-REFUSES_IDS = "document id is not supported"
-
-NO_INDEX = "index_not_found_exception"
+One = TypeVar("One", bound=Action)
+Batch = TypeVar("Batch", bound="HasActions")
 
 
-class Verdict(Enum):
-    """What the engine's answer for an item means; of several, the one furthest down counts."""
+class HasActions(Protocol):
+    """A batch, once it is encoded."""
 
-    INDEXED = auto()
-    AGAIN = auto()
-    REJECTED = auto()
-    END = auto()
-    """It refuses all of them, for good."""
+    @property
+    def actions(self) -> list[Any]: ...
 
 
-class TheEnd(Exception):
-    """The engine refuses all documents, for good; one line says why."""
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[One]):
+    """How an action ended."""
+
+    action: One
+    verdict: Verdict | None
+    """DONE, CONFLICT, DELETED or FAILED. None if the engine has not answered: the action may have
+    taken effect or not."""
+    reason: str | None = None
+    """The engine's words if it failed; why the run ended if it was not sent."""
 
 
-class Sender:
-    """Sends requests from threads of its own."""
+class Fatal(Exception):
+    """The engine refuses all documents for good; the message says why."""
+
+
+class TooLarge(Exception):
+    """413: the request has too many bytes."""
+
+
+class Sender(Generic[One]):
+    """Sends requests from its own threads."""
 
     def __init__(
         self,
@@ -67,22 +78,22 @@ class Sender:
         """Start the threads.
 
         Args:
-            client: of the engine.
+            client: connection to the engine.
             target: parameters of each bulk request, which name the index.
-            retry: for answers that pass; once its `ended` is set, nothing more is sent.
-            concurrency: requests at once, at most; fewer while the engine is too busy.
+            retry: retries temporary failures; once its `ended` is set, nothing more is sent.
+            concurrency: maximum number of concurrent requests; fewer while the engine is busy.
         """
         self._client = client
         self._target = target
         self._retry = retry
         self.concurrency = Concurrency(concurrency)
-        self._most_bytes = concurrency * MAX_BYTES
-        self._halving = Halving()
+        self._max_bytes = concurrency * MAX_BYTES
+        self._too_large: int | None = None
         self._why = "interrupted"
         self._changed = threading.Condition()
         self._bytes = 0
         self._ids: set[str] = set()
-        self._requests: queue.SimpleQueue[tuple[Sequence[Action], Future[list[Outcome]]] | None] = (
+        self._requests: queue.SimpleQueue[tuple[list[One], Future[list[Outcome[One]]]] | None] = (
             queue.SimpleQueue()
         )
         self._threads = [
@@ -91,30 +102,45 @@ class Sender:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, request: Sequence[Action]) -> Future[list[Outcome]]:
-        """Send it when its turn comes; gives one outcome a document, in the request's order.
+    def submit(self, request: list[One]) -> Future[list[Outcome[One]]]:
+        """Queue a request; the future holds one outcome per action, in the request's order.
 
-        Waits while too much is under way, in bytes, or a document with one of the request's ids
-        is, so that of two documents with one id the later wins.
+        Blocks while too many bytes are in flight, or an action with one of the request's ids is:
+        of two documents with the same id the later one wins.
         """
         size = size_of(request)
-        ids = {action.document.id for action in request}
+        ids = {action.id for action in request}
 
-        def turn() -> bool:
-            fits = not self._bytes or self._bytes + size <= self._most_bytes
+        def may_start() -> bool:
+            fits = not self._bytes or self._bytes + size <= self._max_bytes
             return self._retry.ended.is_set() or (fits and self._ids.isdisjoint(ids))
 
         with self._changed:
-            while not self._changed.wait_for(turn, timeout=0.2):
+            while not self._changed.wait_for(may_start, timeout=0.2):
                 pass
             self._bytes += size
             self._ids |= ids
-        future: Future[list[Outcome]] = Future()
+        future: Future[list[Outcome[One]]] = Future()
         self._requests.put((request, future))
         return future
 
+    def submit_batches(
+        self, batches: Generator[Batch]
+    ) -> Generator[tuple[Batch, list[Future[list[Outcome[One]]]]]]:
+        """Queue the actions of each batch; gives the batch with the futures of its requests.
+
+        Ends when the run ends, and closes `batches`.
+        """
+        try:
+            for batch in batches:
+                yield batch, [self.submit(request) for request in requests(batch.actions)]
+                if self._retry.ended.is_set():
+                    return
+        finally:
+            batches.close()
+
     def close(self) -> None:
-        """Wait until all that was submitted has its outcome."""
+        """Wait until every action that was submitted has its outcome."""
         for _ in self._threads:
             self._requests.put(None)
         for thread in self._threads:
@@ -129,82 +155,92 @@ class Sender:
                 future.set_exception(error)
             with self._changed:
                 self._bytes -= size_of(request)
-                self._ids -= {action.document.id for action in request}
+                self._ids -= {action.id for action in request}
                 self._changed.notify_all()
 
-    def _send(self, request: Sequence[Action]) -> list[Outcome]:
-        """Every document's outcome; a request too large (413) is halved, and so are later ones."""
-        outcomes: dict[int, Outcome] = {}
+    def _send(self, request: Sequence[One]) -> list[Outcome[One]]:
+        """Send a request; if it is too large (413), it is halved, and so are later ones."""
+        outcomes: dict[str, Outcome[One]] = {}
+        parts = deque([list(request)])
+        while parts:
+            part = parts.popleft()
+            size = size_of(part)
+            if len(part) == 1 or self._too_large is None or size < self._too_large:
+                try:
+                    self._send_part(part, outcomes)
+                    continue
+                except TooLarge:
+                    if len(part) == 1:
+                        why = f"too large for the engine: {size:,} bytes (http.max_content_length)"
+                        outcomes[part[0].id] = Outcome(part[0], Verdict.FAILED, why)
+                        continue
+                    self._too_large = min(size, self._too_large or size)
+            middle = len(part) // 2
+            parts.extendleft([part[middle:], part[:middle]])
+        return [outcomes[action.id] for action in request]
 
-        def refuse(action: Action, reason: str) -> None:
-            outcomes[action.document.line] = Outcome(action.document, reason)
-
-        self._halving(request, lambda part: self._send_part(part, outcomes), refuse)
-        return [outcomes[action.document.line] for action in request]
-
-    def _send_part(self, part: Sequence[Action], outcomes: dict[int, Outcome]) -> None:
-        """Send until each document has its outcome, or it is time to give up."""
+    def _send_part(self, part: Sequence[One], outcomes: dict[str, Outcome[One]]) -> None:
+        """Send until each action has its outcome, or it is time to give up."""
         pending = list(part)
-
-        def once() -> None:
-            again, why = self._send_once(pending, outcomes)
-            pending[:] = again
-            if again:
-                raise TryAgain(f"the engine turns documents away ({why})")
-
         try:
             if not self._retry.ended.is_set():
-                self._retry(once)
-        except TheEnd as error:
-            self._end(str(error))
-        except TransportError as error:
-            if error.status_code == 413:
+                self._retry(self._send_once, pending, outcomes)
+        except (OpenSearchException, TryAgain, Fatal) as error:
+            if isinstance(error, TransportError) and error.status_code == 413:
                 raise TooLarge from error
             self._end(self._retry.in_words(error))
-        except (OpenSearchException, TryAgain) as error:
-            self._end(self._retry.in_words(error))
         for action in pending:
-            unsent = Outcome(action.document, self._why, sent=False)
-            outcomes.setdefault(action.document.line, unsent)
+            outcomes[action.id] = Outcome(action, None, self._why)
 
-    def _send_once(
-        self, part: Sequence[Action], outcomes: dict[int, Outcome]
-    ) -> tuple[list[Action], str]:
-        """One request; adds what ended to `outcomes`, returns what did not and why."""
-        body = b"".join(action.body for action in part)
-        with self.concurrency.slot() as begun:
+    def _send_once(self, pending: list[One], outcomes: dict[str, Outcome[One]]) -> None:
+        """Send one request; `pending` loses the actions that ended.
+
+        Raises:
+            TryAgain: some actions are left.
+            Fatal: some actions are left and no document will ever be accepted.
+        """
+        left: list[One] = []
+        fatal = why = None
+        with self.concurrency.slot() as started:
             try:
-                answer = self._client.bulk(body=body, filter_path=ANSWER, **self._target)
+                results = self._ask(pending)
             except TransportError as error:
                 if error.status_code == 429:
-                    self.concurrency.too_busy(begun)
+                    self.concurrency.too_busy(started)
                 raise
+        for action, result in results:
+            verdict = action.verdict(result)
+            if verdict is Verdict.FATAL:
+                fatal = fatal or fatal_reason(result)
+                left.append(action)
+            elif verdict is Verdict.AGAIN:
+                why = f"{result['status']}: {reason_in(result['error'])}"
+                left.append(action)
+                if result["status"] == 429:
+                    self.concurrency.too_busy(started)
+            else:
+                reason = reason_in(result["error"]) if verdict is Verdict.FAILED else None
+                outcomes[action.id] = Outcome(action, verdict, reason)
+        pending[:] = left
+        if fatal:
+            raise Fatal(fatal)
+        if left:
+            raise TryAgain(f"the engine turns documents away ({why})")
+        self.concurrency.went_well()
+
+    def _ask(self, actions: Sequence[One]) -> list[tuple[One, dict[str, Any]]]:
+        """Send one request; returns each action with the item of the answer that decides on it."""
+        body = b"".join(action.body for action in actions)
+        answer = self._client.bulk(body=body, filter_path=ANSWER, **self._target)
         items = answer.get("items", []) if isinstance(answer, dict) else []
-        expected = sum(action.items for action in part)
+        expected = sum(action.n_answers for action in actions)
         if len(items) != expected:
             raise TryAgain(f"the engine answered for {len(items)} of {expected} documents")
-        answers = iter(items)
-        again: list[Action] = []
-        why = ""
-        for action in part:
-            results = [next(iter(item.values())) for item in islice(answers, action.items)]
-            result = max(results, key=lambda result: verdict(action, result).value)
-            match verdict(action, result):
-                case Verdict.INDEXED:
-                    outcomes[action.document.line] = Outcome(action.document)
-                case Verdict.REJECTED:
-                    reason = reason_in(result["error"])
-                    outcomes[action.document.line] = Outcome(action.document, reason)
-                case Verdict.AGAIN:
-                    again.append(action)
-                    why = f"{result['status']}: {reason_in(result['error'])}"
-                    if result["status"] == 429:
-                        self.concurrency.too_busy(begun)
-                case Verdict.END:
-                    raise TheEnd(last_words(result))
-        if not again:
-            self.concurrency.went_well()
-        return again, why
+        results = (next(iter(item.values())) for item in items)
+        return [
+            (action, max(islice(results, action.n_answers), key=action.verdict))
+            for action in actions
+        ]
 
     def _end(self, why: str) -> None:
         if not self._retry.ended.is_set():
@@ -212,72 +248,10 @@ class Sender:
             self._retry.ended.set()
 
 
-def verdict(action: Action, result: dict[str, Any]) -> Verdict:
-    """What to do after one item of a bulk answer."""
-    error = result.get("error")
-    if error is None or (result["status"] == 409 and superseded(action, error)):
-        return Verdict.INDEXED
-    if item_passes(result):
-        return Verdict.AGAIN
-    if result["status"] in (401, 403) or error.get("type") == NO_INDEX or refuses_ids(error):
-        return Verdict.END
-    return Verdict.REJECTED
-
-
-def last_words(result: dict[str, Any]) -> str:
-    """Why the engine refuses all documents, and what to do."""
-    reason = reason_in(result["error"])
-    if result["error"].get("type") == NO_INDEX:
-        return f"the index was deleted while it was being loaded ({reason}); begin again"
-    if refuses_ids(result["error"]):
-        return (
-            f"this collection refuses ids ({reason}); delete the index and ingest with "
-            f"--ids engine, or use another index"
-        )
-    return f"the engine forbids this ({reason}); ask for the rights"
-
-
-def refuses_ids(error: dict[str, Any]) -> bool:
-    """Whether no document with an id of ours is taken."""
-    return REFUSES_IDS in str(error.get("reason")).lower()
-
-
-# A request holds at most this many documents and bytes; one document larger than that goes
-# alone. 5 to 10 MB is the useful size; the engine refuses above 100 MB.
-MAX_DOCUMENTS = 500
-MAX_BYTES = 5_000_000
-
-
-class Sendable(Protocol):
-    """What becomes a part of a bulk request."""
-
-    @property
-    def id(self) -> str:
-        """Of the document."""
-
-    @property
-    def body(self) -> bytes:
-        """Its lines."""
-
-
-One = TypeVar("One", bound=Sendable)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a document ended."""
-
-    document: Document
-    reason: str | None = None
-    """Why it is not indexed; none when it is."""
-    sent: bool = True
-    """Whether the engine has answered for it; without that it may be indexed, or not."""
-
-
 def requests(actions: Sequence[One]) -> Iterator[list[One]]:
-    """Cut actions into requests by count and bytes; no request has the same id twice.
+    """Group actions into requests by count and bytes; no request has the same id twice.
 
-    So that of two documents with one id the later wins, whichever of them is retried.
+    So of two documents with one id the later wins, whichever of them is retried.
     """
     request: list[One] = []
     size = 0
@@ -294,109 +268,54 @@ def requests(actions: Sequence[One]) -> Iterator[list[One]]:
         yield request
 
 
-class HasBody(Protocol):
-    """Lines of a bulk request that stay together."""
-
-    @property
-    def body(self) -> bytes: ...
-
-
-Item = TypeVar("Item", bound=HasBody)
-
-
-class TooLarge(Exception):
-    """413: the request has too many bytes."""
-
-
-class Halving:
-    """Remembers what was too large, so that later requests are halved before they are sent."""
-
-    def __init__(self) -> None:
-        self._too_large: int | None = None
-
-    def __call__(
-        self,
-        request: Sequence[Item],
-        send: Callable[[list[Item]], None],
-        refuse: Callable[[Item, str], None],
-    ) -> None:
-        """Send all of a request, in as many parts as it takes.
-
-        Args:
-            request: what is to be sent, in order.
-            send: sends a part; raises TooLarge.
-            refuse: called with an item that is too large alone, and why.
-        """
-        parts = deque([list(request)])
-        while parts:
-            part = parts.popleft()
-            size = size_of(part)
-            if len(part) == 1 or self._too_large is None or size < self._too_large:
-                try:
-                    send(part)
-                    continue
-                except TooLarge:
-                    if len(part) == 1:
-                        reason = (
-                            f"too large for the engine: {size:,} bytes (http.max_content_length)"
-                        )
-                        refuse(part[0], reason)
-                        continue
-                    self._too_large = min(size, self._too_large or size)
-            middle = len(part) // 2
-            parts.extendleft([part[middle:], part[:middle]])
-
-
-def size_of(request: Sequence[HasBody]) -> int:
-    """Bytes of its body."""
-    return sum(len(item.body) for item in request)
+def size_of(request: Sequence[Action]) -> int:
+    """Bytes of a request's body."""
+    return sum(len(action.body) for action in request)
 
 
 class Concurrency:
-    """A limit that falls by half when the engine is too busy, and climbs back by one a round.
+    """A limit that halves when the engine is too busy, and grows by one per round of requests.
 
     Additive increase, multiplicative decrease, as in TCP's congestion avoidance (RFC 5681).
     """
 
-    def __init__(self, most: int) -> None:
-        """Begin at the most.
-
-        Args:
-            most: requests at once that the limit never passes.
-        """
-        self.most = most
-        self.limit = float(most)
-        self._under_way = 0
-        self._falls = 0
+    def __init__(self, maximum: int) -> None:
+        """Start at the maximum number of concurrent requests."""
+        self.maximum = maximum
+        self.limit = float(maximum)
+        self._in_flight = 0
+        self._decreases = 0
         self._changed = threading.Condition()
 
     @contextmanager
     def slot(self) -> Iterator[int]:
-        """Wait until one more request may go; gives what `too_busy` wants to know."""
+        """Wait until one more request may start; gives the argument for `too_busy`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._under_way < int(self.limit))
-            self._under_way += 1
-            begun = self._falls
+            self._changed.wait_for(lambda: self._in_flight < int(self.limit))
+            self._in_flight += 1
+            started = self._decreases
         try:
-            yield begun
+            yield started
         finally:
             with self._changed:
-                self._under_way -= 1
+                self._in_flight -= 1
                 self._changed.notify_all()
 
-    def too_busy(self, begun: int) -> None:
-        """The engine turned something away. Requests sent before a fall make no second one.
+    def too_busy(self, started: int) -> None:
+        """Halve the limit: the engine turned something away.
+
+        Requests that started before the last decrease cause no second one.
 
         Args:
-            begun: what `slot` gave to the request that was turned away.
+            started: number that `slot` gave to the request.
         """
         with self._changed:
-            if begun == self._falls:
-                self._falls += 1
+            if started == self._decreases:
+                self._decreases += 1
                 self.limit = max(1.0, self.limit / 2)
 
     def went_well(self) -> None:
-        """The engine took a request whole."""
+        """Raise the limit a little: the engine accepted a whole request."""
         with self._changed:
-            self.limit = min(float(self.most), self.limit + 1 / self.limit)
+            self.limit = min(float(self.maximum), self.limit + 1 / self.limit)
             self._changed.notify_all()

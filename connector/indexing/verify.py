@@ -1,12 +1,11 @@
-"""Every line of a corpus file against the index: what is missing, extra, different or stale.
+"""Comparison of a corpus file with an index: missing, extra, different and stale documents.
 
-The file is read twice, since of several lines with one id the last counts. Memory is bounded.
+The file is read twice, because the last of several lines with one id counts. Memory is bounded.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -32,20 +31,20 @@ from latent_ingest.connector.indexing.chunks import (
     stored,
     stored_chunks,
 )
-from latent_ingest.connector.indexing.outcomes import number_of
+from latent_ingest.connector.indexing.outcomes import key_hash, temporary_database
 
-# Documents fetched by one request, and how long their lines may be; ids listed by one.
+# Documents fetched by one request, bytes of their lines, and ids listed by one request.
 AT_ONCE = 500
 BYTES_AT_ONCE = 5_000_000
 IDS_AT_ONCE = 5000
 
-# Examples kept of each kind.
+# Examples kept of each kind of difference.
 EXAMPLES = 10
 
 
 @dataclass(slots=True)
 class Difference:
-    """A kind of difference: how many, and the first of them."""
+    """A kind of difference: the number of documents, and the first of them."""
 
     count: int = 0
     examples: list[str] = field(default_factory=list)
@@ -58,31 +57,31 @@ class Difference:
 
 @dataclass(slots=True)
 class VerifyReport:
-    """How a file and an index compare."""
+    """Counts of a comparison."""
 
     lines: int = 0
     same: int = 0
-    """Documents that are in the index as in the file."""
+    """Documents that are the same in the index and in the file."""
     replaced: int = 0
-    """Lines whose id comes again later; the last one counts."""
+    """Lines whose id occurs again later; the last one counts."""
     blank: int = 0
     failed: Difference = field(default_factory=Difference)
-    """Lines that are no document."""
+    """Lines that hold no document."""
     missing: Difference = field(default_factory=Difference)
-    """Documents that are not in the index."""
+    """Documents of the file that are not in the index."""
     different: Difference = field(default_factory=Difference)
-    """Documents with other fields in the index, or without latent terms there."""
+    """Documents that have other fields in the index, or no latent terms."""
     stale: Difference = field(default_factory=Difference)
-    """Documents whose text changed in the index after it was encoded."""
+    """Documents whose text was changed in the index after it was encoded."""
     extra: Difference = field(default_factory=Difference)
     """Documents of the index that are not in the file."""
     doubled: Difference = field(default_factory=Difference)
-    """Documents that are there more often than in the file, where the engine makes ids; all else
-    about them is counted as for the others."""
+    """Documents that are in the index more often than in the file, if the engine makes ids; they
+    are also counted as the same, different or stale."""
 
     @property
     def ok(self) -> bool:
-        """Whether the index is exactly the file."""
+        """Whether the index holds exactly the file."""
         kinds = (self.failed, self.missing, self.different, self.stale, self.extra, self.doubled)
         return not any(kind.count for kind in kinds)
 
@@ -92,7 +91,7 @@ class VerifyReport:
 
 
 class Verification:
-    """One comparison."""
+    """One comparison of a corpus file with an index."""
 
     def __init__(
         self,
@@ -103,14 +102,14 @@ class Verification:
         *,
         id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
     ) -> None:
-        """Prepare it.
+        """Open the file; the engine is not asked yet.
 
         Args:
-            client: of the engine.
-            index: its name.
-            meta: of the index.
+            client: connection to the engine.
+            index: name of the index.
+            meta: meta of the index.
             corpus: path of a JSONL file.
-            id_fields: where a document's id is; the first that is there counts.
+            id_fields: names of id fields; the first that a document has is its id.
 
         Raises:
             InputError: the file cannot be opened, or is standard input or another pipe.
@@ -124,10 +123,7 @@ class Verification:
         self._corpus = corpus
         self._id_fields = id_fields
         self.report = VerifyReport()
-        # The empty name is SQLite's temporary file.
-        self._last = sqlite3.connect("", isolation_level=None)
-        self._last.executescript(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+        self._last = temporary_database(
             "CREATE TABLE last (id INTEGER PRIMARY KEY, line INTEGER NOT NULL, chunks INTEGER,"
             " lines INTEGER NOT NULL DEFAULT 1);"
             "CREATE TABLE alike (content INTEGER PRIMARY KEY, lines INTEGER NOT NULL DEFAULT 1);"
@@ -136,10 +132,10 @@ class Verification:
             self.file_bytes = file.size
 
     def run(self, on_progress: Callable[[int], None] = lambda position: None) -> VerifyReport:
-        """Compare.
+        """Compare every line, then look for documents that are not in the file.
 
         Args:
-            on_progress: called now and then with the bytes read; the file is read twice.
+            on_progress: called every 1,000 lines with the bytes read; the file is read twice.
 
         Raises:
             InputError: the file is broken.
@@ -154,16 +150,14 @@ class Verification:
         return self.report
 
     def _note_last_lines(self, on_progress: Callable[[int], None]) -> None:
-        self._last.execute("BEGIN")
         for document, _ in self._documents(on_progress, 0):
-            row = (number_of(document.id), document.line)
+            row = (key_hash(document.id), document.line)
             self._last.execute(
                 "INSERT INTO last (id, line) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET "
                 "line = excluded.line, lines = lines + 1",
                 row,
             )
-        self._last.execute("COMMIT")
-        self.report = VerifyReport()  # what the second reading counts
+        self.report = VerifyReport()  # the second reading counts
 
     def _compare_documents(self, on_progress: Callable[[int], None]) -> None:
         waiting: list[Document] = []
@@ -183,7 +177,7 @@ class Verification:
     def _documents(
         self, on_progress: Callable[[int], None], before: int
     ) -> Iterator[tuple[Document, int]]:
-        """Each, and the bytes of its line."""
+        """Each document, and the bytes of its line."""
         with CorpusFile(self._corpus) as file:
             for line in file:
                 self.report.lines += 1
@@ -203,7 +197,7 @@ class Verification:
 
     def _last_line(self, identifier: str) -> int | None:
         found = self._last.execute(
-            "SELECT line FROM last WHERE id = ?", (number_of(identifier),)
+            "SELECT line FROM last WHERE id = ?", (key_hash(identifier),)
         ).fetchone()
         return found[0] if found else None
 
@@ -220,28 +214,28 @@ class Verification:
                 self._compare_one(document, [] if source is None else [source])
 
     def _compare_copies(self, documents: list[Document], id_field: str) -> None:
-        """Where the engine makes ids: each line against all documents that have its id."""
+        """If the engine makes ids: compare each line with all documents that have its id."""
         copies: dict[str, list[Stored]] = {document.id: [] for document in documents}
         latents = {"exists": {"field": self._meta.latent_field, "_name": "latents"}}
         ours = {"filter": [{"terms": {id_field: list(copies)}}], "should": [latents]}
         query = {"query": {"bool": ours}}
         for hit in helpers.scan(self._client, index=self._index, query=query, size=AT_ONCE):
-            if hit.get("matched_queries"):  # also where `_source` leaves them out
+            if hit.get("matched_queries"):  # also if `_source` excludes latent terms
                 hit["_source"].setdefault(self._meta.latent_field, "")
             copies[hit["_source"][id_field]].append(hit["_source"])
         for document in documents:
             found = copies[document.id]
             last, lines = self._last.execute(
-                "SELECT line, lines FROM last WHERE id = ?", (number_of(document.id),)
+                "SELECT line, lines FROM last WHERE id = ?", (key_hash(document.id),)
             ).fetchone()
             self._compare_one(document, found, self._count_alike(document) if lines > 1 else 1)
             if document.line == last and len(found) > lines:
-                more = f"is there {len(found)} times, {lines} in the file"
+                more = f"is in the index {len(found)} times, {lines} in the file"
                 self.report.doubled.add(f"document {document.id!r} {more}")
 
     def _count_alike(self, document: Document) -> int:
-        """How many lines up to this one have its id and its fields."""
-        content = (number_of(json.dumps([document.id, document.fields], sort_keys=True)),)
+        """Number of lines up to this one with its id and its fields."""
+        content = (key_hash(json.dumps([document.id, document.fields], sort_keys=True)),)
         self._last.execute(
             "INSERT INTO alike (content) VALUES (?) ON CONFLICT (content) DO UPDATE SET "
             "lines = lines + 1",
@@ -251,7 +245,7 @@ class Verification:
         return int(self._last.execute(query, content).fetchone()[0])
 
     def _compare_one(self, document: Document, stored: Sequence[Stored], needed: int = 1) -> None:
-        """A line against what the index has with its id, `needed` of them like the line."""
+        """Compare a line with the documents of its id; `needed` of them must equal the line."""
         place = f"line {document.line}: document {document.id!r}"
         alike = [source for source in stored if not self._differs(document, source)]
         if not stored or 0 < len(alike) < needed:
@@ -268,7 +262,7 @@ class Verification:
     ) -> None:
         for document, chunks in zip(documents, stored, strict=True):
             place = f"line {document.line}: document {document.id!r}"
-            number = number_of(document.id)
+            number = key_hash(document.id)
             self._last.execute("UPDATE last SET chunks = ? WHERE id = ?", (len(chunks), number))
             if chunks == [None]:
                 self.report.missing.add(place)
@@ -278,7 +272,7 @@ class Verification:
                 self.report.same += 1
 
     def _chunks_differ(self, document: Document, stored: Sequence[Stored | None]) -> str | None:
-        """In what, or none: they have to be there, cover the text and have the fields."""
+        """The difference in number, span or fields; None if there is none."""
         chunks = [chunk for chunk in stored if chunk is not None]
         if len(chunks) < len(stored):
             return f"chunk {stored.index(None)} is missing"
@@ -292,7 +286,7 @@ class Verification:
         return None
 
     def _differs(self, document: Document, stored: dict[str, Any]) -> str | None:
-        """In what, or none."""
+        """The difference in fields or latent terms; None if there is none."""
         latents = stored.get(self._meta.latent_field)
         wanted = document.fields
         names = sorted(
@@ -329,5 +323,5 @@ class Verification:
             return True
         parent, chunk = found
         query = "SELECT chunks FROM last WHERE id = ?"
-        row = self._last.execute(query, (number_of(parent),)).fetchone()
+        row = self._last.execute(query, (key_hash(parent),)).fetchone()
         return row is None or chunk >= row[0]

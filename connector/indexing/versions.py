@@ -1,25 +1,20 @@
-"""Versions of an index behind an alias: each is built beside the one in use, then swapped in.
-
-Versions of alias `papers` are indices `papers-<model>-<number>`. All that is known of one is kept
-in its own `_meta.latent_ingest`: the alias, the number, and whether it is complete.
-"""
+"""Versions of an alias: each is built beside the one in use, then takes the alias; see `Alias`."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from opensearchpy import OpenSearch
-from opensearchpy.exceptions import RequestError
 
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index.listing import ListedIndex, list_indices
-from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.opening import checked_mapping, make_index, note
+from latent_ingest.connector.index.alias import Alias, without_replicas
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.listing import IndexInfo
+from latent_ingest.connector.index.opening import checked_mapping, create_index
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.mappings import MappingConfig
@@ -27,165 +22,125 @@ from latent_ingest.mappings import MappingConfig
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
-NAME_TAKES_NOT = set('\\/*?"<>| ,#:')
+log = logging.getLogger(__name__)
 
 
-def versions_of(client: OpenSearch, alias: str) -> list[ListedIndex]:
-    """All versions of an alias, complete or not, the oldest first."""
-    found = [index for index in list_indices(client, f"{alias}-*") if index.alias == alias]
-    return sorted(found, key=lambda version: version.number)
-
-
-def behind(client: OpenSearch, alias: str) -> ListedIndex | None:
-    """The index that an alias points at, or none where there is no such alias.
-
-    Raises:
-        InputError: the engine takes no such name, it is an index, or it points at several.
-        EngineError: the engine cannot be asked.
-    """
-    if not alias or NAME_TAKES_NOT & set(alias) or alias != alias.lower() or alias[0] in "-_+.":
-        raise InputError(
-            f"alias {alias!r}: the engine takes lower case without spaces or "
-            f'\\ / * ? " < > | , # : and not - _ + . in front'
-        )
-    found = list_indices(client, alias)
-    names = [index.name for index in found]
-    if alias in names:
-        raise InputError(
-            f"{alias} is an index, not an alias; name another alias, or ingest into the index "
-            f"with --index {alias}"
-        )
-    if len(names) > 1:
-        raise InputError(
-            f"alias {alias} points at {len(names)} indices ({', '.join(names)}); take it away "
-            f"from all but one"
-        )
-    return found[0] if found else None
-
-
+@dataclass(frozen=True, slots=True)
 class Build:
-    """A version that is being built, by this command or by several of the same."""
+    """A version that is being built, by this command or by several executions of it."""
 
-    def __init__(
-        self,
-        client: OpenSearch,
-        alias: str,
-        index: str,
-        before: ListedIndex | None,
-        restarted: bool = False,
-    ) -> None:
-        self._client = client
-        self.alias = alias
-        self.index = index
-        """Its name."""
-        self.before = before
-        """What the alias pointed at when it began."""
-        self.restarted = restarted
-        """Whether --restart was given; it would begin anew once more."""
+    alias: Alias
+    index: Index
+    """The version."""
+    before: IndexInfo | None
+    """The index that the alias pointed at when the build began; None if there was none."""
+    restarted: bool = False
+    """Whether --restart was given; the same command would start another version."""
 
     @classmethod
     def begin(
         cls,
-        client: OpenSearch,
-        alias: str,
+        alias: Alias,
         encoder: LatentEncoder,
         wanted: dict[str, Any],
         journal: Journal,
         corpus: str,
         *,
         restart: bool = False,
-        warn: Callable[[str], None] = lambda line: None,
     ) -> Build:
-        """Make the next version, without replicas, or find the one this corpus was going into.
+        """Create the next version, without replicas, or find the unfinished one of this corpus.
 
         Args:
-            client: of the engine.
-            alias: its name; it need not be there yet.
+            alias: the alias; it need not exist yet.
             encoder: the model.
-            wanted: fields of `MappingConfig` that were asked for.
-            journal: knows which runs were not brought to their end.
+            wanted: fields of `MappingConfig` that the caller chose.
+            journal: the journal, which knows interrupted runs.
             corpus: as in `RunKey.corpus`.
-            restart: make a new one in any case.
-            warn: called with lines the user should see at once.
+            restart: create a new version in any case.
 
         Raises:
             InputError: the alias is an index, or points at several or at one without latent
-                terms; or the engine does not take the name or the mapping.
+                terms; or the engine refuses the name or the mapping.
             EngineError: the engine cannot be asked.
         """
-        before = behind(client, alias)
+        before = alias.target()
         if before and not before.stored:
             raise InputError(
-                f"alias {alias} points at {before.name}, which has no latent terms; name another "
-                f"alias, or take this one away from it"
+                f"alias {alias.name} points at {before.name}, which has no latent terms; name "
+                f"another alias, or remove this one from it"
             )
         mapping = checked_mapping(MappingConfig(), wanted)
         last = None
-        for version in versions_of(client, alias) if not restart else ():
+        for version in alias.versions() if not restart else ():
             if version.number < (before.number if before else 0):
                 continue
-            meta = IndexMeta.from_stored(version.name, version.stored)
+            meta = version.meta
             same = meta.fingerprint == encoder.fingerprint.digest and meta.mapping == mapping
             if same and journal.knows(corpus, version.uuid):
                 last = version
         if last and not last.complete:
-            warn(f"alias {alias}: going on with {last.name}, which is not complete")
-            without_replicas(client, last)
-            return cls(client, alias, last.name, before, restart)
-        name, number = next_version(client, alias, encoder.name)
-        make_index(client, name, encoder, mapping, alias=alias, number=number, complete=False)
-        without_replicas(client, one(client, name))
-        return cls(client, alias, name, before, restart)
+            name = last.name
+            log.info("alias %s: resuming %s, which is not complete", alias.name, name)
+        else:
+            name, number = alias.next_version(encoder.name)
+            state: dict[str, Any] = {"alias": alias.name, "number": number, "complete": False}
+            create_index(alias.client, name, encoder, mapping, **state)
+        index = Index(alias.client, name)
+        without_replicas(index)
+        return cls(alias, index, before, restart)
 
     def finish(self, report: IngestReport, retry: Retry) -> str | None:
-        """Swap the alias to the new version, if that is exactly what the run has indexed.
-
-        Args:
-            report: of the run.
-            retry: for an engine that is away.
+        """Move the alias to the new version, if that is exactly what the run has indexed.
 
         Returns:
-            Nothing, or in one line why the alias was not moved and what to do.
+            None, or one line: why the alias was not moved and what to do.
 
         Raises:
             EngineError: the engine cannot be asked, or refuses.
-            InputError: the alias has become one that cannot be moved.
+            InputError: the alias cannot be moved any more.
         """
+        name = self.index.name
         if report.stopped:
             return self.refusal("the run was stopped")
         if report.failed or report.not_sent:
             return self.refusal(
                 f"{report.failed + report.not_sent:,} of the lines failed",
-                f"mend {report.failures_file} and ingest it with --index {self.index}",
+                f"correct {report.failures_file} and ingest it with --index {name}",
             )
         if not report.indexed:
             return self.refusal("the file has no documents", "give one that has")
-        new = retry.ask(lambda: one(self._client, self.index))
-        # In an index of chunks, a document is counted by its first.
-        first = {"query": {"term": {"chunk": 0}}} if new.stored.get("long") == "chunks" else None
-        answer = retry.ask(lambda: self._client.count(index=self.index, body=first))
-        documents = answer["count"]
+        meta = retry.ask(self.index.meta)
+        # In an index of chunks, each document has one first chunk.
+        query = {"term": {"chunk": 0}} if meta.long == "chunks" else None
+        documents = retry.ask(self.index.count, query)
         if documents != report.indexed:
-            return self.refusal(
-                f"{self.index} has {documents:,} documents and the run indexed {report.indexed:,}, "
-                + (
-                    "so some may be there twice, since the engine makes the ids ('latent-ingest "
-                    "verify' names them)"
-                    if new.stored.get("ids") == "engine"
-                    else "so something else writes there"
-                ),
-                "begin a new version with --restart",
+            reason = (
+                "so some may be there twice, since the engine makes the ids ('latent-ingest "
+                "verify' names them)"
+                if meta.ids == "engine"
+                else "so something else writes there"
             )
-        retry.ask(lambda: take(self._client, self.alias, new))
+            return self.refusal(
+                f"{name} has {documents:,} documents and the run indexed {report.indexed:,}, "
+                f"{reason}",
+                "start a new version with --restart",
+            )
+        self.take_alias(retry)
         return None
 
-    def refusal(self, reason: str, mend: str | None = None) -> str:
-        """Why the alias stays where it is, and what to do: by default, to go on."""
-        mend = mend or f"{self._same_command} goes on"
-        where = f"still points at {self.before.name}" if self.before else "is not made"
+    def take_alias(self, retry: Retry) -> None:
+        """Move the alias to the version, whatever it holds."""
+        info = retry.ask(IndexInfo.read, self.index.client, self.index.name)
+        retry.ask(self.alias.move, info)
+
+    def refusal(self, reason: str, fix: str | None = None) -> str:
+        """Say why the alias stays where it is, and what to do: by default, to resume."""
+        fix = fix or f"{self._same_command} resumes it"
+        alias = self.alias.name
+        where = f"still points at {self.before.name}" if self.before else "is not created"
         return (
-            f"alias {self.alias} {where}: {reason}; {mend}, or take the index as it is with "
-            f"'latent-ingest rollback --alias {self.alias} --to {self.index}'"
+            f"alias {alias} {where}: {reason}; {fix}, or take the index as it is with "
+            f"'latent-ingest rollback --alias {alias} --to {self.index.name}'"
         )
 
     @property
@@ -193,158 +148,56 @@ class Build:
         return "the same command without --restart" if self.restarted else "the same command"
 
     @contextmanager
-    def refused_on_error(self, warn: Callable[[str], None]) -> Iterator[None]:
-        """Within it, an error says that the alias was not moved."""
+    def refused_on_error(self) -> Iterator[None]:
+        """A context in which an error also logs that the alias was not moved."""
         try:
             yield
         except BaseException:
-            mend = f"once what stopped it is mended, {self._same_command} goes on"
-            warn(self.refusal("the run did not end", mend))
+            fix = f"once the cause is fixed, {self._same_command} resumes it"
+            log.warning(self.refusal("the run did not end", fix))
             raise
 
 
-def next_version(client: OpenSearch, alias: str, model: str) -> tuple[str, int]:
-    """The name and the number of the version after the last one."""
-    safe = re.sub(r"[^a-z0-9._-]+", "-", model.lower()).strip("-._") or "model"
-    taken = {index.name for index in list_indices(client, f"{alias}-*")}
-    number = max((version.number for version in versions_of(client, alias)), default=0) + 1
-    while f"{alias}-{safe}-{number}" in taken:  # by an index that is not ours
-        number += 1
-    return f"{alias}-{safe}-{number}", number
-
-
-def without_replicas(client: OpenSearch, version: ListedIndex) -> None:
-    """Load faster: copies are made when the index is complete, as many as it has now.
-
-    An engine that wants a copy in each zone refuses; then they stay.
-    """
-    with engine_errors(client):
-        if version.stored.get("replicas") is None:
-            note(client, version.name, replicas=version.replicas)
-        with suppress(RequestError):
-            client.indices.put_settings(
-                index=version.name, body={"index": {"number_of_replicas": 0}}
-            )
-
-
-def take(client: OpenSearch, alias: str, new: ListedIndex) -> ListedIndex | None:
-    """Point an alias at an index in one request, whether it is there or not.
-
-    A version that is not complete gets its replicas, is refreshed again, and is complete then;
-    what a run that was killed has left of its own goes. Filters and routing of the alias are kept.
-
-    Returns:
-        The index that the alias pointed at.
-
-    Raises:
-        InputError: the alias cannot be moved, or the index is closed.
-        EngineError: the engine refuses.
-    """
-    before = behind(client, alias)
-    if new.closed:
-        raise InputError(f"index {new.name} is closed; open it first (POST /{new.name}/_open)")
-    unfinished = new.alias is not None and not new.complete
-    move: list[dict[str, Any]] = []
-    if before and before.name != new.name:
-        move.append({"remove": {"index": before.name, "alias": alias}})
-    kept = before.aliases[alias] if before else {}
-    move.append({"add": {"index": new.name, "alias": alias, **kept}})
-    with engine_errors(client):
-        if unfinished:
-            move += [{"remove": {"index": new.name, "alias": guard}} for guard in new.guards]
-            settings = dict(new.stored.get("loading") or {})
-            if (replicas := new.stored.get("replicas")) is not None:
-                settings["number_of_replicas"] = replicas
-            if settings:
-                client.indices.put_settings(index=new.name, body={"index": settings})
-        client.indices.update_aliases(body={"actions": move})
-        if unfinished:
-            # Last, so that a run that is cut before it is gone on with, not begun anew.
-            note(client, new.name, complete=True, loading=None)
-    return before
-
-
 def rollback(
-    client: OpenSearch, alias: str, journal: Journal, to: str | None = None
-) -> tuple[ListedIndex | None, ListedIndex]:
+    alias: Alias, journal: Journal, to: str | None = None
+) -> tuple[IndexInfo | None, IndexInfo]:
     """Point an alias at the complete version before, or at the index `to`.
 
     Returns:
         The index it pointed at, and the one it points at now.
 
     Raises:
-        InputError: there is no version before, or `to` is not an index the alias can have.
+        InputError: there is no version before, or the alias must not point at `to`.
         EngineError: the engine cannot be asked, or refuses.
     """
-    current = behind(client, alias)
-    new = version_before(client, alias, current) if to is None else wanted_index(client, alias, to)
+    current = alias.target()
+    new = alias.version_before(current) if to is None else alias.candidate(to)
     if journal.running(new.uuid):
         raise InputError(f"index {new.name} is being ingested into; wait for it, or stop it")
     if current and current.name == new.name and new.complete is not False:
-        raise InputError(f"alias {alias} points at {new.name} already")
-    return take(client, alias, new), new
+        raise InputError(f"alias {alias.name} points at {new.name} already")
+    return alias.move(new), new
 
 
-def version_before(client: OpenSearch, alias: str, current: ListedIndex | None) -> ListedIndex:
-    """The last complete version before the one behind the alias."""
-    number = live_number(alias, current)
-    versions = versions_of(client, alias)
-    if before := [v for v in versions if v.complete and v.number < number]:
-        return before[-1]
-    name = current.name if current else ""
-    raise InputError(
-        f"alias {alias}: there is no complete version before {name}; 'latent-ingest indices "
-        f"--alias {alias}' lists them"
-    )
+def prunable(alias: Alias, keep: int, journal: Journal) -> tuple[list[IndexInfo], list[IndexInfo]]:
+    """Versions older than the one that the alias points at, without the last `keep` complete ones.
 
-
-def live_number(alias: str, current: ListedIndex | None) -> int:
-    """Number of the version behind an alias; raises InputError where there is none."""
-    if current is None:
-        raise InputError(
-            f"no alias {alias}; 'latent-ingest indices' lists what there is, and "
-            f"'latent-ingest FILE --alias {alias}' makes it"
-        )
-    if current.alias != alias:
-        raise InputError(
-            f"alias {alias} points at {current.name}, which was not built with --alias {alias}, so "
-            f"nothing is older; 'latent-ingest rollback --alias {alias} --to INDEX' names one"
-        )
-    return current.number
-
-
-def wanted_index(client: OpenSearch, alias: str, name: str) -> ListedIndex:
-    """The index of that name, if the alias may point at it."""
-    index = next((index for index in list_indices(client) if index.name == name), None)
-    if index is None or not index.stored:
-        what = "is not an index" if index is None else "has no latent terms"
-        raise InputError(f"{name} {what}; 'latent-ingest indices' lists those there are")
-    if index.alias not in (None, alias):
-        raise InputError(f"index {name} is a version of alias {index.alias}, not of {alias}")
-    return index
-
-
-def prunable(
-    client: OpenSearch, alias: str, keep: int, journal: Journal
-) -> tuple[list[ListedIndex], list[ListedIndex]]:
-    """Versions older than the one behind the alias, but for the last `keep` complete ones.
-
-    Never one that any alias points at, but for those of runs that were killed.
+    A version that any alias but a guard alias points at is not among them.
 
     Returns:
-        Those that may go, and those that a run may be loading: of this journal, or of one that
-        this journal does not know.
+        Versions to delete, and versions that a run may be loading: a run of this journal, or one
+        that this journal does not know.
 
     Raises:
-        InputError: there is no such alias, or it points at no version of it.
+        InputError: the alias does not exist, or points at no version of it.
         EngineError: the engine cannot be asked.
     """
-    number = live_number(alias, behind(client, alias))
-    older = [version for version in versions_of(client, alias) if version.number < number]
+    number = alias.live_number(alias.target())
+    older = [version for version in alias.versions() if version.number < number]
     complete = [version.name for version in older if version.complete]
     known = {run.index for run in journal.runs()}
-    old: list[ListedIndex] = []
-    loading: list[ListedIndex] = []
+    old: list[IndexInfo] = []
+    loading: list[IndexInfo] = []
     for version in older:
         if version.name in complete[-keep:] or version.aliases:
             continue
@@ -353,14 +206,8 @@ def prunable(
     return old, loading
 
 
-def delete(client: OpenSearch, indices: list[ListedIndex]) -> None:
-    """Delete indices, one request each; raises EngineError."""
-    for index in indices:
-        with engine_errors(client):
-            client.indices.delete(index=index.name, ignore_unavailable=True)
-
-
-def one(client: OpenSearch, name: str) -> ListedIndex:
-    """The index of that name, which is there."""
-    (index,) = list_indices(client, name)
-    return index
+def delete(alias: Alias, versions: list[IndexInfo]) -> None:
+    """Delete versions, one request each; raises EngineError."""
+    for version in versions:
+        with engine_errors(alias.client):
+            alias.client.indices.delete(index=version.name, ignore_unavailable=True)

@@ -1,4 +1,4 @@
-"""Where a latent fires most: passages, the firing words marked."""
+"""Contexts of a latent: the passages in which it is most active, with the active words marked."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from numpy.typing import NDArray
 
 from latent_ingest.connector.inspection.firings import Firings, Words
 
-# Passages kept of a latent, each of another text.
+# Passages kept per latent, each from another text.
 CONTEXTS = 5
 
-# Characters of a passage on either side of the word that fires most.
+# Characters of a passage on either side of its most active word.
 AROUND = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A passage in which a latent fires."""
+    """A passage in which a latent is active."""
 
     activation: float
-    """Of the word that fires most."""
+    """Activation of the most active word."""
     text: str
-    """On one line."""
+    """The passage, on one line."""
     marks: tuple[tuple[int, int], ...]
-    """Start and end in `text` of all words that fire, in characters."""
+    """Start and end in `text`, in characters, of each word for which the latent is active."""
 
     def pieces(self) -> list[tuple[str, bool]]:
-        """The text in parts, and whether each is marked."""
+        """The text in pieces, and whether each piece is marked."""
         found, at = [], 0
         for start, end in self.marks:
             found += [(self.text[at:start], False), (self.text[start:end], True)]
@@ -39,7 +39,7 @@ class Context:
 
 
 class HeaviestContexts:
-    """For each latent the texts in which a word fires it most, a passage of each."""
+    """Keeps, for each latent, a passage of the texts in which a word activates it most."""
 
     def __init__(self, n_latents: int) -> None:
         self._heaps: list[list[tuple[float, int, Context]]] = [[] for _ in range(n_latents)]
@@ -47,7 +47,7 @@ class HeaviestContexts:
         self._order = count()
 
     def add(self, firings: Firings) -> None:
-        """Look at those of some texts."""
+        """Consider the firings of some texts."""
         if not len(firings.starts):
             return
         best = np.maximum.reduceat(firings.activations, firings.starts)
@@ -62,7 +62,7 @@ class HeaviestContexts:
             strongest = int(firings.activations[at].argmax())
             fired = firings.places[at]
             context = passage(firings.words, int(fired[strongest]), fired, activation)
-            # Of two alike, that which came first stays.
+            # Of two equal ones, the earlier is kept.
             item = (activation, -next(self._order), context)
             if len(heap) < CONTEXTS:
                 heapq.heappush(heap, item)
@@ -72,12 +72,12 @@ class HeaviestContexts:
                 self._least[latent] = heap[0][0]
 
     def of(self, latent: int) -> list[Context]:
-        """Those of a latent, the strongest first."""
+        """The contexts of a latent, most active first."""
         return [context for _, _, context in sorted(self._heaps[latent], reverse=True)]
 
 
 def passage(words: Words, word: int, fired: NDArray[np.int64], activation: float) -> Context:
-    """What stands around a word, with single spaces; of it the words `fired` are marked."""
+    """The text around a word, with single spaces; the words `fired` are marked."""
     begin = max(word - AROUND, 0)
     near = slice(begin, word + AROUND + 1)
     texts, spans = words.texts[near].tolist(), words.spans[near].tolist()

@@ -1,4 +1,4 @@
-"""Why a document was found: what each word and each latent adds to its score.
+"""Explanations: what each word and each latent term adds to a document's score.
 
 request body → the engine's `_explain` → contributions of terms, whose sum is the score
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 KINDS = ("latent", "word", "other")
 
-# As Lucene describes a term's part of a score, and how parts are put together.
+# Lucene's descriptions of a term's part of a score, and of how parts are combined.
 TERM = re.compile(r"weight\((?P<field>[^:]*):(?P<term>.*) in \d+\)", re.DOTALL)
 SYNONYMS = re.compile(r"weight\(Synonym\((?P<terms>.*)\) in \d+\)", re.DOTALL)
 SUM = re.compile(r"(.*, )?sum of:?")
@@ -31,24 +31,24 @@ BEST = re.compile(r"max plus (?P<tie>[0-9.E+-]+) times others of:")
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What one term of a request adds to the score of a document."""
+    """What one term of a request adds to a document's score."""
 
     kind: str
-    """"latent", "word", or "other" for what is no term, such as a constant."""
+    """ "latent", "word", or "other" for a part without a term, such as a constant."""
     field: str
     term: str
     label: str
-    """What a latent means; the term itself where nothing says it, and for words."""
+    """Label of the latent; for words and latents without a label, the term itself."""
     idf: float | None
     frequency: float | None
-    """Of the term in the document."""
+    """Frequency of the term in the document."""
     weight: float | None
-    """All factors of the request and the engine: `weight * idf * saturation` is the score."""
+    """Product of all factors of request and engine: the score is `weight * idf * saturation`."""
     saturation: float | None
-    """Of the frequency, 0 to 1, by BM25's k1, b and the document's length."""
+    """BM25's function of frequency and document length, by k1 and b; 0 to 1."""
     score: float
     share: float
-    """Of the document's score, 0 to 1."""
+    """Share of the document's score, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +59,16 @@ class Explanation:
     id: str
     matched: bool
     score: float
-    """The engine's; zero where the document does not match."""
+    """The engine's score; zero if the document does not match."""
     contributions: list[Contribution]
-    """Heaviest first; their scores add up to `score`."""
+    """In descending order; their scores add up to `score`."""
 
     def share(self, kind: str) -> float:
-        """Of the score that contributions of one kind have, 0 to 1."""
+        """Share of the score that contributions of one kind have, 0 to 1."""
         return sum(item.share for item in self.contributions if item.kind == kind)
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """The explanation as a dictionary for `json.dumps`."""
         return asdict(self)
 
 
@@ -81,22 +81,22 @@ def explain(
     labels: Mapping[int, str] | None = None,
     **options: Any,
 ) -> Explanation:
-    """Why a document has the score that a question gives it.
+    """Explain the score that a question gives to a document.
 
     Args:
         client: of the engine.
         rewriter: made by `QueryRewriter.from_index`.
         question: in plain words.
         id: of the document; in an index of chunks, of the chunk.
-        labels: of latents, see `read_labels`; latents without one are named by the words of the
-            question that fire them.
-        options: as for `QueryRewriter.rewrite`. In forms of two phases the score is that of both,
-            which hits within the window have.
+        labels: latent → label, see `read_labels`; latents without a label are named by the words
+            of the question that activate them.
+        options: as for `QueryRewriter.rewrite`. In two-phase forms the score is that of both
+            phases, which hits within the window have.
 
     Raises:
-        InputError: no such document, or an option cannot be.
+        InputError: there is no such document, or an option is invalid.
         ModelError: the backbone gives NaN.
-        EngineError: the engine cannot be asked, or refuses.
+        EngineError: the engine is not reachable, or refuses.
     """
     body = rewriter.rewrite(question, **options)
     hit = find_hit(client, str(rewriter.index), id)
@@ -112,18 +112,18 @@ def explain_hits(
     *,
     labels: Mapping[int, str] | None = None,
 ) -> list[Explanation]:
-    """Why hits have the scores that the request for a question gives them; as `explain`."""
+    """Explain the scores that the request for a question gives to hits; see `explain`."""
     named = {**firing_words(rewriter.encoder, question), **(labels or {})}
     found = [explain_request(client, hit, body, latent_field=rewriter.field) for hit in hits]
     return [labelled(explanation, named) for explanation in found]
 
 
 def find_hit(client: OpenSearch, index: str, id: str) -> dict[str, Any]:
-    """Which index a document is in, and its routing, without which no shard knows it.
+    """Index, id and routing of a document; without its routing, no shard finds it.
 
     Raises:
-        InputError: no such document.
-        EngineError: the engine cannot be asked.
+        InputError: there is no such document.
+        EngineError: the engine is not reachable.
     """
     body = {"query": {"ids": {"values": [id]}}, "size": 1, "_source": False}
     with engine_errors(client):
@@ -136,17 +136,17 @@ def find_hit(client: OpenSearch, index: str, id: str) -> dict[str, Any]:
 def explain_request(
     client: OpenSearch, hit: Mapping[str, Any], body: Mapping[str, Any], *, latent_field: str
 ) -> Explanation:
-    """Why a hit has the score that a request gives it; latents have no labels.
+    """Explain the score that a request gives to a hit; latents get no labels.
 
     Args:
         client: of the engine.
-        hit: its `_index`, `_id` and, if it has one, `_routing`.
+        hit: its `_index`, `_id` and, if any, `_routing`.
         body: of the request.
         latent_field: of the index.
 
     Raises:
-        InputError: it is rescored otherwise than by adding.
-        EngineError: the engine cannot be asked, or refuses.
+        InputError: a rescore combines scores other than by adding.
+        EngineError: the engine is not reachable, or refuses.
     """
     index, id = hit["_index"], hit["_id"]
     with engine_errors(client):
@@ -168,7 +168,7 @@ def explain_request(
 
 
 def labelled(explanation: Explanation, labels: Mapping[int, str]) -> Explanation:
-    """The same, with labels for latents."""
+    """The explanation with labels for its latents."""
     named = [
         replace(part, label=labels.get(terms.latent_of(part.term), part.term))
         if part.kind == "latent"
@@ -179,13 +179,13 @@ def labelled(explanation: Explanation, labels: Mapping[int, str]) -> Explanation
 
 
 def in_one_phase(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The query whose score a hit has after rescoring, which `_explain` does not know."""
+    """The query whose score equals that after rescoring, because `_explain` ignores rescores."""
     query: dict[str, Any] = body["query"]
     rescores = body.get("rescore") or []
     for rescore in rescores if isinstance(rescores, list) else [rescores]:
         phase = rescore["query"]
         if str(phase.get("score_mode", "total")).lower() != "total":
-            raise InputError("only a rescore that adds its score can be explained")
+            raise InputError("only rescores with score_mode total can be explained")
         first, second = phase.get("query_weight", 1.0), phase.get("rescore_query_weight", 1.0)
         query = {
             "bool": {
@@ -197,7 +197,7 @@ def in_one_phase(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parts_of(node: Mapping[str, Any], factor: float = 1.0) -> Iterator[Contribution]:
-    """What terms add to a node of an explanation, of whose value `factor` counts."""
+    """Contributions of the terms below a node of an explanation, multiplied by `factor`."""
     description = str(node["description"])
     value = float(node["value"]) * factor
     details: Sequence[Mapping[str, Any]] = node["details"]
@@ -216,7 +216,7 @@ def parts_of(node: Mapping[str, Any], factor: float = 1.0) -> Iterator[Contribut
             if float(part["value"]):
                 yield from parts_of(part, factor)
     elif (scoring := [part for part in details if has_terms(part)]) and len(scoring) == 1:
-        (part,) = scoring  # a product, or a score that a function changes: shares stay
+        (part,) = scoring  # a product, or a score changed by a function: shares are unchanged
         inner = float(part["value"])
         yield from parts_of(part, value / inner if inner else 0.0)
     else:
@@ -225,7 +225,7 @@ def parts_of(node: Mapping[str, Any], factor: float = 1.0) -> Iterator[Contribut
 
 
 def of_term(description: str) -> tuple[str, str] | None:
-    """Field and term of a term's part; terms of one place that the engine scores as one, too."""
+    """Field and term of a node that scores a term; several terms if scored as synonyms."""
     if found := SYNONYMS.match(description):
         names = found["terms"].split()
         field = names[0].partition(":")[0] if names else ""
@@ -235,11 +235,11 @@ def of_term(description: str) -> tuple[str, str] | None:
 
 
 def contribution(node: Mapping[str, Any], field: str, term: str, factor: float) -> Contribution:
-    """Of a term's part of an explanation."""
+    """The contribution of a node that scores a term."""
     known = dict(numbers(node["details"]))
     score = float(node["value"]) * factor
     idf, saturation = known.get("idf"), known.get("tf")
-    # As the score says, since not all that the engine multiplies is among the details.
+    # From the score, since the details do not have all factors of the engine.
     weight = score / (idf * saturation) if idf and saturation else None
     return Contribution(
         kind="word",
@@ -256,14 +256,14 @@ def contribution(node: Mapping[str, Any], field: str, term: str, factor: float) 
 
 
 def numbers(details: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
-    """Names and values in the details of a term's part, the innermost first."""
+    """Names and values in the details of a node, innermost first."""
     for node in details:
         yield from numbers(node["details"])
         yield re.split(r"[=,\s]", str(node["description"]), maxsplit=1)[0], float(node["value"])
 
 
 def has_terms(node: Mapping[str, Any]) -> bool:
-    """Whether some term scores in a node."""
+    """Whether a term scores in a node."""
     if of_term(str(node["description"])):
         return True
     return any(has_terms(part) for part in node["details"])

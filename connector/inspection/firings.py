@@ -1,20 +1,25 @@
-"""Token latents of texts → which of their words fire which latents.
+"""Firings: the latents of tokens → which words activate which latents.
 
-The activation of a word is the sum of its tokens', as sum pooling has it.
+The activation of a word is the sum of its tokens' activations, as in sum pooling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latent_ingest.connector.encoding.pooling import KeyedValues
 from latent_ingest.connector.encoding.vectors import TokenVectors
 from latent_ingest.connector.encoding.words import word_spans
 
-# Characters that are kept of a word; longer ones are data in disguise.
+if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+# Characters kept of a word; longer "words" are data.
 LONGEST_WORD = 40
 
 
@@ -23,32 +28,37 @@ class Words:
     """The words of some texts, one text after the other."""
 
     names: list[str]
-    """As they are written, without what is not seen, `[n_words]`."""
+    """The words as written, without invisible characters, `[n_words]`."""
     texts: NDArray[np.int64]
-    """Which text each is of, ascending, `[n_words]`."""
+    """Text of each word, ascending, `[n_words]`."""
     spans: NDArray[np.int64]
-    """Start and end of each in its text, in characters, `[n_words, 2]`."""
+    """Start and end of each word in its text, in characters, `[n_words, 2]`."""
     n_tokens: NDArray[np.int64]
-    """Tokens of each, `[n_words]`."""
+    """Tokens of each word, `[n_words]`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Firings:
-    """Which words fire which latents; ordered by latent, then by word."""
+    """Which words activate which latents; ordered by latent, then by word."""
 
     words: Words
     latents: NDArray[np.int64]
-    """`[n_firings]`"""
+    """Latent of each firing, `[n_firings]`."""
     places: NDArray[np.int64]
-    """Which of the words, `[n_firings]`."""
+    """Word of each firing, as an index into `words`, `[n_firings]`."""
     activations: NDArray[np.float32]
-    """Sums over the word's tokens, above zero, `[n_firings]`."""
+    """Activation, summed over the word's tokens, above zero, `[n_firings]`."""
     starts: NDArray[np.int64]
-    """First firing of each latent in each text, `[n_pairs]`, ascending."""
+    """First firing of each latent in each text, ascending, `[n_pairs]`."""
 
 
 def firings_of(texts: Sequence[str], tokens: Sequence[TokenVectors]) -> Firings:
-    """The firings of texts by `LatentEncoder.encode_tokens` of the same texts, one or more."""
+    """The firings in one or more texts.
+
+    Args:
+        texts: the texts.
+        tokens: `LatentEncoder.encode_tokens` of the same texts.
+    """
     names: list[str] = []
     counted, spans, latents, places, activations = [], [], [], [], []
     for text, of in zip(texts, tokens, strict=True):
@@ -67,26 +77,47 @@ def firings_of(texts: Sequence[str], tokens: Sequence[TokenVectors]) -> Firings:
         n_tokens=np.concatenate(counted),
     )
     n_words = max(len(names), 1)
-    keys, sums = summed(
+    sums = KeyedValues()
+    sums.add(
         np.concatenate(latents) * n_words + np.concatenate(places), np.concatenate(activations)
     )
+    keys, activation = sums.merged()
     latent, word = np.divmod(keys, n_words)
     text_of = words.texts[word]
     new = np.ones(len(keys), dtype=np.bool_)
     new[1:] = (latent[1:] != latent[:-1]) | (text_of[1:] != text_of[:-1])
-    return Firings(words, latent, word, sums, np.flatnonzero(new))
+    return Firings(words, latent, word, activation, np.flatnonzero(new))
+
+
+def latents_of(
+    encoder: LatentEncoder, text: str, labels: Mapping[int, str]
+) -> list[dict[str, Any]]:
+    """The latents of a question, strongest first, each with the words that fire it.
+
+    Each has `latent`, `label`, `activation` (the pooled activation), and `words`: each with
+    `word`, `start` and `end` in the text (characters) and its part of the activation.
+    """
+    firings = firings_of([text], encoder.encode_tokens([text], kind="query"))
+    found: dict[int, dict[str, Any]] = {}
+    for number, place, activation in zip(
+        firings.latents.tolist(),
+        firings.places.tolist(),
+        firings.activations.tolist(),
+        strict=True,
+    ):
+        row = found.setdefault(
+            number,
+            {"latent": number, "activation": 0.0, "label": labels.get(number, ""), "words": []},
+        )
+        row["activation"] += activation
+        start, end = firings.words.spans[place].tolist()
+        word = {"word": firings.words.names[place], "start": start, "end": end}
+        row["words"].append({**word, "activation": activation})
+    for row in found.values():
+        row["words"].sort(key=lambda word: -word["activation"])
+    return sorted(found.values(), key=lambda row: -row["activation"])
 
 
 def name_of(word: str) -> str:
-    """The word without characters that are not seen, such as soft hyphens."""
+    """The word without invisible characters such as soft hyphens."""
     return word if word.isprintable() else "".join(filter(str.isprintable, word)) or "?"
-
-
-def summed(
-    keys: NDArray[np.int64], values: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Keys, ascending, each once, and the sums of their values."""
-    order = np.argsort(keys, kind="stable")
-    keys, values = keys[order], values[order]
-    first = np.flatnonzero(np.diff(keys, prepend=-1))
-    return keys[first], np.add.reduceat(values, first) if len(first) else values

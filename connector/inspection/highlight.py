@@ -1,11 +1,11 @@
-"""Where a document means what a question asks: its best passages, the telling words marked.
+"""Highlighting: the passages of a document that match a question's latents, with words marked.
 
-A **contribution** of a token is `sum over latents of w_q * idf * a_token`: `w_q` the weight of
-the latent in the question, `idf` its inverse document frequency in the model's training text, and
-`a_token` its activation in that token of the document. With sum pooling, the contributions of all
-tokens add up to `sum over latents of w_q * idf * pooled`, of the very values whose square roots
-are indexed; what BM25 makes of them (the root, the saturation, the length) belongs to the whole
-document and is left out. With max pooling, they are the same product for each token alone.
+The **contribution** of a token is `sum over latents of w_q * idf * a_token`: `w_q` is the weight of
+the latent in the question, `idf` its inverse document frequency in the model's training texts, and
+`a_token` its activation for that token of the document. With sum pooling, the contributions of all
+tokens add up to `sum over latents of w_q * idf * pooled`, where `pooled` are the pooled activations
+whose square roots are indexed. BM25's further steps (root, saturation, length) concern the whole
+document and are left out. With max pooling, the contribution is the same product for each token.
 """
 
 from __future__ import annotations
@@ -26,19 +26,23 @@ from latent_ingest.connector.index.reading import values_at
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.vectors import TokenVectors
+    from latent_ingest.connector.engine.client import EngineInfo
     from latent_ingest.connector.querying.clauses import WeightedTerm
     from latent_ingest.connector.querying.rewriter import QueryRewriter
 
-# Characters of a fragment at most, and fragments of a field at most.
+# Most characters of a fragment, and most fragments of a field.
 FRAGMENT_SIZE = 150
 FRAGMENTS = 3
 
-# A word is marked when it contributes at least this part of what the best word of its field does,
-# which must do so much compared to the best one of the document.
+# A word is marked if it contributes at least `MARKED_SHARE` of what the best word of its field does
+# and `FIELD_SHARE` of what the best word of the document does.
 MARKED_SHARE = 0.5
 FIELD_SHARE = 0.1
 
 TAGS = ("<em>", "</em>")
+
+# Characters of a field that OpenSearch searches for marks; other engines refuse longer fields.
+MOST_CHARACTERS = 1_000_000
 
 SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*\n")
 
@@ -47,19 +51,19 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class MarkedText:
-    """A text, what its words contribute, and which are marked."""
+    """A text, the contributions of its words, and which words are marked."""
 
     text: str
     words: Sequence[Span]
-    """Start and end of each, in characters; they ascend and do not overlap."""
+    """Start and end of each word, in characters, ascending and disjoint."""
     contributions: NDArray[np.float64]
-    """`[n_words]`"""
+    """Contribution of each word, `[n_words]`."""
     marked: NDArray[np.bool_]
-    """`[n_words]`"""
+    """Whether each word is marked, `[n_words]`."""
 
 
 class Highlighter:
-    """Finds, for one question, the passages of documents that carry its latent score."""
+    """Finds, for one question, the passages of documents that carry their latent score."""
 
     def __init__(
         self,
@@ -74,10 +78,10 @@ class Highlighter:
         """Encode the question.
 
         Args:
-            rewriter: whose model and latent terms of the question count.
+            rewriter: gives the model and the latent terms of the question.
             question: in plain words.
-            fragment_size: characters of a fragment at most, tags and escapes not counted.
-            number_of_fragments: of a field, at most.
+            fragment_size: most characters of a fragment, without tags and escapes.
+            number_of_fragments: most fragments of a field.
             tags: put around marked words.
             escape: applied to all text of documents; `html.escape`, or `str` for none.
 
@@ -86,7 +90,9 @@ class Highlighter:
             ModelError: the backbone gives NaN.
         """
         if min(fragment_size, number_of_fragments) < 1:
-            raise ValueError(f"fragments {number_of_fragments} x {fragment_size}: both above 0")
+            raise ValueError(
+                f"fragments {number_of_fragments} x {fragment_size}: both must be above 0"
+            )
         self._encoder = rewriter.encoder
         self._values = values_of(rewriter.terms(question), self._encoder.idf())
         self._fragment_size = fragment_size
@@ -95,7 +101,7 @@ class Highlighter:
         self._escape = escape
 
     def highlight(self, text: str) -> list[str]:
-        """The best fragments of a text, best first; none where nothing in it answers.
+        """The best fragments of a text, best first; empty if nothing in it matches.
 
         Raises:
             ModelError: the backbone gives NaN.
@@ -107,10 +113,10 @@ class Highlighter:
     ) -> list[dict[str, list[str]]]:
         """Fragments of hits, in the shape of the engine's own: field → fragments, best first.
 
-        What the engine has highlighted in these fields is marked too, if it marked with `<em>`.
+        What the engine highlighted in these fields with `<em>` is marked, too.
 
         Args:
-            hits: of an answer, with their `_source`; they are encoded together.
+            hits: of a response, with their `_source`; they are encoded together.
             fields: text fields, in the order in which they were encoded.
 
         Raises:
@@ -176,7 +182,7 @@ class Highlighter:
         return {name: [fragment for _, fragment in some] for name, some in ordered.items() if some}
 
     def _fragments(self, marks: MarkedText) -> Iterator[tuple[float, str]]:
-        """The best sentences with a mark, filled up with the next, and what their marks add."""
+        """Scores and fragments: the best sentences with a mark, each extended by those after it."""
         spans = list(sentence_spans(marks.text, self._fragment_size))
         starts = np.array([start for start, _ in marks.words], dtype=np.int64)
         bounds = np.searchsorted(starts, [start for start, _ in spans] + [len(marks.text)])
@@ -214,8 +220,20 @@ class Highlighter:
         return "".join([*pieces, self._escape(text[at : fragment[1]])])
 
 
+def word_highlight(rewriter: QueryRewriter, question: str, engine: EngineInfo) -> dict[str, Any]:
+    """`highlight` of a request body: the engine marks the question's words in whole text fields."""
+    bound = {"max_analyzer_offset": MOST_CHARACTERS} if engine.distribution == "opensearch" else {}
+    return {
+        **bound,
+        "fields": {name: {"number_of_fragments": 0} for name in rewriter.text_fields},
+        "highlight_query": rewriter.words_only(question)["query"],
+        "require_field_match": False,
+        "encoder": "html",
+    }
+
+
 def values_of(weighted: Sequence[WeightedTerm], idf: NDArray[np.float32]) -> NDArray[np.float64]:
-    """`w_q * idf` of every latent, `[n_latents]`, zero for those the question does not have."""
+    """`w_q * idf` of every latent, `[n_latents]`, zero for latents the question does not have."""
     values = np.zeros(len(idf), dtype=np.float64)
     for item in weighted:
         latent = terms.latent_of(item.term)
@@ -224,7 +242,7 @@ def values_of(weighted: Sequence[WeightedTerm], idf: NDArray[np.float32]) -> NDA
 
 
 def token_contributions(tokens: TokenVectors, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What each token contributes, `[n_tokens]`; see the head of this module.
+    """The contribution of each token, `[n_tokens]`; see the module's docstring.
 
     Args:
         tokens: of a document.
@@ -235,9 +253,9 @@ def token_contributions(tokens: TokenVectors, values: NDArray[np.float64]) -> ND
 
 
 def sentence_spans(text: str, size: int) -> Iterator[Span]:
-    """Sentences in order, without white space around them; longer ones than `size` in parts.
+    """Sentences in order, without surrounding white space; longer ones than `size` in parts.
 
-    They do not overlap, and hold all characters that are not white space.
+    They are disjoint and have all characters that are not white space.
     """
     start = 0
     for end in [*(found.end() for found in SENTENCE_END.finditer(text)), len(text)]:
@@ -256,7 +274,7 @@ def sentence_spans(text: str, size: int) -> Iterator[Span]:
 
 
 def engine_marks(text: str, fragments: Sequence[str]) -> list[Span]:
-    """Where the engine's fragments of a text mark something, escaped or not."""
+    """Spans that the engine's fragments of a text mark; fragments may be escaped or not."""
     found: list[Span] = []
     for written in fragments:
         for fragment in dict.fromkeys((written, html.unescape(written))):
@@ -274,5 +292,5 @@ def engine_marks(text: str, fragments: Sequence[str]) -> list[Span]:
 
 
 def touches(span: Span, others: Sequence[Span]) -> bool:
-    """Whether a span shares a character with one of others."""
+    """Whether a span shares a character with one of the others."""
     return any(span[0] < end and start < span[1] for start, end in others)

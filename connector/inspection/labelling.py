@@ -1,61 +1,66 @@
-"""A latent's counts → its heaviest words, and a label of those it fires on more than on others.
+"""Labelling: a survey → each latent's heaviest words and its label.
 
-The **lift** of a word is the share that it has of a latent's activation over its share of the
-sample's tokens. The label is of the words that tell the latent's activation from the sample most:
-by share times the logarithm of lift, a word's part of the Kullback-Leibler divergence.
+The **lift** of a word is its share of a latent's activation, divided by its share of the sample's
+tokens. A label consists of the words that distinguish the latent from the sample most: those with
+the largest share times logarithm of lift, a word's term of the Kullback-Leibler divergence.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.inspection.survey import Survey
+from latent_ingest.connector.inspection.vocabulary import VocabularyStatistics
 
 LABEL_WORDS = 3
 
-# A word of a label has at least this lift, and this share of the latent's activation. With a lift
-# of 3, a fifth of the labels of the model that ships were "the, a" and the like.
+# Heaviest words in the report of a latent.
+MANY_WORDS = 15
+
+# A word of a label has at least this lift and this share of the latent's activation. With a lift
+# of 3, a fifth of the shipped model's labels were "the, a" and the like.
 LEAST_LIFT = 10.0
 LEAST_SHARE = 0.05
 
-# Texts in which a latent fires, below which its words are those of one text or two by chance.
+# A latent active in fewer texts gets no label: its words are those of one or two texts by chance.
 LEAST_TEXTS = 5
 
-# Share of a model's latents that must get a label for the labels to be of use.
+# Labels are refused as useless if fewer than this share of a model's latents get one.
 FEWEST_LABELLED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class HeavyWord:
-    """A word that fires a latent."""
+    """A word that activates a latent."""
 
     word: str
     share: float
-    """Of the latent's activation in the sample, 0 to 1."""
+    """Share of the latent's activation in the sample, 0 to 1."""
     lift: float
-    """That over the word's share of the sample's tokens."""
+    """`share` divided by the word's share of the sample's tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much of what latents do their labels say."""
+    """How many latents have a label, and how well the labels describe them."""
 
     latents: int
-    """That fire in at least `LEAST_TEXTS` texts."""
+    """Latents active in at least `LEAST_TEXTS` texts."""
     labelled: int
-    """Of those, how many have a label."""
+    """How many of these have a label."""
     covered: int
-    """Of those, how many have at least half of their activation on the words of the label."""
+    """How many of these have at least half of their activation on the words of their label."""
 
     @property
     def share(self) -> float:
-        """`covered` of `latents`, 0 to 1."""
+        """`covered` divided by `latents`, 0 to 1."""
         return self.covered / self.latents if self.latents else 0.0
 
 
@@ -69,7 +74,7 @@ class Labelling:
         self._background = survey.words.tokens / max(survey.n_tokens, 1)
 
     def words(self, latent: int, number: int | None = None) -> list[HeavyWord]:
-        """The words that have most of a latent's activation, the heaviest first."""
+        """The words with most of a latent's activation, heaviest first."""
         ids, shares, lifts = self._numbers(latent, number)
         return [
             HeavyWord(self._names[i], share, lift)
@@ -77,10 +82,10 @@ class Labelling:
         ]
 
     def label_words(self, latent: int) -> list[HeavyWord]:
-        """The words of a latent's label; none where it fires in too few texts."""
+        """The words of a latent's label; empty if the latent is active in too few texts."""
         if self._survey.document_frequency[latent] < LEAST_TEXTS:
             return []
-        # No more than these can have the least share.
+        # No more words than this can have the least share.
         heavy = self.words(latent, int(1 / LEAST_SHARE))
         telling = [
             word
@@ -91,11 +96,11 @@ class Labelling:
         return telling[:LABEL_WORDS]
 
     def label(self, latent: int) -> str:
-        """A latent's label; empty where it has none."""
+        """A latent's label; empty if it has none."""
         return ", ".join(word.word for word in self.label_words(latent))
 
     def labels(self) -> dict[int, str]:
-        """Those of all latents that have one.
+        """The labels of all latents that have one.
 
         Raises:
             InputError: the sample is too small for labels.
@@ -104,19 +109,40 @@ class Labelling:
         labels = {latent: label for latent, label in found.items() if label}
         if len(labels) < FEWEST_LABELLED * len(found):
             raise InputError(
-                f"the sample is too small for labels: of {self._survey.n_tokens:,} tokens, "
-                f"{len(labels):,} of {len(found):,} latents get one, as they fire in "
-                f"{LEAST_TEXTS} texts or more; use more --tokens, or more texts with --sample"
+                f"the sample is too small for labels: in {self._survey.n_tokens:,} tokens, "
+                f"{len(labels):,} of {len(found):,} latents get one, as only those active in "
+                f"{LEAST_TEXTS} texts do; use more --tokens, or more texts with --sample"
             )
         return labels
 
     def coverage(self) -> Coverage:
-        """How much of what latents do their labels say."""
+        """How many latents have a label, and how well the labels describe them."""
         latents = np.flatnonzero(self._survey.document_frequency >= LEAST_TEXTS).tolist()
         shares = [
             [word.share for word in words] for words in map(self.label_words, latents) if words
         ]
         return Coverage(len(latents), len(shares), sum(sum(some) >= 0.5 for some in shares))
+
+    def vocabulary(self) -> dict[str, Any]:
+        """Zipf figures of the latents and of the sample's words, and the coverage of the labels."""
+        survey, coverage = self._survey, self.coverage()
+        words = np.array(list(survey.text_frequency.values()), dtype=np.int64)
+        return {
+            "latents": asdict(VocabularyStatistics.of(survey.document_frequency, survey.n_texts)),
+            "words": asdict(VocabularyStatistics.of(words, survey.n_texts)),
+            "labels": {**asdict(coverage), "share": coverage.share},
+        }
+
+    def report(self, latent: int) -> dict[str, Any]:
+        """All that the survey knows about a latent, with its `MANY_WORDS` heaviest words."""
+        return {
+            "latent": latent,
+            "document_frequency": int(self._survey.document_frequency[latent]),
+            "activation": float(self._survey.mass[latent]),
+            "label": self.label(latent),
+            "words": [asdict(word) for word in self.words(latent, MANY_WORDS)],
+            "contexts": [asdict(context) for context in self._survey.contexts.of(latent)],
+        }
 
     def _numbers(
         self, latent: int, number: int | None
@@ -128,12 +154,12 @@ class Labelling:
 
 
 def is_word(name: str) -> bool:
-    """Whether it has a letter or a digit, as punctuation has not."""
+    """Whether it has a letter or a digit, unlike punctuation."""
     return any(map(str.isalnum, name))
 
 
 def every_nth(ranked: NDArray[np.int64], number: int) -> Sequence[int]:
-    """So many of a ranking, at even distances, from the middle of the first stretch on."""
+    """`number` items of a ranking at even distances, from the middle of the first interval."""
     step = len(ranked) / number
     chosen = {int((place + 0.5) * step) for place in range(number)}
     return [int(ranked[place]) for place in sorted(chosen)] if len(ranked) else []

@@ -1,4 +1,4 @@
-"""What latents mean, in words: labels that go with a model, or the question's own words."""
+"""Labels: what latents mean, in words; stored with a model, or the question's own words."""
 
 from __future__ import annotations
 
@@ -11,29 +11,32 @@ from typing import TYPE_CHECKING
 
 from latent_ingest.connector.encoding.model_folder import find_autoencoder
 from latent_ingest.connector.encoding.words import word_spans
-from latent_ingest.connector.errors import InputError, ModelError
+from latent_ingest.connector.errors import ModelError
+from latent_ingest.connector.files import disk_errors, unwritable, write_atomically
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 LABELS_FILE = "labels.json"
 
-# Words of the question that stand for a latent that has no label.
+# How to fix a model folder that cannot be written.
+FIX = "copy the model's folder to a place of your own and name that"
+
+# Most words of the question that name a latent without a label.
 MOST_WORDS = 3
 
 
 def read_labels(folder: Path, fingerprint: str | None = None) -> dict[int, str]:
-    """The labels in a model folder, by latent; none where it has no labels.json.
+    """The labels in a model folder, by latent; empty if it has no labels.json.
 
-    The file is what `write_labels` writes, or simply an object of latent numbers and labels.
+    The file is one written by `write_labels`, or simply an object of latents and labels.
 
     Args:
         folder: of the model.
-        fingerprint: of its autoencoder; labels of another one are refused, where the file says
-            whose they are.
+        fingerprint: of its autoencoder; labels that were made for another one are refused.
 
     Raises:
-        ModelError: the file holds no labels, or those of another model.
+        ModelError: the file has no labels, or those of another model.
     """
     path = labels_file(folder)
     try:
@@ -45,12 +48,12 @@ def read_labels(folder: Path, fingerprint: str | None = None) -> dict[int, str]:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ModelError(
-            f"{path}: not an object of latent numbers and labels ({error}); delete it or mend it"
+            f"{path}: not an object of latent numbers and labels ({error}); delete or correct it"
         ) from error
     if fingerprint and made_by not in (None, fingerprint):
         raise ModelError(
             f"{path}: labels of another model ({made_by}, this one is {fingerprint}); delete it, "
-            f"or write it anew: latent-ingest inspect {folder} --write-labels"
+            f"or write new ones: latent-ingest inspect {folder} --write-labels"
         )
     return found
 
@@ -58,19 +61,19 @@ def read_labels(folder: Path, fingerprint: str | None = None) -> dict[int, str]:
 def write_labels(
     folder: Path, labels: Mapping[int, str], *, fingerprint: str, sample: Mapping[str, object]
 ) -> Path:
-    """Store labels with a model.
+    """Store labels in a model folder.
 
     Args:
         folder: of the model.
         labels: by latent.
         fingerprint: of its autoencoder.
-        sample: what they were made of, for people.
+        sample: the sample the labels were made from, for information.
 
     Returns:
         The file.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
     path = labels_file(folder)
     content = {
@@ -78,36 +81,29 @@ def write_labels(
         "sample": dict(sample),
         "labels": {str(latent): labels[latent] for latent in sorted(labels)},
     }
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(json.dumps(content, indent=0) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise InputError(unwritable(path, error.strerror)) from error
+    with disk_errors(path, FIX):
+        write_atomically(path, json.dumps(content, indent=0) + "\n")
     return path
 
 
 def check_writable(folder: Path) -> None:
-    """Raise InputError where `write_labels` cannot write; it is cheap, the labels are not."""
+    """Raise InputError if `write_labels` could not write; call it before the slow work."""
     path = labels_file(folder)
     effective = os.access in os.supports_effective_ids
     if not os.access(path.parent, os.W_OK, effective_ids=effective):
-        raise InputError(unwritable(path, os.strerror(errno.EACCES)))
+        raise unwritable(path, os.strerror(errno.EACCES), FIX)
 
 
 def labels_file(folder: Path) -> Path:
-    """Where a model's labels are: beside its autoencoder's weights, which in a folder that a
-    SparseEncoder saved are in one of their own."""
+    """Path of a model's labels: beside its autoencoder's weights.
+
+    In a folder saved by a SparseEncoder these are in a subfolder.
+    """
     return find_autoencoder(folder) / LABELS_FILE
 
 
-def unwritable(path: Path, reason: str | None) -> str:
-    """One line on a file that cannot be made."""
-    return f"{path}: cannot be written: {reason}; copy the folder to one of your own and name that"
-
-
 def firing_words(encoder: LatentEncoder, question: str) -> Mapping[int, str]:
-    """Of each latent of a question, the words that fire it, the strongest first.
+    """The words of a question that activate each latent, most active first.
 
     Raises:
         ModelError: the backbone gives NaN.

@@ -1,4 +1,4 @@
-"""Which latents are near each other: by direction, or by the texts in which they fire."""
+"""Neighbours of latents: by direction in the decoder, or by the texts in which they are active."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from latent_ingest.connector.inspection.survey import Survey
 
 NEIGHBOURS = 5
 
-# Latents whose cosines with all others are held at once: 33 MB for 32,768.
+# Latents whose cosines with all others are in memory at once: 33 MB for 32,768 latents.
 ROWS = 256
 
-# Texts of a latent whose other latents are counted; more change little.
+# Most texts of a latent whose other latents are counted; more change little.
 TEXTS = 200
 
 
@@ -27,15 +27,15 @@ def nearest(
     *,
     progress: Callable[[int], object] = lambda more: None,
 ) -> dict[int, list[int]]:
-    """The nearest of each of `latents` among them, the nearest first.
+    """The nearest neighbours of each latent among `latents`, nearest first.
 
     Args:
         survey: of a sample.
-        latents: that fire in it.
-        decoder: `W_dec`, `[n_latents, d_in]`, whose directions count; without it, the texts of
-            the sample in which both fire do, by the cosine of the two sets. Latents in fewer than
-            `LEAST_TEXTS` texts have no such neighbours.
-        progress: called with how many more latents are done.
+        latents: that are active in the sample.
+        decoder: `W_dec`, `[n_latents, d_in]`: neighbours have similar directions. If None,
+            neighbours are active in the same texts of the sample, by the cosine of the two sets;
+            latents in fewer than `LEAST_TEXTS` texts then have no neighbours.
+        progress: called with the number of latents just done.
     """
     if decoder is not None:
         return by_direction(latents, decoder, progress)
@@ -45,7 +45,7 @@ def nearest(
 def by_direction(
     latents: NDArray[np.int64], decoder: torch.Tensor, progress: Callable[[int], object]
 ) -> dict[int, list[int]]:
-    """By the cosine of rows of the decoder."""
+    """Neighbours by the cosine of the decoder's rows."""
     rows = torch.nn.functional.normalize(decoder.detach().float()[torch.from_numpy(latents)])
     found: dict[int, list[int]] = {}
     number = min(NEIGHBOURS, len(latents) - 1)
@@ -63,7 +63,7 @@ def by_direction(
 def by_cooccurrence(
     survey: Survey, latents: NDArray[np.int64], progress: Callable[[int], object]
 ) -> dict[int, list[int]]:
-    """By the cosine of the sets of texts."""
+    """Neighbours by the cosine of the sets of texts."""
     texts = survey.latents_of_texts
     bounds = np.cumsum([0, *map(len, texts)])
     every = np.concatenate([*texts, np.zeros(0, dtype=np.int32)])

@@ -1,6 +1,6 @@
-"""What the latents of a model do in a sample of texts, counted in one pass.
+"""A survey: what the latents of a model do in a sample of texts, counted in one pass.
 
-texts → token latents → firings of words → document frequencies, words, passages
+texts → latents of tokens → firings of words → document frequencies, words, passages
 """
 
 from __future__ import annotations
@@ -13,29 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.encoding.frequencies import words_of
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.inspection.contexts import HeaviestContexts
 from latent_ingest.connector.inspection.firings import Firings, firings_of
+from latent_ingest.connector.inspection.vocabulary import words_of
 from latent_ingest.connector.inspection.word_mass import WordMass
 
-# Characters of texts that are encoded at once: some 50,000 tokens, of 200 bytes each.
+# Characters of texts encoded at once: some 50,000 tokens, of 200 bytes each.
 GROUP = 200_000
 
-# Characters of a token, about; so that a small sample is not overshot by a whole group.
-CHARACTERS_A_TOKEN = 4
+# Average characters per token, so that a small sample does not become a whole group too large.
+CHARACTERS_PER_TOKEN = 4
 
-# Latents of texts that are kept for their co-occurrence, 4 bytes each; of 8 million, some 20,000
-# texts.
+# Latents of texts kept for co-occurrence, 4 bytes each: those of some 20,000 texts.
 MOST_KEPT = 8_388_608
 
 
 class Survey:
     """Counts of a sample.
 
-    Memory: 12 bytes for each pair of a latent and a word it fires on, of which there are at most
-    `MOST_PAIRS`, 4 for each of a text and its latents, of at most `MOST_KEPT`, some passages a
-    latent, and the sample's words.
+    Memory: 12 bytes for each pair of a latent and a word that activates it, at most `MOST_PAIRS`;
+    4 bytes for each pair of a text and a latent, at most `MOST_KEPT`; some passages per latent;
+    and the sample's words.
     """
 
     def __init__(self, n_latents: int) -> None:
@@ -43,15 +42,15 @@ class Survey:
         self.n_texts = 0
         self.n_tokens = 0
         self.document_frequency: NDArray[np.int64] = np.zeros(n_latents, dtype=np.int64)
-        """Texts in which each latent fires, `[n_latents]`."""
+        """Number of texts in which each latent is active, `[n_latents]`."""
         self.mass: NDArray[np.float64] = np.zeros(n_latents, dtype=np.float64)
         """Sum of each latent's activations, `[n_latents]`."""
         self.words = WordMass()
         self.contexts = HeaviestContexts(n_latents)
         self.text_frequency: Counter[str] = Counter()
-        """Texts in which each lower-cased word is, as `word_frequencies` has them."""
+        """Number of texts that have each lower-cased word, as in `word_frequencies`."""
         self.latents_of_texts: list[NDArray[np.int32]] = []
-        """Of the first texts, `MOST_KEPT` in all."""
+        """Latents of each of the first texts, at most `MOST_KEPT` in all."""
         self._kept = 0
 
     def add(self, texts: list[str], firings: Firings) -> None:
@@ -75,7 +74,7 @@ class Survey:
 
     @property
     def alive(self) -> NDArray[np.int64]:
-        """Latents that fire in the sample, the most frequent first, `[n_alive]`."""
+        """Latents that are active in the sample, most frequent first, `[n_alive]`."""
         order = np.argsort(-self.document_frequency, kind="stable")
         found: NDArray[np.int64] = order[: np.count_nonzero(self.document_frequency)]
         return found
@@ -88,16 +87,16 @@ def survey(
     tokens: int,
     progress: Callable[[int], object] = lambda more: None,
 ) -> list[Survey]:
-    """Count what latents do in texts.
+    """Survey a sample of texts.
 
     Args:
-        encoders: one or more; each text is given to all of them.
+        encoders: one or more; each encodes every text.
         texts: read until there are enough tokens.
-        tokens: of the sample, about.
-        progress: called with how many more tokens are done.
+        tokens: approximate size of the sample.
+        progress: called with the number of tokens just read.
 
     Returns:
-        A survey of each encoder.
+        A survey per encoder.
 
     Raises:
         InputError: there is no text.
@@ -106,7 +105,7 @@ def survey(
     found = [Survey(encoder.n_latents) for encoder in encoders]
     reading = iter(texts)
     while (left := tokens - found[0].n_tokens) > 0:
-        group = list(characters(reading, min(GROUP, left * CHARACTERS_A_TOKEN)))
+        group = list(characters(reading, min(GROUP, left * CHARACTERS_PER_TOKEN)))
         if not group:
             break
         before = found[0].n_tokens
@@ -119,7 +118,7 @@ def survey(
 
 
 def characters(texts: Iterator[str], least: int) -> Iterator[str]:
-    """The next texts that together have so many characters."""
+    """The next texts, until they have `least` characters together."""
     for text in texts:
         yield text
         least -= len(text)

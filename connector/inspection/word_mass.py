@@ -1,36 +1,33 @@
-"""Activation of each latent by word, summed over a sample."""
+"""Word masses: activation of each latent by word, summed over a sample."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latent_ingest.connector.inspection.firings import Firings, summed
+from latent_ingest.connector.encoding.pooling import KeyedValues
+from latent_ingest.connector.inspection.firings import Firings
 
-# Values that wait to be added, and pairs of a latent and a word that are kept: 12 bytes each.
-# 1.5 million tokens of the shipped model have some 7 million pairs.
-WAITING = 4_194_304
+# Most pairs of a latent and a word, 12 bytes each. With the shipped model, 1.5 million tokens have
+# some 7 million pairs.
 MOST_PAIRS = 16_777_216
 
 
 class WordMass:
     """Sums of activations by latent and word.
 
-    When there are too many pairs the lighter half is forgotten; of a latent that leaves the words
-    that it fires on most, whose sums may lack what was forgotten before.
+    With too many pairs, the lighter half is dropped. A latent keeps the words that activate it
+    most; their sums may lack activations dropped earlier.
     """
 
     def __init__(self, *, most_pairs: int = MOST_PAIRS) -> None:
         self.vocabulary: dict[str, int] = {}
-        """Lower-cased words → their numbers."""
-        self._most_pairs = most_pairs
+        """Lower-cased word → its number."""
         self._tokens: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self._keys: list[NDArray[np.int64]] = []
-        self._values: list[NDArray[np.float32]] = []
-        self._waiting = 0
+        self._masses = KeyedValues(most=most_pairs)
 
     def add(self, firings: Firings) -> None:
-        """Add those of some texts."""
+        """Add the firings of some texts."""
         numbers = self.vocabulary
         ids = np.array(
             [numbers.setdefault(name.lower(), len(numbers)) for name in firings.words.names],
@@ -39,12 +36,7 @@ class WordMass:
         before, self._tokens = self._tokens, np.zeros(len(numbers), dtype=np.int64)
         self._tokens[: len(before)] = before
         np.add.at(self._tokens, ids, firings.words.n_tokens)
-        keys, values = summed(firings.latents << 32 | ids[firings.places], firings.activations)
-        self._keys.append(keys)
-        self._values.append(values)
-        self._waiting += len(keys)
-        if self._waiting > WAITING:
-            self._merge()
+        self._masses.add(firings.latents << 32 | ids[firings.places], firings.activations)
 
     @property
     def tokens(self) -> NDArray[np.int64]:
@@ -54,22 +46,13 @@ class WordMass:
     def table(
         self, n_latents: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """`(offsets, words, masses)`: those of latent i are at `offsets[i]:offsets[i + 1]`,
-        the heaviest first."""
-        keys, values = self._merge()
+        """`(offsets, words, masses)`, the heaviest words of a latent first.
+
+        Latent i has the words and masses at `offsets[i]:offsets[i + 1]`.
+        """
+        keys, values = self._masses.merged()
         latents, words = keys >> 32, keys & 0xFFFFFFFF
         order = np.lexsort((words, -values, latents))
         offsets = np.zeros(n_latents + 1, dtype=np.int64)
         np.cumsum(np.bincount(latents, minlength=n_latents), out=offsets[1:])
         return offsets, words[order], values[order]
-
-    def _merge(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        keys = np.concatenate([*self._keys, np.zeros(0, dtype=np.int64)])
-        values = np.concatenate([*self._values, np.zeros(0, dtype=np.float32)])
-        keys, values = summed(keys, values)
-        if len(keys) > self._most_pairs:
-            half = len(keys) - self._most_pairs // 2
-            kept = np.sort(np.argpartition(values, half)[half:])
-            keys, values = keys[kept], values[kept]
-        self._keys, self._values, self._waiting = [keys], [values], 0
-        return keys, values

@@ -13,7 +13,7 @@ from opensearchpy.exceptions import NotFoundError, TransportError
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.repair import put_back_unfinished
+from latent_ingest.connector.index.repair import warn_if_left
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -54,8 +54,10 @@ class AskedIndices:
             if not answer:
                 raise nothing(name)
             limited = is_limited(client, name)
-        answer = put_back_unfinished(client, answer)
-        metas = {index: meta_of(index, answer[index]["mappings"]) for index in sorted(answer)}
+        mappings = {index: answer[index]["mappings"] for index in sorted(answer)}
+        for index, mapping in mappings.items():
+            warn_if_left(index, mapping)
+        metas = {index: meta_of(index, mapping) for index, mapping in mappings.items()}
         return cls(name, metas, limited)
 
     @property
@@ -129,7 +131,7 @@ def differences(meta: IndexMeta, other: IndexMeta) -> list[tuple[str, object, ob
 
 def meta_of(index: str, mapping: dict[str, Any]) -> IndexMeta:
     """Of one index; raises MismatchError where it is not ours, or has lost its latent field."""
-    meta = IndexMeta.from_stored(index, mapping.get("_meta", {}).get("latent_ingest"))
+    meta = IndexMeta.from_mapping(index, mapping)
     fields = mapping
     for part in meta.latent_field.split("."):
         fields = fields.get("properties", {}).get(part, {})

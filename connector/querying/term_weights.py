@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector import terms
+from latent_ingest.connector.bm25 import inverse_document_frequency
 from latent_ingest.connector.engine.client import in_words, url_of
 from latent_ingest.connector.querying.clauses import WeightedTerm
 from latent_ingest.connector.querying.query_encoder import Encoding, NotKept, QueryEncoder
@@ -53,8 +54,7 @@ class DocumentFrequencies:
 
     def idf(self) -> NDArray[np.float32]:
         """Lucene's `ln(1 + (N - df + 0.5) / (df + 0.5))`; 0 for a latent that no document has."""
-        df = self.counts.astype(np.float64)
-        idf = np.log1p((self.n_documents - df + 0.5) / (df + 0.5))
+        idf = inverse_document_frequency(self.n_documents, self.counts)
         if self.every_shard:
             idf[self.counts == 0] = 0
         result: NDArray[np.float32] = idf.astype(np.float32)

@@ -1,12 +1,11 @@
-"""Latent terms as modules of sentence-transformers (the extra of that name).
+"""Latent terms as modules of sentence-transformers (needs the extra `sentence-transformers`).
 
 build     SparseAutoEncoderTokenEncoder, SparseTokenPooling: modules of a SparseEncoder
-load      load_sparse_encoder: any model folder → SparseEncoder; load_transformer: a backbone
-train     TokenReconstructionLoss: for the library's own trainer
-measure   LatentBM25Evaluator: what an engine's BM25 will give, and the dot product beside it
+load      load_sparse_encoder: a model folder → SparseEncoder; load_transformer: a backbone
+train     TokenReconstructionLoss: a loss for SparseEncoderTrainer
+measure   LatentBM25Evaluator: quality by an engine's BM25, and by the dot product
 
-The first two have the names, settings and files that pull request 3796 of sentence-transformers
-gave them.
+The two modules have the names, settings and files of sentence-transformers pull request 3796.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ try:
 except importlib.metadata.PackageNotFoundError:
     raise ImportError(
         "sentence-transformers is missing; pip install 'latent-ingest[sentence-transformers]' "
-        "brings it"
+        "installs it"
     ) from None
 if not OLDEST <= int(_version.split(".")[0]) <= NEWEST:
     raise ImportError(
-        f"sentence-transformers {_version} is not one that this package works with; "
-        f"pip install 'latent-ingest[sentence-transformers]' brings version {NEWEST}"
+        f"sentence-transformers {_version} is not supported; "
+        f"pip install 'latent-ingest[sentence-transformers]' installs version {NEWEST}"
     )
 
 from latent_ingest.connector.sentence_transformers.backbone_transformer import (

@@ -1,4 +1,4 @@
-"""Model folders → models of sentence-transformers."""
+"""Loading model folders and backbones as models of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.util import load_dir_path
 
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, read_config
-from latent_ingest.connector.encoding.backbone import Backbone, find_folder
+from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
 from latent_ingest.connector.encoding.fingerprint import check_fit
+from latent_ingest.connector.encoding.hub import find_folder
 from latent_ingest.connector.encoding.model_folder import (
     MODEL_SETTINGS,
     find_pooling,
-    latents_a_token,
-    read_json,
+    latents_per_token,
     read_modules,
+    read_settings,
 )
 from latent_ingest.connector.encoding.projection import dense, projection_paths
 from latent_ingest.connector.errors import ModelError
@@ -29,33 +30,33 @@ from latent_ingest.connector.sentence_transformers.token_pooling import SparseTo
 
 
 def load_sparse_encoder(folder: str | Path | None = None, **kwargs: Any) -> SparseEncoder:
-    """A model folder as a SparseEncoder, by default the model that ships.
+    """Load a model folder, by default the shipped model, as a SparseEncoder.
 
-    The folder may be of `latent-ingest train`, of `SparseEncoder.save_pretrained`, or of the pull
-    request's modules, which here are those of this package.
+    The folder may be written by `latent-ingest train`, by `SparseEncoder.save_pretrained`, or with
+    the pull request's modules, in whose place this package's modules are loaded.
 
     Args:
         folder: of the model.
         kwargs: for SparseEncoder, for example `device`, `model_kwargs` or `max_active_dims`.
 
     Raises:
-        ModelError: the folder is of another kind of model, or broken; or its backbone is not found,
-            or not the one it was trained on.
+        ModelError: the folder is broken or another kind of model, or its backbone is not found or
+            not the one it was trained on.
     """
     path = Path(folder) if folder else SHIPPED_MODEL
     if not path.is_dir():
         raise ModelError(f"{path}: no such model folder; see 'latent-ingest train --help'")
     read_config(path)
     find_pooling(path)
-    if read_json(path / MODEL_SETTINGS).get("model_type") != "SparseEncoder":
+    if read_settings(path / MODEL_SETTINGS).get("model_type") != "SparseEncoder":
         raise ModelError(
-            f"{path}: no model_type SparseEncoder in {MODEL_SETTINGS}, which 'latent-ingest train' "
-            f"and SparseEncoder.save_pretrained write there"
+            f"{path}: no model_type SparseEncoder in {MODEL_SETTINGS}; write the folder with "
+            f"'latent-ingest train' or SparseEncoder.save_pretrained"
         )
     ours = {kind.__name__: kind for kind in OURS}
     types = {module.type: ours[module.kind] for module in read_modules(path) if module.kind in ours}
     model: SparseEncoder = SparseEncoder._load_with_module_classes(str(path), types, **kwargs)
-    if k := latents_a_token(path):
+    if k := latents_per_token(path):
         model.max_active_dims = kwargs.get("max_active_dims")
         for module in model:
             if isinstance(module, SparseAutoEncoderTokenEncoder):
@@ -64,42 +65,42 @@ def load_sparse_encoder(folder: str | Path | None = None, **kwargs: Any) -> Spar
 
 
 class BackboneTransformer:
-    """The first module of a folder that names its backbone and does not hold it.
+    """First module of a model folder that names its backbone instead of containing it.
 
-    Loading gives the backbone's own Transformer, so that what is saved then holds all.
+    Loading returns the backbone's own Transformer, so that saving the model writes all of it.
     """
 
     @classmethod
     def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Transformer:
-        """The Transformer of the backbone that config.json names.
+        """Load the Transformer of the backbone that config.json names.
 
         Args:
             model_name_or_path: of the model.
-            subfolder: none.
-            kwargs: as `Transformer.load` takes them: `model_kwargs`, `backend` and so on.
+            subfolder: not used.
+            kwargs: as for `Transformer.load`: `model_kwargs`, `backend` and so on.
 
         Raises:
-            ModelError: the backbone is not found, or not the one that the model was trained on.
+            ModelError: the backbone is not found, or not the one the model was trained on.
         """
         config, others = config_of(model_name_or_path, kwargs)
         if config.backbone_fingerprint:
-            # Weights are compared as they are stored, whatever the Transformer has them in.
+            # Compare the stored weights, since the Transformer may have them in another dtype.
             stored = Backbone.load(config.backbone, device="cpu", dtype="float32")
             check_fit(config, stored, Path(model_name_or_path).name)
         return transformer_in(find_folder(config.backbone), **others)
 
 
 class BackboneDense:
-    """A projection of tokens in the backbone's folder, as `BackboneTransformer` is its encoder."""
+    """A token projection that is in the backbone's folder; see `BackboneTransformer`."""
 
     @classmethod
     def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Dense:
-        """The Dense module in a folder of the backbone.
+        """Load the Dense module from a subfolder of the backbone.
 
         Args:
             model_name_or_path: of the model.
-            subfolder: in the backbone's.
-            kwargs: where on the hub the model is.
+            subfolder: of the backbone.
+            kwargs: where the model is on the hub.
 
         Raises:
             ModelError: the backbone or the module is not found, or cannot be read.
@@ -126,7 +127,8 @@ OURS: tuple[Any, ...] = (
 
 
 def config_of(model: str, options: dict[str, Any]) -> tuple[AutoencoderConfig, dict[str, Any]]:
-    """config.json of a model in a folder or on the hub, and the options that are not of the hub."""
+    """config.json of a model in a folder or on the hub, and the options that do not concern the
+    hub."""
     hub = ("token", "cache_folder", "revision", "local_files_only")
     folder = load_dir_path(model, "", **{name: options[name] for name in hub if name in options})
     others = {name: value for name, value in options.items() if name not in hub}
@@ -134,14 +136,14 @@ def config_of(model: str, options: dict[str, Any]) -> tuple[AutoencoderConfig, d
 
 
 def load_transformer(backbone: str, **kwargs: Any) -> Transformer:
-    """The Transformer of a backbone, by folder or hub name.
+    """Load the Transformer of a backbone, by folder or hub name.
 
     Args:
-        backbone: as every command takes it.
-        kwargs: as `Transformer.load` takes them, for example `model_kwargs`.
+        backbone: folder or hub name.
+        kwargs: as for `Transformer.load`, for example `model_kwargs`.
 
     Raises:
-        ModelError: it is not found, or has projections, which are modules of their own.
+        ModelError: the backbone is not found, or has projections, which are modules of their own.
     """
     folder = find_folder(backbone)
     if projection_paths(folder):
@@ -153,6 +155,6 @@ def load_transformer(backbone: str, **kwargs: Any) -> Transformer:
 
 
 def transformer_in(folder: Path, **kwargs: Any) -> Transformer:
-    """The Transformer in a folder."""
+    """Load the Transformer in a folder, without the network."""
     transformer: Transformer = Transformer.load(str(folder), **{**kwargs, "local_files_only": True})
     return transformer

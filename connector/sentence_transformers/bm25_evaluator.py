@@ -1,4 +1,4 @@
-"""What an engine's BM25 will give, as an evaluator of sentence-transformers."""
+"""An evaluator for sentence-transformers: the quality that an engine's BM25 will have."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from tqdm import tqdm
 
 from latent_ingest.connector import terms
-from latent_ingest.connector.bm25 import MemoryBM25
+from latent_ingest.connector.bm25 import MemoryBM25, best
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.measures import means, parse_measures, per_query
 from latent_ingest.connector.evaluation.systems import Ranking, chunks
 from latent_ingest.mappings import DEFAULT_B, DEFAULT_K1
 
-# Texts that are encoded before their sparse vectors are put aside.
+# Texts encoded at once.
 TEXTS_AT_ONCE = 512
 
-# Documents of a ranking that are measured.
+# Documents per ranking.
 DEPTH = 100
 
 
 class LatentBM25Evaluator(BaseEvaluator):
-    """BM25 over a corpus's latent counts, and the dot product of the vectors beside it.
+    """Evaluates BM25 over latent counts and, for comparison, the dot product of the vectors.
 
-    The counts and the formula are those of an index made by `latent-ingest`. As in the library's
-    own evaluators, a query and a document of the same id have nothing to do with each other;
-    `latent-ingest evaluate` leaves such a document out, which some of BEIR's collections want.
+    Counts and formula are those of an index made by `latent-ingest`. As in the library's own
+    evaluators, a query and a document with the same id are unrelated; `latent-ingest evaluate`
+    leaves such a document out, as some BEIR collections require.
     """
 
     def __init__(
@@ -45,19 +45,19 @@ class LatentBM25Evaluator(BaseEvaluator):
         show_progress_bar: bool = False,
         name: str = "",
     ) -> None:
-        """Hold a collection.
+        """Hold a judged collection.
 
         Args:
             queries: id → text.
             corpus: id → text.
-            relevant_docs: query id → ids of relevant documents, or their grades; queries that
-                are not there are left out.
-            measures: names of ir-measures; the first decides.
+            relevant_docs: query id → ids of relevant documents, or id → grade; queries without an
+                entry are left out.
+            measures: names of ir-measures; the first is the primary metric.
             k1: of BM25.
             b: of BM25.
             batch_size: of encoding.
             show_progress_bar: while encoding.
-            name: put before the names of the metrics.
+            name: prefix of the names of the metrics.
 
         Raises:
             InputError: no query has a judgement, or a measure is unknown.
@@ -86,13 +86,13 @@ class LatentBM25Evaluator(BaseEvaluator):
         epoch: int = -1,
         steps: int = -1,
     ) -> dict[str, float]:
-        """The means of the measures, `bm25_ndcg@10`, `dot_ndcg@10` and so on.
+        """Return the means of the measures: `bm25_ndcg@10`, `dot_ndcg@10` and so on.
 
         Args:
-            model: a SparseEncoder, whose `encode_query` and `encode_document` give latents' sums.
+            model: a SparseEncoder whose embeddings are pooled activations.
             output_path: not used.
-            epoch: for the model's card.
-            steps: for the model's card.
+            epoch: for the model card.
+            steps: for the model card.
         """
         documents = self._encode(model.encode_document, list(self.corpus.values()), "documents")
         queries = self._encode(model.encode_query, list(self.queries.values()), "queries")
@@ -112,7 +112,7 @@ class LatentBM25Evaluator(BaseEvaluator):
             rankings["bm25"][query] = bm25.ranking(
                 ids, asked.indices, terms.weights(asked.data), DEPTH
             )
-            rankings["dot"][query] = best(ids, (documents @ asked.T).toarray().ravel())
+            rankings["dot"][query] = best(ids, (documents @ asked.T).toarray().ravel(), DEPTH)
         metrics = {
             f"{system}_{measure.lower()}": value
             for system, ranking in rankings.items()
@@ -125,11 +125,11 @@ class LatentBM25Evaluator(BaseEvaluator):
         return metrics
 
     def get_config_dict(self) -> dict[str, Any]:
-        """For the model's card."""
+        """Settings for the model card."""
         return {"k1": self.k1, "b": self.b}
 
     def _encode(self, encode: Any, texts: list[str], what: str) -> scipy.sparse.csr_matrix:
-        """Sparse vectors, `[n_texts, n_latents]`, columns in order."""
+        """Sparse vectors, `[n_texts, n_latents]`, with sorted columns."""
         blocks = []
         bar = tqdm(total=len(texts), desc=what, disable=not self.show_progress_bar)
         for chunk in chunks(texts, TEXTS_AT_ONCE):
@@ -143,11 +143,5 @@ class LatentBM25Evaluator(BaseEvaluator):
 
 
 def grades(relevant: Set[str] | Mapping[str, int]) -> dict[str, int]:
-    """Judgements of a query, by document."""
+    """Judgements of a query: document id → grade."""
     return dict(relevant) if isinstance(relevant, Mapping) else dict.fromkeys(relevant, 1)
-
-
-def best(ids: Sequence[str], scores: np.ndarray[Any, np.dtype[np.float32]]) -> dict[str, float]:
-    """The best documents and their scores, best first, at most `DEPTH`."""
-    order = np.argsort(-scores, kind="stable")[:DEPTH]
-    return {ids[i]: float(scores[i]) for i in order.tolist() if scores[i] > 0}

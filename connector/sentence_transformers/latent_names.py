@@ -1,4 +1,4 @@
-"""What `SparseEncoder.decode` says in the place of a tokenizer's words."""
+"""Names of latents for `SparseEncoder.decode`, in place of a tokenizer's words."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from latent_ingest.connector import terms
 
 
 class LatentNames:
-    """Names latents where `SparseEncoder.decode` would look tokens up."""
+    """Names latents where `SparseEncoder.decode` would look up tokens."""
 
     decode: Any = SparseEncoder.decode
 
     def __init__(self, labels: Mapping[int, str]) -> None:
-        """Name latents by number, and by their labels where they have some."""
+        """Name latents by their latent terms and, if they have some, their labels."""
         self._labels = labels
 
     @property
     def tokenizer(self) -> LatentNames:
-        """What `decode` asks."""
+        """The object `decode` looks up names in."""
         return self
 
     def convert_ids_to_tokens(self, latents: Sequence[int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the library's card of a model says about latent terms."""
+"""Text about latent terms for the model cards of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from sentence_transformers.sparse_encoder.model_card import SparseEncoderModelCardData
 
-# What the library calls such a model, and the end of "can be used for".
+# The type of model, and the end of the card's sentence "can be used for".
 MODEL_TYPE = "Latent Terms Sparse Encoder"
 TASK = (
     "semantic search by the BM25 of a search engine, with its dimensions as words (arXiv "
@@ -18,14 +18,14 @@ INSTALL = "pip install 'latent-ingest[sentence-transformers]'"
 
 
 def describe(card: Any) -> None:
-    """Tell a model's card what the model is, and how it is loaded."""
+    """Tell a model card what the model is and how to load it."""
     card.model_type, card.task_name = MODEL_TYPE, TASK
     card.add_tags(["latent-terms", "token-sparse-autoencoder", "bm25"])
     card.generate_usage_snippet = partial(usage, card)
 
 
 def usage(card: SparseEncoderModelCardData) -> str:
-    """The library's example, for a model whose modules are not the library's."""
+    """The library's usage example, adapted to modules that are not the library's."""
     snippet = SparseEncoderModelCardData.generate_usage_snippet(card)
     example = re.sub(r"(SparseEncoder\(.*)\)", r"\1, trust_remote_code=True)", snippet, count=1)
     return f"Its modules come with `{INSTALL}`.\n\n{example}"

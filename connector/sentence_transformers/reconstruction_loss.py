@@ -1,4 +1,4 @@
-"""A loss with which the trainer of sentence-transformers trains the autoencoder."""
+"""A loss for training the autoencoder with the trainer of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ from latent_ingest.connector.training.optimization import (
 
 
 class TokenReconstructionLoss(nn.Module):
-    """Reconstruct the tokens of plain texts from k and from 4k latents, and revive dead ones.
+    """Reconstructs token embeddings from k and from 4k latents, and revives dead latents.
 
-    The objective of `latent-ingest train`, for one process. All modules before the autoencoder
-    are frozen, and embed as in evaluation. The first batch gives the mean that embeddings are
-    centred on. Decoder rows keep unit norm. A run that is resumed counts anew which latents are
-    dead.
+    The objective of `latent-ingest train`, for one process. All modules before the autoencoder are
+    frozen and in evaluation mode. The first batch gives the mean that embeddings are centered on.
+    Decoder rows keep unit norm. A resumed run counts again which latents are dead.
     """
 
     def __init__(
@@ -39,17 +38,17 @@ class TokenReconstructionLoss(nn.Module):
         dead_after: int = DEAD_AFTER,
         multi_k: bool = True,
     ) -> None:
-        """Watch the autoencoder of a model.
+        """Train the autoencoder of a model.
 
         Args:
-            model: with a SparseAutoEncoderTokenEncoder that has a decoder, and a
-                SparseTokenPooling.
-            dead_after: tokens without firing after which a latent counts as dead.
-            multi_k: reconstruct from 4k latents too.
+            model: with a SparseTokenPooling, and a SparseAutoEncoderTokenEncoder that has a
+                decoder.
+            dead_after: a latent that was not active for this many tokens is dead.
+            multi_k: also reconstruct from 4k latents.
 
         Raises:
-            InputError: the model lacks one of the modules, or the decoder, or its autoencoder is
-                not in float32.
+            InputError: the model lacks one of the modules or the decoder, or its autoencoder is not
+                in float32.
         """
         super().__init__()
         modules: list[Any] = list(model)
@@ -60,16 +59,16 @@ class TokenReconstructionLoss(nn.Module):
                 + ", ".join(kind.__name__ for kind in kinds)
             )
         place = kinds.index(SparseAutoEncoderTokenEncoder)
-        # Not registered: they are the model's.
+        # Not registered as submodules: they belong to the model.
         self._before = modules[:place]
         self._pooling: list[SparseTokenPooling] = [modules[kinds.index(SparseTokenPooling)]]
         autoencoder = modules[place].autoencoder
         if autoencoder.W_dec is None:
-            raise InputError("the autoencoder has no decoder to train it with: has_decoder=True")
+            raise InputError("the autoencoder has no decoder to train with; use has_decoder=True")
         if autoencoder.W_enc.dtype != torch.float32:
             raise InputError(
-                f"the autoencoder is in {autoencoder.W_enc.dtype}, whose steps are too coarse to "
-                f"train in: call model.float(), and let the trainer compute in bf16=True"
+                f"the autoencoder is in {autoencoder.W_enc.dtype}, which is too coarse for "
+                f"training: call model.float(), and let the trainer compute with bf16=True"
             )
         for module in self._before:
             module.requires_grad_(False)
@@ -82,15 +81,15 @@ class TokenReconstructionLoss(nn.Module):
     def forward(
         self, sentence_features: Iterable[dict[str, Any]], labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The loss over the tokens of all columns, `[]`; labels are not looked at.
+        """The loss over the tokens of all columns, `[]`; labels are ignored.
 
         Raises:
-            InputError: several processes train, whose gradients nobody would average.
+            InputError: several processes train, whose gradients would not be averaged.
         """
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             raise InputError(
-                "TokenReconstructionLoss is for one process; use torchrun with 'latent-ingest "
-                "train' for several"
+                "TokenReconstructionLoss is for one process; for several, use torchrun with "
+                "'latent-ingest train'"
             )
         hidden = torch.cat([self._embed(features) for features in sentence_features])
         autoencoder = self.objective.autoencoder
@@ -100,14 +99,14 @@ class TokenReconstructionLoss(nn.Module):
             autoencoder.data_mean = hidden.float().mean(dim=0)
         normalize_decoder(autoencoder)
         self.objective.train(self.training and autoencoder.training)
-        # Of like size: the last part must not be of one token, which has no variance.
+        # Parts of equal size: a last part of one token would have no variance.
         parts = torch.tensor_split(hidden, math.ceil(len(hidden) / TOKENS_AT_ONCE))
         losses = [self.objective(part).total * (len(part) / len(hidden)) for part in parts]
         return torch.stack(losses).sum()
 
     @torch.no_grad()
     def _embed(self, features: dict[str, Any]) -> torch.Tensor:
-        """The token embeddings that count, `[n_tokens, d_in]`."""
+        """Token embeddings that count, `[n_tokens, d_in]`."""
         for module in self._before:
             features = module.eval()(features)
         hidden: torch.Tensor = features["token_embeddings"]
@@ -115,12 +114,12 @@ class TokenReconstructionLoss(nn.Module):
         return hidden.reshape(*counted.shape, -1)[counted]
 
     def get_config_dict(self) -> dict[str, Any]:
-        """For the model's card."""
+        """Settings for the model card."""
         return {"dead_after": self.objective.dead_after, "multi_k": self.objective.multi_k}
 
     @property
     def citation(self) -> str:
-        """For the model's card."""
+        """Citation for the model card."""
         return """
 @misc{latent-terms,
     title={Latent Terms: Dense Retrievers Contain Trivially Extractable BM25-ready Zipfian Vocabularies},

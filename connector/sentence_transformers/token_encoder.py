@@ -1,4 +1,4 @@
-"""Token embeddings → token latents, as a module of sentence-transformers."""
+"""Token embeddings → active latents, as a module of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VARIANTS = {"standard": "topk", "jumprelu": "jumprelu"}
 
 
 class SparseAutoEncoderTokenEncoder(Module):
-    """`token_embeddings` → `token_sparse_values` and `token_sparse_indices`, by `autoencoder`.
+    """Adds `token_sparse_values` and `token_sparse_indices` to `token_embeddings`.
 
     In training mode, with a decoder, also `sae_input_normalized` and `sae_output_decoded`, each
     `[n_tokens, input_dim]`: the tokens that are not padding, one text after the other.
@@ -34,7 +34,7 @@ class SparseAutoEncoderTokenEncoder(Module):
 
     autoencoder: TokenAutoencoder
     labels: dict[int, str]
-    """What latents mean, where the folder it was loaded from says so."""
+    """Latent → label, if the folder it was loaded from has labels."""
 
     def __init__(
         self,
@@ -45,19 +45,19 @@ class SparseAutoEncoderTokenEncoder(Module):
         has_decoder: bool = True,
         rms_scale: float | None = None,
     ) -> None:
-        """Begin untrained: a Kaiming decoder with rows of unit norm, the encoder its transpose.
+        """Start untrained: a Kaiming decoder with rows of unit norm, the encoder its transpose.
 
         Args:
             input_dim: width of a token embedding.
-            hidden_dim: latents.
-            k: of them, kept for each token.
+            hidden_dim: number of latents.
+            k: active latents per token.
             variant: "standard" (the k largest), or "jumprelu" (those above their threshold).
-            has_decoder: needed to train; twice the weights.
-            rms_scale: factor on embeddings before they are brought to one length, where there is
-                no mean of the data.
+            has_decoder: needed for training; doubles the weights.
+            rms_scale: factor on embeddings before they are normalized, if there is no mean of the
+                data.
 
         Raises:
-            ModelError: sizes do not fit, or an unknown variant.
+            ModelError: sizes do not fit together, or an unknown variant.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         if variant not in VARIANTS:
@@ -77,7 +77,7 @@ class SparseAutoEncoderTokenEncoder(Module):
 
     @classmethod
     def of(cls, autoencoder: TokenAutoencoder) -> SparseAutoEncoderTokenEncoder:
-        """The module of an autoencoder that is there already, which is not copied."""
+        """Wrap an existing autoencoder, without copying it."""
         module = cls.__new__(cls)
         Module.__init__(module)  # type: ignore[no-untyped-call]
         module._hold(autoencoder)
@@ -90,12 +90,12 @@ class SparseAutoEncoderTokenEncoder(Module):
         self._fingerprint = autoencoder_fingerprint(autoencoder)
 
     def on_model_ready(self, model: Any) -> None:
-        """Let `SparseEncoder.decode` name latents instead of tokens with their numbers."""
+        """Let `SparseEncoder.decode` name latents instead of tokens."""
         model.decode = LatentNames(self.labels).decode
 
     @property
     def k(self) -> int:
-        """Latents kept for each token."""
+        """Active latents per token."""
         return self.autoencoder.config.k
 
     @k.setter
@@ -105,18 +105,19 @@ class SparseAutoEncoderTokenEncoder(Module):
     def forward(
         self, features: dict[str, Any], max_active_dims: int | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Add the latents of each token.
+        """Add the active latents of each token.
 
         Args:
             features: `token_embeddings`, padded `[n_texts, seq, input_dim]` with
                 `attention_mask`; or packed `[1, n_tokens, input_dim]` or `[n_tokens, input_dim]`
                 with `cu_seq_lens_q`; or flattened `[n_tokens, input_dim]`, one text.
-            max_active_dims: latents kept for each token, in place of `k`. A SparseEncoder's
-                `max_active_dims` is another number, of latents kept for a whole text.
+            max_active_dims: active latents per token, in place of `k`. (A SparseEncoder's
+                `max_active_dims` is a number of latents per text.)
+            kwargs: not used.
 
         Returns:
-            The features with `token_sparse_values` and `token_sparse_indices` of the embeddings'
-            shape but for the last dimension, `k`; values of padding are zero.
+            The features with `token_sparse_values` and `token_sparse_indices`, shaped like the
+            embeddings except for the last dimension, `k`; values of padding are zero.
         """
         hidden = features["token_embeddings"]
         bounds = features.get("cu_seq_lens_q")
@@ -131,11 +132,11 @@ class SparseAutoEncoderTokenEncoder(Module):
         return features
 
     def get_embedding_dimension(self) -> int:
-        """Size of the vocabulary."""
+        """Number of latents."""
         return self.autoencoder.config.n_latents
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What config.json holds, by the pull request's names."""
+        """Content of config.json, with the pull request's names."""
         config = self.autoencoder.config
         return {
             "input_dim": config.d_in,
@@ -147,10 +148,9 @@ class SparseAutoEncoderTokenEncoder(Module):
         }
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
-        """Write config.json and model.safetensors, in the dtype that the weights have.
+        """Write config.json and model.safetensors, in the dtype of the weights.
 
-        Beside them document frequencies and labels, if the weights are still those that they were
-        made with.
+        Document frequencies and labels are written, too, unless the weights were changed since.
         """
         folder = Path(output_path)
         weights = self.autoencoder.state_dict()
@@ -181,7 +181,7 @@ class SparseAutoEncoderTokenEncoder(Module):
         init_defaults: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> SparseAutoEncoderTokenEncoder:
-        """Read a folder that `save` or `latent-ingest train` wrote.
+        """Read a folder written by `save` or `latent-ingest train`.
 
         Raises:
             ModelError: a file is missing or broken, or weights and config disagree.
@@ -190,7 +190,7 @@ class SparseAutoEncoderTokenEncoder(Module):
             model_name_or_path, subfolder, token, cache_folder, revision, local_files_only
         )
         if found is None:
-            raise ModelError(f"{model_name_or_path}: no folder {subfolder} in it")
+            raise ModelError(f"{model_name_or_path}: has no folder {subfolder}")
         folder = Path(found)
         module = cls.of(TokenAutoencoder.load(folder))
         model = folder.parent if subfolder else folder
@@ -201,7 +201,7 @@ class SparseAutoEncoderTokenEncoder(Module):
 
 
 def unpacked(packed: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """`[n_tokens, k]` in the shape of `hidden` but for the last dimension, zero in padding."""
+    """Reshape `[n_tokens, k]` like `hidden` except for the last dimension; padding is zero."""
     shape = (*hidden.shape[:-1], packed.shape[-1])
     if mask is None:
         return packed.reshape(shape)

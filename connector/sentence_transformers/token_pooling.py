@@ -1,4 +1,4 @@
-"""Token latents → one vector a text, as a module of sentence-transformers."""
+"""Latents of tokens → one vector per text, as a module of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from latent_ingest.connector.sentence_transformers.model_card import describe
 
 
 class SparseTokenPooling(Pooling):
-    """`token_sparse_values` and `token_sparse_indices` → `sentence_embedding`.
+    """Pools `token_sparse_values` and `token_sparse_indices` to `sentence_embedding`.
 
-    Special tokens do not count, and the prompt does not unless `include_prompt`: as in
+    Special tokens are not counted, nor is the prompt unless `include_prompt`: as in
     `LatentEncoder`. It is a `Pooling` so that `SparseEncoder.set_pooling_include_prompt` finds it.
     """
 
@@ -43,14 +43,13 @@ class SparseTokenPooling(Pooling):
         """Pool over texts.
 
         Args:
-            embedding_dimension: latents.
+            embedding_dimension: number of latents.
             pooling_strategy: "sum", "max" or "max_log1p".
-            include_prompt: whether tokens of a prompt count.
-            values_key: feature that holds the activations.
-            indices_key: feature that holds the latents.
-            special_tokens: how many special tokens come before and after each text; by default
-                what the model's tokenizer adds, once a SparseEncoder has the module, and none
-                without one.
+            include_prompt: whether to count the prompt's tokens.
+            values_key: feature with the activations.
+            indices_key: feature with the latents.
+            special_tokens: number of special tokens before and after each text; by default what the
+                model's tokenizer adds, once the module is part of a SparseEncoder, and none before.
 
         Raises:
             ModelError: an unknown strategy.
@@ -65,11 +64,11 @@ class SparseTokenPooling(Pooling):
         self.indices_key = indices_key
         self.special_tokens = special_tokens
         self._tokenizer_adds: tuple[int, int] = (0, 0)
-        # In a list, so that the model is no part of its module.
+        # In a list, so that torch does not register the model as a submodule of its module.
         self._model: list[BaseModel] = []
 
     def on_model_ready(self, model: BaseModel) -> None:
-        """Ask the model's tokenizer for its special tokens, and tell the card what this is."""
+        """Ask the model's tokenizer for its special tokens, and describe the model in its card."""
         self._model = [model]
         special = model.tokenizer("x", return_special_tokens_mask=True)["special_tokens_mask"]
         self._tokenizer_adds = (special.index(0), special[::-1].index(0))
@@ -79,8 +78,9 @@ class SparseTokenPooling(Pooling):
         """Add `sentence_embedding`, dense `[n_texts, embedding_dimension]`.
 
         Args:
-            features: values and indices, padded, packed or flattened as
-                `SparseAutoEncoderTokenEncoder` takes embeddings, with the same masks and bounds.
+            features: values and indices: padded, packed or flattened like the embeddings of
+                `SparseAutoEncoderTokenEncoder`, with the same masks and bounds.
+            kwargs: not used.
         """
         values, indices = features[self.values_key], features[self.indices_key]
         counted = self.counted(features, values)
@@ -98,8 +98,8 @@ class SparseTokenPooling(Pooling):
         """Which tokens count: bool `[n_texts, seq]` if padded, else `[n_tokens]`.
 
         Args:
-            features: with `attention_mask`, `cu_seq_lens_q` and `prompt_length` where there are.
-            tokens: what is there for each token, padded, packed or flattened.
+            features: with `attention_mask`, `cu_seq_lens_q` and `prompt_length`, if present.
+            tokens: a feature of the tokens, padded, packed or flattened.
         """
         bounds = features.get("cu_seq_lens_q")
         before, after = self.special_tokens or self._tokenizer_adds
@@ -124,11 +124,11 @@ class SparseTokenPooling(Pooling):
     def _of_prompt(
         self, features: dict[str, Any], mask: torch.Tensor, place: torch.Tensor
     ) -> torch.Tensor:
-        """Which tokens are of the prompt, bool.
+        """Which tokens belong to the prompt, bool.
 
-        The library measures a prompt alone. Where tokens begin with the space before a word, the
-        last one of a prompt that ends in a space is that space; before a text the space is part of
-        the first word's token, which counts.
+        The library measures the length of a prompt alone. With tokenizers whose tokens begin with
+        the space before a word, the last token of a prompt that ends in a space is that space;
+        before a text, the space is part of the first word's token, which counts.
         """
         length = int(torch.as_tensor(features.get("prompt_length", 0)).flatten()[0])
         tokens: torch.Tensor = mask & (place < length)
@@ -142,7 +142,7 @@ class SparseTokenPooling(Pooling):
         return tokens
 
     def _prompts(self) -> Iterator[list[int]]:
-        """The model's prompts, as the library measures them: without special tokens after them."""
+        """Token ids of the model's prompts, without special tokens after them, like the library."""
         for model in self._model:
             for prompt in filter(None, model.prompts.values()):
                 ids: list[int] = model.tokenizer(prompt)["input_ids"]
@@ -150,7 +150,7 @@ class SparseTokenPooling(Pooling):
 
     @staticmethod
     def _lengths(features: dict[str, Any], counted: torch.Tensor) -> torch.Tensor:
-        """Tokens that count in each text, `[n_texts]`."""
+        """Number of counted tokens in each text, `[n_texts]`."""
         if counted.ndim == 2:
             return counted.sum(dim=1)
         bounds = features.get("cu_seq_lens_q")
@@ -160,7 +160,7 @@ class SparseTokenPooling(Pooling):
         return until[bounds.long()].diff()
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What config.json holds, by the pull request's names."""
+        """Content of config.json, with the pull request's names."""
         own = {} if self.special_tokens is None else {"special_tokens": self.special_tokens}
         return super().get_config_dict() | own
 
@@ -173,7 +173,7 @@ class SparseTokenPooling(Pooling):
         """The settings in config.json.
 
         Raises:
-            ModelError: there is one that is not known.
+            ModelError: a setting is unknown.
         """
         config: dict[str, Any] = super().load_config(model_name_or_path, *args, **kwargs)
         if unknown := config.keys() - {*cls.config_keys, "special_tokens"}:
@@ -184,5 +184,5 @@ class SparseTokenPooling(Pooling):
         return config
 
     def get_embedding_dimension(self) -> int:
-        """Size of the vocabulary."""
+        """Number of latents."""
         return self.embedding_dimension

@@ -1,7 +1,7 @@
-"""Which of a token's strongest pre-activations fire: TopK, BatchTopK or JumpReLU.
+"""Activation functions of the autoencoder in training: TopK, BatchTopK and JumpReLU.
 
-All three choose among the `candidates` strongest pre-activations of each token, so nothing dense
-of `[n_tokens, n_latents]` is needed but the pre-activations themselves.
+Each chooses among the `candidates` largest pre-activations of a token, so that apart from the
+pre-activations themselves nothing dense of `[n_tokens, n_latents]` is needed.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ from torch import nn
 
 ACTIVATIONS = ("topk", "batchtopk", "jumprelu")
 
-# BatchTopK and JumpReLU let a token have more than k latents, up to this many times k.
+# BatchTopK and JumpReLU allow more than k latents per token, up to this many times k.
 MOST_TIMES_K = 4
 
-# Width of the rectangle through which JumpReLU's thresholds get a gradient (Rajamanoharan et al.
-# 2024, arXiv 2407.14435), and weight of the squared relative error of the number of latents.
+# Width of the rectangular kernel that gives JumpReLU's thresholds a gradient (Rajamanoharan et al.
+# 2024, arXiv 2407.14435), and weight of the squared relative error of the number of active latents.
 BANDWIDTH = 0.5
 SPARSITY_WEIGHT = 0.1
 
-# How fast BatchTopK's threshold for encoding follows the batches' own.
+# Decay of the running mean that becomes BatchTopK's threshold for encoding.
 THRESHOLD_DECAY = 0.99
 
 
 class TopK(nn.Module):
-    """The k strongest of each token."""
+    """Keeps the k largest pre-activations of each token."""
+
+    most_times_k = 1
+    """Most active latents of a token, in multiples of k."""
 
     def __init__(self, k: int) -> None:
         super().__init__()
@@ -34,38 +37,36 @@ class TopK(nn.Module):
 
     @property
     def candidates(self) -> int:
-        """Pre-activations that `forward` wants, `[n_tokens, candidates]`, strongest first."""
-        return self.k
+        """Pre-activations per token that `forward` needs: `[n_tokens, candidates]`, descending."""
+        return self.most_times_k * self.k
 
     def forward(
         self, pre: torch.Tensor, indices: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Activations, zero where nothing fires, and a penalty that is added to the loss.
+        """Return the activations, zero for inactive candidates, and a penalty to add to the loss.
 
         Args:
-            pre: strongest pre-activations, `[n_tokens, candidates]` or more, descending.
+            pre: largest pre-activations, `[n_tokens, candidates]` or wider, descending.
             indices: their latents, same shape.
         """
         return pre[:, : self.k].relu(), pre.new_zeros(())
 
     def thresholds(self, n_latents: int) -> torch.Tensor | None:
-        """For encoding, `[n_latents]`; none where k alone decides."""
+        """Thresholds for encoding, `[n_latents]`; None if k alone decides."""
         return None
 
 
 class BatchTopK(TopK):
-    """The strongest, k a token on average (Bussmann et al. 2024, arXiv 2412.06410)."""
+    """Keeps k per token on average over a batch (Bussmann et al. 2024, arXiv 2412.06410)."""
+
+    most_times_k = MOST_TIMES_K
 
     threshold: torch.Tensor
-    """Running mean of the weakest activation that fired, `[]`."""
+    """Running mean of the smallest active pre-activation of a batch, `[]`."""
 
     def __init__(self, k: int) -> None:
         super().__init__(k)
         self.register_buffer("threshold", torch.tensor(float("nan")))
-
-    @property
-    def candidates(self) -> int:
-        return MOST_TIMES_K * self.k
 
     def forward(
         self, pre: torch.Tensor, indices: torch.Tensor
@@ -83,23 +84,21 @@ class BatchTopK(TopK):
 
 
 class JumpReLU(TopK):
-    """What is above a threshold of the latent's own, which is learned so that k fire on average."""
+    """Keeps what exceeds a learned threshold per latent; about k latents per token are active."""
+
+    most_times_k = MOST_TIMES_K
 
     def __init__(self, k: int, n_latents: int) -> None:
         super().__init__(k)
         self.theta = nn.Parameter(torch.zeros(n_latents))
         self._begun = False
 
-    @property
-    def candidates(self) -> int:
-        return MOST_TIMES_K * self.k
-
     def forward(
         self, pre: torch.Tensor, indices: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         kept, latents = pre[:, : self.candidates], indices[:, : self.candidates]
         if not self._begun and not self.theta.detach().any():
-            # From the first batch: the mean of each token's k-th.
+            # Initialized from the first batch: the mean of each token's k-th pre-activation.
             self.theta.data.fill_(kept[:, self.k - 1].mean().item())
         self._begun = True
         theta = self.theta[latents]
@@ -112,7 +111,7 @@ class JumpReLU(TopK):
 
 
 class Jump(torch.autograd.Function):
-    """`z * (z > theta)` and `z > theta`, with straight-through gradients for theta."""
+    """Return `z * (z > theta)` and `z > theta`, with straight-through gradients for theta."""
 
     @staticmethod
     def forward(
@@ -132,7 +131,7 @@ class Jump(torch.autograd.Function):
 
 
 def make_activation(name: str, k: int, n_latents: int) -> TopK:
-    """An activation of `ACTIVATIONS`."""
+    """The activation named `name`, one of `ACTIVATIONS`."""
     if name == "jumprelu":
         return JumpReLU(k, n_latents)
     return BatchTopK(k) if name == "batchtopk" else TopK(k)

@@ -1,7 +1,4 @@
-"""A trained model's README.md.
-
-A trained model's pictures, by matplotlib.
-"""
+"""The model card (README.md) of a trained model, and its figures, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ import torch
 import transformers
 
 from latent_ingest.connector.encoding.backbone import Backbone
-from latent_ingest.connector.encoding.frequencies import Frequencies
+from latent_ingest.connector.inspection.vocabulary import Frequencies
 from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.metrics import TrainingReport
 from latent_ingest.connector.training.texts import TrainingTexts
@@ -32,22 +29,22 @@ def write_card(
     *,
     licence: str = "",
     command: str = "",
-    pictures: tuple[str, ...] = (),
+    figures: tuple[str, ...] = (),
 ) -> str:
-    """The card's text.
+    """Return the text of the model card.
 
     Args:
         config: settings of the run.
-        report: how it ended.
+        report: how the run ended.
         texts: what was trained on.
         backbone: the frozen retriever.
-        latents: document frequencies in the held-out texts.
-        words: the same of words.
-        licence: of the texts, as given.
-        command: that made the model.
-        pictures: file names, shown at the end.
+        latents: document frequencies of latents in the held-out texts.
+        words: document frequencies of words in the same texts.
+        licence: licence of the texts, as given by the user.
+        command: the command that made the model.
+        figures: file names of the figures, shown at the end.
     """
-    # Of a folder the last part: a card shows no folder of the machine.
+    # Only the last part of a folder: a card shows no paths of the user's machine.
     name = Path(backbone.name).name if Path(backbone.name).is_absolute() else backbone.name
     sources = ", ".join(
         Path(source.path).name + (f" (weight {source.weight:g})" if source.weight != 1 else "")
@@ -60,17 +57,17 @@ def write_card(
         "tokens seen": f"{report.tokens:,} in {report.steps:,} steps"
         + (f", all texts {report.rounds:,} times" if report.rounds else ""),
         "left out": f"{report.skipped_lines:,} lines without text, "
-        f"{report.duplicate_texts:,} texts that were there before",
-        "normalised MSE": f"{report.normalized_mse:.4f} on {report.held_out_tokens:,} held-out "
+        f"{report.duplicate_texts:,} duplicate texts",
+        "normalized MSE": f"{report.normalized_mse:.4f} on {report.held_out_tokens:,} held-out "
         f"tokens",
         "dead latents": f"{report.dead:,} of {config.n_latents:,} "
-        f"(no firing in the last {config.dead_after:,} tokens)",
-        "document frequencies": f"slope {latents.slope:.2f} over ranks in logarithms, R2 "
+        f"(not active in the last {config.dead_after:,} tokens)",
+        "document frequencies": f"log-log slope over rank {latents.slope:.2f}, R2 "
         f"{latents.r2:.2f}; words of the same texts {words.slope:.2f} and {words.r2:.2f}",
         "time": f"{report.seconds:,.0f} s on {backbone.device.type} ({os.cpu_count()} cores), "
-        f"{report.processes} process{'es' if report.processes > 1 else ''}; "
-        f"{report.step_tokens_per_second:,.0f} tokens/s of the step, "
-        f"{report.backbone_tokens_per_second:,.0f} of the backbone or its cache",
+        f"{report.processes} process{'es' if report.processes > 1 else ''}; optimization "
+        f"{report.step_tokens_per_second:,.0f} tokens/s, backbone or cache "
+        f"{report.backbone_tokens_per_second:,.0f} tokens/s",
         "settings": ", ".join(f"{name} {value}" for name, value in asdict(config).items()),
         "command": f"`{command}`" if command else "not stated",
         "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
@@ -78,50 +75,50 @@ def write_card(
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     text = (
         f"# {config.n_latents:,} latents for {name}\n\n"
-        "A sparse autoencoder over single tokens (arXiv 2605.29384), trained to reconstruct the "
-        "backbone's hidden states; no labels, no retrieval loss.\n\n"
+        "A sparse autoencoder over token embeddings (arXiv 2605.29384), trained to reconstruct "
+        "the backbone's token embeddings; no labels, no retrieval loss.\n\n"
         f"| | |\n|---|---|\n{table}\n"
     )
     if report.probe_curve:
         points = "\n".join(f"| {tokens:,} | {ndcg:.4f} |" for tokens, ndcg in report.probe_curve)
         text += (
-            f"\nnDCG@10 on {report.probe} by BM25 in memory; its lower-cased words give "
+            f"\nnDCG@10 on {report.probe} by BM25 in memory; lower-cased words reach "
             f"{report.probe_words:.4f}.\n\n| tokens | latents |\n|---|---|\n{points}\n"
         )
-    for name in pictures:
+    for name in figures:
         text += f"\n![{name.removesuffix('.png').replace('-', ' ')}]({name})\n"
     return text
 
 
 def plain(dtype: torch.dtype) -> str:
-    """ "bfloat16"."""
+    """Name of a dtype, such as "bfloat16"."""
     return str(dtype).removeprefix("torch.")
 
 
 def draw(
     folder: Path, report: TrainingReport, latents: Frequencies, words: Frequencies
 ) -> tuple[str, ...]:
-    """Write the pictures into a folder that holds metrics.jsonl; none without matplotlib.
+    """Draw the figures into a folder that holds metrics.jsonl.
 
     Returns:
-        Their file names.
+        Their file names; none without matplotlib.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return ()
-    pictures = {
+    figures = {
         "rank-frequency.png": rank_frequency(Figure(figsize=(6, 4)), latents, words),
         "learning-curve.png": learning_curve(Figure(figsize=(6, 4)), folder, report),
         "document-frequency.png": document_frequency(Figure(figsize=(6, 4)), latents),
     }
-    for name, figure in pictures.items():
+    for name, figure in figures.items():
         figure.savefig(folder / name, dpi=120, bbox_inches="tight")
-    return tuple(pictures)
+    return tuple(figures)
 
 
 def rank_frequency(figure: Any, latents: Frequencies, words: Frequencies) -> Any:
-    """Document frequency by rank, latents beside words, on logarithmic axes, and fitted lines."""
+    """Document frequency by rank, of latents and words, on logarithmic axes, with fitted lines."""
     axes = figure.subplots()
     for name, frequencies in (("latents", latents), ("words", words)):
         counts = frequencies.counts
@@ -129,18 +126,18 @@ def rank_frequency(figure: Any, latents: Frequencies, words: Frequencies) -> Any
         ranks = np.arange(1, len(counts) + 1)
         (drawn,) = axes.loglog(ranks, counts, label=label)
         axes.loglog(ranks, frequencies.line(ranks), "--", color=drawn.get_color(), linewidth=0.8)
-    axes.set(xlabel="rank", ylabel="texts that have it")
+    axes.set(xlabel="rank", ylabel="document frequency")
     axes.legend()
     return figure
 
 
 def learning_curve(figure: Any, folder: Path, report: TrainingReport) -> Any:
-    """Normalised MSE by tokens, and the probe where there was one."""
+    """Normalized MSE by tokens and, if there was a probe, its nDCG@10."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     metrics = [json.loads(line) for line in lines]
     axes = figure.subplots()
     axes.plot([m["tokens"] for m in metrics], [m["normalized_mse"] for m in metrics], color="C0")
-    axes.set(xlabel="tokens", ylabel="normalised MSE of a batch", yscale="log")
+    axes.set(xlabel="tokens", ylabel="normalized MSE of a batch", yscale="log")
     if report.probe_curve:
         other = axes.twinx()
         other.plot(*zip(*report.probe_curve, strict=True), "o-", color="C1")
@@ -150,8 +147,8 @@ def learning_curve(figure: Any, folder: Path, report: TrainingReport) -> Any:
 
 
 def document_frequency(figure: Any, latents: Frequencies) -> Any:
-    """How many latents occur in how many texts."""
+    """Histogram of the latents' document frequencies."""
     axes = figure.subplots()
     axes.hist(latents.counts, bins=np.geomspace(1, max(latents.counts.max(initial=1), 2), 40))
-    axes.set(xlabel="texts that have the latent", ylabel="latents", xscale="log")
+    axes.set(xlabel="document frequency", ylabel="latents", xscale="log")
     return figure

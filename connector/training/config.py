@@ -1,39 +1,44 @@
-"""Settings of a training run."""
+"""Settings of a training run, and the memory it needs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
+from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.training.activation import ACTIVATIONS
 
-# Tokens without firing after which a latent is dead.
+# A latent is dead once it was not active for this many tokens.
 DEAD_AFTER = 300_000
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """Settings of a run; defaults as in the paper where it states them."""
+    """Settings of a training run; defaults as in arXiv 2605.29384 where the paper states them."""
 
     n_latents: int = 16384
     k: int = 16
     tokens: int = 3_000_000
-    """Tokens to train on; more than the texts have are several rounds over them."""
+    """Tokens to train on; if the texts have fewer, they are read in several rounds."""
     activation: str = "topk"
-    """What fires: "topk", "batchtopk" or "jumprelu"."""
+    """Activation function: "topk", "batchtopk" or "jumprelu"."""
     multi_k: bool = False
-    """Reconstruct from 4k latents too, so that k can be changed later."""
+    """Also reconstruct from 4k latents, so that k can be changed later."""
     batch_tokens: int = 4096
+    """Tokens per step."""
     learning_rate: float = 1e-3
     warmup: float = 0.05
-    """Share of the steps in which the learning rate climbs; after it a cosine to zero."""
+    """Share of the steps in which the learning rate rises; then it follows a cosine to zero."""
     dead_after: int = DEAD_AFTER
+    """A latent that was not active for this many tokens is dead."""
     buffer_tokens: int = 131_072
-    """Tokens shuffled together; 131,072 x 384 in bf16 are 100 MB."""
+    """Tokens shuffled together; 131,072 x 384 in bfloat16 take 100 MB."""
     held_out_texts: int = 1000
-    """Texts never trained on: reconstruction and document frequencies are measured on them."""
+    """Texts never trained on; reconstruction and document frequencies are measured on them."""
     max_gradient: float = 1.0
-    """Norm to which the gradient is clipped."""
+    """Norm that the gradient is clipped to."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -48,14 +53,35 @@ class TrainingConfig:
 
     @property
     def steps(self) -> int:
+        """Number of optimization steps."""
         return self.tokens // self.batch_tokens
 
     def memory(self, d_in: int, processes: int = 1) -> int:
-        """Bytes that each process of a training needs beside the backbone, roughly.
+        """Bytes that each process of a run needs besides the backbone, roughly.
 
-        Both weight matrices in fp32 with gradient and two moments; pre-activations of its part of
-        a batch, and the copy that their top-k makes; the token buffer.
+        Both weight matrices in float32, with gradient and the two moments of Adam; the
+        pre-activations of the process's part of a batch, and the copy that their top-k makes; the
+        token buffer.
         """
         weights = 2 * d_in * self.n_latents * 4 * 4
         pre_activations = 2 * self.batch_tokens // processes * self.n_latents * 4
         return weights + pre_activations + 2 * self.buffer_tokens * d_in * 2
+
+
+def check_memory(config: TrainingConfig, backbone: Backbone, processes: int) -> None:
+    """Raise InputError, with the figures, if a process of the run does not fit into memory."""
+    needed = config.memory(backbone.d_in, processes)
+    if backbone.device.type == "cuda":
+        available = torch.cuda.mem_get_info(backbone.device)[0]
+    else:
+        try:
+            import psutil
+        except ImportError:
+            return
+        available = psutil.virtual_memory().available
+    if needed > available:
+        raise InputError(
+            f"{config.n_latents:,} latents and a batch of {config.batch_tokens:,} tokens take "
+            f"about {needed / 1e9:,.1f} GB of memory, {available / 1e9:,.1f} GB are free; use "
+            f"fewer --latents or a smaller --batch"
+        )

@@ -1,7 +1,7 @@
-"""Texts → token embeddings → shuffled batches; embeddings may be kept on disk.
+"""Texts → token embeddings → shuffled batches; embeddings may be cached on disk.
 
-The stream of blocks is the same for the same texts and seed, so a run is continued by starting it
-at the block where it was.
+The stream of blocks is the same for the same texts and seed, so a run resumes by starting the
+stream at the block it had reached.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,24 +19,24 @@ import torch
 
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.training.files import disk_errors, write_atomically
+from latent_ingest.connector.files import disk_errors, write_atomically
 from latent_ingest.connector.training.texts import TrainingTexts
 
-# Texts embedded at once: enough to sort by length without padding much. Characters of them at
-# most: some 250,000 tokens, 200 MB in bf16 at a width of 384.
-TEXTS_A_BLOCK = 512
-CHARACTERS_A_BLOCK = 1_000_000
+# Texts embedded at once: enough to sort by length without much padding. And their most characters:
+# some 250,000 tokens, 200 MB in bfloat16 at a width of 384.
+TEXTS_PER_BLOCK = 512
+CHARACTERS_PER_BLOCK = 1_000_000
 
-# Consecutive tokens of a cache that are read at once, some six texts: a batch drawn from a buffer
-# of many blocks still mixes many documents.
-TOKENS_A_BLOCK = 1024
+# Consecutive tokens read from a cache at once, some six texts: a batch drawn from a buffer of many
+# blocks still mixes many documents.
+TOKENS_PER_BLOCK = 1024
 
 
 class TokenSource(Protocol):
     """An endless stream of blocks of token embeddings `[n_tokens, d_in]`."""
 
     rounds: int
-    """Times that all of it was given."""
+    """Completed rounds over all tokens."""
 
     def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
         """Every `step`-th block from number `start`, counted from 0."""
@@ -44,24 +44,24 @@ class TokenSource(Protocol):
 
 
 class TextTokens:
-    """Embeds texts as they are wanted."""
+    """Embeds texts when their tokens are needed."""
 
     def __init__(
         self, backbone: Backbone, texts: TrainingTexts, held_out: frozenset[str] = frozenset()
     ) -> None:
-        """`held_out` texts are passed over in every round."""
+        """`held_out` texts are skipped in every round."""
         self._backbone = backbone
         self._texts = texts
         self._held_out = held_out
         self.rounds = 0
 
     def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
-        """As `TokenSource`; raises InputError where a whole round has not one token."""
-        tokens, begun = 0, None
+        """See `TokenSource`; raises InputError if a whole round has no tokens."""
+        tokens, first_round = 0, None
         for block in islice(self._text_blocks(), start, None, step):
-            begun = self.rounds if begun is None else begun
-            if self.rounds > begun + 1 and not tokens:
-                raise InputError("the texts have no tokens to train on; give others")
+            first_round = self.rounds if first_round is None else first_round
+            if self.rounds > first_round + 1 and not tokens:
+                raise InputError("the texts have no tokens to train on; name other texts")
             hidden = embedded(self._backbone, block)
             tokens += len(hidden)
             yield hidden
@@ -73,13 +73,13 @@ class TextTokens:
 
 
 class CachedTokens:
-    """Reads a filled cache, in another order of its blocks in each round."""
+    """Reads a filled cache, its blocks in a different order in each round."""
 
-    def __init__(self, cache: ActivationCache, n_tokens: int, seed: int) -> None:
-        """Of the cache's first `n_tokens`: another run may have added to it."""
+    def __init__(self, cache: EmbeddingCache, n_tokens: int, seed: int) -> None:
+        """Read the first `n_tokens` of the cache; another run may have added more."""
         self._tokens = cache.tokens()[:n_tokens]
         self._seed = seed
-        self.n_blocks = -(-len(self._tokens) // TOKENS_A_BLOCK)
+        self.n_blocks = -(-len(self._tokens) // TOKENS_PER_BLOCK)
         self.rounds = 0
 
     def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
@@ -88,26 +88,26 @@ class CachedTokens:
             self.rounds = number // self.n_blocks
             shuffling = np.random.default_rng([self._seed, number // self.n_blocks])
             for block in shuffling.permutation(self.n_blocks)[number % self.n_blocks :: step]:
-                first = int(block) * TOKENS_A_BLOCK
-                yield torch.from_numpy(self._tokens[first : first + TOKENS_A_BLOCK].copy())
+                first = int(block) * TOKENS_PER_BLOCK
+                yield torch.from_numpy(self._tokens[first : first + TOKENS_PER_BLOCK].copy())
                 number += step
 
 
 def embedded(backbone: Backbone, texts: list[str]) -> torch.Tensor:
-    """Token embeddings of some texts, all their windows, `[n_tokens, d_in]`, ordered by length."""
+    """Token embeddings of all windows of the texts, `[n_tokens, d_in]`, ordered by length."""
     return backbone.within_memory(
         lambda: torch.cat([batch.hidden for batch in backbone.embed(texts, long="pool")])
     )
 
 
 def blocks_of(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts that are embedded together; one of more than `CHARACTERS_A_BLOCK` in several parts."""
+    """Group texts to embed together; a text longer than a block is divided."""
     block: list[str] = []
     size = 0
     for text in texts:
-        for start in range(0, len(text), CHARACTERS_A_BLOCK):
-            part = text[start : start + CHARACTERS_A_BLOCK]
-            if len(block) == TEXTS_A_BLOCK or (block and size + len(part) > CHARACTERS_A_BLOCK):
+        for start in range(0, len(text), CHARACTERS_PER_BLOCK):
+            part = text[start : start + CHARACTERS_PER_BLOCK]
+            if len(block) == TEXTS_PER_BLOCK or (block and size + len(part) > CHARACTERS_PER_BLOCK):
                 yield block
                 block, size = [], 0
             block.append(part)
@@ -118,40 +118,40 @@ def blocks_of(texts: Iterable[str]) -> Iterator[list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class CacheState:
-    """What cache.json says of tokens.bin."""
+    """Content of cache.json, which describes tokens.bin."""
 
     backbone: str
-    """Fingerprint of the weights."""
+    """Fingerprint of the backbone's weights."""
     prompts: dict[str, str]
     texts: str
-    """`TrainingTexts.fingerprint`"""
+    """`TrainingTexts.fingerprint`."""
     held_out: int
-    """Texts passed over."""
+    """Number of held-out texts, which the cache does not have."""
     d_in: int
     tokens: int = 0
     blocks: int = 0
-    """Blocks of texts that are in it."""
+    """Blocks of texts in the cache."""
     whole_round: bool = False
-    """Whether it holds every text."""
+    """Whether the cache has every text."""
     skipped: int = 0
-    """Lines that were no text, so far."""
+    """Lines so far that are invalid or have no text."""
     duplicates: int = 0
-    """Texts that were there before, so far."""
+    """Duplicate texts so far."""
 
 
-class ActivationCache:
-    """Token embeddings in fp16 on disk: `tokens.bin`, `[tokens, d_in]`, and `cache.json`.
+class EmbeddingCache:
+    """Token embeddings in float16 on disk: `tokens.bin`, `[tokens, d_in]`, and `cache.json`.
 
-    Filling it can be interrupted at any time and goes on where it was.
+    Filling the cache can be interrupted at any time; it resumes where it stopped.
     """
 
     def __init__(
         self, folder: Path, backbone: Backbone, texts: TrainingTexts, held_out: frozenset[str]
     ) -> None:
-        """Open or begin a cache.
+        """Open or start a cache.
 
         Raises:
-            InputError: what is in the folder belongs to another backbone or other texts.
+            InputError: the folder belongs to another backbone or other texts, or is not a cache.
         """
         self._folder = folder
         self._backbone = backbone
@@ -168,38 +168,38 @@ class ActivationCache:
         for name in ("backbone", "prompts", "texts", "held_out", "d_in"):
             if getattr(self.state, name) != getattr(fresh, name):
                 raise InputError(
-                    f"{folder}: was made with {name} {getattr(self.state, name)}, this run has "
-                    f"{getattr(fresh, name)}; name another --cache, or delete it"
+                    f"{folder}: the cache was made with {name} {getattr(self.state, name)}, but "
+                    f"this run has {getattr(fresh, name)}; name another --cache, or delete this one"
                 )
 
     def fill(self, tokens: int, on_progress: Callable[[int], None] = lambda tokens: None) -> None:
-        """Embed texts until there are `tokens`, or all texts are in it.
+        """Embed texts until the cache has `tokens` tokens, or all texts.
 
         Args:
-            tokens: wanted.
-            on_progress: called with the tokens that are there.
+            tokens: number of tokens wanted.
+            on_progress: called with the number of tokens in the cache.
 
         Raises:
-            InputError: the disk is too small, or full.
+            InputError: the disk has too little room, or is full.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        bytes_a_token = 2 * self.state.d_in
+        bytes_per_token = 2 * self.state.d_in
         free = shutil.disk_usage(self._folder).free
-        needed = 0 if self.state.whole_round else (tokens - self.state.tokens) * bytes_a_token
+        needed = 0 if self.state.whole_round else (tokens - self.state.tokens) * bytes_per_token
         if needed > free:
             raise InputError(
-                f"{self._folder}: the cache of {tokens:,} tokens takes {needed / 1e9:,.1f} GB "
-                f"more, {free / 1e9:,.1f} GB are free; use fewer --tokens, or no --cache"
+                f"{self._folder}: the cache of {tokens:,} tokens needs {needed / 1e9:,.1f} GB "
+                f"more, but {free / 1e9:,.1f} GB are free; use fewer --tokens, or no --cache"
             )
         with (
-            disk_errors(self._folder, "make room, the cache so far is kept"),
+            disk_errors(self._folder, if_full="make room; the cache so far is kept"),
             (self._folder / "tokens.bin").open("ab") as file,
         ):
-            file.truncate(self.state.tokens * bytes_a_token)
+            file.truncate(self.state.tokens * bytes_per_token)
             self._append(file, tokens, on_progress)
 
     def tokens(self) -> np.memmap[Any, np.dtype[np.float16]]:
-        """Memory-mapped fp16 `[tokens, d_in]`."""
+        """The embeddings, memory-mapped, float16 `[tokens, d_in]`."""
         shape = (self.state.tokens, self.state.d_in)
         return np.memmap(self._folder / "tokens.bin", dtype=np.float16, mode="r", shape=shape)
 
@@ -211,19 +211,15 @@ class ActivationCache:
             new = embedded(self._backbone, block).cpu() if block else torch.empty(0, 0)
             file.write(new.to(torch.float16).numpy().tobytes())
             file.flush()
-            self.state = CacheState(
-                **{
-                    **asdict(self.state),
-                    "tokens": self.state.tokens + len(new),
-                    "blocks": self.state.blocks + (block is not None),
-                    "whole_round": block is None,
-                    "skipped": self._texts.skipped,
-                    "duplicates": self._texts.duplicates,
-                }
+            self.state = replace(
+                self.state,
+                tokens=self.state.tokens + len(new),
+                blocks=self.state.blocks + (block is not None),
+                whole_round=block is None,
+                skipped=self._texts.skipped,
+                duplicates=self._texts.duplicates,
             )
-            write_atomically(
-                self._folder / "cache.json", (json.dumps(asdict(self.state)) + "\n").encode()
-            )
+            write_atomically(self._folder / "cache.json", json.dumps(asdict(self.state)) + "\n")
             on_progress(self.state.tokens)
 
     def _stored(self) -> CacheState | None:
@@ -233,22 +229,22 @@ class ActivationCache:
         except FileNotFoundError:
             if self._folder.is_dir() and any(self._folder.iterdir()):
                 raise InputError(
-                    f"{self._folder}: holds other files and no cache.json; name another --cache"
+                    f"{self._folder}: has other files but no cache.json; name another --cache"
                 ) from None
             return None
         except (ValueError, TypeError) as error:
-            raise InputError(f"{path}: not of a cache: {error}; delete it") from error
+            raise InputError(f"{path}: does not describe a cache: {error}; delete it") from error
 
 
 def one_round(texts: TrainingTexts, held_out: frozenset[str], number: int = 0) -> Iterator[str]:
-    """Every text once but those held out."""
+    """Every text once, except those held out."""
     return (text for text in texts.round(number) if text not in held_out)
 
 
 class TokenBatches:
     """Endless batches `[batch_tokens, d_in]`, each mixing many texts.
 
-    A buffer of `buffer_tokens` tokens is filled and shuffled, one half is given out, and it is
+    A buffer of `buffer_tokens` tokens is filled and shuffled, half of it is given out, and it is
     filled again.
     """
 
@@ -263,7 +259,7 @@ class TokenBatches:
         first: int = 0,
         step: int = 1,
     ) -> None:
-        """Draw from every `step`-th block of `source`, from number `first`."""
+        """Draw from every `step`-th block of `source`, starting at number `first`."""
         self._source = source
         self._blocks = source.blocks(first, step)
         self._next = first
@@ -302,11 +298,11 @@ class TokenBatches:
 
     @property
     def rounds(self) -> int:
-        """Times that all tokens were drawn."""
+        """Completed rounds over all tokens."""
         return self._source.rounds
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs to go on with the very next batch."""
+        """What `restore` needs to continue with the very next batch."""
         return {
             "next": self._next,
             "buffer": None if self._buffer is None else self._buffer.clone(),
@@ -314,7 +310,7 @@ class TokenBatches:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Continue from `state`."""
         self._next = state["next"]
         self._blocks = self._source.blocks(self._next, self._step)
         buffer = state["buffer"]

@@ -1,7 +1,4 @@
-"""What a run shows of itself: metrics.jsonl, TensorBoard where it is installed, and speeds.
-
-Where a training run is, and how it ended.
-"""
+"""Progress of a run (metrics.jsonl, TensorBoard if installed), its speed, and its final report."""
 
 from __future__ import annotations
 
@@ -9,29 +6,43 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from latent_ingest.connector.training.files import write_atomically
+from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
+from latent_ingest.connector.files import write_atomically
 
-# Steps between two lines.
+# Steps between two lines of metrics.jsonl.
 STEPS = 10
 
 SCALARS = ("normalized_mse", "latents_a_token", "dead", "step_tokens_per_second", "probe")
 
 
+class Probe(Protocol):
+    """Measures an autoencoder on a judged collection; see `evaluation.probe`."""
+
+    name: str
+    """Name of the collection."""
+    words: float
+    """nDCG@10 of the collection's lower-cased words."""
+
+    def ndcg(self, autoencoder: TokenAutoencoder) -> float:
+        """nDCG@10 of the autoencoder's latents."""
+        ...
+
+
 class Metrics:
-    """A line of JSON every few steps; `tensorboard/` beside it shows the same."""
+    """Writes metrics.jsonl, a JSON object every few steps, and the same to `tensorboard/`."""
 
     def __init__(self, folder: Path, *, after_step: int) -> None:
-        """Go on after a step; lines beyond it are of a run that was killed, and go."""
+        """Continue after a step; later lines, left by a run that was killed, are removed."""
         self.path = folder / "metrics.jsonl"
         old = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
         kept = [line for line in old if step_of(line) <= after_step]
-        write_atomically(self.path, "".join(f"{line}\n" for line in kept).encode())
+        write_atomically(self.path, "".join(f"{line}\n" for line in kept))
         self._board = open_board(folder / "tensorboard", after_step)
 
-    def note(self, progress: TrainingProgress, *, last: bool) -> None:
-        """Write a line, every `STEPS` steps, when the probe was asked, and at the end."""
+    def add(self, progress: TrainingProgress, *, last: bool) -> None:
+        """Write a line every `STEPS` steps, at the first and last step, and after each probe."""
         if progress.step % STEPS and progress.step != 1 and progress.probe is None and not last:
             return
         content = asdict(progress)
@@ -48,7 +59,7 @@ class Metrics:
 
 
 def step_of(line: str) -> float:
-    """Of a line of metrics; infinite for one that was not written to its end."""
+    """The step in a line of metrics.jsonl; infinite for a line that was not written completely."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
@@ -56,7 +67,7 @@ def step_of(line: str) -> float:
 
 
 def open_board(folder: Path, after_step: int) -> Any:
-    """TensorBoard's writer, or none where it is not installed."""
+    """A TensorBoard writer; None if TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -65,38 +76,39 @@ def open_board(folder: Path, after_step: int) -> Any:
 
 
 class Speed:
-    """Running mean of the seconds that a part of a step takes."""
+    """Running mean of the seconds that one part of a step takes."""
 
     def __init__(self) -> None:
         self._seconds, self._count = 0.0, 0
 
     def add(self, seconds: float) -> None:
         self._count += 1
-        # Most batches come from the buffer at once and some fill it, so over a hundred steps.
+        # Over a hundred steps, because only some steps refill the buffer and take long.
         self._seconds += (seconds - self._seconds) / min(self._count, 100)
 
     def tokens_per_second(self, tokens: int) -> float:
-        """Where each step has `tokens`."""
+        """Speed if each step has `tokens` tokens."""
         return tokens / max(self._seconds, 1e-9)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """Where a run is."""
+    """State of a run after a step; its fields are the keys of metrics.jsonl."""
 
     step: int
     tokens: int
     normalized_mse: float
-    """Of the last batch; 0 is perfect, 1 no better than the mean."""
+    """Normalized MSE of the last batch: 0 is perfect, 1 is no better than the mean."""
     latents_a_token: float
+    """Mean number of active latents per token."""
     dead: int
-    """Latents that have not fired for `dead_after` tokens."""
+    """Latents that were not active for `dead_after` tokens."""
     step_tokens_per_second: float
-    """Of the optimisation alone."""
+    """Speed of the optimization alone."""
     backbone_tokens_per_second: float
-    """Of embedding, or of reading the cache."""
+    """Speed of embedding, or of reading the cache."""
     probe: float | None = None
-    """nDCG@10, where the probe was asked at this step."""
+    """nDCG@10 of the probe; None if it was not evaluated at this step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +118,23 @@ class TrainingReport:
     tokens: int
     steps: int
     seconds: float
-    """Of all its parts, where it was resumed."""
+    """Duration, summed over all parts of a resumed run."""
     normalized_mse: float
-    """On tokens of the held-out texts."""
+    """Normalized MSE on the tokens of the held-out texts."""
     held_out_tokens: int
     dead: int
-    """Latents that did not fire in the last `dead_after` tokens of training."""
+    """Latents that were not active in the last `dead_after` tokens of training."""
     skipped_lines: int
-    """Lines that are no text or have none, as far as the texts were read."""
+    """Lines that are invalid or have no text, as far as the texts were read."""
     duplicate_texts: int
     step_tokens_per_second: float
     backbone_tokens_per_second: float
     rounds: int = 0
-    """Times that all texts were trained on to the end."""
+    """How many times all texts were trained on completely."""
     processes: int = 1
     probe: str | None = None
-    """Name of the collection."""
+    """Name of the probe's collection."""
     probe_words: float | None = None
-    """nDCG@10 of its lower-cased words."""
+    """nDCG@10 of the collection's lower-cased words."""
     probe_curve: list[tuple[int, float]] = field(default_factory=list)
-    """Tokens seen and nDCG@10 of latents."""
+    """Tokens seen and nDCG@10 of the latents."""

@@ -1,6 +1,6 @@
-"""The objective: reconstruct a token from its strongest latents; revive the dead ones.
+"""The training objective: reconstruct token embeddings from few latents, and revive dead latents.
 
-TopK, AuxK and the multi-k term as in Gao et al. 2024 (arXiv 2406.04093).
+TopK, AuxK and the multi-k term follow Gao et al. 2024 (arXiv 2406.04093).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ AUX_WEIGHT = 1 / 32
 # Weight of the reconstruction from 4k latents, so that k can be changed later (appendix B.2).
 MULTI_K_WEIGHT = 1 / 8
 
-# Tokens of a batch that AuxK looks at; a shuffled batch needs no more, and its top-k is long.
+# Tokens of a batch that AuxK uses: enough of a shuffled batch, and its top-k is slow.
 AUX_TOKENS = 1024
 
 
 class TopActivations(torch.autograd.Function):
-    """The k largest of `(x - b_pre) @ W_enc + b_enc`, strongest first, sparse in the gradient.
+    """The k largest of `(x - b_pre) @ W_enc + b_enc`, largest first, with a sparse gradient.
 
-    The plain gradient of `W_enc` costs as much as the forward product, for a matrix of which
-    all but k of `n_latents` columns a token are zero; this one is a sparse product.
+    The plain gradient of `W_enc` costs as much as the forward product, for a matrix that is zero in
+    all but k of `n_latents` columns per token; this one is a sparse product.
     """
 
     @staticmethod
@@ -61,9 +61,9 @@ class TopActivations(torch.autograd.Function):
 def transposed_product(
     values: torch.Tensor, indices: torch.Tensor, n_columns: int, x: torch.Tensor
 ) -> torch.Tensor:
-    """`S.T @ x` for S `[n, n_columns]` with k `values` a row, at columns `indices`.
+    """`S.T @ x` for S `[n, n_columns]` with k `values` per row, at columns `indices`.
 
-    `[n, k]`, `[n, k]`, `[n, d]` → `[n_columns, d]`
+    Shapes: `[n, k]`, `[n, k]`, `[n, d]` → `[n_columns, d]`.
     """
     column = indices.flatten()
     order = column.argsort(stable=True)
@@ -79,22 +79,23 @@ def transposed_product(
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What one batch gives."""
+    """Result of the objective for one batch."""
 
     total: torch.Tensor
-    """To be minimised, `[]`."""
+    """To be minimized, `[]`."""
     normalized_mse: torch.Tensor
-    """`sum |x - x_hat|^2 / sum |x - mean(x)|^2` over the batch, x the normalised input, `[]`:
-    0 is perfect, 1 is no better than the mean."""
-    latents_a_token: torch.Tensor
-    """Latents that fired, mean over tokens, `[]`."""
+    """`sum |x - x_hat|^2 / sum |x - mean(x)|^2` over the batch, x the normalized input, `[]`:
+    0 is perfect, 1 is no better than the mean.
+    """
+    latents_per_token: torch.Tensor
+    """Mean number of active latents per token, `[]`."""
 
 
 class Objective(nn.Module):
-    """Normalised MSE, AuxK over latents that have not fired lately, and the multi-k term."""
+    """Normalized MSE, AuxK over dead latents, and the multi-k term."""
 
     tokens_since_fired: torch.Tensor
-    """int64 `[n_latents]`"""
+    """Tokens since each latent was active, int64 `[n_latents]`."""
 
     def __init__(
         self,
@@ -105,14 +106,14 @@ class Objective(nn.Module):
         multi_k: bool = False,
         matmul_dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Watch an autoencoder that has a decoder.
+        """Train an autoencoder that has a decoder.
 
         Args:
             autoencoder: in training mode.
-            activation: chooses what fires; the autoencoder's top k by default.
-            dead_after: tokens without firing after which a latent counts as dead.
-            multi_k: reconstruct from 4k latents too.
-            matmul_dtype: dtype of the pre-activations; weights and gradients stay in fp32.
+            activation: activation function; by default the autoencoder's top k.
+            dead_after: a latent that was not active for this many tokens is dead.
+            multi_k: also reconstruct from 4k latents.
+            matmul_dtype: dtype of the pre-activations; weights and gradients stay in float32.
         """
         super().__init__()
         self.autoencoder = autoencoder
@@ -129,7 +130,7 @@ class Objective(nn.Module):
         return (self.tokens_since_fired > self.dead_after).nonzero().flatten()
 
     def forward(self, hidden: torch.Tensor) -> Loss:
-        """The loss of tokens `[n_tokens, d_in]`; notes which latents fired, in training."""
+        """The loss of token embeddings `[n_tokens, d_in]`; in training, records active latents."""
         model = self.autoencoder
         x = model.normalize(hidden)
         candidates = self.activation.candidates
@@ -149,7 +150,7 @@ class Objective(nn.Module):
         residual = x - self._decode(acts, chosen)
         normalized_mse = residual.square().sum() / variance
         if self.training:
-            self._note_fired(chosen[acts > 0], len(x))
+            self._record_fired(chosen[acts > 0], len(x))
         total = normalized_mse + penalty + AUX_WEIGHT * self._auxiliary(x, residual.detach())
         if self.multi_k:
             more = x - self._decode(pre.relu(), indices)
@@ -161,7 +162,7 @@ class Objective(nn.Module):
         return decode(acts, indices, self.autoencoder.W_dec) + self.autoencoder.b_pre
 
     def _auxiliary(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """How badly the dead latents reconstruct what the living ones left."""
+        """AuxK: how badly the dead latents reconstruct the residual of the living ones."""
         model, dead = self.autoencoder, self.dead
         if not len(dead):
             return x.new_zeros(())
@@ -180,6 +181,6 @@ class Objective(nn.Module):
         return (error.square().sum() / target.square().sum()).nan_to_num(0.0)
 
     @torch.no_grad()
-    def _note_fired(self, fired: torch.Tensor, n_tokens: int) -> None:
+    def _record_fired(self, fired: torch.Tensor, n_tokens: int) -> None:
         self.tokens_since_fired += n_tokens
         self.tokens_since_fired[fired] = 0

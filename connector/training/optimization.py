@@ -1,9 +1,9 @@
-"""The optimised state of a run: autoencoder, objective and AdamW, one step at a time."""
+"""What a training step changes: the autoencoder, the objective's counters and AdamW's moments."""
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,31 +14,30 @@ from latent_ingest.connector.encoding.backbone import Backbone, out_of_memory
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.training.activation import MOST_TIMES_K, make_activation
 from latent_ingest.connector.training.config import TrainingConfig
+from latent_ingest.connector.training.distributed import ProcessGroup
 from latent_ingest.connector.training.objective import Loss, Objective
-from latent_ingest.connector.training.processes import Processes
+
+log = logging.getLogger(__name__)
 
 
 class Optimization:
-    """AdamW with warm-up and cosine; decoder rows stay at unit norm."""
+    """AdamW with linear warm-up and cosine decay; decoder rows keep unit norm."""
 
     def __init__(
         self,
         backbone: Backbone,
         config: TrainingConfig,
-        warn: Callable[[str], None] = lambda line: None,
-        processes: Processes | None = None,
+        processes: ProcessGroup | None = None,
     ) -> None:
-        """Begin with the seed's weights.
+        """Initialize the weights from the seed.
 
         Args:
-            backbone: whose embeddings come; says width, device and the dtype of the products.
+            backbone: gives the width, the device and the dtype of the matrix products.
             config: settings.
-            warn: called when memory runs out and the batch is cut.
-            processes: that take each step together; this one alone by default.
+            processes: the processes that take each step together; by default this one alone.
         """
         self._config = config
-        self._warn = warn
-        self._processes = processes or Processes()
+        self._processes = processes or ProcessGroup()
         self._micro_tokens = config.batch_tokens
         self.autoencoder = TokenAutoencoder(
             AutoencoderConfig(
@@ -63,9 +62,14 @@ class Optimization:
         )
 
     def step(self, number: int, hidden: torch.Tensor) -> Loss:
-        """Take step `number`, from 1, on tokens `[n_tokens, d_in]`, this process's of the batch.
+        """Take step `number`, counted from 1.
 
-        Returns the loss, its mean over the processes.
+        Args:
+            number: of the step.
+            hidden: token embeddings, `[n_tokens, d_in]`: this process's part of the batch.
+
+        Returns:
+            The loss, averaged over the processes.
 
         Raises:
             ModelError: the loss or its gradient is not finite; nothing was changed.
@@ -77,7 +81,7 @@ class Optimization:
         for group in self._adam.param_groups:
             group["lr"] = config.learning_rate * rate(number - 1, config.steps, config.warmup)
         loss = self._backward(hidden)
-        self._processes.average([loss.total, loss.normalized_mse, loss.latents_a_token])
+        self._processes.average([loss.total, loss.normalized_mse, loss.latents_per_token])
         self._check_finite(number, "the loss", loss.total)
         self._agree(number)
         remove_parallel_gradient(self.autoencoder)
@@ -96,7 +100,7 @@ class Optimization:
             )
 
     def _agree(self, number: int) -> None:
-        """Bring to every process the gradients and the notes of all."""
+        """Average gradients and counters over all processes."""
         objective = self.objective
         parameters = list(objective.parameters())
         if number == 1:
@@ -106,8 +110,10 @@ class Optimization:
         self._processes.smallest(objective.tokens_since_fired)
 
     def finished(self) -> TokenAutoencoder:
-        """The autoencoder as it encodes: with thresholds in place of an activation other than
-        TopK, in a copy then."""
+        """The autoencoder as it encodes.
+
+        With an activation other than TopK it is a copy that has learned thresholds instead.
+        """
         model, k = self.autoencoder, self._config.k
         thresholds = self.objective.activation.thresholds(model.config.n_latents)
         if thresholds is None:
@@ -124,17 +130,17 @@ class Optimization:
         return {"objective": self.objective.state_dict(), "adam": self._adam.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Continue from `state`."""
         self.objective.load_state_dict(state["objective"])
         self._adam.load_state_dict(state["adam"])
 
     def _backward(self, hidden: torch.Tensor) -> Loss:
-        """Gradients of a batch; one that does not fit into memory is cut in halves."""
+        """Compute the gradients of a batch, in halves if it does not fit into memory."""
         while True:
             self._adam.zero_grad()
             try:
                 losses = []
-                # Of like size: the last part must not be of one token, which has no variance.
+                # Parts of equal size: a last part of one token would have no variance.
                 parts = math.ceil(len(hidden) / self._micro_tokens)
                 for part in torch.tensor_split(hidden, parts):
                     share = len(part) / len(hidden)
@@ -146,29 +152,31 @@ class Optimization:
                 if not out_of_memory(error) or self._micro_tokens < 2:
                     raise
                 self._micro_tokens //= 2
-                self._warn(f"out of memory: going on with {self._micro_tokens:,} tokens at a time")
+                log.warning(
+                    "out of memory: continuing with %d tokens at a time", self._micro_tokens
+                )
 
 
 def rate(step: int, steps: int, warmup: float) -> float:
-    """Factor on the peak learning rate: a linear climb, then a cosine to zero."""
-    climb = max(1, round(steps * warmup))
-    if step < climb:
-        return (step + 1) / climb
-    return 0.5 * (1 + math.cos(math.pi * (step - climb) / max(1, steps - climb)))
+    """Factor on the peak learning rate at a step: a linear rise, then a cosine to zero."""
+    rising = max(1, round(steps * warmup))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
 def mean_loss(losses: list[tuple[float, Loss]]) -> Loss:
-    """Of the parts of a batch, each with its share of the tokens."""
+    """Mean of the losses of a batch's parts, weighted by each part's share of the tokens."""
     return Loss(
         torch.stack([share * loss.total.detach() for share, loss in losses]).sum(),
         torch.stack([share * loss.normalized_mse for share, loss in losses]).sum(),
-        torch.stack([share * loss.latents_a_token for share, loss in losses]).sum(),
+        torch.stack([share * loss.latents_per_token for share, loss in losses]).sum(),
     )
 
 
 @torch.no_grad()
 def remove_parallel_gradient(autoencoder: TokenAutoencoder) -> None:
-    """Leave of each decoder row's gradient what does not change its length."""
+    """Remove from each decoder row's gradient the component that would change the row's length."""
     W_dec = autoencoder.W_dec
     assert W_dec is not None
     assert W_dec.grad is not None
@@ -177,6 +185,6 @@ def remove_parallel_gradient(autoencoder: TokenAutoencoder) -> None:
 
 @torch.no_grad()
 def normalize_decoder(autoencoder: TokenAutoencoder) -> None:
-    """Bring the decoder's rows back to unit norm."""
+    """Rescale the decoder's rows to unit norm."""
     assert autoencoder.W_dec is not None
     autoencoder.W_dec.div_(autoencoder.W_dec.norm(dim=1, keepdim=True))

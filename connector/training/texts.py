@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import random
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,16 @@ from latent_ingest.connector.corpus import (
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.indexing.outcomes import SeenKeys
 
-# Endings that are read; `.gz` and `.zst` may follow the first three.
+log = logging.getLogger(__name__)
+
+# File formats, by extension; `.gz` and `.zst` may follow the first three.
 FORMATS = (".jsonl", ".json", ".txt", ".parquet")
 COMPRESSED = (".gz", ".zst")
 
-# How many times smaller than the text in it a compressed file is, about.
+# Approximate compression ratio of a compressed file of text.
 COMPRESSION = 3
 
-# Texts shuffled together, so that a file sorted by subject does not train subject by subject.
+# Texts shuffled together, so that a file sorted by subject is not trained on subject by subject.
 SHUFFLED_TEXTS = 10_000
 
 
@@ -42,12 +46,14 @@ class Source:
 
     path: str
     weight: float = 1.0
-    """How many times as often its texts are drawn as their number would have it."""
+    """Factor on how often its texts are drawn, relative to their number."""
 
     @property
     def share(self) -> float:
-        """Of the draws, while it lasts: its size times its weight, so that sources of like weight
-        end together and the last texts are of all of them."""
+        """Share of the draws while the file lasts: its size times its weight.
+
+        Sources of equal weight thus end together, and the last texts are from all of them.
+        """
         packed = COMPRESSION if self.path.lower().endswith(COMPRESSED) else 1
         return self.weight * packed * max(Path(self.path).stat().st_size, 1)
 
@@ -55,8 +61,8 @@ class Source:
 class TrainingTexts:
     """Rounds of texts, the same for the same files and seed.
 
-    In each round every text of every source is given once, drawn from the sources by their
-    sizes and weights; a source that ends drops out.
+    In each round every text of every source is given once, drawn from the sources by their sizes
+    and weights; a source that ends drops out. The first invalid line of each file is logged.
     """
 
     def __init__(
@@ -65,38 +71,35 @@ class TrainingTexts:
         *,
         text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS,
         seed: int = 0,
-        warn: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Name the texts; nothing is read yet.
 
         Args:
             sources: files; see `find_sources`.
-            text_fields: fields of a JSONL line or Parquet row that are joined to a text.
-            seed: of the shuffling.
-            warn: called with the first line of each file that cannot be read.
+            text_fields: fields of a JSONL line or Parquet row that are joined to one text.
+            seed: seed of the shuffling.
         """
         self.sources = list(sources)
         self.text_fields = text_fields
         self.seed = seed
         self.skipped = 0
-        """Lines that are no text or have none, in the first round."""
+        """Lines of the first round that are invalid or have no text."""
         self.duplicates = 0
-        """Texts that were there before, in the first round."""
-        self._warn = warn
+        """Texts of the first round that occurred before."""
         self._warned: set[str] = set()
 
     @property
     def fingerprint(self) -> str:
-        """Of the files' names, sizes and weights, the fields and the seed, 16 digits."""
+        """Hash of the files' names, sizes and weights, the fields and the seed; 16 hex digits."""
         files = [(Path(s.path).name, Path(s.path).stat().st_size, s.weight) for s in self.sources]
         content = json.dumps([files, list(self.text_fields), self.seed])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def round(self, number: int = 0) -> Iterator[str]:
-        """Every text once, in an order of the round's own.
+        """Every text once, in an order that depends on the round.
 
         Raises:
-            InputError: there is none, or a file is broken.
+            InputError: there is no text, or a file is broken.
         """
         if number == 0:
             self.skipped = self.duplicates = 0
@@ -108,6 +111,17 @@ class TrainingTexts:
         if not given:
             names = ", ".join(source.path for source in self.sources)
             raise InputError(f"{names}: no texts; fields read: {', '.join(self.text_fields)}")
+
+    def held_out(self, number: int) -> list[str]:
+        """The texts to hold out from training: the first `number`, but at most a tenth of all.
+
+        Raises:
+            InputError: no text would be left to train on.
+        """
+        taken = list(islice(self.round(), 10 * number))
+        if len(taken) < 2:
+            raise InputError("the only text is held out to measure on; name more texts")
+        return taken[: min(number, max(1, len(taken) // 10))]
 
     def _each(self, *, first: bool) -> Iterator[str]:
         """Each text of each source once, by smooth weighted round robin."""
@@ -149,10 +163,10 @@ class TrainingTexts:
             self.skipped += count
             if isinstance(text, BadLine) and source.path not in self._warned:
                 self._warned.add(source.path)
-                self._warn(f"{source.path}: {place}: {text.reason}")
+                log.warning("%s: %s: %s", source.path, place, text.reason)
 
     def _texts(self, path: str) -> Iterator[tuple[str, str | BadLine]]:
-        """Where it stands, and a text or what is wrong."""
+        """Pairs of a place in the file, and the text there or what is wrong with it."""
         kind = format_of(path)
         if kind == ".parquet":
             yield from parquet_texts(path, self.text_fields)
@@ -168,7 +182,7 @@ class TrainingTexts:
 
 
 def plain_text(line: Line) -> str | BadLine:
-    """The text that a line is, or what is wrong with it."""
+    """The line as text, or what is wrong with it."""
     try:
         return line.content.decode()
     except UnicodeDecodeError as error:
@@ -176,22 +190,22 @@ def plain_text(line: Line) -> str | BadLine:
 
 
 def find_sources(arguments: Sequence[str], spool: Path) -> list[Source]:
-    """Sources from the command line: FILE, FOLDER or -, with =WEIGHT after it where wanted.
+    """Sources from command-line arguments: FILE, FOLDER or -, each optionally with =WEIGHT.
 
     Args:
-        arguments: as they were given.
+        arguments: as given on the command line.
         spool: folder for a copy of standard input, which is JSONL and can be read only once.
 
     Raises:
-        InputError: a path is not there, a folder holds no text, a format or weight is unknown, or
-            standard input is asked for by one of several processes.
+        InputError: a path does not exist, a folder has no text files, a format or weight is
+            invalid, or one of several processes asks for standard input.
     """
     sources: list[Source] = []
     for argument in arguments:
         path, weight = split_weight(argument)
         if path == "-":
             if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-                raise InputError("- : several processes cannot share standard input; give a file")
+                raise InputError("-: several processes cannot share standard input; name a file")
             path = str(spool / "standard-input.jsonl")
             with Path(path).open("wb") as copy:
                 shutil.copyfileobj(sys.stdin.buffer, copy)
@@ -199,36 +213,36 @@ def find_sources(arguments: Sequence[str], spool: Path) -> list[Source]:
         if folder.is_dir():
             files = sorted(str(f) for f in folder.rglob("*") if f.is_file() and format_of(f.name))
             if not files:
-                raise InputError(f"{path}: no file in it ends in {', '.join(FORMATS)}")
+                raise InputError(f"{path}: has no file that ends in {', '.join(FORMATS)}")
             sources += [Source(file, weight) for file in files]
             continue
-        with CorpusFile(path):  # raises what is wrong with it
+        with CorpusFile(path):  # raises InputError if it cannot be read
             pass
         if not format_of(path):
             raise InputError(
-                f"{path}: unknown ending; use {', '.join(FORMATS)}, or {' or '.join(COMPRESSED)} "
-                f"after the first three"
+                f"{path}: unknown extension; use {', '.join(FORMATS)}, the first three optionally "
+                f"followed by {' or '.join(COMPRESSED)}"
             )
         sources.append(Source(path, weight))
     return sources
 
 
 def split_weight(argument: str) -> tuple[str, float]:
-    """ "a.jsonl=2" → ("a.jsonl", 2.0)."""
+    """Split "a.jsonl=2" into ("a.jsonl", 2.0); the weight is 1 if none is given."""
     path, equals, number = argument.rpartition("=")
     if not equals or Path(argument).exists():
         return argument, 1.0
     try:
         weight = float(number)
     except ValueError:
-        raise InputError(f"{argument}: {number!r} is no weight; write FILE=2") from None
+        raise InputError(f"{argument}: {number!r} is not a weight; write FILE=2") from None
     if not 0 < weight < float("inf"):
         raise InputError(f"{argument}: the weight must be above 0")
     return path, weight
 
 
 def format_of(path: str) -> str:
-    """Which of `FORMATS` a file has by its name, or an empty string."""
+    """The format of a file by its name, one of `FORMATS`; empty if it has none of them."""
     suffixes = [suffix.lower() for suffix in Path(path).suffixes[-2:]]
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
@@ -237,13 +251,13 @@ def format_of(path: str) -> str:
 
 
 def parquet_texts(path: str, text_fields: Sequence[str]) -> Iterator[tuple[str, str | BadLine]]:
-    """Texts of a Parquet file, a batch of rows in memory at a time."""
+    """Rows and texts of a Parquet file, a batch of rows in memory at a time."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise InputError(
-            f"{path}: Parquet needs pyarrow; pip install 'latent-ingest[train]' brings it"
+            f"{path}: Parquet needs pyarrow; pip install 'latent-ingest[train]' installs it"
         ) from None
     try:
         file: Any = pyarrow.parquet.ParquetFile(path)

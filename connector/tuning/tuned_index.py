@@ -6,27 +6,24 @@ What must be put back is noted in the index before anything is changed; see `ind
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from opensearchpy import OpenSearch
-
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import EngineError, InputError
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.listing import IndexInfo
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.preparing import ExistingIndex
 from latent_ingest.connector.index.repair import (
     RENEW_SECONDS,
     holds_note,
+    new_copy_name,
     new_note,
-    put_back,
     renew,
-    set_while_closed,
-    write_note,
+    restore,
 )
-from latent_ingest.connector.indexing.copying import written
 from latent_ingest.connector.tuning.knobs import Settings
 from latent_ingest.mappings.template import SIMILARITY
 
@@ -40,24 +37,21 @@ BLOCK = "index.blocks.write"
 class TunedIndex:
     """An index that is asked with several k1 and b. Made by the functions below."""
 
-    def __init__(
-        self, client: OpenSearch, name: str, noted: str, note: dict[str, Any] | None
-    ) -> None:
+    def __init__(self, index: Index, noted: Index, note: dict[str, Any] | None) -> None:
         """Nothing is changed yet.
 
         Args:
-            client: of the engine.
-            name: where searches go.
+            index: the index that is searched.
             noted: the index that is tuned, which holds the note.
-            note: what is to be put back; none for an index that stays as it is.
+            note: the note of what to restore; None for an index that is not changed.
         """
-        self.name = name
-        self.similarity = similarity_of(client, name)
+        self.name = index.name
+        self.similarity = similarity_of(index)
         """k1 and b, as this process has left them."""
-        self._client = client
+        self._index = index
         self._noted = noted
         self._note = note
-        self._written = written(client, name)
+        self._written = index.writes()
 
     def set(self, k1: float, b: float) -> None:
         """Close, set, open; nothing where they are so already.
@@ -70,11 +64,10 @@ class TunedIndex:
         if (k1, b) == self.similarity:
             return
         if self._note:
-            renew(self._client, self._noted, self._note)
-        if (number := written(self._client, self.name) - self._written) > 0:
+            renew(self._noted, self._note)
+        if (number := self._index.writes() - self._written) > 0:
             raise receives_writes(self.name, f"{number} since tuning began")
-        with engine_errors(self._client):
-            set_while_closed(self._client, self.name, similarity(k1, b))
+        self._index.put_settings_closed(similarity(k1, b))
         self.similarity = k1, b
 
     def check(self) -> None:
@@ -83,86 +76,84 @@ class TunedIndex:
         Raises:
             EngineError: somebody else has changed the index, or the engine refuses.
         """
-        found = similarity_of(self._client, self.name)
+        found = similarity_of(self._index)
         if found != self.similarity:
             raise EngineError(
                 f"index {self.name} has k1 and b {found}, not {self.similarity}: another command "
                 f"has set them while it was tuned; tune again"
             )
         if self._note and time.time() - self._note["renewed"] > RENEW_SECONDS:
-            renew(self._client, self._noted, self._note)
+            renew(self._noted, self._note)
 
 
 @contextmanager
-def as_it_is(client: OpenSearch, index: ExistingIndex) -> Iterator[TunedIndex]:
-    """The index itself, for knobs that change nothing of it."""
-    yield TunedIndex(client, index.name, index.name, None)
+def as_it_is(existing: ExistingIndex) -> Iterator[TunedIndex]:
+    """The index itself, for knobs that do not change it."""
+    yield TunedIndex(existing.index, existing.index, None)
 
 
 @contextmanager
-def in_place(client: OpenSearch, index: ExistingIndex) -> Iterator[TunedIndex]:
-    """The index itself, its settings put back in the end, whatever happens."""
-    before = similarity_of(client, index.name)
+def in_place(existing: ExistingIndex) -> Iterator[TunedIndex]:
+    """The index itself; its settings are restored at the end, whatever happens."""
+    index = existing.index
+    before = similarity_of(index)
     note = new_note(similarity(*before))
-    write_note(client, index.name, note)
+    index.update_meta(tuning=note)
     try:
-        yield TunedIndex(client, index.name, index.name, note)
+        yield TunedIndex(index, index, note)
     finally:
-        # Unless another command has done it, after which it is not ours to close.
-        if holds_note(client, index.name, note):
-            with engine_errors(client):
-                if similarity_of(client, index.name) != before or not is_open(client, index.name):
-                    put_back(client, index.name, note)
-            write_note(client, index.name, None)
+        # Unless another command has restored it: then this process must not close it.
+        if holds_note(index, note):
+            if similarity_of(index) != before or IndexInfo.read(index.client, index.name).closed:
+                restore(index, note)
+            index.update_meta(tuning=None)
 
 
 @contextmanager
-def on_a_copy(client: OpenSearch, index: ExistingIndex) -> Iterator[TunedIndex]:
-    """A clone of the index, deleted in the end; writes to the index fail while it is made."""
-    copy = f"{index.name}-tune-{uuid.uuid4().hex[:8]}"
-    note = new_note({BLOCK: index.settings.get(BLOCK)}, copy)
-    write_note(client, index.name, note)
+def on_a_copy(existing: ExistingIndex) -> Iterator[TunedIndex]:
+    """A clone of the index, deleted at the end; writes to the index fail while it is made."""
+    index = existing.index
+    copy = Index(index.client, new_copy_name(index.name))
+    note = new_note({BLOCK: existing.settings.get(BLOCK)}, copy.name)
+    index.update_meta(tuning=note)
     try:
-        with engine_errors(client):
-            client.indices.put_settings(index=index.name, body={BLOCK: True})
-            settings = {BLOCK: None, "index.number_of_replicas": 0}
-            client.indices.clone(
+        index.put_settings({BLOCK: True})
+        with engine_errors(index.client):
+            index.client.indices.clone(
                 index=index.name,
-                target=copy,
-                body={"settings": settings},
+                target=copy.name,
+                body={"settings": {BLOCK: None, "index.number_of_replicas": 0}},
                 params={"wait_for_active_shards": "all"},
             )
-            client.indices.put_settings(index=index.name, body={BLOCK: note["settings"][BLOCK]})
-            write_note(client, copy, None)
-        yield TunedIndex(client, copy, index.name, note)
+        index.put_settings(note["settings"])
+        copy.update_meta(tuning=None)
+        yield TunedIndex(copy, index, note)
     finally:
-        if holds_note(client, index.name, note):
-            with engine_errors(client):
-                put_back(client, index.name, note)
-            write_note(client, index.name, None)
+        if holds_note(index, note):
+            restore(index, note)
+            index.update_meta(tuning=None)
 
 
-def apply(client: OpenSearch, index: str, settings: Settings) -> None:
+def apply(index: Index, settings: Settings) -> None:
     """Write k1 and b into the index and the rest into its `_meta`, for good.
 
     Raises:
-        InputError: somebody writes to the index, which is as it was.
-        EngineError: the engine refuses; the next command puts back what the index had.
+        InputError: somebody writes to the index, which is unchanged.
+        EngineError: the engine refuses; the next command restores the index.
     """
-    before = similarity_of(client, index)
+    before = similarity_of(index)
     if before != (settings.k1, settings.b):
-        check_quiet(client, index)
+        check_quiet(index)
         note = new_note(similarity(*before))
-        write_note(client, index, note)
-        with engine_errors(client):
-            try:
-                set_while_closed(client, index, similarity(settings.k1, settings.b))
-            except BaseException:
-                put_back(client, index, note)
-                write_note(client, index, None)
-                raise
+        index.update_meta(tuning=note)
+        try:
+            index.put_settings_closed(similarity(settings.k1, settings.b))
+        except BaseException:
+            restore(index, note)
+            index.update_meta(tuning=None)
+            raise
     changes = {"k1": settings.k1, "b": settings.b, "query_settings": settings.query_settings()}
-    write_note(client, index, None, **changes)
+    index.update_meta(tuning=None, **changes)
 
 
 def similarity(k1: float, b: float) -> dict[str, Any]:
@@ -171,20 +162,13 @@ def similarity(k1: float, b: float) -> dict[str, Any]:
     return {f"{name}.type": "BM25", f"{name}.k1": k1, f"{name}.b": b}
 
 
-def similarity_of(client: OpenSearch, index: str) -> tuple[float, float]:
-    """k1 and b that the index has; raises InputError where the latent field has none of ours."""
-    with engine_errors(client):
-        answer = client.indices.get_settings(index=index, flat_settings=True)
-    (found,) = (content["settings"] for content in answer.values())
+def similarity_of(index: Index) -> tuple[float, float]:
+    """k1 and b of the index; raises InputError if it lacks the similarity of the latent field."""
+    found = index.settings()
     names = [f"index.similarity.{SIMILARITY}.{name}" for name in ("k1", "b")]
     if missing := [name for name in names if name not in found]:
-        raise InputError(f"index {index} has no setting {missing[0]}; ingest into a new index")
+        raise InputError(f"index {index.name} has no setting {missing[0]}; ingest into a new index")
     return float(found[names[0]]), float(found[names[1]])
-
-
-def is_open(client: OpenSearch, index: str) -> bool:
-    (row,) = client.cat.indices(index=index, format="json", h="status")
-    return bool(row["status"] == "open")
 
 
 def check_meta(index: ExistingIndex) -> IndexMeta:
@@ -196,7 +180,7 @@ def check_meta(index: ExistingIndex) -> IndexMeta:
     """
     if not index.open:
         raise InputError(f"index {index.name} is closed; open it: POST /{index.name}/_open")
-    meta = IndexMeta.from_stored(index.name, index.mapping.get("_meta", {}).get("latent_ingest"))
+    meta = IndexMeta.from_mapping(index.name, index.mapping)
     if meta.ids == "engine":
         raise InputError(
             f"the engine makes the ids of {index.name}, and judgements are of the collection's "
@@ -210,12 +194,12 @@ def check_meta(index: ExistingIndex) -> IndexMeta:
     return meta
 
 
-def check_quiet(client: OpenSearch, index: str) -> None:
-    """Raise InputError where somebody writes to the index, which closing or cloning would stop."""
-    before = written(client, index)
+def check_quiet(index: Index) -> None:
+    """Raise InputError if somebody writes to the index, which closing or cloning would stop."""
+    before = index.writes()
     time.sleep(WATCH_SECONDS)
-    if (number := written(client, index) - before) > 0:
-        raise receives_writes(index, f"{number} in {WATCH_SECONDS} s")
+    if (number := index.writes() - before) > 0:
+        raise receives_writes(index.name, f"{number} in {WATCH_SECONDS} s")
 
 
 def receives_writes(index: str, how_many: str) -> InputError:

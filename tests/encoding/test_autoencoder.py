@@ -1,4 +1,4 @@
-"""The token autoencoder: shapes, variants, saving and loading."""
+"""The autoencoder: shapes, variants, saving and loading."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def small(config: AutoencoderConfig = CONFIG) -> TokenAutoencoder:
 
 
 def reference(model: TokenAutoencoder, token: torch.Tensor, k: int) -> dict[int, float]:
-    """The formula of arXiv 2605.29384 for one token, as written."""
+    """The formula of arXiv 2605.29384 for one token, as in the paper."""
     assert model.data_mean is not None
     centred = token - model.data_mean
     x = centred * model.config.d_in**0.5 / centred.norm()
@@ -113,7 +113,7 @@ def test_jumprelu_drops_what_is_below_theta(generator: torch.Generator) -> None:
 
 
 def test_rms_scale_does_not_matter_where_the_norm_is_set(generator: torch.Generator) -> None:
-    """It is there for weights of sentence-transformers, where it stands before the norm."""
+    """It exists for weights of sentence-transformers, which apply it before normalization."""
     model, tokens = small(replace(CONFIG, rms_scale=3.0)), torch.randn(5, 24, generator=generator)
     model.data_mean = None
     assert model.normalize(tokens).norm(dim=-1).tolist() == pytest.approx([24**0.5] * 5)
@@ -144,7 +144,7 @@ def test_saved_and_loaded_is_the_same_model(
 
 
 def test_the_file_has_the_names_of_the_field(tmp_path: Path) -> None:
-    """As in sentence-transformers' pull request 3796; counts stay exact in the fp16 file."""
+    """The names of sentence-transformers' pull request 3796; counts stay exact in the fp16 file."""
     from safetensors.torch import load_file
 
     model = small()
@@ -195,7 +195,7 @@ def test_missing_and_broken_weights_are_said(tmp_path: Path) -> None:
 
 
 def test_wrong_width_and_wrong_k_are_said() -> None:
-    with pytest.raises(ModelError, match="hidden states are 30 wide"):
+    with pytest.raises(ModelError, match="token embeddings are 30 wide"):
         small().encode(torch.zeros(1, 30))
     with pytest.raises(ModelError, match="k 97: must be 1 to n_latents, 96"):
         small().encode(torch.zeros(1, 24), k=97)

@@ -1,4 +1,4 @@
-"""The backbone: hidden states, batches, prompts, and where it is found."""
+"""The backbone: token embeddings, batches, prompts, and where its files are found."""
 
 from __future__ import annotations
 
@@ -16,13 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from latent_ingest.connector.encoding.backbone import (
-    DEFAULT_BACKBONE,
-    Backbone,
-    find_folder,
-    pick_device,
-    pick_dtype,
-)
+from latent_ingest.connector.encoding.backbone import Backbone, pick_device, pick_dtype
+from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE, find_folder
 from latent_ingest.connector.encoding.model_folder import read_prompts
 from latent_ingest.connector.encoding.windows import within_budget
 from latent_ingest.connector.errors import ModelError
@@ -37,7 +32,7 @@ TEXTS = [
 
 
 def test_hidden_states_are_the_models_own(backbone: Backbone) -> None:
-    """Against transformers called plainly, one text at a time, special tokens cut off."""
+    """Compared with transformers called directly, one text at a time, without special tokens."""
     from transformers import AutoModel, AutoTokenizer
 
     folder = find_folder(DEFAULT_BACKBONE)
@@ -88,7 +83,7 @@ def test_a_prompt_is_attended_to_and_not_pooled(backbone: Backbone, tmp_path: Pa
 
 
 def with_dense(folder: Path, activation: str = "torch.nn.modules.linear.Identity") -> torch.Tensor:
-    """MiniLM with a projection to 32 dimensions before its pooling; returns the projection."""
+    """MiniLM with a projection to 32 dimensions before its pooling; gives that."""
     shutil.copytree(find_folder(DEFAULT_BACKBONE), folder)
     modules = [
         {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
@@ -108,7 +103,7 @@ def with_dense(folder: Path, activation: str = "torch.nn.modules.linear.Identity
 def test_a_dense_module_before_pooling_is_applied_to_each_token(
     backbone: Backbone, tmp_path: Path
 ) -> None:
-    """And one after the pooling is not, so its missing files do not matter."""
+    """A Dense module after the pooling is ignored, so its missing files do not matter."""
     weight = with_dense(tmp_path / "m", "torch.nn.modules.activation.Tanh")
     projected = Backbone.load(str(tmp_path / "m"), device="cpu", dtype="float32")
     assert projected.d_in == 32
@@ -119,23 +114,23 @@ def test_a_dense_module_before_pooling_is_applied_to_each_token(
 
 def test_a_dense_module_that_cannot_be_loaded_is_said(tmp_path: Path) -> None:
     with_dense(tmp_path / "a", "torch.nn.Softplus")
-    with pytest.raises(ModelError, match="activation Softplus is unknown here; known are Identity"):
+    with pytest.raises(ModelError, match="activation Softplus is not supported; use one of Id"):
         Backbone.load(str(tmp_path / "a"))
     with_dense(tmp_path / "b")
     config = tmp_path / "b" / "1_Dense" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "use_residual": True}))
-    with pytest.raises(ModelError, match="1_Dense: a Dense module with use_residual is unknown"):
+    with pytest.raises(ModelError, match="1_Dense: a Dense module with use_residual is not"):
         Backbone.load(str(tmp_path / "b"))
     (tmp_path / "b" / "1_Dense" / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="1_Dense: cannot be loaded as a Dense module"):
         Backbone.load(str(tmp_path / "b"))
     (tmp_path / "b" / "modules.json").write_text("[{}, 1]")
-    with pytest.raises(ModelError, match=r"modules.json: not of a sentence-transformers model"):
+    with pytest.raises(ModelError, match=r"modules.json: not a sentence-transformers model"):
         Backbone.load(str(tmp_path / "b"))
 
 
 def test_mean_pooling_is_that_of_sentence_transformers(backbone: Backbone) -> None:
-    """The dense vector of the model: its own tool gives the same."""
+    """sentence-transformers gives the same dense vector."""
     from sentence_transformers import SentenceTransformer
 
     texts = [text for text in TEXTS if text]
@@ -171,10 +166,10 @@ def test_a_gated_backbone_says_how_to_get_in(monkeypatch: pytest.MonkeyPatch) ->
     def refuse(_name: str, *, local_files_only: bool = False, **_: object) -> str:
         if local_files_only:
             raise LocalEntryNotFoundError("not cached")
-        raise GatedRepoError.__new__(GatedRepoError)  # whose constructor wants an HTTP response
+        raise GatedRepoError.__new__(GatedRepoError)  # its constructor needs an HTTP response
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    with pytest.raises(ModelError, match=r"some/gated: its owner .* run 'hf auth login'"):
+    with pytest.raises(ModelError, match=r"some/gated: gated model.* run 'hf auth login'"):
         Backbone.load("some/gated")
 
 
@@ -204,7 +199,7 @@ def test_unknown_dtypes_are_said() -> None:
 
 
 def test_a_folders_whole_path_is_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a model trained on it is loaded from elsewhere, too."""
+    """A model trained on it can then be loaded from another folder."""
     (tmp_path / "retriever").symlink_to(find_folder(DEFAULT_BACKBONE))
     monkeypatch.chdir(tmp_path)
     assert Backbone.load("retriever", device="cpu").name == str(find_folder(DEFAULT_BACKBONE))
@@ -248,10 +243,10 @@ def cached(home: Path, *, weights: bool) -> Path:
 def test_the_default_is_found_in_the_cache_or_else_in_the_installed_package(
     tmp_path: Path, weights: bool | None, found: str
 ) -> None:
-    """Offline; a cache that holds only a part of it is passed over."""
+    """Offline; an incomplete cache is skipped."""
     snapshot = cached(tmp_path, weights=weights) if weights is not None else None
     code = (
-        "from latent_ingest.connector.encoding.backbone import find_folder, DEFAULT_BACKBONE;"
+        "from latent_ingest.connector.encoding.hub import find_folder, DEFAULT_BACKBONE;"
         "print(find_folder(DEFAULT_BACKBONE))"
     )
     said = subprocess.run(
@@ -278,7 +273,7 @@ def test_the_default_is_found_in_the_cache_or_else_in_the_installed_package(
 def test_weights_are_fetched_in_the_form_that_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: set[str], wanted: set[str]
 ) -> None:
-    """The hub's client is replaced but for its own choice of files by patterns."""
+    """The hub's client is replaced, except for its own choice of files by patterns."""
     files = {"config.json", "1_Dense/model.safetensors", "onnx/model.safetensors", "tf_model.h5"}
 
     def fetch(_name: str, *, local_files_only: bool = False, **patterns: list[str]) -> str:

@@ -1,13 +1,15 @@
-"""The whole encoder on real weights."""
+"""The encoder with real weights."""
 
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from toys import PROMPTS, toy_backbone, toy_model
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
@@ -26,7 +28,7 @@ def counts_of(encoder: LatentEncoder, texts: list[str]) -> list[dict[int, int]]:
 def test_a_text_alone_and_in_a_batch_give_the_same_latents(
     encoder: LatentEncoder, documents: list[dict[str, str]]
 ) -> None:
-    """In fp32: the same latents; padding changes the last bits of a sum, so within 1e-4."""
+    """In float32: equal latents; values within 1e-4, as padding changes the last bits of sums."""
     texts = [document["text"] for document in documents[:60]]
     together = encoder.encode(texts)
     for text, (indices, values) in zip(texts, together, strict=True):
@@ -68,7 +70,7 @@ def test_out_of_memory_halves_the_batches_and_changes_nothing(
 def test_bf16_gives_nearly_the_latents_of_fp32(
     encoder: LatentEncoder, documents: list[dict[str, str]]
 ) -> None:
-    """The tolerance of bf16: 9 of 10 units of term frequency stay where they were."""
+    """At least 9 of 10 units of term frequency are equal."""
     coarse = LatentEncoder.load(device="cpu", dtype="bfloat16")
     texts = [document["text"] for document in documents[:60]]
     shared = total = 0
@@ -146,8 +148,19 @@ def test_a_missing_model_folder_is_said(tmp_path: Path) -> None:
         LatentEncoder.load(tmp_path / "none")
 
 
+def test_a_shared_model_is_loaded_again_when_its_folder_has_changed(tmp_path: Path) -> None:
+    folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone", prompts=PROMPTS))
+    first = LatentEncoder.shared(folder, device="cpu", dtype="float32")
+    assert LatentEncoder.shared(folder, device="cpu", dtype="float32") is first
+    (folder / "config.json").write_text(
+        (folder / "config.json").read_text().replace('"k": 4', '"k": 3')
+    )
+    os.utime(folder / "config.json", (2e9, 2e9))
+    assert LatentEncoder.shared(folder, device="cpu", dtype="float32").k == 3
+
+
 def nan_for(word: str) -> LatentEncoder:
-    """The shipped encoder with the embedding of one word broken."""
+    """The shipped encoder with a broken embedding of one word."""
     encoder = LatentEncoder.load(device="cpu", dtype="float32")
     backbone = encoder.backbone
     backbone._model = copy.deepcopy(backbone._model)
@@ -183,7 +196,7 @@ def test_idf_is_lucenes(encoder: LatentEncoder) -> None:
 def test_questions_have_the_latents_that_exact_weights_give(
     encoder: LatentEncoder, documents: list[dict[str, str]]
 ) -> None:
-    """They are looked for in int8; which fire, and how strongly, stays as it is."""
+    """Candidates are found in int8; the active latents and their activations are unchanged."""
     questions = [document["text"][:80] for document in documents[::6]]
     same = 0
     for question in questions:
@@ -191,7 +204,9 @@ def test_questions_have_the_latents_that_exact_weights_give(
         dense = np.zeros((2, encoder.n_latents))
         dense[0, fast.indices], dense[1, exact.indices] = fast.values, exact.values
         one, other = dense / np.linalg.norm(dense, axis=1, keepdims=True)
-        assert one @ other > 0.999  # the last of a token's latents may be as strong as the next
+        assert (
+            one @ other > 0.999
+        )  # the k-th and the next latent of a token may have equal activations
         same += np.array_equal(fast.indices, exact.indices)
     assert len(questions) == 15
     assert same >= 12

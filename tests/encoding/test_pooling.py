@@ -1,4 +1,4 @@
-"""Pooling over packed tokens, against a dense matrix."""
+"""Pooling of packed tokens, compared with a dense matrix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ N = 40
 
 
 def dense(latents: TokenLatents, pooling: str) -> torch.Tensor:
-    """`[n_texts, N]`, token by token."""
+    """Pooled activations `[n_texts, N]`, computed token by token."""
     bounds = latents.cu_seq_lens.tolist()
     out = torch.zeros(len(bounds) - 1, N)
     for text, (start, end) in enumerate(pairwise(bounds)):

@@ -1,4 +1,4 @@
-"""Texts longer than the window: every token once, each with context, memory bounded."""
+"""Texts longer than the backbone window: every token once, with context, in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from toys import SPACES, toy_tokenizer
 
 from latent_ingest.connector.encoding import pooling, windows
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
-from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE, Backbone, find_folder
+from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
+from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE, find_folder
 from latent_ingest.connector.encoding.vectors import LatentVectors
 from latent_ingest.connector.errors import ModelError
 
@@ -47,7 +48,7 @@ def tokens_in(encoder: LatentEncoder, text: str) -> int:
 
 @pytest.fixture(scope="module")
 def long_text(encoder: LatentEncoder, documents: list[dict[str, str]]) -> str:
-    """Real text of a few windows."""
+    """Real text that has several windows."""
     text = " ".join(document["text"] for document in documents)[:2800]
     assert 444 < tokens_in(encoder, text) < 1000
     return text
@@ -64,7 +65,7 @@ def cut(encoder: LatentEncoder, text: str, *, prompt: str = "", long: str = "poo
 
 
 def plain_windows(encoder: LatentEncoder, text: str) -> list[tuple[torch.Tensor, Window]]:
-    """Latent rows of each window's tokens, `[n, n_latents]`, by transformers called plainly."""
+    """Activations of each window's tokens, `[n, n_latents]`, by transformers called directly."""
     backbone, tokenizer = encoder.backbone, encoder.backbone._tokenizer
     ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
     found = []
@@ -81,7 +82,7 @@ def plain_windows(encoder: LatentEncoder, text: str) -> list[tuple[torch.Tensor,
 def test_the_pooled_vector_is_the_sum_over_tokens_each_counted_once(
     encoder: LatentEncoder, long_text: str
 ) -> None:
-    """Against windows made here: a token dropped, or counted twice, changes the sum."""
+    """Compared with windows made here: a token dropped, or counted twice, changes the sum."""
     expected = torch.zeros(encoder.n_latents)
     counted: list[int] = []
     for acts, window in plain_windows(encoder, long_text):
@@ -133,7 +134,7 @@ def test_windows_cover_every_token_once_within_their_length(
         patch.setattr(windows, "SECTION", 10**9)
         (whole,) = windows.tokenize(tokenizer, [text], "")
     tokens = found[0].tokens
-    if section >= 40:  # a word is not cut
+    if section >= 40:  # a word is not divided
         assert tokens.ids.tolist() == whole.ids.tolist()
         assert tokens.spans.tolist() == whole.spans.tolist()
     counted = [token for window in found for token in range(window.first, window.last)]

@@ -1,4 +1,4 @@
-"""A real engine: OPENSEARCH_URL, or a node of our own that ends with the tests."""
+"""A real engine: the one at OPENSEARCH_URL, or a node that ends with the tests."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from opensearchpy import OpenSearch
 from querying.bodies import PROPERTIES, rows
+from remembering import Remembered
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection, EngineInfo
@@ -23,6 +24,14 @@ from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 PREFIX = "latent-ingest-test-"
+REMEMBERED = Remembered()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def remembered_encodings(encoder: LatentEncoder) -> Iterator[None]:
+    """Tests of the engine do not test the encoder: the shipped model answers from memory."""
+    with REMEMBERED.used(encoder, LatentEncoder.shared(device="cpu")):
+        yield
 
 
 def node(kind: str, home: Path) -> Iterator[str]:
@@ -66,7 +75,7 @@ def elasticsearch(elasticsearch_url: str) -> Iterator[OpenSearch]:
 
 @pytest.fixture(params=["opensearch", "elasticsearch"])
 def either(request: pytest.FixtureRequest) -> OpenSearch:
-    """Each of the two, in turn."""
+    """OpenSearch, then Elasticsearch."""
     name = "client" if request.param == "opensearch" else request.param
     client: OpenSearch = request.getfixturevalue(name)
     assert EngineInfo.read(client).distribution == request.param
@@ -78,7 +87,7 @@ NewIndex = Callable[..., str]
 
 @pytest.fixture
 def new_index(request: pytest.FixtureRequest) -> Iterator[NewIndex]:
-    """Names of indices that are gone after the test."""
+    """Name new indices, which are deleted after the test."""
     made: list[tuple[OpenSearch, str]] = []
 
     def name(on: OpenSearch | None = None) -> str:
@@ -125,7 +134,7 @@ def load(encoder: LatentEncoder) -> Load:
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """Another one each time; LATENT_INGEST_SEED in the report gives the same again."""
+    """A random seed. The report of a failure names it; LATENT_INGEST_SEED repeats it."""
     seed = int(os.environ.get("LATENT_INGEST_SEED") or random.randrange(10**6))
     request.node.add_report_section("call", "seed", f"LATENT_INGEST_SEED={seed}")
     return seed
@@ -138,7 +147,7 @@ def rewriter(
     documents: list[dict[str, str]],
     tmp_path_factory: Any,
 ) -> Iterator[QueryRewriter]:
-    """Of an index of the documents with fields of many kinds; see `querying.bodies`."""
+    """Rewriter of an index with fields of many kinds; see `querying.bodies`."""
     yield from rewriter_on(client, encoder, documents, tmp_path_factory.mktemp("bodies"))
 
 
@@ -168,7 +177,7 @@ def rewriter_on(
     weigh, known = rewriter._weigh, {}
 
     def remembered(texts: Any) -> Any:
-        """Each text is encoded once for all tests."""
+        """Weights of each text, computed once for all tests."""
         if new := [text for text in texts if text not in known]:
             known.update(zip(new, weigh(new), strict=True))
         return [known[text] for text in texts]

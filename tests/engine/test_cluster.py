@@ -29,6 +29,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["primary", "replica", "asked"])
 def test_a_node_goes_away_and_comes_back(
     which: str,

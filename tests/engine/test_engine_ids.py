@@ -36,8 +36,8 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run(opensearch_url: str, encoder: LatentEncoder, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The commands, with four documents a request."""
-    for name in ("ingest", "search", "evaluate", "explain", "enrich"):
-        monkeypatch.setattr(f"latent_ingest.cli.{name}.load_encoder", lambda *_: encoder)
+    for name in ("ingest", "search", "evaluate", "enrich"):
+        monkeypatch.setattr(f"latent_ingest.cli.commands.{name}.load_encoder", lambda *_: encoder)
     monkeypatch.setattr(batches, "MAX_BATCH_LINES", 4)
 
     def invoke(*arguments: str, code: int = 0, url: str = opensearch_url) -> Result:
@@ -277,5 +277,5 @@ def test_lines_that_are_the_same_are_all_wanted(
 
 
 def test_chunks_need_ids(client: OpenSearch, index: str, encoder: LatentEncoder) -> None:
-    with pytest.raises(InputError, match=r"chunks are found by ids of ours; use --long pool"):
+    with pytest.raises(InputError, match=r"chunks need ids from the document; use --long pool"):
         open_index(client, index, encoder, {"ids": "engine", "long": "chunks"})

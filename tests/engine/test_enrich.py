@@ -94,9 +94,9 @@ def run(client: OpenSearch, index: str, encoder: LatentEncoder) -> Run:
         **options: Any,
     ) -> EnrichReport:
         preparation = plan(
-            on, ExistingIndex.read(on, name), encoder, FIELDS if wanted is None else wanted
+            ExistingIndex.read(on, name), encoder, FIELDS if wanted is None else wanted
         )
-        prepare(on, preparation)
+        prepare(preparation)
         job = Enrich(on, preparation, encoder, **{"give_up_after": 1, **options})
         return job.run(lambda report: on_progress(job))
 
@@ -361,8 +361,8 @@ def test_whatever_is_spoilt_and_changed_meanwhile_each_document_has_the_latents_
     texts = {str(n): documents[n % len(documents)]["text"][:60] for n in range(60)}
     index = new_index()
     make(client, index, [{"_id": name, "title": "", "body": text} for name, text in texts.items()])
-    preparation = plan(client, ExistingIndex.read(client, index), encoder, FIELDS)
-    prepare(client, preparation)
+    preparation = plan(ExistingIndex.read(client, index), encoder, FIELDS)
+    prepare(preparation)
     chance = random.Random(seed)
 
     def application(_: EnrichReport) -> None:
@@ -436,7 +436,7 @@ def test_an_engine_that_forgets_where_we_are_ends_the_run(
             client.delete_all_pits()
 
     report = run(on=Forgetting(client, forget))
-    assert f"has lost our place in index {index}" in (report.stopped or "")
+    assert f"has lost the reading position in index {index}" in (report.stopped or "")
     assert not report.ok
     assert run().ok
     assert all_done(client, index, encoder)
@@ -586,7 +586,7 @@ def test_an_index_is_open_again_when_its_settings_are_refused(
 
     with monkeypatch.context() as patched:
         patched.setattr(index_module, "index_body", broken)
-        with pytest.raises(InputError, match=r"takes no latent terms: .*latent_terms"):
+        with pytest.raises(InputError, match=r"refuses latent terms: .*latent_terms"):
             run()
     assert ExistingIndex.read(client, index).open
     assert client.count(index=index)["count"] == 32
@@ -625,7 +625,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], type[LatentIngestError], 
     "a number": ({}, {"text_fields": ("year",)}, InputError, "'year' .* is of type integer"),
     "an object": ({}, {"text_fields": ("more",)}, InputError, "'more' .* is of type object"),
     "nested": ({}, {"text_fields": ("notes.text",)}, InputError, "inside nested objects"),
-    "multi-field": ({}, {"text_fields": ("title.raw",)}, InputError, "is made of 'title'"),
+    "multi-field": ({}, {"text_fields": ("title.raw",)}, InputError, "is derived from 'title'"),
     "twice": ({}, {**FIELDS, "latent_field": "title"}, InputError, "'title' is used twice"),
     "taken": (
         {"properties": {"title": TEXT, "body": TEXT, "latent": {"type": "text"}}},
@@ -710,7 +710,7 @@ def test_a_command_that_was_killed_is_gone_on_with_by_the_same(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     shown = CliRunner().invoke(cli, ["runs"]).stdout
     assert f"index:{index} → {index}: interrupted" in shown
-    assert f"go on with: cd {Path.cwd()} && latent-ingest enrich --index {index}" in shown
+    assert f"resume with: cd {Path.cwd()} && latent-ingest enrich --index {index}" in shown
     done = command(*arguments)
     assert done.exit_code == 0, done.output
     assert "32 documents read = 12 up to date already + 20 encoded" in done.stdout

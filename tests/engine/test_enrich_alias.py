@@ -18,11 +18,11 @@ from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index import guard
-from latent_ingest.connector.index.listing import list_indices
+from latent_ingest.connector.index.alias import Alias
+from latent_ingest.connector.index.listing import IndexInfo, list_indices
 from latent_ingest.connector.indexing import copying, enrich, sender
 from latent_ingest.connector.indexing.copying import Copy
 from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
-from latent_ingest.connector.indexing.versions import one, take
 
 OURS = {"latent", "latent_hash"}
 
@@ -64,7 +64,7 @@ def command(
     encoder: LatentEncoder,
 ) -> Command:
     monkeypatch.setenv("OPENSEARCH_URL", opensearch_url)
-    monkeypatch.setattr("latent_ingest.cli.enrich.load_encoder", lambda *_: encoder)
+    monkeypatch.setattr("latent_ingest.cli.commands.enrich.load_encoder", lambda *_: encoder)
 
     def invoke(*arguments: str, code: int = 0) -> Result:
         given = ["enrich", "--index", index, "--alias", alias, "--text-fields", "title,body"]
@@ -129,7 +129,7 @@ def test_the_copy_has_all_documents_and_the_index_is_not_touched(
     assert made["mappings"]["_meta"]["owner"] == "shop"
     for name, field in MAPPING["properties"].items():
         assert made["mappings"]["properties"][name] == field
-    assert one(client, copy).complete
+    assert IndexInfo.read(client, copy).complete
 
 
 @pytest.mark.usefixtures("small")
@@ -156,13 +156,13 @@ def test_a_run_that_was_cut_is_gone_on_with(
         if where == "copying":
             patch.setattr(Copy, "fill", cut_copying)
         else:
-            patch.setattr("latent_ingest.cli.enrich.run_with_bar", cut_encoding)
+            patch.setattr("latent_ingest.cli.commands.enrich.run_with_bar", cut_encoding)
         stopped = command(code=130)
     assert f"alias {alias} still points at {index}: the run was stopped" in stopped.stderr
     assert behind(client, alias) == [index]
 
     done = command("--json")
-    assert f"going on with {alias}-minilm-32k-1, which is not complete" in done.stderr
+    assert f"resuming {alias}-minilm-32k-1, which is not complete" in done.stderr
     report = json.loads(done.stdout)
     assert (report["read"], report["failed"], report["alias_moved"]) == (40, 0, True)
     if where == "encoding":
@@ -187,7 +187,7 @@ def test_an_index_that_was_written_to_meanwhile_keeps_the_alias(
     with monkeypatch.context() as patch:
         patch.setattr(Copy, "fill", write)
         refused = command(code=1)
-    assert f"{index} was written to since its copy was begun; give the same command" in (
+    assert f"{index} was written to since its copy was started; give the same command" in (
         refused.stderr
     )
     assert behind(client, alias) == [index]
@@ -215,14 +215,15 @@ def test_a_write_in_the_moment_of_the_swap_is_refused_not_lost(
             refused.append(str(error.error))
         if len(refused) == 1:
             raise EngineError("the power went")
-        return take(*arguments)
+        return move(*arguments)
 
     def cut(*_: Any) -> None:
         raise EngineError("the power went")
 
-    monkeypatch.setattr(copying, "take", swap)
+    move = Alias.move
+    monkeypatch.setattr(Alias, "move", swap)
     with monkeypatch.context() as patch:
-        patch.setattr(guard, "let_writes_in", cut)
+        patch.setattr(guard, "unblock_writes", cut)
         assert "the power went" in command(code=1).stderr
     assert behind(client, alias) == [index]
     assert blocks(client, index) == {"write": "true"}

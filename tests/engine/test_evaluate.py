@@ -23,7 +23,8 @@ from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.runs import count_hits, search
 from latent_ingest.connector.evaluation.systems import SYSTEMS
-from latent_ingest.connector.index.opening import index_uuid, open_index
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 
@@ -411,7 +412,7 @@ def test_a_run_that_was_cut_is_gone_on_with(
     corpus = str((own / "corpus.jsonl").resolve())
     settings = {"id_fields": ["_id", "id"], "long": meta.long}
     with closing(Journal(tmp_path / "journal" / "journal.sqlite")) as book:
-        key = RunKey(corpus, index, index_uuid(client, index), settings)
+        key = RunKey(corpus, index, Index(client, index).uuid(), settings)
         with closing(book.open(key)) as run:
             job = Ingest(client, index, encoder, meta, corpus, run=run)
             job.stop()
@@ -496,31 +497,57 @@ def part_of(source: Path, folder: Path, *, step: int, others: int) -> Path:
     return folder
 
 
-# What the model that ships reached on this part, less .015.
+def given(name: str) -> Path:
+    """Folder of a public collection; skips the test where it is not beside the checkout."""
+    folder = DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"no ../shared/data/{name}: this checkout has no copy of the collection")
+    return folder
+
+
+def test_latent_terms_find_what_words_miss(opensearch_url: str, root: Path, new_index: Any) -> None:
+    """On docstrings and questions that this project keeps; see tests/data/README.md.
+
+    The shipped model reached nDCG@10 of .224 (words), .515 (latent) and .467 (hybrid).
+    """
+    folder = root / "tests" / "data" / "stdlib"
+    options = ("--index", new_index(), "--systems", "words,latent,hybrid", "--dtype", "float32")
+    (found,) = evaluate(opensearch_url, folder, *options)["collections"]
+    ndcg = {name: system["means"]["nDCG@10"] for name, system in found["systems"].items()}
+    assert (found["documents"], found["queries"]) == (320, 48)
+    assert ndcg["words"] >= 0.21
+    assert ndcg["latent"] >= 0.49
+    assert ndcg["hybrid"] >= 0.44
+    assert ndcg["latent"] - ndcg["words"] >= 0.2
+    against_words = {r["system"]: r["p_holm"] for r in found["comparisons"]}
+    assert max(against_words.values()) < 0.01
+
+
+# nDCG@10 of the shipped model on this part, less .015.
 FLOORS = {"words": 0.854, "latent": 0.886, "hybrid": 0.900}
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"no {DATA.name} beside the checkout")
+@pytest.mark.slow
 def test_the_model_that_ships_has_floors(
     opensearch_url: str, new_index: Any, tmp_path: Path
 ) -> None:
     """On a part of SciFact; README has the figures of whole collections."""
-    folder = part_of(DATA / "scifact", tmp_path / "scifact", step=6, others=300)
+    folder = part_of(given("scifact"), tmp_path / "scifact", step=6, others=300)
     options = ("--index", new_index(), "--systems", ",".join(FLOORS))
     answer = evaluate(opensearch_url, folder, *options)
     assert answer["collection"] == "scifact"
     ndcg = {system: means["nDCG@10"] for system, means in answer["systems"].items()}
     assert ndcg.keys() == FLOORS.keys()
-    assert all(floor <= ndcg[system] < floor + 0.03 for system, floor in FLOORS.items()), ndcg
+    assert all(ndcg[system] >= floor for system, floor in FLOORS.items()), ndcg
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"no {DATA.name} beside the checkout")
+@pytest.mark.slow
 def test_nfcorpus_has_a_floor(opensearch_url: str, new_index: Any) -> None:
     """3,633 documents and 323 questions; about six minutes on two cores."""
     options = ("--index", new_index(), "--systems", "words,latent,hybrid")
-    (found,) = evaluate(opensearch_url, DATA / "nfcorpus", *options)["collections"]
+    (found,) = evaluate(opensearch_url, given("nfcorpus"), *options)["collections"]
     ndcg = {name: system["means"]["nDCG@10"] for name, system in found["systems"].items()}
-    assert 0.31 < ndcg["words"] < 0.33
+    assert ndcg["words"] > 0.31
     assert ndcg["latent"] >= 0.328
     assert ndcg["hybrid"] >= 0.350
     assert "SPLADE-v3" in {row["system"] for row in found["published"]}

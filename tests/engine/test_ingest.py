@@ -249,8 +249,8 @@ def test_an_index_made_before_there_were_hashes_goes_on_without(
 @pytest.mark.parametrize(
     ("name", "wanted", "message"),
     [
-        ("latent-ingest-test-Upper", {}, "cannot be made: .*must be lowercase"),
-        (None, {"analyzer": "klingon"}, "cannot be made: .*klingon"),
+        ("latent-ingest-test-Upper", {}, "cannot be created: .*must be lowercase"),
+        (None, {"analyzer": "klingon"}, "cannot be created: .*klingon"),
         (None, {"scale": -1.0}, "scale -1.0: must be above 0"),
         (None, {"latent_field": "text"}, "field 'text' is used twice"),
     ],

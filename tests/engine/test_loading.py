@@ -13,8 +13,9 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.index import guard
 from latent_ingest.connector.index.guard import Guard, Loading
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.opening import note, open_index
+from latent_ingest.connector.index.opening import open_index
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def made(client: OpenSearch, index: str, encoder: LatentEncoder) -> str:
 
 
 def job(client: OpenSearch, index: str, corpus: str) -> Loading:
-    return Loading(client, index, corpus, Retry(client))
+    return Loading(Index(client, index), corpus, Retry(client))
 
 
 def begun(client: OpenSearch, index: str, corpus: str) -> Loading:
@@ -122,9 +123,9 @@ def test_two_runs_that_begin_at_once_have_two_numbers(
 def test_a_number_that_was_written_over_is_not_given_again(client: OpenSearch, made: str) -> None:
     """`_meta` is replaced as a whole, by whoever read it before us too."""
     first = begun(client, made, "a.jsonl")
-    note(client, made, runs=0)
+    Index(client, made).update_meta(runs=0)
     second = begun(client, made, "b.jsonl")
-    note(client, made, runs=1)
+    Index(client, made).update_meta(runs=1)
     assert (first.number, second.number) == (1, 2)
     second.end()
     first.end()
@@ -152,12 +153,12 @@ def test_refreshing_is_as_it_was_after_two_runs_at_once_or_one_that_was_killed(
     assert meta_of(client, made).loading is None
 
 
-def test_refreshing_is_put_back_by_a_run_that_began_while_another_ended(
+def test_refreshing_is_restored_by_a_run_that_began_while_another_ended(
     client: OpenSearch, made: str
 ) -> None:
     """The other took away the note, but put the interval back before this one changed it."""
     run = begun(client, made, "a.jsonl")
-    note(client, made, loading=None)
+    Index(client, made).update_meta(loading=None)
     run.end()
     assert interval(client, made) == "7s"
     again = begun(client, made, "a.jsonl")

@@ -17,7 +17,8 @@ from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index.opening import index_uuid, open_index
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing import batches
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
@@ -41,7 +42,7 @@ def start(
         monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
         meta = open_index(client, index, encoder, {})
         journal = Journal(Path("journal.sqlite"))
-        run = journal.open(RunKey(corpus, index, index_uuid(client, index)))
+        run = journal.open(RunKey(corpus, index, Index(client, index).uuid()))
         return Ingest(on, index, encoder, meta, corpus, run=run, concurrency=1, **options)
 
     return make

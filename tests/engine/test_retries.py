@@ -44,14 +44,14 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["429", "502", "503", "504", "connection", "half"],
 )
 def test_failures_that_pass_are_tried_again(
-    client: OpenSearch, index: str, load: Any, error: Exception
+    client: OpenSearch, index: str, load: Any, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing = Failing(client, lambda call, body: error if call < 10 else None)
-    said: list[str] = []
-    report = load(failing, index, [line("a"), line("b")], warn=said.append)
+    report = load(failing, index, [line("a"), line("b")])
     assert failing.calls == 10
     assert report.ok
     assert report.indexed == client.count(index=index)["count"] == 2
+    said = caplog.messages
     assert [row for row in said if "trying again for up to 10 min" in row] == said != []
 
 
@@ -173,7 +173,12 @@ def mending() -> Iterator[Callable[[Callable[[], Any]], None]]:
 @pytest.mark.usefixtures("no_waits")
 @pytest.mark.parametrize("trouble", ["closed", "flood", "block"])
 def test_an_index_that_takes_no_writes_for_now_is_waited_for(
-    client: OpenSearch, index: str, load: Any, mending: Any, trouble: str
+    client: OpenSearch,
+    index: str,
+    load: Any,
+    mending: Any,
+    trouble: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     load(client, index, [line("a")])
     block = {
@@ -192,13 +197,12 @@ def test_an_index_that_takes_no_writes_for_now_is_waited_for(
             client.indices.put_settings(index=index, body={block: True})
             mending(lambda: client.indices.put_settings(index=index, body={block: None}))
 
-    said: list[str] = []
     failing = Failing(client, break_it)
-    report = load(failing, index, [line("b"), line("c")], warn=said.append)
+    report = load(failing, index, [line("b"), line("c")])
     assert failing.calls > 2
     assert report.ok
-    assert "trying again for up to" in said[0]
-    assert ("closed" if trouble == "closed" else "blocked by") in said[0]
+    assert "trying again for up to" in caplog.text
+    assert ("closed" if trouble == "closed" else "blocked by") in caplog.text
     assert client.count(index=index)["count"] == 3
 
 
@@ -295,7 +299,7 @@ def test_every_request_of_a_run_is_tried_again(
     spoilt: set[str],
 ) -> None:
     """From the making of the index to the move of the alias."""
-    monkeypatch.setattr("latent_ingest.cli.ingest.load_encoder", lambda *_: encoder)
+    monkeypatch.setattr("latent_ingest.cli.commands.ingest.load_encoder", lambda *_: encoder)
     monkeypatch.setattr(BusyOnce, "asked", set(), raising=False)
     monkeypatch.setattr(BusyOnce, "begun", begun, raising=False)
     Path("c.jsonl").write_text(line("a") + "\n" + line("b"))

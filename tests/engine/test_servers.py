@@ -37,6 +37,11 @@ ROWS = [
 ]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def remembered_encodings() -> None:
+    """Nothing is remembered here: threads use the model at the same time."""
+
+
 def scores(answer: dict[str, Any]) -> dict[str, float]:
     return {hit["_id"]: hit["_score"] for hit in answer["hits"]["hits"]}
 

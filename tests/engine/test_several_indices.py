@@ -11,8 +11,8 @@ from opensearchpy import OpenSearch
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import MismatchError
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.opening import note
 from latent_ingest.connector.querying.asked_indices import AskedIndices
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -79,7 +79,7 @@ def test_one_that_disagrees_is_named(
     client: OpenSearch, two: list[str], alias: str, encoder: LatentEncoder, what: str,
     value: Any, message: str,
 ) -> None:  # fmt: skip
-    note(client, two[1], **{what: value})
+    Index(client, two[1]).update_meta(**{what: value})
     for name in (alias, ",".join(two)):
         with pytest.raises(MismatchError, match=rf"^index {two[1]} {message}"):
             QueryRewriter.from_index(client, name, encoder)
@@ -91,12 +91,12 @@ def test_a_searcher_goes_on_with_those_that_agreed(
 ) -> None:
     client.indices.delete_alias(index=two[1], name=alias)
     searcher = Searcher(client, alias, [encoder], renew_seconds=0)
-    note(client, two[1], scale=4.0)
+    Index(client, two[1]).update_meta(scale=4.0)
     client.indices.put_alias(index=two[1], name=alias)
     assert {hit["_index"] for hit in searcher.search(QUESTION)["hits"]["hits"]} == {two[0]}
-    note(client, two[1], scale=1.0)
+    Index(client, two[1]).update_meta(scale=1.0)
     assert searcher.search(QUESTION)["hits"]["hits"][0]["_index"] == two[1]
-    note(client, two[1], scale=4.0)
+    Index(client, two[1]).update_meta(scale=4.0)
     with pytest.raises(MismatchError, match=rf"index {two[1]} has scale 4.0"):
         Searcher(client, alias, [encoder])
 

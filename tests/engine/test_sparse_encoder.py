@@ -18,8 +18,8 @@ from sentence_transformers import (
 )
 
 from latent_ingest.cli.main import cli
-from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE
 from latent_ingest.connector.evaluation.measures import mean_ndcg
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.sentence_transformers import (

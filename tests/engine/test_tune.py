@@ -24,19 +24,20 @@ from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.evaluation.collection import Collection
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.opening import index_uuid, open_index
+from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.index.preparing import ExistingIndex
 from latent_ingest.connector.index.repair import (
     new_note,
-    put_back,
-    set_while_closed,
-    write_note,
+    repair,
+    restore,
 )
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.querying.searcher import Searcher
 from latent_ingest.connector.tuning import tuned_index
 from latent_ingest.connector.tuning.knobs import Settings
 from latent_ingest.connector.tuning.splits import halved
@@ -123,6 +124,7 @@ def judged(folder: Path, name: str) -> list[list[str]]:
     return [line.split("\t") for line in (folder / "qrels" / name).read_text().splitlines()[1:]]
 
 
+@pytest.mark.slow
 def test_test_judgements_turned_round_change_nothing_that_is_chosen(
     opensearch_url: str, made: str, folder: Path, tmp_path: Path
 ) -> None:
@@ -141,6 +143,7 @@ def test_test_judgements_turned_round_change_nothing_that_is_chosen(
     assert values[0] > 0.8 > 0.2 > values[1]
 
 
+@pytest.mark.slow
 def test_judgements_of_the_other_half_change_nothing_that_is_chosen(
     opensearch_url: str, made: str, folder: Path, tmp_path: Path
 ) -> None:
@@ -327,7 +330,7 @@ def test_killed_while_the_index_is_closed_the_next_command_puts_it_back(
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert f"index {made} was left in the middle of tuning: it is open" in done.stderr
+    assert f"index {made} was left changed by an interrupted tuning run: it is open" in done.stderr
     assert json.loads(done.stdout)["hits"]["hits"]
     assert state(client, made) == before
 
@@ -346,6 +349,44 @@ def test_killed_with_a_copy_the_next_command_deletes_it(
     assert done.exit_code == 0, done.stderr
     assert copies_of(client, made) == {}
     assert state(client, made) == before
+
+
+def test_reading_an_index_that_tuning_left_changes_nothing(
+    client: OpenSearch, made: str, encoder: LatentEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reader only warns; `repair` restores, also by an alias, and deletes no index but a copy."""
+    index, foreign = Index(client, made), f"{made}-tune-archive"
+    alias = f"{made}-alias"
+    client.indices.create(index=foreign)
+    client.indices.put_alias(index=made, name=alias)
+    before = state(client, made)
+    note = new_note(tuned_index.similarity(2.0, 0.7), foreign) | {"pid": 2**22 + 1}
+    try:
+        index.update_meta(tuning=note | {"began": "1"})
+        index.put_settings_closed(tuned_index.similarity(9.0, 0.7))
+        left = state(client, made)
+        meta = IndexMeta.read(client, alias)
+        assert meta is not None
+        assert meta.tuning is not None
+        assert ExistingIndex.read(client, alias).open
+        assert caplog.messages == []
+        for read in (
+            lambda: QueryRewriter.from_index(client, alias, encoder),
+            lambda: Searcher(client, alias, [encoder]),
+        ):
+            read()
+            assert caplog.messages[-1].startswith(
+                f"index {made} was left changed by an interrupted"
+            )
+            assert f"any command with --index {made}" in caplog.messages[-1]
+        assert state(client, made) == left
+        repair(client, alias)
+        assert state(client, made) == before
+        assert f"{foreign}, which is not a name that tuning gives" in caplog.text
+        assert client.indices.exists(index=foreign)
+    finally:
+        client.indices.delete_alias(index=made, name=alias)
+        client.indices.delete(index=foreign)
 
 
 def test_what_cannot_be_applied_is_not_lost(
@@ -390,19 +431,19 @@ def test_a_run_that_was_taken_for_dead_ends_and_closes_nothing(
     before = state(client, made)
     existing = ExistingIndex.read(client, made)
     other = new_note(tuned_index.similarity(2.0, 0.7))
-    with tuned_index.in_place(client, existing) as asked:
+    with tuned_index.in_place(existing) as asked:
         asked.set(3.0, 0.7)
         asked.check()
-        put_back(client, made, other)
+        restore(existing.index, other)
         with pytest.raises(EngineError, match=r"has k1 and b \(2.0, 0.7\), not \(3.0, 0.7\)"):
             asked.check()
     assert state(client, made) == before
-    with tuned_index.in_place(client, existing) as asked:
-        write_note(client, made, other)
+    with tuned_index.in_place(existing) as asked:
+        Index(client, made).update_meta(tuning=other)
         with pytest.raises(EngineError, match="another command took this run for dead"):
             asked.set(3.0, 0.7)
     assert state(client, made)["mappings"]["_meta"]["latent_ingest"]["tuning"] == other
-    write_note(client, made, None)
+    Index(client, made).update_meta(tuning=None)
     assert state(client, made) == before
 
 
@@ -410,7 +451,7 @@ def test_a_run_says_that_it_lives_while_it_asks(
     client: OpenSearch, made: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     existing = ExistingIndex.read(client, made)
-    with tuned_index.in_place(client, existing) as asked:
+    with tuned_index.in_place(existing) as asked:
         first = IndexMeta.read(client, made)
         monkeypatch.setattr(tuned_index, "RENEW_SECONDS", 0)
         asked.check()
@@ -435,7 +476,7 @@ def test_an_answer_of_some_shards_measures_nothing(
 
     questions = {"q1": "file names", "q2": "a pattern"}
     qrels = {query: {"d": 1} for query in questions}
-    on = tuned_index.TunedIndex(client, made, made, None)
+    on = tuned_index.TunedIndex(Index(client, made), Index(client, made), None)
     partly: Any = Partly()
     trials = Trials(partly, on, questions, qrels, QueryEncoder(encoder))
     with pytest.raises(EngineError, match=r"query 'q2' \(hybrid\): not all shards of .* answered"):
@@ -445,7 +486,7 @@ def test_an_answer_of_some_shards_measures_nothing(
 def test_a_process_that_lives_is_left_alone(
     opensearch_url: str, client: OpenSearch, made: str, folder: Path
 ) -> None:
-    write_note(client, made, new_note({"index.similarity.latent_bm25.k1": 9.0}))
+    Index(client, made).update_meta(tuning=new_note({"index.similarity.latent_bm25.k1": 9.0}))
     try:
         meta = IndexMeta.read(client, made)
         assert meta is not None
@@ -455,7 +496,7 @@ def test_a_process_that_lives_is_left_alone(
         assert done.exit_code == 2
         assert f"index {made} is being tuned by process {os.getpid()}" in done.stderr
     finally:
-        write_note(client, made, None)
+        Index(client, made).update_meta(tuning=None)
 
 
 def test_an_index_that_is_written_to_is_left_alone(
@@ -480,14 +521,14 @@ def test_an_index_that_is_written_to_is_left_alone(
     finally:
         ended.set()
         writing.join()
-    key = RunKey(str(tmp_path / "corpus.jsonl"), index, index_uuid(client, index))
+    key = RunKey(str(tmp_path / "corpus.jsonl"), index, Index(client, index).uuid())
     with closing(Journal(tmp_path / "runs.sqlite")) as book, closing(book.open(key)):
         options = ("--split", "dev", "--yes", "--journal", str(tmp_path / "runs.sqlite"))
         done = call(opensearch_url, folder, index, *options)
         assert (done.exit_code, f"a run of ingest writes to {index}" in done.stderr) == (2, True)
     # And once it is closed and opened now and then, which are no writes.
     existing = ExistingIndex.read(client, index)
-    with tuned_index.in_place(client, existing) as asked:
+    with tuned_index.in_place(existing) as asked:
         asked.set(3.0, 0.7)
         asked.set(2.0, 0.7)
         client.index(index=index, id="written", body={"text": "Vitamin D"})
@@ -507,7 +548,7 @@ def test_an_index_whose_k1_was_set_by_hand_is_tuned_from_there(
 ) -> None:
     """And is not closed for a knob that is no setting of the index."""
     assert load(client, index, folder / "corpus.jsonl").ok
-    set_while_closed(client, index, tuned_index.similarity(5.0, 0.4))
+    Index(client, index).put_settings_closed(tuned_index.similarity(5.0, 0.4))
     monkeypatch.setattr(IndicesClient, "close", None)
     options = ("--split", "few", "--report", "few", "--knobs", "latent_boost", "--apply")
     answer = tuned(opensearch_url, folder, index, *options)

@@ -32,14 +32,14 @@ from latent_ingest.connector.engine import retry
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import EngineError, MismatchError
 from latent_ingest.connector.index.guard import Loading
-from latent_ingest.connector.index.listing import list_indices
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.listing import IndexInfo, list_indices
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.opening import index_uuid
-from latent_ingest.connector.indexing import batches, versions
+from latent_ingest.connector.indexing import batches
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.indexing.outcomes import IngestReport
-from latent_ingest.connector.indexing.versions import Build, note, one
+from latent_ingest.connector.indexing.versions import Build
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.searcher import Searcher
 from latent_ingest.mappings import MappingConfig, index_body
@@ -83,7 +83,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Choose which loaded model `latent-ingest ingest` uses."""
 
     def choose(chosen: LatentEncoder) -> None:
-        monkeypatch.setattr("latent_ingest.cli.ingest.load_encoder", lambda *_: chosen)
+        monkeypatch.setattr("latent_ingest.cli.commands.ingest.load_encoder", lambda *_: chosen)
 
     return choose
 
@@ -141,7 +141,7 @@ def within_the_run(act: Callable[[Ingest], IngestReport]) -> Iterator[None]:
     """Within it, the command's job is run by `act`, one line a batch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "MAX_BATCH_LINES", 1)
-        patch.setattr("latent_ingest.cli.ingest.run_with_bar", act)
+        patch.setattr("latent_ingest.cli.commands.ingest.run_with_bar", act)
         yield
 
 
@@ -254,7 +254,7 @@ def test_a_run_with_failed_lines_does_not_take_the_alias(
     second = report["index"]
     assert (report["alias_moved"], report["failed"], second) == (False, 1, f"{alias}-minilm-32k-2")
     assert f"alias {alias} still points at {first}: 1 of the lines failed; " in error(done)
-    assert f"mend c.failed.jsonl and ingest it with --index {second}" in error(done)
+    assert f"correct c.failed.jsonl and ingest it with --index {second}" in error(done)
     assert pointed_at(client, alias) == [first]
     assert settings_of(client, second)["number_of_replicas"] == "0"
 
@@ -272,12 +272,12 @@ def test_an_interrupted_run_is_gone_on_with_and_then_takes_the_alias(
     file = write(ROWS)
     stopped = cut(run, file, "--alias", alias)
     index = f"{alias}-minilm-32k-1"
-    assert f"alias {alias} is not made: the run was stopped; the same command" in stopped.stderr
+    assert f"alias {alias} is not created: the run was stopped; the same command" in stopped.stderr
     assert f"rollback --alias {alias} --to {index}" in stopped.stderr
     assert pointed_at(client, alias) == []
     done = run(file, "--alias", alias, "--json")
     report = json.loads(done.stdout)
-    assert f"alias {alias}: going on with {index}, which is not complete" in done.stderr
+    assert f"alias {alias}: resuming {index}, which is not complete" in done.stderr
     assert (report["index"], report["indexed"]) == (index, 5)
     assert 3 <= report["resumed_after"] <= 5
     assert pointed_at(client, alias) == [index]
@@ -293,23 +293,25 @@ def test_a_run_that_was_cut_at_the_swap_is_gone_on_with(
     def no_finish(*_: Any) -> None:
         raise EngineError("the power went")
 
-    def no_last_note(client: OpenSearch, index: str, **changes: Any) -> None:
+    def no_last_note(index: Index, **changes: Any) -> None:
         if "complete" in changes:
             raise EngineError("the power went")
-        note(client, index, **changes)
+        update_meta(index, **changes)
 
-    file = write(ROWS)
-    for where, name, cut_off in ((Build, "finish", no_finish), (versions, "note", no_last_note)):
+    file, update_meta = write(ROWS), Index.update_meta
+    for where, name, cut_off in (
+        (Build, "finish", no_finish), (Index, "update_meta", no_last_note)
+    ):  # fmt: skip
         with monkeypatch.context() as patch:
             patch.setattr(where, name, cut_off)
             done = run(file, "--alias", alias, code=1)
-        assert "the run did not end; once what stopped it is mended, the same" in done.stderr
+        assert "the run did not end; once the cause is fixed, the same" in done.stderr
         (*_, unfinished) = list_indices(client, f"{alias}-*")
         assert unfinished.complete is False
         report = json.loads(run(file, "--alias", alias, "--json").stdout)
         assert (report["index"], report["resumed_after"]) == (unfinished.name, 5), name
         assert pointed_at(client, alias) == [unfinished.name]
-        assert one(client, unfinished.name).complete is True
+        assert IndexInfo.read(client, unfinished.name).complete is True
 
 
 def test_restart_and_other_runs_begin_a_version_of_their_own(
@@ -335,11 +337,11 @@ def test_a_restart_that_was_cut_is_gone_on_with_by_the_command_without_restart(
     file = write(ROWS)
     built(run, alias)
     done = cut(run, file, "--alias", alias, "--restart")
-    assert done.stderr.count("the same command without --restart goes on") == 1
+    assert done.stderr.count("the same command without --restart resumes it") == 1
     assert "the same command without --restart goes on and doubles nothing" in done.stdout
     shown = run("runs").stdout
     command = f"latent-ingest ingest {file} --alias {alias}"
-    assert f"go on with: cd {Path.cwd()} && {command}\n" in shown
+    assert f"resume with: cd {Path.cwd()} && {command}\n" in shown
     report = json.loads(run(file, "--alias", alias, "--json").stdout)
     assert (report["index"][-1], report["resumed_after"]) == ("2", 3)
     assert pointed_at(client, alias) == [report["index"]]
@@ -431,7 +433,7 @@ def test_rollback_refuses_what_is_no_version(
     assert f"no alias {books}; " in refused(books)
     assert f"{first} is a version of alias {alias}, not of {books}" in refused(books, "--to", first)
     with closing(the_journal()) as journal:
-        key = RunKey("c.jsonl", first, index_uuid(client, first))
+        key = RunKey("c.jsonl", first, Index(client, first).uuid())
         with closing(journal.open(key)):
             assert f"index {first} is being ingested into" in refused(alias)
     client.indices.close(index=first)
@@ -456,7 +458,7 @@ def test_indices_lists_ours_for_people_and_programs(
     client.indices.put_alias(index=second, name=f"{second}.loading-1-0123abcd")
 
     lines = run("indices").stdout.splitlines()
-    assert lines[0].split() == ["index", "model", "documents", "size", "state", "alias", "made"]
+    assert lines[0].split() == ["index", "model", "documents", "size", "state", "alias", "created"]
     rows = {line.split()[0]: line for line in lines[1:]}
     assert foreign not in rows
     assert rows[plain].split()[1:3] == ["minilm-32k", "1"]
@@ -512,16 +514,18 @@ def test_prune_keeps_what_is_used_and_the_last_complete_ones(
     assert [line.split()[0] for line in shown[1:]] == [names[1], names[3]]
     assert shown[1].split()[2] == "2"
     refused = run("prune", "--alias", alias, code=2)
-    assert "prune asks before it deletes; give --yes, or --dry-run" in error(refused)
+    assert "prune deletes these 2 indices; agree with --yes, or list them with --dry-run" in error(
+        refused
+    )
     assert left() == {1, 2, 3, 4, 5, 6, 7}
 
     # From another machine it cannot be told whether the run of the fourth was killed.
     there = run("prune", "--alias", alias, "--dry-run", "--journal", "other.sqlite")
     assert [line.split()[0] for line in there.stdout.splitlines()[1:]] == [names[1]]
-    assert f"{names[3]} stays: a run is loading it, or was cut where this journal" in there.stderr
+    assert f"{names[3]} stays: a run is loading it, or a run that this journal" in there.stderr
 
     with closing(the_journal()) as journal:  # one that is being ingested into
-        key = RunKey("c.jsonl", names[3], index_uuid(client, names[3]))
+        key = RunKey("c.jsonl", names[3], Index(client, names[3]).uuid())
         with closing(journal.open(key)):
             done = run("prune", "--alias", alias, "--yes", "--json")
     assert [row["index"] for row in json.loads(done.stdout)["indices"]] == [names[1]]
@@ -549,7 +553,7 @@ def test_prune_asks_on_a_terminal(
         )  # fmt: skip
         os.close(ours)
         os.close(theirs)
-        assert "Delete this index? [y/N]" in done.stderr
+        assert "prune deletes this index. Continue? [y/N]" in done.stderr
         assert (done.returncode, len(list_indices(client, f"{alias}-*"))) == (code, left)
 
 
@@ -638,7 +642,7 @@ def test_other_refusals(run: Run, client: OpenSearch, alias: str, new_index: Any
     refused = error(run(file, "--alias", alias, code=2))
     assert f"alias {alias} points at {words}, which has no latent terms" in refused
     long = error(run(file, "--alias", "a" * 250, code=2))
-    assert "cannot be made" in long
+    assert "cannot be created" in long
     assert "255" in long
     for command in ("rollback", "prune"):
         assert f"no alias {alias}-x;" in error(run(command, "--alias", f"{alias}-x", code=2))

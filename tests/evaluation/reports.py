@@ -1,4 +1,4 @@
-"""A report of an evaluation, made up."""
+"""An invented evaluation report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MEASURES = ["nDCG@10", "R@100"]
 
 
 def report(text: str = "who likes quokkas", name: str = "tiny") -> dict[str, Any]:
-    """Three systems, four questions."""
+    """A report of three systems and four questions."""
     values = {"words": (0.5, 0.25, 0.0, 1.0), "dense": (0.125, 0.5, 0, 1), "latent": (1, 0.5, 0, 0)}
     systems = {
         system: {

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from latent_ingest.connector.encoding.backbone import Backbone, find_folder
+from latent_ingest.connector.encoding.backbone import Backbone
+from latent_ingest.connector.encoding.hub import find_folder
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation import dense
 from latent_ingest.connector.evaluation.collection import Collection

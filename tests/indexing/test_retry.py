@@ -13,12 +13,11 @@ from latent_ingest.connector.errors import EngineError
 
 @pytest.mark.parametrize(("again", "lines"), [(60.0, 1), (0.0, 5)])
 def test_an_engine_that_is_busy_now_and_then_is_not_said_each_time(
-    again: float, lines: int, monkeypatch: pytest.MonkeyPatch
+    again: float, lines: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(retry, "WAIT", tenacity.wait_none())
     monkeypatch.setattr(retry, "SAY_AGAIN", again)
-    said: list[str] = []
-    patient = Retry(OpenSearch(), warn=said.append)
+    patient = Retry(OpenSearch())
     calls = 0
 
     def busy_every_other_time() -> None:
@@ -29,7 +28,7 @@ def test_an_engine_that_is_busy_now_and_then_is_not_said_each_time(
 
     for _ in range(5):
         patient(busy_every_other_time)
-    assert said == ["busy; trying again for up to 10 min"] * lines
+    assert caplog.messages == ["busy; trying again for up to 10 min"] * lines
 
 
 def test_what_is_asked_in_words_says_how_long_it_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A survey of real text by the shipped model, and a small model that takes no time."""
+"""A survey of real text by the shipped model, and a small, fast model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SmallModel = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def texts(documents: list[dict[str, str]]) -> list[str]:
-    """Docstrings, and one of several windows."""
+    """Docstrings, one of them with several windows."""
     some = [document["text"] for document in documents]
     return [*some, " ".join(some)[:4000]]
 

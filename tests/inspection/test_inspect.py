@@ -1,4 +1,4 @@
-"""`latent-ingest inspect`, as it is called."""
+"""The command `latent-ingest inspect`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def run(*arguments: object) -> Result:
 
 
 def refused(*arguments: object) -> str:
-    """The last line of what is said against wrong input."""
+    """The last line of the message about wrong input."""
     result = run(*arguments)
     assert result.exit_code == 2, result.output
     return result.stderr.strip().splitlines()[-1]
 
 
 def test_the_report_of_a_model(small_model: Any, corpus: Path) -> None:
-    """For people and for programs, with random directions beside it."""
+    """As a table and as JSON, with random directions for comparison."""
     model = small_model()
     sample = ("--sample", corpus, "--tokens", "3K", "--baseline")
     shown = run(model, *sample)
@@ -77,7 +77,7 @@ def test_one_latent_in_full(small_model: Any, corpus: Path) -> None:
 
 
 def test_the_latents_of_a_text(small_model: Any, encoder: LatentEncoder) -> None:
-    """No sample is read for that; the labels of the model are shown."""
+    """No sample is read; the labels of the model are shown."""
     text = "Vitamin D prevents falls"
     told = json.loads(run("--text", text, "--json").stdout)
     vectors = encoder.encode([text])
@@ -103,7 +103,7 @@ def test_the_latents_of_a_text(small_model: Any, encoder: LatentEncoder) -> None
 
 
 def test_a_text_is_read_as_a_question(tmp_path: Path) -> None:
-    """As `explain` reads it, with the backbone's prompt for questions."""
+    """With the backbone's prompt for questions, as in `explain`."""
     backbone = toy_backbone(tmp_path / "backbone", prompts=PROMPTS)
     model = toy_model(tmp_path / "model", backbone)
     told = json.loads(run(model, "--text", TEXTS[0], "--json").stdout)
@@ -137,7 +137,7 @@ def test_labels_are_stored_and_read(small_model: Any, corpus: Path) -> None:
 
 
 def test_a_page_is_written(small_model: Any, corpus: Path) -> None:
-    """By direction where the decoder is kept."""
+    """With neighbours by direction if the model has its decoder."""
     for name, decoder, near in (("with", True, "direction"), ("without", False, "texts in")):
         model = small_model(name, decoder=decoder)
         done = run(model, "--sample", corpus, "--tokens", "2K", "--html", f"{name}.html")

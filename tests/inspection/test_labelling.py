@@ -1,4 +1,4 @@
-"""Labels, figures, the baseline and neighbours, where the answer is known."""
+"""Labels, statistics, the random baseline and neighbours, for known answers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
 from latent_ingest.connector.encoding.vectors import TokenVectors
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.inspection.figures import Figures, random_encoder
 from latent_ingest.connector.inspection.firings import firings_of
 from latent_ingest.connector.inspection.labelling import LEAST_TEXTS, Labelling, every_nth
 from latent_ingest.connector.inspection.neighbours import NEIGHBOURS, nearest
 from latent_ingest.connector.inspection.survey import Survey
+from latent_ingest.connector.inspection.vocabulary import VocabularyStatistics, random_encoder
 
 
 def made(texts: list[list[tuple[str, dict[int, float]]]], n_latents: int) -> Survey:
-    """Of texts whose words fire latents as given."""
+    """A survey of texts whose words activate latents as given."""
     survey = Survey(n_latents)
     written, tokens = [], []
     for words in texts:
@@ -38,7 +38,7 @@ def made(texts: list[list[tuple[str, dict[int, float]]]], n_latents: int) -> Sur
     return survey
 
 
-# Latent 0 fires on a word and a comma, 1 on all words alike, 2 in too few texts, 3 never.
+# Latent 0 is active for a word and a comma, 1 for all words alike, 2 in too few texts, 3 never.
 TEXTS = [
     [("Glob", {0: 3.0, 1: 1.0}), (",", {0: 1.0, 1: 1.0}), *[(w, {1: 1.0}) for w in "abcdefghijkl"]]
 ] * LEAST_TEXTS + [[("once", {2: 1.0})]]
@@ -60,7 +60,7 @@ def test_a_label_has_words_of_lift() -> None:
 
 
 def test_a_label_begins_with_what_is_the_latents_own() -> None:
-    """However often a word fires a latent, if it is everywhere it is not what the latent means."""
+    """A word that is everywhere does not describe a latent, however often it activates it."""
     fires = {"the": {0: 6.0}, "and": {0: 2.2}, "glob": {0: 1.4}, "path": {0: 1.6}}
     text = [(word, fires.get(word, {})) for word in ("the and path glob " + "word " * 80).split()]
     often = [("the", {}), ("and", {}), *[(word, {}) for word in "abcdefgh"]]
@@ -73,7 +73,7 @@ def test_a_label_begins_with_what_is_the_latents_own() -> None:
 
 
 def test_a_sample_too_small_for_labels() -> None:
-    with pytest.raises(InputError, match=r"too small for labels: of 14 tokens, 0 of 4 latents get"):
+    with pytest.raises(InputError, match=r"too small for labels: in 14 tokens, 0 of 4 latents get"):
         Labelling(made(TEXTS[:1], 4)).labels()
 
 
@@ -85,14 +85,16 @@ def test_every_nth_is_evenly_spread() -> None:
 
 def test_figures_of_zipfs_law() -> None:
     counts = (100_000 / np.arange(1, 1001)).round().astype(np.int64)
-    figures = Figures.of(np.append(counts, [1] * 250 + [0] * 50), n_texts=100_000)
+    figures = VocabularyStatistics.of(np.append(counts, [1] * 250 + [0] * 50), n_texts=100_000)
     assert figures.terms == 1250
     assert figures.hapax == 250 / 1250
     assert figures.common == 1 / 1250
-    exact = Figures.of(counts, n_texts=100_000)
+    exact = VocabularyStatistics.of(counts, n_texts=100_000)
     assert exact.slope == pytest.approx(-1.0, abs=1e-3)
     assert exact.r2 == pytest.approx(1.0, abs=1e-4)
-    assert Figures.of(np.zeros(4, dtype=np.int64), 0) == Figures(0, 0.0, 0.0, 0.0, 0.0)
+    assert VocabularyStatistics.of(np.zeros(4, dtype=np.int64), 0) == VocabularyStatistics(
+        0, 0.0, 0.0, 0.0, 0.0
+    )
 
 
 def test_the_baseline_is_the_model_but_for_its_directions(encoder: LatentEncoder) -> None:

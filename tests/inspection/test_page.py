@@ -1,4 +1,4 @@
-"""The page, in a real browser."""
+"""The HTML page, in a real browser."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from latent_ingest.connector.inspection import page as module
+from latent_ingest.connector.inspection import html_page as module
 from latent_ingest.connector.inspection.contexts import Context
+from latent_ingest.connector.inspection.html_page import page
 from latent_ingest.connector.inspection.labelling import Labelling
 from latent_ingest.connector.inspection.neighbours import nearest
-from latent_ingest.connector.inspection.page import page
 from latent_ingest.connector.inspection.survey import Survey
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -55,7 +55,7 @@ def written(
 
 @pytest.fixture
 def browse(written: Path, tmp_path: Path) -> Callable[..., str]:
-    """What a browser has made of the page, as HTML, after somebody did something there."""
+    """HTML that a browser makes of the page, after some action on it."""
     if not CHROMIUM:
         if os.environ.get("CI") == "true":
             pytest.fail("no chromium: apt-get install chromium")
@@ -77,13 +77,13 @@ def browse(written: Path, tmp_path: Path) -> Callable[..., str]:
 
 
 def part(dom: str, tag: str, identifier: str) -> str:
-    """The element's content, as text and marks."""
+    """Content of an element, as text and marks."""
     (found,) = re.findall(rf'<{tag} id="{identifier}"[^>]*>(.*?)</{tag}>', dom, re.DOTALL)
     return str(found)
 
 
 def results(dom: str) -> list[int]:
-    """Numbers of the latents that are listed."""
+    """Numbers of the listed latents."""
     found = re.findall(r"#latent=(\d+)", part(dom, "ol", "results"))
     return [int(number) for number in found]
 
@@ -93,7 +93,7 @@ def plain(markup: str) -> str:
 
 
 def telling(found: Survey, labelling: Labelling) -> int:
-    """A latent with a label, whose heaviest word is of letters, and passages."""
+    """A latent with passages and a label whose heaviest word consists of letters."""
     for latent in found.alive.tolist():
         words = labelling.label_words(latent)
         if words and words[0].share > 0.5 and words[0].word.isalpha():
@@ -102,7 +102,7 @@ def telling(found: Survey, labelling: Labelling) -> int:
 
 
 def written_data(text: str) -> str:
-    """The page's JSON."""
+    """The JSON in the page."""
     return text.split('<script type="application/json" id="data">')[1].split("</script>")[0]
 
 
@@ -152,7 +152,7 @@ def test_a_word_finds_its_latents(
 def test_a_latent_is_found_by_all_words_of_its_label(
     browse: Callable[..., str], found: Survey, labelling: Labelling
 ) -> None:
-    """Those too that are none of its heaviest; and not by a word that it has nothing to do with."""
+    """Including those that are not its heaviest; and not by unrelated words."""
     labels = {
         latent: [word.word for word in labelling.label_words(latent)]
         for latent in found.alive.tolist()

@@ -1,4 +1,4 @@
-"""Counts of a sample, against plain loops over its tokens."""
+"""Counts of a sample, compared with plain loops over its tokens."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.encoding.frequencies import words_of
 from latent_ingest.connector.encoding.words import word_spans
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.inspection import survey as module
 from latent_ingest.connector.inspection.contexts import CONTEXTS
 from latent_ingest.connector.inspection.labelling import Labelling
 from latent_ingest.connector.inspection.survey import Survey, survey
+from latent_ingest.connector.inspection.vocabulary import words_of
 from latent_ingest.connector.inspection.word_mass import WordMass
 
 
 def by_hand(
     encoder: LatentEncoder, texts: list[str]
 ) -> tuple[dict[tuple[int, str], float], dict[int, list[float]], Counter[str]]:
-    """Activation by latent and word, the strongest word of each text by latent, tokens by word."""
+    """Activation by latent and word, the strongest word of each text by latent, word counts."""
     masses: dict[tuple[int, str], float] = defaultdict(float)
     strongest: dict[int, list[float]] = defaultdict(list)
     tokens_of: Counter[str] = Counter()
@@ -110,12 +110,12 @@ def test_a_sample_ends_where_it_was_told(encoder: LatentEncoder, texts: list[str
 
 
 def test_the_lightest_pairs_are_forgotten(found: Survey) -> None:
-    """Of a latent the heaviest words stay."""
+    """A latent keeps its heaviest words."""
     few = WordMass(most_pairs=1000)
     few.vocabulary, few._tokens = found.words.vocabulary, found.words.tokens
-    keys, values = found.words._merge()
+    keys, values = found.words._masses.merged()
     assert len(keys) > 50_000
-    few._keys, few._values = [keys], [values]
+    few._masses.add(keys, values)
     offsets, words, masses = few.table(found.n_latents)
     assert offsets[-1] == len(words) == 500
     np.testing.assert_allclose(np.sort(masses), np.sort(values)[-500:])

@@ -36,7 +36,7 @@ BOOSTS = {
     "a shop's search": [3],
 }
 
-# name → body, paths of the clauses that are rewritten
+# Name → request body, paths of the clauses that are rewritten.
 BODIES: dict[str, tuple[dict[str, Any], list[str]]] = {
     # Full-text queries
     "match": ({"query": MATCH}, ["query.match"]),
@@ -540,7 +540,7 @@ BODIES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "match_all": ({"query": {"match_all": {}}}, []),
     "match_none": ({"query": {"match_none": {}}}, []),
     "no query": ({"size": 3}, []),
-    # The request beside its query
+    # Parts of a request other than its query
     "post_filter": ({"query": MATCH, "post_filter": RECENT}, ["query.match"]),
     "aggregations": (
         {
@@ -698,7 +698,7 @@ BODIES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
 }
 
-# The index they are for, beside what an ingest gives it.
+# Fields of the index for these bodies, besides those of ingest.
 PROPERTIES = {
     "title": {
         "type": "text",

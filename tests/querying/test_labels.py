@@ -44,7 +44,7 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
     user = os.geteuid()
     if user == 0:  # who may write anywhere
         os.seteuid(65534)
-    refusal = r"labels.json: cannot be written: Permission denied; copy the folder"
+    refusal = r"labels.json: cannot be written: Permission denied; copy the model's folder"
     try:
         with pytest.raises(InputError, match=refusal):
             check_writable(here)

@@ -1,1 +1,1 @@
-"""Plain implementations that the fast ones are compared with."""
+"""Plain implementations to compare the fast ones with."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 
 def stored_length(length: int) -> int:
-    """A field length after Lucene's `SmallFloat.intToByte4` and back: exact to 40."""
+    """A field length as Lucene's `SmallFloat.intToByte4` stores it: exact up to 40."""
     if length < 24:
         return length
     number = length - 24
@@ -16,12 +16,12 @@ def stored_length(length: int) -> int:
 
 
 class BM25:
-    """Scores of documents given as term → frequency."""
+    """BM25 scores of documents; each is a dictionary of term → frequency."""
 
     def __init__(
         self, documents: Sequence[Mapping[str, int]], *, k1: float, b: float, factor: bool = False
     ) -> None:
-        """`factor` keeps the constant k1 + 1, as engines before Lucene 8 on OpenSearch 3 do."""
+        """`factor` keeps the constant k1 + 1, as Lucene's LegacyBM25Similarity does."""
         self.documents = [document for document in documents if document]
         self.k1, self.b = k1, b
         self.factor = k1 + 1 if factor else 1.0

@@ -1,4 +1,4 @@
-"""A SparseEncoder of the shipped model, and one that is small and untrained."""
+"""A SparseEncoder of the shipped model, and a small, untrained one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from sentence_transformers import SparseEncoder
 
-from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE
+from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE
 from latent_ingest.connector.sentence_transformers import (
     SparseAutoEncoderTokenEncoder,
     SparseTokenPooling,
@@ -22,7 +22,7 @@ def shipped() -> SparseEncoder:
 
 @pytest.fixture
 def small() -> SparseEncoder:
-    """1,024 latents, 8 a token, with a decoder."""
+    """1,024 latents, k 8, with a decoder."""
     torch.manual_seed(0)
     return SparseEncoder(
         modules=[

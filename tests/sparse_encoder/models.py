@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE, find_folder
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE, find_folder
 
 
 def dense(encoder: LatentEncoder, texts: list[str], kind: str = "document") -> torch.Tensor:
-    """`LatentEncoder.encode`, `[n_texts, n_latents]`, of what fits into the window."""
+    """`LatentEncoder.encode` as a dense `[n_texts, n_latents]`, of the first window."""
     vectors = encoder.encode(texts, kind=kind, long="truncate")
     out = torch.zeros(len(texts), encoder.n_latents)
     for row, (indices, values) in enumerate(vectors):

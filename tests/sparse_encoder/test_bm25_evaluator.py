@@ -1,4 +1,4 @@
-"""The evaluator's numbers are BM25's over the counts, and the dot product's."""
+"""The evaluator's numbers are those of BM25 over counts, and of the dot product."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ndcg(scores: dict[str, float], relevant: str) -> float:
 def test_the_numbers_are_those_of_the_formulas(
     small: SparseEncoder, documents: list[dict[str, str]]
 ) -> None:
-    """On a model that was not trained, so that neither ranking is perfect."""
+    """With an untrained model, so that neither ranking is perfect."""
     corpus = {document["_id"]: document["text"] for document in documents}
     queries = {f"about {name}": " ".join(text.split()[2:5]) for name, text in corpus.items()}
     relevant = {query: {query.removeprefix("about ")} for query in queries}
@@ -55,7 +55,7 @@ def test_the_numbers_are_those_of_the_formulas(
 
 
 def test_grades_count_and_ids_of_queries_are_their_own(shipped: SparseEncoder) -> None:
-    """A document with the id of the query is one like the others."""
+    """A document with the id of the query is treated like any other."""
     corpus = {"a": "bees dance to tell the hive", "b": "bees make honey", "c": "a bank loan"}
     queries = {"a": "bees dance to tell the hive", "unjudged": "x"}
     evaluator = LatentBM25Evaluator(

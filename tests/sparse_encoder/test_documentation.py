@@ -1,4 +1,4 @@
-"""The examples of docs/sentence-transformers.md run as they are."""
+"""The examples in docs/sentence-transformers.md run as they are."""
 
 from __future__ import annotations
 

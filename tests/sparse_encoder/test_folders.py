@@ -1,4 +1,4 @@
-"""Folders: written here and loaded there, and the other way round; and those of others."""
+"""Model folders written by one library and loaded by the other; and folders of other models."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ from latent_ingest.connector.encoding.autoencoder import (
     AutoencoderConfig,
     TokenAutoencoder,
 )
-from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE, Backbone, find_folder
+from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
+from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE, find_folder
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.inspection.labels import LABELS_FILE, read_labels, write_labels
 from latent_ingest.connector.sentence_transformers import load_sparse_encoder, load_transformer
@@ -39,7 +40,7 @@ from latent_ingest.connector.training.trainer import Trainer
 TEXTS = ["Return the paths that match a pattern.", "Wait until the process ends.", "水"]
 
 
-# The ways to load a folder there.
+# The ways to load a folder with sentence-transformers.
 LOADERS = [
     partial(load_sparse_encoder, device="cpu"),
     lambda folder: SparseEncoder(str(folder), trust_remote_code=True, device="cpu"),
@@ -57,7 +58,7 @@ def equal(model: SparseEncoder, encoder: LatentEncoder) -> None:
 def test_a_folder_of_train_loads_there_and_comes_back(
     corpus: Path, tmp_path: Path, projected: bool
 ) -> None:
-    """Whether each token is projected after the backbone or not."""
+    """With and without token projections after the backbone."""
     folder = toy_backbone(tmp_path / "backbone", prompts=PROMPTS, projected=projected)
     backbone = Backbone.load(str(folder), device="cpu", dtype="float32")
     config = TrainingConfig(
@@ -109,7 +110,7 @@ def test_what_was_counted_with_the_weights_goes_with_them(tmp_path: Path) -> Non
         assert again.default_prompt_name == "query"
         assert again.decode(torch.eye(32)[3]) == [("f3 (glob, pattern)", 1.0)]
 
-    # Other weights, other meanings: they are left out, of a folder that is written anew too.
+    # Labels of other weights would be wrong, so they are left out, also when a folder is rewritten.
     again[1].autoencoder.W_enc.data[0] += 1.0
     again.save_pretrained(str(saved))
     assert not (place / FREQUENCIES_FILE).exists()
@@ -146,17 +147,17 @@ def change(file: Path, **settings: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "setting", "mend"),
+    ("place", "setting", "fix"),
     [
         ("2_SparseTokenPooling/config.json", {"include_prompt": True}, "set it to false"),
-        ("2_SparseTokenPooling/config.json", {"special_tokens": [0, 0]}, "take it out"),
-        ("config_sentence_transformers.json", {"max_active_dims": 2}, "take it out, or lower k"),
+        ("2_SparseTokenPooling/config.json", {"special_tokens": [0, 0]}, "remove it"),
+        ("config_sentence_transformers.json", {"max_active_dims": 2}, "remove it, or lower k"),
     ],
 )
 def test_settings_that_an_index_cannot_have_are_refused(
-    tmp_path: Path, place: str, setting: dict[str, Any], mend: str
+    tmp_path: Path, place: str, setting: dict[str, Any], fix: str
 ) -> None:
-    """And do what they say in a SparseEncoder."""
+    """In a SparseEncoder, these settings do take effect."""
     backbone = toy_backbone(tmp_path / "backbone", prompts=PROMPTS)
     folder = toy_model(tmp_path / "model", backbone)
     plain = load_sparse_encoder(folder, device="cpu").encode_query(TEXTS).to_dense()
@@ -167,7 +168,7 @@ def test_settings_that_an_index_cannot_have_are_refused(
     with pytest.raises(ModelError) as caught:
         LatentEncoder.load(folder)
     assert str(caught.value).startswith(f"{folder / place}: {name} is ")
-    assert str(caught.value).endswith(mend)
+    assert str(caught.value).endswith(fix)
 
 
 def test_a_setting_that_nobody_knows_is_named(tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_the_model_that_ships_loads_there(encoder: LatentEncoder) -> None:
 
 
 def pull_request_folder(folder: Path, source: TokenAutoencoder) -> Path:
-    """As `SparseEncoder.save_pretrained` of pull request 3796 writes it."""
+    """A folder as `SparseEncoder.save_pretrained` of pull request 3796 writes it."""
     folder.mkdir()
     for path in find_folder(DEFAULT_BACKBONE).iterdir():
         (folder / path.name).symlink_to(path)
@@ -239,7 +240,7 @@ def test_a_folder_of_the_pull_request(tmp_path: Path, encoder: LatentEncoder) ->
     change(folder / "2_SparseTokenPooling" / "config.json", pooling_strategy="max")
     assert LatentEncoder.load(folder, device="cpu", dtype="float32").pooling == "max"
 
-    # Prompts count there, unless it is said; and its `max_active_dims` is of a token.
+    # In the pull request, prompts count by default, and `max_active_dims` is per token.
     settings = folder / "config_sentence_transformers.json"
     change(settings, prompts={"query": "query: "}, max_active_dims=3)
     with pytest.raises(
@@ -255,7 +256,7 @@ def test_a_folder_of_the_pull_request(tmp_path: Path, encoder: LatentEncoder) ->
 def test_prompts_must_be_those_of_the_backbone(tmp_path: Path) -> None:
     folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone"))
     change(folder / "config_sentence_transformers.json", prompts={"query": "query: "})
-    with pytest.raises(ModelError, match="but an index has those of the backbone, none; make"):
+    with pytest.raises(ModelError, match="but an index uses those of the backbone, none; make"):
         LatentEncoder.load(folder)
     prompts = json.dumps({"prompts": {"query": "query: "}})
     (tmp_path / "backbone" / "config_sentence_transformers.json").write_text(prompts)
@@ -283,7 +284,7 @@ def test_another_kind_of_model_is_named(tmp_path: Path, kinds: list[str], what: 
     for load in (LatentEncoder.load, TokenAutoencoder.load, load_sparse_encoder):
         with pytest.raises(ModelError) as caught:
             load(tmp_path)
-        assert str(caught.value).startswith(f"{tmp_path}: no latent terms in it: it is {what}")
+        assert str(caught.value).startswith(f"{tmp_path}: not a model of latent terms, but {what}")
         assert "\n" not in str(caught.value)
     done = CliRunner().invoke(cli, ["inspect", str(tmp_path), "--text", "x"])
     assert done.exit_code == 1
@@ -295,7 +296,7 @@ def test_broken_folders(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such model folder"):
         load_sparse_encoder(tmp_path / "nowhere")
     (tmp_path / "modules.json").write_text("{")
-    with pytest.raises(ModelError, match=r"modules\.json: not of a sentence-transformers model"):
+    with pytest.raises(ModelError, match=r"modules\.json: not a sentence-transformers model"):
         LatentEncoder.load(tmp_path)
     folder = pull_request_folder(tmp_path / "pr", TokenAutoencoder(AutoencoderConfig(384, 32, 4)))
     (folder / "2_SparseTokenPooling" / "config.json").write_text("no")
@@ -322,7 +323,7 @@ def test_without_the_library_one_line_names_the_extra() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == (
         "ImportError: sentence-transformers is missing; "
-        "pip install 'latent-ingest[sentence-transformers]' brings it"
+        "pip install 'latent-ingest[sentence-transformers]' installs it"
     )
 
 
@@ -331,6 +332,6 @@ def test_another_version_of_the_library_is_named(
     monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
-    with pytest.raises(ImportError, match=rf"sentence-transformers {version} is not one") as error:
+    with pytest.raises(ImportError, match=rf"sentence-transformers {version} is not su") as error:
         importlib.reload(latent_ingest.connector.sentence_transformers)
     assert "latent-ingest[sentence-transformers]" in str(error.value)

@@ -1,4 +1,4 @@
-"""The modules of sentence-transformers give what LatentEncoder gives."""
+"""The modules of sentence-transformers give the same latents as LatentEncoder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LENGTHS = (5, 3, 1)
 
 
 def close(got: torch.Tensor, wanted: torch.Tensor) -> None:
-    """To 1e-5 of the value: sums of a long text are in the hundreds."""
+    """Within 1e-5 of the value: sums of a long text are in the hundreds."""
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -81,7 +81,7 @@ def test_prompts_are_attended_to_and_do_not_count(tmp_path: Path, encoder: Laten
 def test_the_first_word_counts_whatever_token_has_the_prompts_last_space(
     tmp_path: Path, kind: str
 ) -> None:
-    """The library measures a prompt alone, where the space is a token of its own."""
+    """The library measures a prompt alone, where the last space is a token of its own."""
     backbone = toy_backbone(tmp_path / "backbone", kind, prompts=PROMPTS)
     folder = toy_model(tmp_path / "model", backbone)
     encoder = LatentEncoder.load(folder, device="cpu", dtype="float32")
@@ -108,7 +108,7 @@ def test_the_first_word_counts_whatever_token_has_the_prompts_last_space(
 
 
 def test_latents_have_names(tmp_path: Path) -> None:
-    """Not those of tokens that have their numbers, whoever loads the model."""
+    """Not the names of the tokens with the same numbers, however the model is loaded."""
     folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone"))
     (folder / LABELS_FILE).write_text(json.dumps({"7": "glob, pattern"}))
     model = SparseEncoder(str(folder), trust_remote_code=True, device="cpu")
@@ -156,7 +156,7 @@ def tiny(variant: str = "standard") -> SparseAutoEncoderTokenEncoder:
 
 
 def forms(tokens: list[torch.Tensor]) -> dict[str, dict[str, Any]]:
-    """The same tokens in every form that a Transformer gives them."""
+    """The same tokens in every shape that a Transformer returns."""
     bounds = torch.tensor([0, *torch.tensor(LENGTHS).cumsum(0)], dtype=torch.int32)
     right = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=7.0)
     left = torch.nn.utils.rnn.pad_sequence(

@@ -1,4 +1,4 @@
-"""The library's own trainer trains the autoencoder on plain texts."""
+"""The trainer of sentence-transformers trains the autoencoder on plain texts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from sentence_transformers import (
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
-from latent_ingest.connector.encoding.backbone import DEFAULT_BACKBONE
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.sentence_transformers import (
     LatentBM25Evaluator,
@@ -47,7 +47,7 @@ def arguments(folder: Path, **others: object) -> SparseEncoderTrainingArguments:
 
 
 def lost(model: SparseEncoder, texts: list[str]) -> float:
-    """Of the tokens of texts, what is not reconstructed."""
+    """Normalized MSE of the tokens of texts."""
     loss = TokenReconstructionLoss(model, multi_k=False).eval()
     return loss([model.preprocess(texts)]).item()
 
@@ -83,7 +83,7 @@ def test_a_run_learns_is_resumed_and_its_model_serves(
     for name, tensor in small[0].state_dict().items():  # type: ignore[index]
         assert torch.equal(tensor, backbone[name]), name
     assert autoencoder.W_dec is not None
-    # The last step is taken after the rows were brought to one length.
+    # The last step is taken after the rows were rescaled to unit norm.
     torch.testing.assert_close(autoencoder.W_dec.norm(dim=1), torch.ones(1024), atol=0.01, rtol=0)
 
     small.save_pretrained(str(tmp_path / "model"))
@@ -177,7 +177,7 @@ def test_the_loss_is_the_objective_over_the_tokens_that_count(
     torch.testing.assert_close(autoencoder.data_mean, hidden.mean(dim=0), atol=1e-5, rtol=1e-4)
     objective = Objective(autoencoder, dead_after=5, multi_k=True)
     torch.testing.assert_close(total, objective(hidden).total, atol=1e-4, rtol=1e-4)
-    # What did not fire then is dead now, and revived.
+    # Latents that were not active then are dead now, and revived.
     dead = objective.dead
     assert 0 < len(dead) < 1024
     total = loss([small.preprocess(texts[:4]), small.preprocess(texts[4:])])
@@ -195,7 +195,7 @@ def test_the_loss_is_the_objective_over_the_tokens_that_count(
 def test_no_batch_of_texts_breaks_a_run(
     small: SparseEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Texts without tokens, one token, and one token more than are looked at together."""
+    """Texts without tokens, with one token, and with one more than are computed at once."""
     loss = TokenReconstructionLoss(small)
     small.train()
     for texts in ([""], ["a"], ["", ""]):

@@ -1,4 +1,4 @@
-"""Small blocks, so that a small corpus is not embedded many times over."""
+"""Small blocks, so that a small corpus is not embedded many times."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from latent_ingest.connector.training import embeddings
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "TEXTS_A_BLOCK", 8)
-    monkeypatch.setattr(embeddings, "TOKENS_A_BLOCK", 64)
+    monkeypatch.setattr(embeddings, "TEXTS_PER_BLOCK", 8)
+    monkeypatch.setattr(embeddings, "TOKENS_PER_BLOCK", 64)

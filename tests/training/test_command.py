@@ -1,4 +1,4 @@
-"""The command itself, interrupted and killed: the next one goes on, and ends with a model."""
+"""`latent-ingest train` interrupted and killed: the next command resumes and makes a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 @pytest.fixture
 def probe(documents: list[dict[str, str]], tmp_path: Path) -> Path:
-    """A judged collection: the first words of twenty documents find these."""
+    """A judged collection whose questions are the first words of twenty documents."""
     folder = tmp_path / "probe"
     (folder / "qrels").mkdir(parents=True)
     chosen = documents[::4][:20]
@@ -48,24 +48,25 @@ def last_step() -> int:
 
 
 def cut(process: subprocess.Popen[str], after: int, number: signal.Signals) -> str:
-    """Send a signal once a step beyond `after` is noted; returns what was said on stderr."""
+    """Send a signal once a step beyond `after` is in the metrics; returns stderr."""
     while last_step() <= after and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(number)
     return process.communicate(timeout=300)[1]
 
 
-def test_a_run_that_is_interrupted_and_killed_is_gone_on_with(corpus: Path, probe: Path) -> None:
+@pytest.mark.slow
+def test_a_run_that_is_interrupted_and_killed_resumes(corpus: Path, probe: Path) -> None:
     process = begin(corpus, probe)
     said = cut(process, 0, signal.SIGINT)
     assert process.returncode == 130, said
-    assert "finishing what is in flight" in said
+    assert "finishing work in progress" in said
     kept = last_step()
     assert 0 < kept < 400
     refused = begin(corpus, probe)
     _, said = refused.communicate(timeout=300)
     assert refused.returncode == 2
-    assert "a run was interrupted here; go on with --resume" in said
+    assert "a run was interrupted here; continue it with --resume" in said
 
     process = begin(corpus, probe, "--resume")
     said = cut(process, kept + 10, signal.SIGKILL)
@@ -78,7 +79,7 @@ def test_a_run_that_is_interrupted_and_killed_is_gone_on_with(corpus: Path, prob
     report = json.loads(printed)
     assert (report["steps"], report["tokens"]) == (400, 200_000)
     assert len(report["probe_curve"]) == 8
-    # Latents of a small corpus, trained on for some twenty rounds, are doubted.
+    # A small corpus is trained on for some twenty rounds, which causes a warning.
     assert f"warning: all texts were trained on {report['rounds']} times" in said
     card = Path("m/README.md").read_text()
     assert f"| 200,000 | {report['probe_curve'][-1][1]:.4f} |" in card

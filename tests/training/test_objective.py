@@ -1,4 +1,4 @@
-"""The objective and its gradients, against plain autograd over dense matrices."""
+"""The objective and its gradients, compared with plain autograd over dense matrices."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def small() -> TokenAutoencoder:
 def plain_loss(
     model: TokenAutoencoder, hidden: torch.Tensor, dead: torch.Tensor, *, multi_k: bool
 ) -> torch.Tensor:
-    """The loss as written, everything dense."""
+    """The loss as in the papers, with dense matrices."""
     assert model.W_dec is not None
     x = model.normalize(hidden)
     pre = (x - model.b_pre) @ model.W_enc + model.b_enc
@@ -67,7 +67,7 @@ def test_loss_and_gradients_are_those_of_plain_autograd(
     ours, plain = small(), small()
     objective = Objective(ours, dead_after=100, multi_k=multi_k)
     objective.tokens_since_fired[dead] = 101
-    # Dead latents that fire in this batch come alive: both sides must agree on who is dead.
+    # Dead latents that are active in this batch revive: both sides must agree on which are dead.
     x = plain.normalize(hidden)
     fired = ((x - plain.b_pre) @ plain.W_enc + plain.b_enc).topk(4).indices.unique()
     still_dead = torch.tensor([i for i in dead if i not in fired.tolist()], dtype=torch.int64)
@@ -108,7 +108,7 @@ def test_transposed_product_is_that_of_the_dense_matrix(generator: torch.Generat
 
 
 def test_what_fires_of_each_activation(generator: torch.Generator) -> None:
-    """Of 30 tokens, on the same pre-activations."""
+    """For 30 tokens, with the same pre-activations."""
     pre = torch.randn(30, 64, generator=generator).sort(dim=1, descending=True).values
     indices = torch.arange(64).repeat(30, 1)
     acts, _ = TopK(4)(pre, indices)

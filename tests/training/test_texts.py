@@ -49,7 +49,7 @@ def test_sources_are_drawn_from_by_weight_while_they_last(
 def test_sources_of_like_weight_end_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However large they are, and packed or not."""
+    """Whatever their sizes, and whether they are compressed or not."""
     monkeypatch.setattr(texts_module, "SHUFFLED_TEXTS", 1)
     large = write(tmp_path / "l.jsonl", *(f"l {n:03} and so on" for n in range(300)))
     small = write(tmp_path / "s.jsonl", *(f"s {n:03} and so on" for n in range(100)))
@@ -66,17 +66,18 @@ def test_a_text_that_was_there_before_is_left_out_and_counted(tmp_path: Path) ->
     assert texts.duplicates == 2
 
 
-def test_lines_that_cannot_be_read_are_counted_and_the_first_named(tmp_path: Path) -> None:
+def test_lines_that_cannot_be_read_are_counted_and_the_first_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "good"}\nbroken\n{"text": ""}\n[1]\n')
-    warned: list[str] = []
-    texts = TrainingTexts([Source(str(path))], warn=warned.append)
+    texts = TrainingTexts([Source(str(path))])
     assert once(texts) == ["good"]
     assert texts.skipped == 3
-    (line,) = warned
+    (line,) = caplog.messages
     assert line.startswith(f"{path}: line 2: not JSON")
     assert once(texts) == ["good"]
-    assert (texts.skipped, len(warned)) == (3, 1)
+    assert (texts.skipped, len(caplog.messages)) == (3, 1)
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".JSONL.ZST", ".txt", ".txt.GZ"])
@@ -91,14 +92,15 @@ def test_formats(tmp_path: Path, ending: str) -> None:
     assert sorted(once(TrainingTexts([source]))) == ["one", "two"]
 
 
-def test_a_line_of_plain_text_that_is_not_utf_8_is_counted_and_named(tmp_path: Path) -> None:
+def test_a_line_of_plain_text_that_is_not_utf_8_is_counted_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("one\ncaf\xe9\ntwo\n".encode("latin-1"))
-    warned: list[str] = []
-    texts = TrainingTexts([Source(str(path))], warn=warned.append)
+    texts = TrainingTexts([Source(str(path))])
     assert once(texts) == ["one", "two"]
     assert texts.skipped == 1
-    assert warned == [
+    assert caplog.messages == [
         f"{path}: line 2: not UTF-8: byte 0xe9 at position 3; convert the file to UTF-8"
     ]
 
@@ -147,10 +149,10 @@ def test_folders_and_weights(tmp_path: Path) -> None:
     ("argument", "message"),
     [
         ("none.jsonl", "no such file"),
-        ("a.jsonl=lots", "'lots' is no weight; write FILE=2"),
+        ("a.jsonl=lots", "'lots' is not a weight; write FILE=2"),
         ("a.jsonl=0", "the weight must be above 0"),
-        ("a.md", "unknown ending; use .jsonl"),
-        ("empty", "no file in it ends in .jsonl"),
+        ("a.md", "unknown extension; use .jsonl"),
+        ("empty", "has no file that ends in .jsonl"),
     ],
 )
 def test_what_is_no_source_is_said(argument: str, message: str) -> None:
@@ -161,7 +163,7 @@ def test_what_is_no_source_is_said(argument: str, message: str) -> None:
         find_sources([argument], Path())
 
 
-def test_processes_do_not_share_standard_input(
+def test_distributed_do_not_share_standard_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")

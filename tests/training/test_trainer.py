@@ -17,15 +17,16 @@ import torch
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.encoding.frequencies import Frequencies
 from latent_ingest.connector.errors import InputError, ModelError
+from latent_ingest.connector.inspection.vocabulary import Frequencies
 from latent_ingest.connector.training import optimization
 from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.embeddings import embedded
+from latent_ingest.connector.training.export import doubts
 from latent_ingest.connector.training.metrics import TrainingProgress
 from latent_ingest.connector.training.optimization import rate
 from latent_ingest.connector.training.texts import Source, TrainingTexts
-from latent_ingest.connector.training.trainer import Trainer, doubts
+from latent_ingest.connector.training.trainer import Trainer
 
 SMALL = TrainingConfig(
     n_latents=512,
@@ -64,7 +65,7 @@ def equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> boo
 
 
 def optimised(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """All that a run has learned, AdamW's moments too, in fp32."""
+    """Everything a run has learned, including AdamW's moments, in float32."""
     state = trainer._optimization.state()
     moments = {
         f"{number} {name}": tensor
@@ -102,7 +103,7 @@ def test_a_run_learns_and_its_folder_is_a_model(start: Start, tmp_path: Path) ->
     metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert metrics[0]["step"] == 1
     assert metrics[-1]["tokens"] == 8000
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         start("model")
 
 
@@ -116,10 +117,10 @@ def test_the_same_seed_gives_the_same_weights(start: Start, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu"])
 @pytest.mark.parametrize("cached", [False, True])
-def test_a_run_cut_in_the_middle_ends_with_the_same_weights(
+def test_an_interrupted_run_ends_with_the_same_weights(
     start: Start, tmp_path: Path, activation: str, cached: bool
 ) -> None:
-    """Bit for bit, on the CPU in fp32; a cut at a checkpoint, and one some steps after it."""
+    """Bit for bit, on the CPU in float32; interrupted at a checkpoint, then killed later."""
     config = dataclasses.replace(SMALL, tokens=6000, activation=activation, multi_k=cached)
     cache = tmp_path / "cache" if cached else None
     whole = start("whole", config, cache=cache)
@@ -134,20 +135,20 @@ def test_a_run_cut_in_the_middle_ends_with_the_same_weights(
     cut = start("cut", config, cache=cache, on_step=interrupt)
     with pytest.raises(KeyboardInterrupt):
         cut.run()
-    with pytest.raises(InputError, match="a run was interrupted here; go on with --resume"):
+    with pytest.raises(InputError, match="a run was interrupted here; continue it with --resume"):
         start("cut", config, cache=cache)
     with pytest.raises(
-        InputError, match="begun with --cache; name it" if cached else "begun without --cache"
+        InputError, match="started with --cache; name it" if cached else "started without --cache"
     ):
         start("cut", config, cache=None if cached else tmp_path / "cache", resume=True).run()
-    if cached:  # a run that wants more tokens adds to the cache meanwhile
+    if cached:  # meanwhile, a run that needs more tokens adds to the cache
         other = start("other", dataclasses.replace(config, tokens=12_000), cache=cache)
         other.stop()
         with pytest.raises(KeyboardInterrupt):
             other.run()
 
     def die(progress: TrainingProgress) -> None:
-        """As kill -9 does: nothing is saved after the last checkpoint."""
+        """Like kill -9: nothing is saved after the last checkpoint."""
         if progress.step == 9:
             raise RuntimeError("killed")
 
@@ -155,7 +156,7 @@ def test_a_run_cut_in_the_middle_ends_with_the_same_weights(
     with pytest.raises(RuntimeError, match="killed"):
         killed.run()
     with (tmp_path / "cut.run" / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 10, "tok')  # as a full disk leaves it
+        file.write('{"step": 10, "tok')  # as on a full disk
     again = start("cut", config, cache=cache, resume=True)
     report = again.run()
     assert report.steps == 12
@@ -182,13 +183,15 @@ def interrupted(start: Start, config: TrainingConfig = SMALL) -> None:
 def test_a_checkpoint_of_another_run_is_refused(start: Start, tmp_path: Path) -> None:
     interrupted(start)
     other = start("m", dataclasses.replace(SMALL, k=4), resume=True)
-    with pytest.raises(InputError, match="of a run with k 8, not 4; resume with the same command"):
+    with pytest.raises(
+        InputError, match="was started with k 8, not 4; resume with the same command"
+    ):
         other.run()
     path = tmp_path / "m.run" / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"checkpoint.pt: broken \(.*\); delete it"):
         start("m", resume=True).run()
-    with pytest.raises(InputError, match="no checkpoint to resume; leave --resume out"):
+    with pytest.raises(InputError, match="no checkpoint to resume; omit --resume"):
         start("fresh", resume=True).run()
 
 
@@ -205,7 +208,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(
         monkeypatch.setattr("os.fsync", full)
 
     trainer = start("m", resume=True, checkpoint_seconds=0.0, on_step=fill_disk)
-    with pytest.raises(InputError, match="the disk is full; the checkpoint before is whole"):
+    with pytest.raises(InputError, match="the disk is full; the previous checkpoint is complete"):
         trainer.run()
     assert (tmp_path / "m.run" / "checkpoint.pt").read_bytes() == before
     assert {path.name for path in (tmp_path / "m.run").iterdir()} == {
@@ -216,7 +219,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(
     report = again.run()
     assert report.steps == 16
     monkeypatch.setattr("shutil.copy", lambda *_: full(0))
-    with pytest.raises(InputError, match="the disk is full; make room and go on with --resume"):
+    with pytest.raises(InputError, match="the disk is full; make room and resume with --resume"):
         again.write(report)
     assert not (tmp_path / "m").exists()
     monkeypatch.undo()
@@ -228,8 +231,9 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(
 
 
 def test_out_of_memory_halves_the_batch_and_says_so(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "latent_ingest")
     real = optimization.Objective.forward
 
     def small_machine(self: Any, hidden: torch.Tensor) -> Any:
@@ -238,14 +242,15 @@ def test_out_of_memory_halves_the_batch_and_says_so(
         return real(self, hidden)
 
     monkeypatch.setattr(optimization.Objective, "forward", small_machine)
-    said: list[str] = []
-    report = start("m", dataclasses.replace(SMALL, tokens=2000), warn=said.append).run()
-    assert said == [f"out of memory: going on with {n} tokens at a time" for n in (250, 125)]
+    report = start("m", dataclasses.replace(SMALL, tokens=2000)).run()
+    assert caplog.messages == [
+        f"out of memory: continuing with {n} tokens per pass" for n in (250, 125)
+    ]
     assert report.steps == 4
 
 
 def test_gradients_of_halves_are_those_of_the_whole(backbone: Backbone, corpus: Path) -> None:
-    """But for the variance, of which each half has its own."""
+    """Except for the variance, which each half has its own of."""
     texts = list(TrainingTexts([Source(str(corpus))]).round())[:30]
     hidden = embedded(backbone, texts)[:601]
     hidden = hidden[torch.randperm(601, generator=torch.Generator().manual_seed(0))]
@@ -263,7 +268,9 @@ def test_gradients_of_halves_are_those_of_the_whole(backbone: Backbone, corpus: 
     assert parts.normalized_mse == pytest.approx(float(whole.normalized_mse), rel=0.02)
 
 
-def test_the_probe_is_asked_about_the_model_that_is_saved(start: Start, tmp_path: Path) -> None:
+def test_the_probe_is_asked_about_the_model_that_is_saved(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """With the thresholds that BatchTopK and JumpReLU end with."""
 
     class Recorder:
@@ -274,10 +281,9 @@ def test_the_probe_is_asked_about_the_model_that_is_saved(start: Start, tmp_path
             self.seen.append({n: t.clone() for n, t in autoencoder.state_dict().items()})
             return 0.25
 
-    said: list[str] = []
     config = dataclasses.replace(SMALL, tokens=2000, activation="batchtopk")
-    trainer = start("m", config, warn=said.append)
-    trainer.probe = Recorder()  # type: ignore[assignment]
+    trainer = start("m", config)
+    trainer.probe = Recorder()
     trainer.write(trainer.run(), keep_decoder=True)
     stored = weights(tmp_path / "m")
     assert len(Recorder.seen) == 4
@@ -286,7 +292,8 @@ def test_the_probe_is_asked_about_the_model_that_is_saved(start: Start, tmp_path
     assert "theta" in stored
     assert "| 2,000 | 0.2500 |" in (tmp_path / "m" / "README.md").read_text()
     assert any(
-        line.startswith("warning: latents reach nDCG@10 0.2500 on recorder") for line in said
+        line.startswith("warning: latents reach nDCG@10 0.2500 on recorder")
+        for line in caplog.messages
     )
 
 
@@ -296,9 +303,9 @@ def test_doubts_about_a_vocabulary_are_said(start: Start) -> None:
     flat = Frequencies.of(np.random.default_rng(0).integers(1, 9, 500))
     assert flat.r2 < 0.9
     lines = doubts(report, dataclasses.replace(flat, r2=0.3))
-    assert [line[:40] for line in lines] == [
-        "warning: document frequencies are far fr",
-        "warning: all texts were trained on 12 ti",
+    assert [line[:31] for line in lines] == [
+        "document frequencies are far fr",
+        "all texts were trained on 12 ti",
     ]
     assert doubts(dataclasses.replace(report, rounds=2), dataclasses.replace(flat, r2=0.9)) == []
 
@@ -309,7 +316,7 @@ def test_texts_that_are_too_few_are_said(backbone: Backbone, tmp_path: Path) -> 
     for cache in (None, tmp_path / "cache"):
         texts = TrainingTexts([Source(str(path))])
         trainer = Trainer(backbone, texts, tmp_path / "m", SMALL, cache=cache)
-        with pytest.raises(InputError, match="the only text is held out to measure on; give more"):
+        with pytest.raises(InputError, match="the only text is held out to measure on; name more"):
             trainer.run()
 
 
@@ -354,8 +361,8 @@ def test_a_gradient_that_is_not_finite_leaves_the_checkpoint_before(
     assert start("m", slower, resume=True).run().steps == 16
 
 
-def test_batchtopk_and_jumprelu_come_near_k_latents_a_token(start: Start, tmp_path: Path) -> None:
-    """And the saved model, whose thresholds decide alone, keeps to it within a third."""
+def test_batchtopk_and_jumprelu_come_near_k_latents_per_token(start: Start, tmp_path: Path) -> None:
+    """The saved model, which has only thresholds, stays within a third of k."""
     for activation in ("batchtopk", "jumprelu"):
         steps: list[TrainingProgress] = []
         trainer = start(

@@ -1,4 +1,4 @@
-"""What each process of test_processes.py does: a run that is cut and resumed, and one that is not.
+"""What each process of test_distributed.py does: an interrupted and a whole run.
 
 torchrun --nproc-per-node 2 two_processes.py CORPUS FOLDER
 """
@@ -13,16 +13,16 @@ from test_trainer import SMALL
 
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.training import embeddings
+from latent_ingest.connector.training.distributed import ProcessGroup
 from latent_ingest.connector.training.metrics import TrainingProgress
-from latent_ingest.connector.training.processes import Processes
 from latent_ingest.connector.training.texts import Source, TrainingTexts
 from latent_ingest.connector.training.trainer import Trainer
 
 
 def main(corpus: str, folder: Path) -> None:
-    embeddings.TEXTS_A_BLOCK = 8
+    embeddings.TEXTS_PER_BLOCK = 8
     device = torch.device("cpu")
-    processes = Processes.join(device)
+    processes = ProcessGroup.join(device)
     backbone = Backbone.load(device="cpu", dtype="float32")
 
     def start(name: str, *, resume: bool = False, stop_after: int = 0) -> Trainer:

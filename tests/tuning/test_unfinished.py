@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from latent_ingest.connector.index import repair
-from latent_ingest.connector.index.repair import LEASE_SECONDS, began, is_left, new_note
+from latent_ingest.connector.index.repair import (
+    LEASE_SECONDS,
+    began,
+    is_copy_name,
+    is_left,
+    new_copy_name,
+    new_note,
+)
 
 LONG_AGO = time.time() - 10 * LEASE_SECONDS
 
@@ -53,3 +60,10 @@ def test_without_proc_the_lease_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert note["machine"] == note["host"]
     assert not is_left(note)
     assert is_left(note | {"renewed": LONG_AGO})
+
+
+def test_only_names_that_tuning_gives_are_those_of_copies() -> None:
+    assert is_copy_name(new_copy_name("papers"), "papers")
+    for name in ("papers", "papers-tune-", "papers-tune-archive1", "others-tune-0123abcd", "*"):
+        assert not is_copy_name(name, "papers")
+    assert not is_copy_name("paperss-tune-0123abcd", "paper.")

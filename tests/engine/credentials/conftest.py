@@ -1,4 +1,4 @@
-"""Certificates, secrets and a command that must not show them."""
+"""Certificates, secrets, and a fixture that checks that a command shows no secret."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="session")
 def stranger() -> trustme.CA:
-    """An authority that nobody trusts."""
+    """A certificate authority that is not trusted."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="session")
 def here(authority: trustme.CA) -> ssl.SSLContext:
-    """A server with the right certificate."""
+    """A server with a valid certificate."""
     return serving(authority.issue_cert("127.0.0.1", "localhost"))
 
 
@@ -81,7 +81,7 @@ def _secrets(
 
 @pytest.fixture
 def call(caplog: pytest.LogCaptureFixture) -> Call:
-    """Run a command; no secret is in what it prints and logs."""
+    """Run a command; no secret is in its output or logs."""
     caplog.set_level(logging.DEBUG, "opensearch")
     caplog.set_level(logging.DEBUG, "urllib3")
 
@@ -102,6 +102,6 @@ def index(new_index: Callable[[], str]) -> str:
 
 @pytest.fixture
 def loaded(index: str, client: OpenSearch, load: Any) -> str:
-    """An index that holds the corpus."""
+    """An index with the corpus."""
     assert load(client, index, Path("corpus.jsonl")).ok
     return index

@@ -1,4 +1,4 @@
-"""Certificates of servers and of clients: right ones come in, each other is refused by name."""
+"""Certificates of servers and clients: valid ones are accepted, each invalid one is named."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def bad_server(
     stranger: trustme.CA,
     opensearch_url: str,
 ) -> Iterator[tuple[Gate, str, str]]:
-    """A server with a certificate to refuse, its URL, and the reason."""
+    """A server with an invalid certificate, its URL, and the reason."""
     now = datetime.now(timezone.utc)
     day = timedelta(days=1)
     names = ("127.0.0.1", "localhost")
@@ -61,14 +61,14 @@ def test_a_certificate_that_is_not_right_is_refused_with_its_line(
     login = ("--user", "ann", "--password-env", "RIGHT_PASSWORD")
     result = call("corpus.jsonl", "--index", index, "--url", url, "--ca", "ca.pem", *login)
     assert refused(result).startswith(f"the certificate of {url} {words}")
-    assert server.requests == []  # nor was the password sent
+    assert server.requests == []  # the password was not sent either
     assert not client.indices.exists(index=index)
 
 
 def test_insecure_takes_any_certificate_and_warns(
     call: Call, bad_server: tuple[Gate, str, str], index: str, recwarn: pytest.WarningsRecorder
 ) -> None:
-    """Once, and not for each request."""
+    """One warning, not one per request."""
     server, url, _ = bad_server
     done = call("verify", "corpus.jsonl", "--index", index, "--url", url, "--insecure")
     warning, *_, error = done.stderr.splitlines()
@@ -102,7 +102,7 @@ def test_client_certificates(
     version: str,
     insecure: bool,
 ) -> None:
-    """The right one comes in, also with --insecure; none and a stranger's do not."""
+    """The right one is accepted, also with --insecure; none, or one of a stranger, is refused."""
     context = serving(authority.issue_cert("127.0.0.1"))
     context.verify_mode = ssl.CERT_REQUIRED
     context.maximum_version = context.minimum_version = ssl.TLSVersion[version]
@@ -127,7 +127,7 @@ def test_client_certificates(
             result = call("corpus.jsonl", "--index", none, *where, *shown)
             assert result.exit_code == 1
             line = result.stderr.splitlines()[-1]
-            assert line.startswith(f"Error: {server.url} wants another client certificate (")
+            assert line.startswith(f"Error: {server.url} requires another client certificate (")
             assert line.endswith("check --client-cert and --client-key")
         assert len(server.requests) == come_in
     assert not client.indices.exists(index=none)
@@ -140,5 +140,5 @@ def test_a_certificate_that_is_nobodys_login(
     with gate(opensearch_url, here, WAYS["basic"][0]) as server:
         result = call("corpus.jsonl", *address(server), "--client-cert", "me.pem")
         assert refused(result) == (
-            f"{server.url} takes the client certificate for nobody it knows; check --client-cert"
+            f"{server.url} does not accept the client certificate as a login; check --client-cert"
         )

@@ -1,4 +1,4 @@
-"""The engine behind TLS and a check of who asks, for every way to log in."""
+"""The engine behind TLS and authentication, for every way to log in."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_right_login_comes_in_and_leaves_no_trace(
         assert verified.exit_code == 0, verified.stderr
         assert any("_bulk" in request.path for request in server.requests)
     assert client.count(index=index)["count"] == 1
-    # The command to go on with is in the journal, with the names of variables and files alone.
+    # The journal has the command that resumes, with the names of variables and files only.
     assert right[-1] in call("runs", "--json").stdout
     written = [path for path in set(Path().rglob("*")) - files if path.is_file()]
     assert any(path.name.startswith("journal") for path in written)
@@ -89,7 +89,7 @@ def test_who_does_not_log_in_is_told_how(
     with gate(opensearch_url, here, WAYS["basic"][0]) as server:
         result = call("corpus.jsonl", *address(server))
         assert refused(result) == (
-            f"{server.url} asks who you are; log in with --user, --api-key-env, --token-env or "
+            f"{server.url} requires authentication; use --user, --api-key-env, --token-env or "
             f"--aws-region"
         )
 
@@ -112,7 +112,7 @@ def test_a_password_in_a_file_or_asked_for(
 
 
 def on_a_terminal(arguments: list[str], answer: str) -> tuple[int, str]:
-    """Exit status and output of a command that asks one thing on a terminal."""
+    """Exit status and output of a command that asks one question on a terminal."""
     start = "from latent_ingest.cli.main import cli; cli()"
     child, terminal = pty.fork()
     if child == 0:
@@ -124,7 +124,7 @@ def on_a_terminal(arguments: list[str], answer: str) -> tuple[int, str]:
         os.write(terminal, f"{answer}\n".encode())
         while more := os.read(terminal, 1024):
             shown += more
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # on Linux: the other end is closed
         pass
     finally:
         os.close(terminal)
@@ -140,7 +140,7 @@ def test_a_request_that_is_sent_again_is_signed_again(
     client: OpenSearch,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A second later the signature is another one, and as valid as the first."""
+    """A second later the signature is different, and valid."""
     monkeypatch.setenv("AWS_PROFILE", "default")
     signature_of, _, _, _ = WAYS["aws"]
     bulks: list[Request] = []
@@ -150,7 +150,7 @@ def test_a_request_that_is_sent_again_is_signed_again(
         if refusal is None and "_bulk" in request.path:
             bulks.append(request)
             if len(bulks) == 1:
-                time.sleep(1.1)  # signatures count in seconds
+                time.sleep(1.1)  # signatures have a resolution of one second
                 return Refusal(503)
         return refusal
 

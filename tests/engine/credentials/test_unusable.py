@@ -1,4 +1,4 @@
-"""Logins that cannot be used: one line, and nothing is sent."""
+"""Logins that cannot be used: one line of explanation, and nothing is sent."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from tls_proxy import everyone, gate
         ("--user ann --password-file binary", "--password-file binary: not a text file"),
         ("--user ann --password-file absent", "'absent' does not exist"),
         ("--user ann --password-file password.txt --password-env WRONG", "give one of them"),
-        ("--user ann:pw --password-env WRONG", "a user name holds no ':'"),
+        ("--user ann:pw --password-env WRONG", "a user name cannot contain ':'"),
         ("--user ann --password-env WRONG --token-env WRONG", "user and token given; log in one"),
         ("--api-key-env WRONG --aws-region eu-west-1", "API key and AWS region given; log in one"),
-        ("--api-key-file lines", "the API key is empty or holds blanks, line ends"),
-        ("--token-file lines", "the token is empty or holds blanks, line ends"),
+        ("--api-key-file lines", "the API key is empty or contains blanks, line ends"),
+        ("--token-file lines", "the token is empty or contains blanks, line ends"),
         ("--aws-service aoss", "--aws-service and --aws-profile need --aws-region"),
         ("--aws-region eu-west-1 --aws-profile none", "AWS credentials: The config profile (none)"),
         ("--client-key key.pem", "--client-key needs --client-cert"),
-        ("--client-cert mine.pem --client-key key.pem", "the key is not the certificate's"),
+        ("--client-cert mine.pem --client-key key.pem", "the key does not belong to the cert"),
         ("--client-cert corpus.jsonl", "corpus.jsonl: no certificate and key in PEM"),
         ("--ca corpus.jsonl", "corpus.jsonl: no certificates in PEM; check --ca"),
         ("--client-cert mine.pem --client-key locked.pem", "locked.pem: the key is encrypted"),
@@ -83,7 +83,7 @@ def test_without_credentials_for_aws(call: Call, monkeypatch: pytest.MonkeyPatch
 def test_aws_credentials_that_cannot_be_refreshed(
     call: Call, here: ssl.SSLContext, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """botocore finds out when the request is signed; nothing is sent."""
+    """botocore notices when it signs the request; nothing is sent."""
     expired = {
         "Version": 1,
         "AccessKeyId": "AKIDANN",
@@ -106,4 +106,4 @@ def test_without_the_extra_for_aws(call: Call, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "botocore.session", None)
     result = call("corpus.jsonl", "--url", "https://localhost:1", "--aws-region", "eu-west-1")
     assert result.exit_code == 2
-    assert "pip install 'latent-ingest[aws]' brings it" in result.stderr
+    assert "pip install 'latent-ingest[aws]' installs it" in result.stderr

@@ -1,0 +1,78 @@
+"""latent-ingest engine: a local OpenSearch or Elasticsearch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from latent_ingest.cli.options import json_option
+from latent_ingest.cli.output import print_json
+from latent_ingest.connector.engine.local import DISTRIBUTIONS, PORTS, LocalEngine, answer
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  latent-ingest engine up
+  latent-ingest engine up --engine elasticsearch --port 9210
+  latent-ingest engine down
+"""
+)
+def engine() -> None:
+    """Start, inspect and stop a local OpenSearch (no Docker, no system Java).
+
+    It listens on the loopback interface only, without passwords, and keeps its data in the
+    user's cache folder.
+    """
+
+
+@engine.command()
+@click.option(
+    "--engine",
+    "kind",
+    type=click.Choice(list(DISTRIBUTIONS)),
+    default="opensearch",
+    show_default=True,
+    help="Engine to start.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(PORTS.start, PORTS.stop - 1),
+    default=9200,
+    show_default=True,
+    help="HTTP port.",
+)
+@click.option("--heap", default="2g", show_default=True, help="Java heap.")
+def up(kind: str, port: int, heap: str) -> None:
+    """Start the engine, wait until it answers, and print its URL."""
+    state = LocalEngine(kind).up(port=port, heap=heap)
+    click.echo(state.url)
+
+
+@engine.command()
+@json_option
+def status(as_json: bool) -> None:
+    """Show which engines run. Exit status 1 if none does."""
+    states = [state for kind in DISTRIBUTIONS if (state := LocalEngine(kind).running())]
+    if as_json:
+        print_json({"running": [asdict(state) for state in states]})
+    for state in [] if as_json else states:
+        health = "answers" if answer(state.url) else "does not answer"
+        click.echo(f"{state.kind} {state.version}, pid {state.pid}, {state.url}: {health}")
+    if not states:
+        if not as_json:
+            click.echo("no local engine runs; start one with 'latent-ingest engine up'")
+        raise click.exceptions.Exit(1)
+
+
+@engine.command()
+@click.option("--engine", "kind", type=click.Choice(list(DISTRIBUTIONS)), help="Engine to stop.")
+def down(kind: str | None) -> None:
+    """Stop the engines that run; their data stays."""
+    kinds = [kind] if kind else list(DISTRIBUTIONS)
+    stopped = [state for name in kinds if (state := LocalEngine(name).down())]
+    for state in stopped:
+        click.echo(f"stopped {state.kind} {state.version}, pid {state.pid}, {state.url}")
+    if not stopped:
+        click.echo("no local engine runs")

@@ -1,0 +1,230 @@
+"""latent-ingest train: train an autoencoder for a backbone."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latent_ingest.cli.options import (
+    TokenCount,
+    comma_list,
+    compute_options,
+    json_option,
+    text_fields_option,
+)
+from latent_ingest.cli.output import announced, print_json, progress_bar, stopping, warn
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from latent_ingest.connector.encoding.backbone import Backbone
+    from latent_ingest.connector.evaluation.probe import Probe
+    from latent_ingest.connector.training.config import TrainingConfig
+    from latent_ingest.connector.training.metrics import TrainingProgress
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  latent-ingest train texts.jsonl.gz --out my-model/
+  latent-ingest train wiki/ support.jsonl=3 --tokens 20M --probe nfcorpus/ --out my-model/
+  latent-ingest train wiki/ --cache cache/ --latents 32768 --out larger/
+  latent-ingest train wiki/ --out my-model/ --resume
+  torchrun --nproc-per-node 4 --no-python latent-ingest train wiki/ --batch 32K --out my-model/
+"""
+)
+@click.argument("sources", nargs=-1, required=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to create.")
+@click.option(
+    "--backbone",
+    default=None,
+    help="Hub name or folder of the dense retriever.  [default: all-MiniLM-L6-v2]",
+)
+@click.option("--latents", "n_latents", default=16384, show_default=True, help="Number of latents.")
+@click.option("--k", default=16, show_default=True, help="Active latents per token.")
+@click.option(
+    "--tokens",
+    type=TokenCount(),
+    default="3M",
+    show_default=True,
+    help="Number of tokens to train on (K, M, G).",
+)
+@click.option(
+    "--activation",
+    type=click.Choice(["topk", "batchtopk", "jumprelu"]),
+    default="topk",
+    show_default=True,
+    help="Which latents are active: k per token, k per token on average, or those above a learned "
+    "threshold.",
+)
+@click.option("--multi-k", is_flag=True, help="Also reconstruct from 4k latents per token.")
+@click.option(
+    "--batch",
+    "batch_tokens",
+    default=4096,
+    show_default=True,
+    type=TokenCount(),
+    help="Tokens per step.",
+)
+@click.option("--learning-rate", default=1e-3, show_default=True, help="Peak learning rate.")
+@click.option("--seed", default=0, show_default=True, help="Seed of all random numbers.")
+@text_fields_option
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that keeps the token embeddings (2 bytes per dimension and token) for further "
+    "rounds and runs.",
+)
+@click.option(
+    "--probe",
+    "probe_folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Small collection in BEIR's layout; its nDCG@10 is measured eight times during the run.",
+)
+@click.option("--split", default="test", show_default=True, help="Split of the probe's qrels.")
+@click.option("--resume", is_flag=True, help="Resume the interrupted run of --out.")
+@click.option("--keep-decoder", is_flag=True, help="Also write the decoder (twice the size).")
+@click.option("--licence", default="", help="Licence of the texts, for the model card.")
+@compute_options
+@json_option
+@click.pass_context
+def train(
+    ctx: click.Context,
+    /,
+    sources: tuple[str, ...],
+    out: Path,
+    backbone: str | None,
+    tokens: int,
+    text_fields: str,
+    cache: Path | None,
+    probe_folder: Path | None,
+    split: str,
+    resume: bool,
+    keep_decoder: bool,
+    licence: str,
+    device: str,
+    dtype: str,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Train a sparse autoencoder on the texts of SOURCES.
+
+    A source is a file (JSONL, .txt with one text per line, or Parquet; .gz and .zst are read), a
+    folder of such files, or - for standard input. Texts are shuffled and each is used once per
+    round; long texts are read in all their windows. FILE=3 draws from a file three times as often
+    as its size would give, which matters if --tokens end before the texts do. The backbone stays
+    frozen. OUT then works as --model of every command.
+
+    Ctrl-C writes a checkpoint, and so does the run every three minutes; --resume continues from it
+    with the same settings, except --learning-rate and --dtype, which may change.
+    Under torchrun each process takes one device and its share of every batch.
+    """
+    from latent_ingest.connector.encoding.backbone import Backbone, pick_device
+    from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE
+    from latent_ingest.connector.training.config import TrainingConfig
+    from latent_ingest.connector.training.distributed import ProcessGroup
+    from latent_ingest.connector.training.texts import TrainingTexts, find_sources
+    from latent_ingest.connector.training.trainer import Trainer, check_place
+
+    config = TrainingConfig(tokens=tokens, **settings)
+    check_place(out, resume=resume)
+    spool = ctx.with_resource(tempfile.TemporaryDirectory(prefix="latent-ingest-train-"))
+    processes = ProcessGroup.join(pick_device(device))
+    ctx.call_on_close(processes.leave)
+    if not processes.first:
+        # All processes read the same files, so one of them reports invalid lines.
+        logging.getLogger(TrainingTexts.__module__).setLevel(logging.ERROR)
+    texts = TrainingTexts(
+        find_sources(sources, Path(spool)),
+        text_fields=comma_list(text_fields),
+        seed=config.seed,
+    )
+    with announced("loading the backbone"):
+        retriever = Backbone.load(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype)
+    with progress_bar(
+        total=tokens, unit="tok", unit_scale=True, disable=not processes.first
+    ) as bar:
+        shown = TrainingBar(bar, config)
+        trainer = Trainer(
+            retriever,
+            texts,
+            out,
+            config,
+            cache=cache,
+            resume=resume,
+            processes=processes,
+            on_step=shown.training,
+            on_cache=shown.embedding,
+        )
+        if probe_folder and processes.first:
+            trainer.probe = load_probe(probe_folder, split, retriever)
+        with stopping(trainer.stop):
+            report = trainer.run()
+    if not processes.first:
+        return
+    command = " ".join(["latent-ingest", *map(shorten, ctx.meta["arguments"])])
+    trainer.write(report, command=command, licence=licence, keep_decoder=keep_decoder)
+    if as_json:
+        print_json({"out": str(out), **asdict(report)})
+        return
+    click.echo(
+        f"{out}: {report.tokens:,} tokens in {report.seconds:,.0f} s, normalised MSE "
+        f"{report.normalized_mse:.3f} on held-out tokens, "
+        f"{report.dead:,} of {config.n_latents:,} latents dead"
+    )
+    if report.skipped_lines or report.duplicate_texts:
+        warn(
+            f"left out: {report.skipped_lines:,} lines without text, "
+            f"{report.duplicate_texts:,} duplicate texts"
+        )
+
+
+class TrainingBar:
+    """Shows the two parts of a run, embedding into the cache and training, on one progress bar."""
+
+    def __init__(self, bar: tqdm[Any], config: TrainingConfig) -> None:
+        self._bar = bar
+        self._config = config
+
+    def embedding(self, held: int) -> None:
+        self._bar.set_description_str("embedding", refresh=False)
+        self._bar.update(min(held, self._config.tokens) - self._bar.n)
+
+    def training(self, progress: TrainingProgress) -> None:
+        bar = self._bar
+        probed = f", nDCG@10 {progress.probe:.4f}" if progress.probe is not None else ""
+        if bar.desc != "training":
+            # The time left is estimated from the steps alone, not from the embedding before.
+            bar.reset()
+            bar.initial = bar.n = max(0, progress.tokens - self._config.batch_tokens)
+        bar.set_description_str("training", refresh=False)
+        bar.set_postfix_str(
+            f"step {progress.step}, nmse {progress.normalized_mse:.3f}, "
+            f"dead {progress.dead}{probed}",
+            refresh=False,
+        )
+        bar.update(progress.tokens - bar.n)
+        if probed:
+            warn(f"{progress.tokens:,} tokens{probed}")
+
+
+def load_probe(folder: Path, split: str, backbone: Backbone) -> Probe:
+    """The probe; a progress bar shows how its documents are embedded."""
+    from latent_ingest.connector.evaluation.collection import Collection
+    from latent_ingest.connector.evaluation.probe import Probe
+
+    collection = Collection.load(folder, split)
+    total = len(collection.queries) + sum(1 for _ in collection.documents())
+    with progress_bar(total=total, unit="text", desc=f"embedding {collection.name}") as bar:
+        return Probe(collection, backbone, bar.update)
+
+
+def shorten(argument: str) -> str:
+    """A path as its last part, so that a model card shows no folder of this machine."""
+    path = Path(argument)
+    return path.name if "/" in argument and path.parent.is_dir() else argument

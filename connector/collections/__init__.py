@@ -1,0 +1,1 @@
+"""Judged collections, read from files or generated, and the corpus that ships with Python."""

@@ -1,0 +1,228 @@
+"""Handle of one index: what the engine knows of it, and the changes made to it as a whole."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import OpenSearchException
+
+from latent_ingest.connector.engine.client import engine_errors, in_words, url_of
+from latent_ingest.connector.engine.retry import Retry
+from latent_ingest.connector.errors import EngineError
+from latent_ingest.connector.index.meta import IndexMeta, mapping_of, stored_meta, with_meta
+
+# The engine synchronizes retention leases every 30 seconds.
+LEASE_SECONDS = 120
+
+REFRESH_OFF = {"refresh_interval": "-1"}
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSize:
+    """Number of documents and bytes of an index."""
+
+    documents: int
+    bytes: int
+    """Bytes of all primary shards on disk."""
+
+    @property
+    def bytes_per_document(self) -> float:
+        return self.bytes / max(self.documents, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """One index of an engine. Each method asks the engine; nothing is remembered.
+
+    All methods raise EngineError if the engine cannot be asked, refuses, or has no such index.
+    """
+
+    client: OpenSearch
+    name: str
+    """Name of the index; most methods also take an alias that points at one index."""
+
+    @classmethod
+    def find(cls, client: OpenSearch, name: str) -> Index | None:
+        """Resolve a name or alias to the index with its own name; None if there is no such index.
+
+        Raises:
+            MismatchError: the name stands for several indices.
+            EngineError: the engine cannot be asked.
+        """
+        found = mapping_of(client, name)
+        return cls(client, found[0]) if found else None
+
+    def mapping(self) -> dict[str, Any]:
+        """The mapping: `properties`, `_meta`, `_source`, ..."""
+        with engine_errors(self.client):
+            (found,) = self.client.indices.get_mapping(index=self.name).values()
+        mapping: dict[str, Any] = found["mappings"]
+        return mapping
+
+    def settings(self) -> dict[str, Any]:
+        """The settings, flat: `index.number_of_shards` is a key."""
+        with engine_errors(self.client):
+            answer = self.client.indices.get_settings(index=self.name, flat_settings=True)
+        (found,) = answer.values()
+        settings: dict[str, Any] = found["settings"]
+        return settings
+
+    def put_settings(self, settings: dict[str, Any]) -> None:
+        """Change dynamic settings, flat or nested; None resets one to its default."""
+        with engine_errors(self.client):
+            self.client.indices.put_settings(index=self.name, body=settings)
+
+    def meta(self) -> IndexMeta:
+        """The index meta; raises MismatchError if the index has none, or one of another version."""
+        return IndexMeta.from_mapping(self.name, self.mapping())
+
+    def stored_meta(self) -> dict[str, Any]:
+        """`_meta.latent_ingest` as it is stored; empty if the index has none."""
+        return stored_meta(self.mapping()) or {}
+
+    def update_meta(self, **changes: Any) -> None:
+        """Change fields of `_meta.latent_ingest`; others, and other keys of `_meta`, stay."""
+        mapping = self.mapping()
+        stored = {**(stored_meta(mapping) or {}), **changes}
+        with engine_errors(self.client):
+            body = {"_meta": with_meta(mapping, stored)}
+            self.client.indices.put_mapping(index=self.name, body=body)
+
+    def uuid(self) -> str:
+        """The engine's id of the index, which changes if it is deleted and created again."""
+        return str(self.settings()["index.uuid"])
+
+    def count(self, query: dict[str, Any] | None = None) -> int:
+        """Number of searchable documents that match; see `refresh`."""
+        with engine_errors(self.client):
+            body = {"query": query} if query else None
+            return int(self.client.count(index=self.name, body=body)["count"])
+
+    def holds_documents(self) -> bool:
+        """Refresh the index and say whether it has any document."""
+        self.refresh()
+        return self.count() > 0
+
+    def refresh(self) -> None:
+        """Make all documents searchable; does nothing if the index was deleted."""
+        with engine_errors(self.client):
+            self.client.indices.refresh(index=self.name, ignore=404)
+
+    def size(self) -> IndexSize:
+        """Searchable documents, and bytes of the primary shards.
+
+        Bytes are summed over segments: the engine's own sum, `store` in its statistics, may be ten
+        seconds old (`index.store.stats_refresh_interval`).
+        """
+        documents = self.count()
+        with engine_errors(self.client):
+            segments = self.client.indices.segments(index=self.name, ignore=404) or {}
+        copies = [
+            copy
+            for found in segments.get("indices", {}).values()
+            for shard in found["shards"].values()
+            for copy in shard
+            if copy["routing"]["primary"]
+        ]
+        size = sum(one["size_in_bytes"] for copy in copies for one in copy["segments"].values())
+        return IndexSize(documents, size)
+
+    def writes(self) -> int:
+        """A number that grows with every write to the index."""
+        # max_seq_no is -1 in a shard that was never written to.
+        primaries = [copy for copy in self._shard_copies() if copy["routing"]["primary"]]
+        return sum(int(copy["seq_no"]["max_seq_no"]) + 1 for copy in primaries)
+
+    def merge(self, *, lean: bool) -> None:
+        """Merge each shard to one segment.
+
+        A field that `_source` excludes (`lean`) is kept whole in a hidden copy until a merge that
+        happens after the shard's retention lease has passed the document: so flush and wait first.
+
+        Raises:
+            EngineError: the engine refuses, or leases do not catch up.
+        """
+        with engine_errors(self.client):
+            indices = self.client.indices
+            indices.flush(index=self.name, request_timeout=600)
+            deadline = time.monotonic() + LEASE_SECONDS
+            while lean and not self._leases_caught_up():
+                if time.monotonic() > deadline:
+                    raise EngineError(
+                        f"index {self.name}: retention leases lag after {LEASE_SECONDS} s"
+                    )
+                time.sleep(1)
+            indices.forcemerge(index=self.name, max_num_segments=1, request_timeout=3600)
+            indices.refresh(index=self.name)
+
+    def refresh_off(self, **changes: Any) -> dict[str, Any]:
+        """Stop refreshing while documents are loaded; note in the index how it was refreshed.
+
+        An interval of -1 with a note was left by a load that was killed, or belongs to another
+        load that is running: the note stays. An interval of -1 without a note is the index's own.
+
+        Args:
+            changes: other changes of `_meta.latent_ingest`.
+
+        Returns:
+            The note: the settings to restore.
+        """
+        before, noted = self._refreshing()
+        if before != REFRESH_OFF or noted is None:
+            noted = before
+        self.update_meta(loading=noted, **changes)
+        self.put_settings({"index": REFRESH_OFF})
+        return noted
+
+    def refresh_on(self, before: dict[str, Any], **changes: Any) -> None:
+        """Restore refreshing as noted, else as `before`, unless somebody has restored it."""
+        now, noted = self._refreshing()
+        if now == REFRESH_OFF:
+            self.put_settings({"index": noted or before})
+        self.update_meta(loading=None, **changes)
+
+    def put_settings_closed(self, settings: dict[str, Any]) -> None:
+        """Close the index, change settings that an open index refuses, and open it in any case."""
+        try:
+            with engine_errors(self.client):
+                self.client.indices.close(index=self.name)
+            self.put_settings(settings)
+        finally:
+            self.open()
+
+    def open(self) -> None:
+        """Open the index and wait until it answers."""
+        try:
+            Retry(self.client)(self.client.indices.open, index=self.name)
+            self.client.cluster.health(index=self.name, wait_for_status="yellow")
+        except OpenSearchException as error:
+            raise EngineError(
+                f"{in_words(error, url_of(self.client))}; index {self.name} may be left closed: "
+                f"the same command opens it, and so does POST /{self.name}/_open"
+            ) from error
+
+    def _refreshing(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The refresh interval and the note of the one to restore, both at the same moment."""
+        with engine_errors(self.client):
+            (found,) = self.client.indices.get(index=self.name).values()
+        interval = found["settings"]["index"].get("refresh_interval")
+        stored = stored_meta(found["mappings"]) or {}
+        return {"refresh_interval": interval}, stored.get("loading")
+
+    def _shard_copies(self) -> list[dict[str, Any]]:
+        """Statistics of all copies of all shards."""
+        with engine_errors(self.client):
+            stats = self.client.indices.stats(index=self.name, level="shards")
+        (found,) = stats["indices"].values()
+        return [copy for copies in found["shards"].values() for copy in copies]
+
+    def _leases_caught_up(self) -> bool:
+        """Whether no retention lease holds back a document of any shard."""
+        return all(
+            lease["retaining_seq_no"] > copy["seq_no"]["max_seq_no"]
+            for copy in self._shard_copies()
+            for lease in copy["retention_leases"]["leases"]
+        )

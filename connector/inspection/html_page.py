@@ -1,0 +1,119 @@
+"""A survey as one HTML page that needs no network: search, passages, neighbours, a rank plot."""
+
+from __future__ import annotations
+
+import html
+import json
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from latent_ingest.connector.inspection.contexts import CONTEXTS
+from latent_ingest.connector.inspection.labelling import Labelling
+from latent_ingest.connector.inspection.survey import Survey
+from latent_ingest.connector.inspection.vocabulary import Frequencies
+
+# Heaviest words of a latent on the page, besides those of its label.
+WORDS = 5
+
+# Most characters of the data; beyond it passages are left out, second ones before first ones, and
+# those of rare latents before those of frequent ones. Browsers open a page of this size at once.
+MOST_CHARACTERS = 9_000_000
+
+# Points of a curve.
+POINTS = 120
+
+# Shares are written per mille.
+PER_MILLE = 1000
+
+
+def page(
+    survey: Survey,
+    labelling: Labelling,
+    *,
+    title: str,
+    figures: list[list[str]],
+    near: dict[int, list[int]],
+    near_by: str,
+) -> str:
+    """Return the page.
+
+    Args:
+        survey: of a sample.
+        labelling: of that survey.
+        title: names the model and the sample.
+        figures: rows of the table of statistics; the first row has the column names.
+        near: neighbours of latents, see `nearest`.
+        near_by: how neighbours were found, in words.
+    """
+    vocabulary: dict[str, int] = {}
+    alive = survey.alive.tolist()
+    rows = [row(survey, labelling, latent, near.get(latent, []), vocabulary) for latent in alive]
+    content = {
+        "title": title,
+        "figures": figures,
+        "texts": survey.n_texts,
+        "near_by": near_by,
+        "curves": curves(survey),
+        "words": list(vocabulary),
+        "latents": rows,
+    }
+    add_passages(rows, survey, MOST_CHARACTERS - len(written(content)))
+    data = written(content)
+    template = files("latent_ingest.connector.inspection").joinpath("page.html")
+    before, after = template.read_text(encoding="utf-8").split("DATA")
+    return before.replace("TITLE", html.escape(title)) + data + after
+
+
+def row(
+    survey: Survey,
+    labelling: Labelling,
+    latent: int,
+    near: list[int],
+    vocabulary: dict[str, int],
+) -> list[Any]:
+    """A latent as [number, texts, label, [word, share] pairs, passages, neighbours]."""
+    heaviest = labelling.words(latent, WORDS)
+    shown = heaviest + [word for word in labelling.label_words(latent) if word not in heaviest]
+    words = [
+        [vocabulary.setdefault(heavy.word, len(vocabulary)), round(PER_MILLE * heavy.share)]
+        for heavy in shown
+    ]
+    frequency = int(survey.document_frequency[latent])
+    return [latent, frequency, labelling.label(latent), words, [], near]
+
+
+def add_passages(rows: list[list[Any]], survey: Survey, room: int) -> None:
+    """Add passages to latents until `room` characters are used.
+
+    The first passages of all latents come before the second of any.
+    """
+    for place in range(CONTEXTS):
+        for latent, _, _, _, passages, _ in rows:
+            contexts = survey.contexts.of(latent)[place : place + 1]
+            for context in contexts:
+                passage = [context.text, *(at for mark in context.marks for at in mark)]
+                room -= len(written(passage)) + bool(passages)
+                if room < 0:
+                    return
+                passages.append(passage)
+
+
+def written(content: Any) -> str:
+    """JSON for a script in HTML, which must not contain "</script"."""
+    return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def curves(survey: Survey) -> dict[str, list[list[int]]]:
+    """Ranks evenly spaced in the logarithm, and their document frequencies."""
+    counts = {
+        "latents": survey.document_frequency,
+        "words": np.array(list(survey.text_frequency.values()), dtype=np.int64),
+    }
+    found = {}
+    for name, some in counts.items():
+        ordered = Frequencies.of(some).counts
+        ranks = np.unique(np.geomspace(1, max(len(ordered), 1), POINTS).round().astype(int))
+        found[name] = [[int(rank), int(ordered[rank - 1])] for rank in ranks[: len(ordered)]]
+    return found
