@@ -143,6 +143,14 @@ def test_every_path_and_module_that_is_named_exists(root: Path) -> None:
     assert checked > 40
 
 
+def test_the_architecture_page_has_every_room(root: Path) -> None:
+    text = (root / "docs" / "architecture.md").read_text()
+    rooms = [path.parent.name for path in (root / "connector").glob("*/__init__.py")]
+    assert len(rooms) > 8
+    for room in rooms:
+        assert f"`connector/{room}`" in text, room
+
+
 def test_the_api_page_has_every_public_name(root: Path) -> None:
     text = (root / "docs" / "api.md").read_text()
     shown = re.findall(r"^::: latent_ingest\.connector\.(\w+)$", text, re.MULTILINE)
