@@ -52,7 +52,7 @@ $(ALL): pyproject.toml $(PINS)
 
 about-demo:
 	@if $(MAKE) -q --no-print-directory $(DEMO); then echo 'Takes about 1 minute.'; else \
-	echo 'Installs about 3 GB (PyTorch with CUDA) in .venv; takes about 4 minutes, 1 minute when installed.'; fi
+	echo 'Downloads about 3 GB into .venv (PyTorch with CUDA; 6 GB on disk); takes about 4 minutes, 1 minute when installed.'; fi
 
 demo: about-demo $(DEMO)
 	$(BIN)/latent-ingest engine up --port $(PORT)
@@ -77,7 +77,7 @@ format: $(ALL)
 
 about-test:
 	@$(MAKE) -q --no-print-directory $(ALL) || \
-	echo 'Installs about 3 GB (PyTorch with CUDA) in .venv: about 4 minutes.'
+	echo 'Downloads about 3 GB into .venv (PyTorch with CUDA; 6 GB on disk): about 4 minutes.'
 	@echo 'Checks format, lint and types, then runs the fast tests: about 9 minutes on two cores.'
 	@echo '"make test-slow" runs the other tests: about 12 minutes.'
 

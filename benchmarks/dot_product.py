@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from latent_ingest.connector.evaluation.collection import Collection
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.sentence_transformers import LatentBM25Evaluator, load_sparse_encoder
 
 

@@ -1,11 +1,10 @@
-"""The forms of a question compared on one index: quality, hits in common with words, time.
+"""Compare the forms of a query on one index: quality, hits shared with words, time.
 
     latent-ingest evaluate scifact/ --index scifact
     python benchmarks/forms.py scifact/ --index scifact
 
-Times are those of the search alone, as the client measures them, as multiples of a search of words;
-each question is asked in all forms in turn. Encodings are cached, so rewriting costs next to
-nothing.
+Times are those of the search as the client sees them, in multiples of the time of words. Each
+question is searched in all forms in turn. Encodings are cached, so rewriting hardly costs time.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from statistics import median, quantiles
 import click
 from opensearchpy import OpenSearch
 
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.engine.client import Connection, default_url
-from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.measures import mean_ndcg
-from latent_ingest.connector.evaluation.systems import DEPTH, Ranking, without_itself
+from latent_ingest.connector.evaluation.rankings import DEPTH, Ranking, without_itself
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.rewriting import FORMS
+from latent_ingest.connector.querying.scoring import Form
 
 TOP = 10
 
@@ -32,7 +31,7 @@ TOP = 10
 def seconds(
     client: OpenSearch, index: str, body: dict[str, object]
 ) -> tuple[float, dict[str, float]]:
-    """Duration of a search, and its hits."""
+    """Return the seconds of a search, and its hits: id → score."""
     started = time.perf_counter()
     answer = client.search(index=index, body={**body, "_source": False})
     taken = time.perf_counter() - started
@@ -40,7 +39,7 @@ def seconds(
 
 
 def shared(one: dict[str, float], other: dict[str, float]) -> float:
-    """Share of the first ten hits that two rankings have in common."""
+    """Return the share of the first ten hits that two rankings have in common."""
     first, second = list(one)[:TOP], list(other)[:TOP]
     most = max(len(first), len(second))
     return len({*first} & {*second}) / most if most else 1.0
@@ -60,7 +59,7 @@ def main(folder: Path, index: str, split: str) -> None:
     rankings: dict[str, Ranking] = defaultdict(dict)
     for warm in (True, False):
         for query, text in judged.queries.items():
-            bodies = {form: rewriter.rewrite(text, form=form, size=DEPTH) for form in FORMS}
+            bodies = {form: rewriter.rewrite(text, form=form, size=DEPTH) for form in Form}
             bodies = {"words": rewriter.words_only(text, size=DEPTH), **bodies}
             for form, body in bodies.items():
                 taken, hits = seconds(client, index, body)

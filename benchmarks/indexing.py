@@ -1,10 +1,13 @@
-"""Throughput of our sending, with journal, compared with opensearch-py's parallel_bulk.
+"""Throughput of sending documents and updates to an engine, as ratios.
 
-The same documents, latent terms included, are sent to a new index by each in turn, in several
-rounds. The journal's share includes the hash of the lines, the set of ids, and its writes. Then
-concurrent encoding and indexing is compared with the slower of the two alone. The documents are
-docstrings of the standard library. Needs an engine: OPENSEARCH_URL, the local one, or
-http://localhost:9200.
+1. Our sender with the journal, against opensearch-py's parallel_bulk: the same documents, latent
+   terms included, are sent to a new index by each in turn, several rounds. The journal's share
+   counts all that is done for it: the digest of the lines, the ids that were seen, the writes.
+2. Encoding and indexing at the same time, against the slower of the two alone.
+3. `enrich` with 4 concurrent requests against 1, with latent vectors computed before.
+
+The documents are docstrings of the standard library. Needs an engine: OPENSEARCH_URL, the local
+one, or http://localhost:9200. `python benchmarks/indexing.py enrich` runs the third alone.
 """
 
 from __future__ import annotations
@@ -18,26 +21,40 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from opensearchpy import OpenSearch, helpers
 
 from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, CorpusFile, Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.vectors import LatentVectors
 from latent_ingest.connector.engine.client import Connection, default_url
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
+from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 from latent_ingest.connector.indexing import sender
-from latent_ingest.connector.indexing.actions import ActionMaker, make_action, term_strings
-from latent_ingest.connector.indexing.batches import Batch, Batches
-from latent_ingest.connector.indexing.ingest import CHARACTERS_A_BUDGET_TOKEN, Ingest
+from latent_ingest.connector.indexing.actions import (
+    IndexAction,
+    Verdict,
+    index_action,
+    term_strings,
+)
+from latent_ingest.connector.indexing.batches import (
+    CHARACTERS_PER_BUDGET_TOKEN,
+    ActionMaker,
+    Batch,
+    Batches,
+)
+from latent_ingest.connector.indexing.enrich import Enrich
+from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, Progress, Run, RunKey
 from latent_ingest.connector.indexing.outcomes import IngestReport, SeenKeys
 from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender, requests
@@ -49,6 +66,8 @@ COPIES = 30
 BATCH = 1000
 ROUNDS = 5
 OVERLAP_ROUNDS = 3
+ENRICH_ROUNDS = 3
+FIELDS = {"text_fields": ("text",)}
 
 Row = tuple[Document, str]
 """A document and its latent terms."""
@@ -104,13 +123,13 @@ def ours(client: OpenSearch, meta: IndexMeta, rows: list[Row], run: Run) -> tupl
     digest, seen = hashlib.blake2b(digest_size=16), SeenKeys()
     journal = 0.0
     started = time.perf_counter()
-    sender = Sender(client, target, retry)
-    waiting: deque[tuple[int, list[Future[list[Outcome]]]]] = deque()
+    sender = Sender[IndexAction](client, target, retry)
+    waiting: deque[tuple[int, list[Future[list[Outcome[IndexAction]]]]]] = deque()
 
     def settle() -> float:
         start, futures = waiting.popleft()
         for future in futures:
-            assert all(outcome.reason is None for outcome in future.result())
+            assert all(outcome.verdict is Verdict.DONE for outcome in future.result())
         before = time.perf_counter()
         end = start + BATCH
         for line in lines[start:end]:
@@ -121,7 +140,7 @@ def ours(client: OpenSearch, meta: IndexMeta, rows: list[Row], run: Run) -> tupl
 
     for start in range(0, len(rows), BATCH):
         actions = [
-            make_action(document, 1, meta.latent_field, string, hash_field=meta.hash_field)
+            index_action(document, 1, meta, string)
             for document, string in rows[start : start + BATCH]
         ]
         waiting.append((start, [sender.submit(request) for request in requests(actions)]))
@@ -167,7 +186,7 @@ def compare_overlap(client: OpenSearch, encoder: LatentEncoder, folder: Path) ->
     texts = list(islice(standard_library(), OVERLAPPED))
     corpus.write_text("".join(json.dumps(text) + "\n" for text in texts))
     maker = ActionMaker(encoder, fresh(client, encoder))
-    characters = CHARACTERS_A_BUDGET_TOKEN * encoder.backbone.token_budget
+    characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
     ratios, shares = [], []
     for _ in range(OVERLAP_ROUNDS):
         meta = fresh(client, encoder)
@@ -193,11 +212,11 @@ def compare_overlap(client: OpenSearch, encoder: LatentEncoder, folder: Path) ->
 
 
 def seconds_of_indexing(client: OpenSearch, batches: list[Batch]) -> float:
-    """Seconds to index documents that are already encoded."""
+    """Seconds to send batches that are encoded already."""
     retry = Retry(client)
-    loading = Loading(client, INDEX, "batches", retry)
+    loading = Loading(Index(client, INDEX), "batches", retry)
     started = time.perf_counter()
-    sender = Sender(client, loading.begin(), retry)
+    sender = Sender[IndexAction](client, loading.begin(), retry)
     for batch in batches:
         for request in requests(batch.actions):
             sender.submit(request)
@@ -206,13 +225,73 @@ def seconds_of_indexing(client: OpenSearch, batches: list[Batch]) -> float:
     return time.perf_counter() - started
 
 
+class Precomputed:
+    """An encoder that knows the latent vectors of some texts."""
+
+    def __init__(self, encoder: LatentEncoder, texts: list[str]) -> None:
+        self.backbone = encoder.backbone
+        self._vectors = encoder.encode(texts)
+        self._rows = {text: row for row, text in enumerate(texts)}
+
+    def encode(self, texts: list[str], **_: Any) -> LatentVectors:
+        rows = [self._rows[text] for text in texts]
+        vectors = self._vectors
+        parts = [vectors[row] for row in rows]
+        empty = (np.empty(0, np.int32), np.empty(0, np.float32))
+        return replace(
+            vectors,
+            indices=np.concatenate([empty[0], *(indices for indices, _ in parts)]),
+            values=np.concatenate([empty[1], *(values for _, values in parts)]),
+            offsets=np.cumsum([0, *(len(indices) for indices, _ in parts)]),
+            n_tokens=vectors.n_tokens[rows],
+            n_windows=vectors.n_windows[rows],
+            truncated=vectors.truncated[rows],
+            finite=vectors.finite[rows],
+        )
+
+
+def compare_enriching(client: OpenSearch, encoder: LatentEncoder) -> None:
+    """Seconds of whole runs of `enrich`, reading included, over an index without latent terms."""
+    texts = [text["text"] for text in islice(standard_library(), ENCODED)]
+    precomputed: Any = Precomputed(encoder, texts)
+    ratios = []
+    for number in range(ENRICH_ROUNDS + 1):
+        seconds = {}
+        for concurrency in (1, CONCURRENCY):
+            client.indices.delete(index=INDEX, ignore_unavailable=True)
+            client.indices.create(index=INDEX, body={"settings": {"refresh_interval": "-1"}})
+            documents = (
+                {"_index": INDEX, "_id": f"{row}-{copy}", "text": text}
+                for copy in range(COPIES)
+                for row, text in enumerate(texts)
+            )
+            helpers.bulk(client, documents, refresh=True)
+            preparation = plan(ExistingIndex.read(client, INDEX), encoder, FIELDS)
+            prepare(preparation)
+            started = time.perf_counter()
+            report = Enrich(client, preparation, precomputed, concurrency=concurrency).run()
+            seconds[concurrency] = time.perf_counter() - started
+            assert report.ok
+            assert report.encoded == len(texts) * COPIES
+        if number:  # the first warms the engine up
+            ratios.append(seconds[1] / seconds[CONCURRENCY])
+    print(
+        f"{len(texts) * COPIES:,} documents, {ENRICH_ROUNDS} rounds: enrich, without encoding, is "
+        f"{statistics.median(ratios):.2f} times as fast with {CONCURRENCY} concurrent requests as "
+        f"with 1 (from {min(ratios):.2f} to {max(ratios):.2f})",
+        flush=True,
+    )
+
+
 def main() -> None:
     client = Connection(default_url()).open()
     encoder = LatentEncoder.load()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            compare_sending(client, encoder, Journal(Path(folder) / "journal.sqlite"))
-            compare_overlap(client, encoder, Path(folder))
+            if sys.argv[1:] != ["enrich"]:
+                compare_sending(client, encoder, Journal(Path(folder) / "journal.sqlite"))
+                compare_overlap(client, encoder, Path(folder))
+            compare_enriching(client, encoder)
         finally:
             client.indices.delete(index=INDEX, ignore_unavailable=True)
 

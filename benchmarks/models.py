@@ -12,9 +12,9 @@ from pathlib import Path
 
 import click
 
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
-from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.probe import Probe
 
 

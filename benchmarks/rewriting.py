@@ -1,11 +1,11 @@
-"""Cost of rewriting a question, relative to the backbone's forward pass alone.
+"""Cost of rewriting a question, as a ratio to the forward pass of the backbone alone.
 
     python benchmarks/rewriting.py
     python benchmarks/rewriting.py --dtype float32 --rounds 200
 
-The forward pass is that of one question, padded as we pad it. The three variants are timed in turn
-in each round, and medians are compared, so that a busy machine slows all of them down alike. The
-encoder encodes the question again in each round unless the encoding is cached.
+The forward pass is that of the same question with the same padding. In each round, the forward
+pass, rewriting with encoding, and rewriting with a cached encoding are timed in turn; medians are
+compared, so that a busy machine slows all three. One question is short (8 words), one long (29).
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ QUESTIONS = {
 
 
 @click.command()
-@click.option("--dtype", default="auto", help="auto, float32 or bfloat16.")
-@click.option("--rounds", default=100, show_default=True)
-@click.option("--threads", default=torch.get_num_threads(), help="Threads of torch.")
+@click.option("--dtype", default="auto", help="Precision of the backbone, as for latent-ingest.")
+@click.option("--rounds", default=100, show_default=True, help="Number of timed rounds.")
+@click.option("--threads", default=torch.get_num_threads(), help="Number of threads of torch.")
 def main(dtype: str, rounds: int, threads: int) -> None:
-    """Print ratios of medians (p50) over ROUNDS."""
+    """Print ratios of the median times (p50)."""
     torch.set_num_threads(threads)
     encoder = LatentEncoder.load(dtype=dtype)
     queries = QueryEncoder(encoder)
     rewriter = QueryRewriter(queries)
-    click.echo(f"{encoder.backbone.dtype}, {threads} threads of torch, {rounds} rounds")
+    click.echo(f"{encoder.backbone.dtype}, {threads} torch threads, {rounds} rounds")
     for name, question in QUESTIONS.items():
         forward = forward_of(encoder, question)
         queries.cache_clear()
@@ -64,13 +64,13 @@ def main(dtype: str, rounds: int, threads: int) -> None:
         click.echo(
             f"{name} question, {len(rewriter.terms(question))} terms: rewriting with encoding "
             f"{p50['with encoding'] / p50['forward']:.2f} times the backbone's forward pass "
-            f"(fastest runs {best['with encoding'] / best['forward']:.2f}); encoding cached "
-            f"{p50['cached'] / p50['forward']:.3f} times, {p50['cached'] * 1000:.2f} ms"
+            f"(fastest rounds: {best['with encoding'] / best['forward']:.2f}); with a cached "
+            f"encoding {p50['cached'] / p50['forward']:.3f} times, {p50['cached'] * 1000:.2f} ms"
         )
 
 
 def forward_of(encoder: LatentEncoder, question: str) -> Callable[[], None]:
-    """A function that runs the backbone's forward pass for a question, and nothing else."""
+    """Return a function that runs the forward pass of the backbone for a question."""
     model, tokenizer = encoder.backbone._model, encoder.backbone._tokenizer
     ids = tokenizer(question)["input_ids"]
     padded = -(-len(ids) // 16) * 16
@@ -89,7 +89,7 @@ def forward_of(encoder: LatentEncoder, question: str) -> Callable[[], None]:
 
 
 def alternately(rounds: int, ways: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
-    """Seconds of each variant in each round, after five rounds to warm up."""
+    """Return the seconds of each way in each round, after five warm-up rounds."""
     took: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds + 5):
         for name, run in ways.items():

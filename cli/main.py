@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from latent_ingest.cli.output import INTERRUPTED, warn
+from latent_ingest.cli.output import INTERRUPTED, printable_lines, warn
 from latent_ingest.connector.errors import InputError, LatentIngestError
 
 # Command → its line in `--help`. The commands are loaded on use, so that `--help` imports no torch.
@@ -59,7 +59,8 @@ class TerminalHandler(logging.Handler):
     """Prints the library's log records on stderr, without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        warn(self.format(record))
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        warn(prefix + self.format(record))
 
 
 class LazyGroup(click.Group):
@@ -95,9 +96,9 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except InputError as error:
-            raise click.UsageError(str(error)) from error
+            raise click.UsageError(printable_lines(str(error))) from error
         except LatentIngestError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable_lines(str(error))) from error
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             raise click.exceptions.Exit(INTERRUPTED) from None

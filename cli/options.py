@@ -14,6 +14,7 @@ import click
 from latent_ingest.cli.output import announced
 from latent_ingest.connector.engine.client import MAX_CONNECTIONS
 from latent_ingest.connector.indexing.sender import CONCURRENCY
+from latent_ingest.connector.querying.scoring import Form
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -135,7 +136,7 @@ concurrency_option = click.option(
 
 form_option = click.option(
     "--form",
-    type=click.Choice(["hybrid", "latent", "two_phase", "hybrid_two_phase"]),
+    type=click.Choice([form.value for form in Form]),
     default="hybrid",
     show_default=True,
     help="What scores: words and latents, or latents only; in one phase or two.",

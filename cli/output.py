@@ -22,9 +22,8 @@ from tqdm import tqdm
 from latent_ingest.connector.errors import InputError
 
 if TYPE_CHECKING:
-    from latent_ingest.connector.indexing.enrich import EnrichReport
     from latent_ingest.connector.indexing.job import IngestJob, JobResult
-    from latent_ingest.connector.indexing.outcomes import IngestReport
+    from latent_ingest.connector.indexing.outcomes import IngestReport, Report
 
 # Exit status after Ctrl-C, as in shells.
 INTERRUPTED = 130
@@ -44,6 +43,11 @@ def terminal_width() -> int | None:
 def printable(text: str) -> str:
     """The text with spaces for line ends and control characters, which could steer a terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def printable_lines(text: str) -> str:
+    """The text with its line ends; each of its lines is printable."""
+    return "\n".join(map(printable, text.splitlines()))
 
 
 def one_line(text: str) -> str:
@@ -88,12 +92,12 @@ def table(
 
     Args:
         heads: One per column.
-        rows: One cell per column, printable.
+        rows: One cell per column; what is not printable becomes a space.
         right: Numbers of the columns that are flush right.
         shrink: Numbers of the columns whose cells are shortened to fit into `width`.
         width: Cells of a line; no cell is shortened without it.
     """
-    lines = [heads, *rows]
+    lines = [[printable(cell) for cell in cells] for cells in (heads, *rows)]
     widths = [max(map(wcwidth.width, cells)) for cells in zip(*lines, strict=True)]
     for i in shrink if width else ():
         excess = sum(widths) + 2 * (len(widths) - 1) - (width or 0)
@@ -136,7 +140,7 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes / 1e3:,.1f} kB"
 
 
-def long_and_empty(report: IngestReport | EnrichReport) -> list[str]:
+def long_and_empty(report: Report) -> list[str]:
     """Lines about texts that are longer than the backbone window, or have no latents."""
     lines = []
     if report.pooled:
@@ -181,8 +185,8 @@ def progress_bar(**settings: Any) -> tqdm[Any]:
 
 
 def warn(line: str) -> None:
-    """Print a line on stderr without breaking a progress bar."""
-    tqdm.write(line, file=sys.stderr)
+    """Print a line on stderr without breaking a progress bar, control characters left out."""
+    tqdm.write(printable_lines(line), file=sys.stderr)
 
 
 @contextmanager

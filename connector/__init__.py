@@ -39,15 +39,15 @@ if TYPE_CHECKING:
     from latent_ingest.connector.inspection.explain import Explanation as Explanation
     from latent_ingest.connector.inspection.explain import explain as explain
     from latent_ingest.connector.inspection.highlight import Highlighter as Highlighter
-    from latent_ingest.connector.querying.async_searcher import AsyncSearcher as AsyncSearcher
-    from latent_ingest.connector.querying.boost import hybrid_boost as hybrid_boost
     from latent_ingest.connector.querying.query_encoder import QueryEncoder as QueryEncoder
     from latent_ingest.connector.querying.report import RewriteReport as RewriteReport
     from latent_ingest.connector.querying.rewriter import QueryRewriter as QueryRewriter
+    from latent_ingest.connector.querying.scoring import hybrid_boost as hybrid_boost
+    from latent_ingest.connector.querying.searcher import AsyncSearcher as AsyncSearcher
     from latent_ingest.connector.querying.searcher import Searcher as Searcher
 
 _HOMES = {
-    "AsyncSearcher": "querying.async_searcher",
+    "AsyncSearcher": "querying.searcher",
     "Connection": "engine.client",
     "EngineError": "errors",
     "EnrichJob": "indexing.job",
@@ -70,7 +70,7 @@ _HOMES = {
     "RewriteReport": "querying.report",
     "Searcher": "querying.searcher",
     "explain": "inspection.explain",
-    "hybrid_boost": "querying.boost",
+    "hybrid_boost": "querying.scoring",
     "open_index": "index.opening",
     "terms": "terms",
 }

@@ -1,4 +1,4 @@
-"""BM25 of counts in memory: a plain reference, for probes and tests."""
+"""BM25: the inverse document frequency, and scores of counts in memory, for probes and tests."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class MemoryBM25:
         order = np.argsort(terms, kind="stable")
         self._row = row[order]
         self._score = ((tf / (tf + norm[row])) * self.idf[terms]).astype(np.float32)[order]
-        self._start = np.concatenate([[0], np.cumsum(df)])
+        self._start = np.concatenate([[0], np.cumsum(self.document_frequency)])
 
     def scores(self, terms: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of all documents for a query, `[n_documents]`.

@@ -1,6 +1,6 @@
-"""A corpus file: lines → documents.
+"""Corpus files: lines → documents.
 
-JSONL, plain, gzipped or from standard input, read line by line and never as a whole.
+JSONL, plain, compressed or from standard input, read line by line and never as a whole.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from latent_ingest.connector.errors import InputError
 
-# In the standard library from Python 3.14, before that in the `train` extra.
+# Part of the standard library since Python 3.14; before that in the `train` extra.
 _ZSTD_MODULE = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 try:
     zstd: Any = import_module(_ZSTD_MODULE)
@@ -32,19 +32,19 @@ if zstd is not None:
 DEFAULT_ID_FIELDS = ("_id", "id")
 DEFAULT_TEXT_FIELDS = ("title", "text")
 
-# Key that a line of a failures file has beside the document's own, and what is in it; see
-# `BadLine.to_json`.
+# Key that lines of a failures file have in addition to the document's keys, and the keys inside;
+# see `BadLine.to_json`.
 FAILURE_KEY = "_failure"
 FAILURE_PARTS = {"file", "line", "reason"}
 
-# A line with half of a surrogate pair has one of these: an escape, or the first byte of what Python
-# reads as one although it is no UTF-8.
+# A line with half of a surrogate pair contains one of these: an escape, or the first byte of bytes
+# that Python decodes to one although they are not UTF-8.
 SIGNS_OF_SURROGATES = (rb"\ud", rb"\uD", b"\xed")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a file, without its end."""
+    """One line of a file, without its line end."""
 
     number: int
     """Counted from 1."""
@@ -56,56 +56,56 @@ class Document:
     """One document of a corpus."""
 
     line: int
-    """Where it stands in the file, counted from 1."""
+    """Number of the line in the file, counted from 1."""
     id: str
     generated: bool
-    """Whether the id was made here, from the content, since the line has none."""
+    """Whether the id was made of the content, since the line has none."""
     text: str
-    """What is encoded: the text fields, joined by a space."""
+    """The text that is encoded: the text fields, joined by a space."""
     fields: dict[str, Any]
-    """The line's object, without `_id`, which the engine does not take inside a document."""
+    """The line's object, without `_id`, which the engine refuses inside a document."""
 
     @property
     def text_hash(self) -> str:
-        """See the function of that name."""
+        """Hash of the text; see the function `text_hash`."""
         return text_hash(self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that is no document, or a document that the engine rejected."""
+    """A line that holds no document, or a document that the engine rejected."""
 
     line: int
     reason: str
-    """What is wrong, with the value, and what to do."""
+    """The problem with the value, and how to fix it."""
     content: bytes | Document
-    """The line as it was, or the document it held."""
+    """The line itself, or its document."""
 
     def to_json(self, source: str) -> str:
-        """A line for the failures file, which can be corrected and fed back in."""
+        """A line for the failures file, which can be corrected and ingested."""
         failure: dict[str, Any] = {"file": source, "line": self.line, "reason": self.reason}
         fields: dict[str, Any] = {}
         if isinstance(self.content, bytes):
-            # surrogateescape and ASCII output carry bytes that are not UTF-8 unharmed.
+            # surrogateescape and ASCII output preserve bytes that are not UTF-8.
             failure["original"] = self.content.decode("utf-8", "surrogateescape")
         else:
             fields = {"_id": self.content.id, **self.content.fields}
-        if FAILURE_KEY in fields:  # the document has one of its own
+        if FAILURE_KEY in fields:  # the document has such a key itself
             failure["original"], fields = json.dumps(fields), {}
         return json.dumps({FAILURE_KEY: failure, **fields})
 
 
 class CorpusFile:
-    """A file of lines, opened for reading; iterate it once.
+    """A file of lines, opened for reading; iterate over it once.
 
-    Raises InputError when opened on a path that is missing, a folder or unreadable, and while
-    iterating when a compressed file is cut off or broken; the lines before are good.
+    Opening raises InputError if the path is missing, a folder or unreadable. Iterating raises
+    InputError if a compressed file is truncated or broken; the lines before that are good.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.name = "standard input" if str(path) == "-" else str(path)
         self.size: int | None = None
-        """Bytes in the file, compressed as it is; none for standard input and other pipes."""
+        """Size of the file in bytes, compressed or not; None for pipes."""
         self.lines_read = 0
         try:
             if str(path) == "-":
@@ -124,7 +124,7 @@ class CorpusFile:
 
     @property
     def position(self) -> int:
-        """Bytes of the file consumed so far, of `size`; 0 where that is none."""
+        """Bytes of the file read so far; 0 for pipes."""
         return self._raw.tell() if self.size is not None else 0
 
     def __iter__(self) -> Iterator[Line]:
@@ -152,7 +152,7 @@ class CorpusFile:
 
 
 def is_pipe(path: str | Path) -> bool:
-    """Whether it is standard input, or another that can be opened and read only once."""
+    """Whether the path is standard input, or another file that can be read only once."""
     if str(path) == "-":
         return True
     path = Path(path)
@@ -160,7 +160,7 @@ def is_pipe(path: str | Path) -> bool:
 
 
 def decompressed(raw: BinaryIO, path: str) -> Any:
-    """The lines of a file, decompressed by its name's ending."""
+    """Lines of a file, decompressed if its name ends with .gz or .zst."""
     name = path.lower()
     if name.endswith(".gz"):
         return gzip.GzipFile(fileobj=raw)
@@ -177,12 +177,12 @@ def parse_line(
     id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
     text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS,
 ) -> Document | BadLine:
-    """The document on a line, or what is wrong with it.
+    """Parse the document on a line, or say what is wrong with it.
 
     Args:
         line: a line that is not blank.
-        id_fields: where the id is; the first that is there counts.
-        text_fields: what is encoded, joined by a space; at least one must be there.
+        id_fields: names of id fields; the first that the document has is its id.
+        text_fields: names of the fields that are encoded; the document must have at least one.
     """
     try:
         fields = json.loads(line.content)
@@ -190,13 +190,13 @@ def parse_line(
         return BadLine(line.number, not_utf8(error), line.content)
     except json.JSONDecodeError as error:
         what = f"{error.msg} at character {error.pos + 1}"
-        reason = f"not JSON: {what}: {excerpt(line)}; write one object a line"
+        reason = f"not JSON: {what}: {excerpt(line)}; write one object per line"
         return BadLine(line.number, reason, line.content)
     except (ValueError, RecursionError) as error:
         return BadLine(line.number, f"not JSON: {error}: {excerpt(line)}", line.content)
     if not isinstance(fields, dict):
         kind = json_kind(fields)
-        reason = f"{kind}, not an object: {excerpt(line)}; write one object a line"
+        reason = f"{kind}, not an object: {excerpt(line)}; write one object per line"
         return BadLine(line.number, reason, line.content)
     failure = fields.get(FAILURE_KEY)
     if isinstance(failure, dict) and failure.keys() - {"original"} == FAILURE_PARTS:
@@ -223,13 +223,13 @@ def parse_line(
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
-    """One line on bytes that are no text."""
+    """Message for bytes that are not UTF-8."""
     bad = error.object[error.start : error.start + 1].hex()
     return f"not UTF-8: byte 0x{bad} at position {error.start}; convert the file to UTF-8"
 
 
 def lone_surrogate(fields: dict[str, Any]) -> str | None:
-    """The escape of the first half of a surrogate pair that lacks the other, in keys or values."""
+    """Escape of the first half surrogate pair in keys or values; None if there is none."""
     try:
         json.dumps(fields, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -238,7 +238,7 @@ def lone_surrogate(fields: dict[str, Any]) -> str | None:
 
 
 def text_of(fields: dict[str, Any], text_fields: Sequence[str]) -> str | BadLine:
-    """The text fields joined by a space; lists of strings are joined too."""
+    """The text fields, joined by a space; lists of strings are joined too."""
     parts: list[str] = []
     found = False
     for name in text_fields:
@@ -263,23 +263,23 @@ def text_of(fields: dict[str, Any], text_fields: Sequence[str]) -> str | BadLine
 
 
 def text_hash(text: str) -> str:
-    """16 characters that tell, in an index, whether a text is still the one that was encoded."""
+    """Hash of a text (16 hex digits), stored to recognize texts that changed since encoding."""
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def generated_id(fields: dict[str, Any]) -> str:
-    """An id that depends on the content alone: the same document gets the same id again."""
+    """An id made of the content: the same document always gets the same id."""
     canonical = json.dumps(fields, sort_keys=True, ensure_ascii=True).encode()
     return hashlib.sha256(canonical).hexdigest()[:20]
 
 
 def json_kind(value: object) -> str:
-    """What JSON calls a value, with its article."""
+    """JSON's name for the type of a value, with an article."""
     names = {type(None): "null", bool: "a boolean", str: "a string", list: "an array"}
     return names.get(type(value), "an object" if isinstance(value, dict) else "a number")
 
 
 def excerpt(line: Line, length: int = 60) -> str:
-    """The beginning of a line, for a message."""
+    """Start of a line, for a message."""
     text = line.content.decode("utf-8", "replace")
     return repr(text if len(text) <= length else text[:length] + "...")

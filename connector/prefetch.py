@@ -1,4 +1,4 @@
-"""Run stages of a pipeline at the same time."""
+"""Stages of a pipeline that run at the same time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Item = TypeVar("Item")
 
 
 def give_back_memory() -> None:
-    """Return to the system what was freed, where the C library (glibc) would keep it.
+    """Return freed memory to the system, which glibc would keep.
 
-    Tensors of ever other sizes leave gaps between them; without this a run over 46,000 documents
-    peaked at 2.4 GB, one over 4,600 at 1.6 GB.
+    Tensors of varying sizes leave gaps. Without this, a run over 46,000 documents peaked at 2.4 GB,
+    and one over 4,600 at 1.6 GB.
     """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -25,10 +25,10 @@ def give_back_memory() -> None:
 
 
 def prefetch(source: Generator[Item], depth: int) -> Generator[Item]:
-    """Iterate `source` in a thread of its own, at most `depth` items ahead.
+    """Iterate over `source` in another thread, at most `depth` items ahead.
 
-    An exception of the source is raised here, after the items before it. Closing this generator
-    closes the source, in its thread, and waits for it.
+    An exception in the source is raised here, after the items before it. Closing this generator
+    closes the source, in its thread, and waits for that.
     """
     ahead: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(depth)
     closed = threading.Event()

@@ -18,9 +18,8 @@ PARTS = ("connector", "mappings", "cli")
 # Rooms by rank: a module imports from its own room and from rooms of lower rank; those of the first
 # rank from each other, too.
 ORDER = (
-    ("errors", "terms", "mappings", "corpus", "files", "prefetch", "bm25"),
-    ("collections",),
-    ("engine",),
+    ("errors", "terms", "mappings", "corpus", "prefetch", "bm25", "files"),
+    ("engine", "collections"),
     ("encoding", "index"),
     ("indexing",),
     ("querying",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 import pytest
@@ -102,6 +103,14 @@ def test_forms_stand_beside_each_other() -> None:
     assert wcwidth.width(second) <= 120
 
 
+def test_no_text_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither in a table nor in a message; line ends of a message stay."""
+    _, row = table(["a", "b"], [["x\x1b[2J\ny", "z"]])
+    assert row == "x [2J y  z"
+    warn("bad \x1b]0;title\x07 id\nsecond line\r")
+    assert capsys.readouterr().err == "bad  ]0;title  id\nsecond line\n"
+
+
 def test_progress_in_a_log_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar(total=4, desc="reading", unit="doc") as bar:
         bar.update(4)
@@ -147,3 +156,10 @@ def test_a_run_ends_with_its_status(
             exit_after(report, refusal)
         assert raised.value.exit_code == status
     assert capsys.readouterr().err == said
+
+
+def test_commands_do_not_import_each_other(root: Path) -> None:
+    """What several commands need stands in the modules beside their room."""
+    sources = {path.name: path.read_text() for path in (root / "cli" / "commands").glob("*.py")}
+    assert len(sources) > 10
+    assert [name for name, text in sources.items() if "latent_ingest.cli.commands" in text] == []

@@ -58,7 +58,7 @@ def test_the_public_names_are_these() -> None:
     "code",
     [
         "import latent_ingest.connector.indexing.ingest, latent_ingest.connector.querying.rewriter",
-        "import latent_ingest.connector.evaluation.evaluate",
+        "import latent_ingest.connector.evaluation.evaluation",
         "import latent_ingest.connector.evaluation.overlap",
         "import latent_ingest.connector.evaluation.page",
         "from latent_ingest.cli.main import cli; cli(['--help'], standalone_mode=False)",

@@ -36,8 +36,8 @@ from latent_ingest.cli.output import (
     stopping,
 )
 from latent_ingest.connector.engine.client import Connection
-from latent_ingest.connector.indexing.enrich import EnrichReport
 from latent_ingest.connector.indexing.job import EnrichJob, JobResult
+from latent_ingest.connector.indexing.outcomes import EnrichReport
 
 
 @click.command(

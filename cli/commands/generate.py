@@ -53,7 +53,7 @@ def limit(documents: int, queries: int, seed: int, out: Path, as_json: bool) -> 
     things that no question asks for. Each question has one word that matters, so words find the
     answers; a dense vector has too few dimensions to represent all pairs.
     """
-    from latent_ingest.connector.evaluation.limit import Limit
+    from latent_ingest.connector.collections.limit import Limit
 
     collection = Limit(documents, queries, seed)
     with progress_bar(total=documents, desc="writing", unit="doc") as bar:

@@ -16,6 +16,7 @@ from latent_ingest.cli.options import journal_option, json_option
 from latent_ingest.cli.output import (
     alias_moved,
     confirm,
+    one_line,
     print_json,
     print_lines,
     size,
@@ -146,7 +147,8 @@ def rollback(
         return
     click.echo(alias_moved(alias, name, new.name))
     if before and before.stored.get("fingerprint") != new.stored.get("fingerprint"):
-        click.echo(f"its model is {new.stored['model']}, it was {before.stored.get('model')}")
+        models = f"its model is {new.stored['model']}, it was {before.stored.get('model')}"
+        click.echo(one_line(models))
 
 
 @click.command(

@@ -231,10 +231,8 @@ def text_lines(rows: list[Row]) -> Iterator[str]:
         [
             f"f{row['latent']}",
             f"{row['activation']:.2f}",
-            one_line(row["label"]) or "-",
-            ", ".join(
-                f"{one_line(word['word'])} {word['activation']:.2f}" for word in row["words"]
-            ),
+            row["label"] or "-",
+            ", ".join(f"{word['word']} {word['activation']:.2f}" for word in row["words"]),
         ]
         for row in rows[:MOST]
     ]
@@ -255,10 +253,8 @@ def overview_lines(told: Row) -> Iterator[str]:
         [
             str(row["latent"]),
             f"{row['document_frequency']:,}",
-            one_line(row["label"]) or "-",
-            ", ".join(
-                f"{one_line(word['word'])} {word['share']:.0%}" for word in row["words"][:FEW_WORDS]
-            ),
+            row["label"] or "-",
+            ", ".join(f"{word['word']} {word['share']:.0%}" for word in row["words"][:FEW_WORDS]),
         ]
         for row in told["latents"]
     ]
@@ -274,8 +270,7 @@ def latent_lines(row: Row, n_texts: int) -> Iterator[str]:
     if not frequency:
         return
     cells = [
-        [one_line(word["word"]), f"{word['share']:.1%}", f"{word['lift']:,.1f}"]
-        for word in row["words"]
+        [word["word"], f"{word['share']:.1%}", f"{word['lift']:,.1f}"] for word in row["words"]
     ]
     yield from table(["word", "share", "lift"], cells, right=(1, 2))
     for context in row["contexts"]:

@@ -21,9 +21,9 @@ from latent_ingest.cli.options import (
 from latent_ingest.cli.output import warn
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.querying.question import check_question
+from latent_ingest.connector.querying.request import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.rewriting import MAX_QUERY_TERMS
+from latent_ingest.connector.querying.scoring import MATCHINGS, MAX_QUERY_TERMS
 
 
 @click.command(
@@ -45,7 +45,7 @@ Examples:
 @form_option
 @click.option(
     "--matching",
-    type=click.Choice(["expand", "keep"]),
+    type=click.Choice(MATCHINGS),
     help="With --body: words or latent terms match (expand), or words only, so that totals and "
     "aggregations stay (keep).  [default: depends on the body]",
 )

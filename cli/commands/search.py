@@ -34,9 +34,10 @@ from latent_ingest.cli.output import (
 from latent_ingest.connector.engine.client import Connection, EngineInfo, engine_errors
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.reading import values_at
-from latent_ingest.connector.querying.own_ids import engine_id, show_own_ids
-from latent_ingest.connector.querying.question import check_question
+from latent_ingest.connector.querying.asked_indices import engine_id, show_own_ids
+from latent_ingest.connector.querying.request import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.querying.scoring import Form
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -52,9 +53,6 @@ HEAVIEST = 4
 
 # Contributions in the table of `explain` without --all.
 MOST = 15
-
-# Forms that score words too: the engine marks the words that matched.
-WORDY = ("words", "hybrid", "hybrid_two_phase")
 
 # Bold, for marked words on a terminal.
 BOLD = ("\033[1m", "\033[0m")
@@ -126,8 +124,9 @@ def search(
     if highlight:
         from latent_ingest.connector.inspection.highlight import word_highlight
 
-        for name in bodies.keys() & WORDY:
-            bodies[name]["highlight"] = word_highlight(rewriter, query, engine)
+        for name, body in bodies.items():
+            if name == "words" or Form(name).words_score:  # the engine marks the words that matched
+                body["highlight"] = word_highlight(rewriter, query, engine)
     with engine_errors(client):
         answers = {
             name: client.search(index=rewriter.index, body=body) for name, body in bodies.items()
@@ -302,7 +301,9 @@ def explain(
     elif found.matched:
         print_lines(list(explanation_lines(found, form, None if every else MOST)))
     else:
-        click.echo(f"{identifier} in {found.index} does not match: it has no term of the query")
+        click.echo(
+            f"{one_line(identifier)} in {found.index} does not match: it has no term of the query"
+        )
 
 
 def explanation_lines(found: Explanation, form: str, most: int | None) -> Iterator[str]:
@@ -326,8 +327,8 @@ def cells(item: Contribution) -> list[str]:
     return [
         f"{item.share:.1%}",
         f"{item.score:.3f}",
-        one_line(item.term),
-        one_line(item.label) if item.label != item.term else f"({item.kind})",
+        item.term,
+        item.label if item.label != item.term else f"({item.kind})",
         "" if item.weight is None else f"{item.weight:.3f}",
         "" if item.idf is None else f"{item.idf:.3f}",
         "" if item.frequency is None else f"{item.frequency:g}",

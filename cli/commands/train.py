@@ -215,7 +215,7 @@ class TrainingBar:
 
 def load_probe(folder: Path, split: str, backbone: Backbone) -> Probe:
     """The probe; a progress bar shows how its documents are embedded."""
-    from latent_ingest.connector.evaluation.collection import Collection
+    from latent_ingest.connector.collections.collection import Collection
     from latent_ingest.connector.evaluation.probe import Probe
 
     collection = Collection.load(folder, split)

@@ -1,11 +1,10 @@
-"""latent-ingest tune: settings of scoring chosen on judged questions."""
+"""The command `tune`: select scoring settings on judged questions."""
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,28 +21,27 @@ from latent_ingest.cli.options import (
     load_encoder,
     model_option,
 )
-from latent_ingest.cli.output import confirm, print_json, print_lines, progress_bar, table, warn
+from latent_ingest.cli.output import confirm, print_json, print_lines, progress_bar, table
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index.preparing import ExistingIndex
-from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.tuning.knobs import NAMES
 
 if TYPE_CHECKING:
-    from latent_ingest.connector.tuning.tune import Tuning
+    from latent_ingest.connector.tuning.report import TuningReport
 
 KNOBS = ",".join(NAMES)
 
 GAINS = (
-    "one after the other: the best value, what it gains in nDCG@10 on the queries that choose, and",
-    "what was chosen: the best outside noise; of query_k and below, what is measured to be cheaper",
-    "and surely loses .001 at most, all together. took: the engine's median, of a search alone",
+    "Knobs in the order of tuning. best: the best value; gain: its gain in nDCG@10 on the queries",
+    "that choose; chosen: the best value if its gain is outside noise; for query_k and the knobs",
+    "below it, a value that is measured to be cheaper, if all of them together lose at most .001;",
+    "took: median time in the engine, of the search alone",
 )
 
 KNOWN_ITEMS = (
     "known-item questions, made of the collection's own titles and sentences without their rarest "
-    "words: each has to find its document again. No person asked them, and they share the "
-    "writer's words, so that they favour words; judged questions are better"
+    "words; each has to find its document. No user asked them, and they share the author's words, "
+    "so they favour words; judged questions are better"
 )
 
 
@@ -57,39 +55,49 @@ Examples:
 )
 @click.argument("collection")
 @click.option("--index", required=True, help="Index that holds the collection.")
-@click.option("--split", help="Which of qrels/*.tsv chooses.  [default: dev, or train, or test]")
+@click.option(
+    "--split",
+    help="Judgements that choose the settings: qrels/SPLIT.tsv.  [default: dev, or train, or test]",
+)
 @click.option(
     "--report",
-    help="Which reports. Where it is the same, or there is no other, a half of the queries chooses "
-    "and the other reports; fewer than 100 are cross-validated.  [default: test]",
+    help="Judgements that report what the settings are worth: qrels/REPORT.tsv. If they are those "
+    "of --split, or there are no others, one half of the queries chooses and the other half "
+    "reports; fewer than 100 queries are cross-validated.  [default: test]",
 )
 @click.option(
     "--from-titles",
     is_flag=True,
-    help="Without judgements: titles and sentences have to find their documents.",
+    help="Tune without judgements: titles and sentences have to find their documents.",
 )
 @click.option(
-    "--limit-queries", type=click.IntRange(10), help="Queries that choose, at most; drawn by seed."
+    "--limit-queries",
+    type=click.IntRange(10),
+    help="Maximum number of queries that choose, a random sample.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of halves, folds and samples.")
-@click.option("--knobs", default=KNOBS, show_default=True, help="What is tuned, by comma.")
+@click.option("--seed", default=0, show_default=True, help="Seed of halves, folds and samples.")
+@click.option("--knobs", default=KNOBS, show_default=True, help="Comma-separated knobs to tune.")
 @click.option(
     "--form",
     type=click.Choice(["hybrid", "latent"]),
     default="hybrid",
     show_default=True,
-    help="Whose nDCG@10 is to be best.",
+    help="Form whose nDCG@10 is maximized.",
 )
-@click.option("--copy", is_flag=True, help="Try on a clone of the index, deleted in the end.")
+@click.option(
+    "--copy", is_flag=True, help="Try settings on a clone of the index, deleted at the end."
+)
 @click.option("--yes", is_flag=True, help="Close the index for moments without asking.")
 @click.option(
     "--apply/--dry-run",
     "apply",
     default=False,
-    help="Keep what was chosen, in the index; or change nothing.  [default: dry-run]",
+    help="Store the settings in the index, or change nothing.  [default: dry-run]",
 )
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for tune.json and PNGs."
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for tune.json and a plot per knob.",
 )
 @cache_option
 @connection_options
@@ -119,22 +127,21 @@ def tune(
     journal: Path | None,
     as_json: bool,
 ) -> None:
-    """Choose the settings of scoring for a collection whose index is there.
+    """Select the scoring settings of an existing index on a judged collection.
 
-    A COLLECTION is one that evaluate takes, or with --from-titles a corpus.
+    COLLECTION is a judged collection, as for evaluate, or with --from-titles a corpus.
 
-    Knob by knob, a grid first and then finer, nDCG@10 on one part of the judgements decides, and
-    what that is worth is reported on the other; no document is encoded again. To try k1 and b, the
-    index is closed and opened again each time, or a clone is, with --copy. A run that is cut leaves
-    nothing behind: Ctrl-C puts the index back at once, and after a kill the next command that reads
-    the index does.
+    Each knob is tuned in turn, on a grid first and then closer to the best value. One part of the
+    judgements chooses by nDCG@10; the other reports what the settings are worth. No document is
+    encoded again. To try k1 and b, the index is closed and opened for each value, or with --copy a
+    clone is. An interrupted run leaves nothing behind: Ctrl-C restores the index at once, and after
+    a kill the next command that uses the index restores it.
     """
-    from latent_ingest.connector.evaluation.dense import default_cache
+    from latent_ingest.connector.collections.catalog import default_cache
     from latent_ingest.connector.evaluation.report import make_folder
-    from latent_ingest.connector.tuning import known_items, splits, tuned_index
-    from latent_ingest.connector.tuning.knobs import knobs_for
-    from latent_ingest.connector.tuning.tune import check_holds, searches
-    from latent_ingest.connector.tuning.tune import tune as run
+    from latent_ingest.connector.tuning.known_items import split_of_known_items
+    from latent_ingest.connector.tuning.splits import split_of
+    from latent_ingest.connector.tuning.tuning import Tuning
 
     names = comma_list(knobs)
     if unknown := sorted(set(names) - set(NAMES)):
@@ -142,88 +149,53 @@ def tune(
     if from_titles and (split or report):
         raise InputError("--from-titles makes its own judgements; leave out --split and --report")
     if not from_titles and Path(collection).is_file():
-        raise InputError(f"{collection}: a folder in BEIR's layout is needed, or --from-titles")
-    if form == "latent":
-        names = [name for name in names if name != "latent_boost"]
+        raise InputError(f"{collection}: name a folder in BEIR layout, or use --from-titles")
     if out is not None:
         make_folder(out)
     if from_titles:
-        judged = known_items.known_items(Path(collection), 2 * (limit_queries or 200), seed)
-        parts = splits.halved(judged, limit_queries, seed, known_items.SPLIT)
+        parts = split_of_known_items(Path(collection), limit_queries, seed)
     else:
-        cache = cache or default_cache()
-        parts = splits.split_of(collection, split, report, limit_queries, seed, cache)
+        parts = split_of(collection, split, report, limit_queries, seed, cache or default_cache())
     client = open_client(connection, index)
     EngineInfo.read(client)
-    existing = ExistingIndex.read(client, index)
-    meta = tuned_index.check_meta(existing)
-    chosen = knobs_for(meta, names)
-    if not chosen:
-        raise InputError(f"--knobs {knobs}: index {index} has none of these in the form {form}")
-    if lacking := check_holds(client, existing.name, parts.development):
-        warn(f"warning: index {index} lacks {lacking} of the documents judged relevant")
-    closes = bool({"k1", "b"} & set(names)) and not copy
-    if closes or (apply and {"k1", "b"} & set(names)):
+    tuning = Tuning(client, index, parts, knobs=names, form=form, copy=copy, seed=seed)
+    if tuning.closes or (apply and tuning.tunes_similarity):
         confirm(
-            f"index {existing.name} will be closed for moments, to set k1 and b; searching it and "
-            f"writing to it fails meanwhile",
+            f"index {tuning.index} will be closed for moments, to set k1 and b; searches and "
+            f"writes fail meanwhile",
             yes=yes,
             hint="agree with --yes, or try on a clone with --copy",
         )
-    with closing(Journal(journal)) as book:
-        if (closes or copy or apply) and book.running(existing.index.uuid()):
-            raise InputError(f"a run of ingest writes to {existing.name}; let it end first")
-    if closes or copy:
-        tuned_index.check_quiet(existing.index)
-
+    tuning.check_unused(journal, apply=apply)
     encoder = load_encoder(model, device, dtype)
-    meta.check(encoder, existing.name)
-    from latent_ingest.connector.querying.query_encoder import QueryEncoder
-
-    questions = len(parts.development.queries)
-    questions += len(parts.held_out.queries) if parts.held_out else 0
-    queries = QueryEncoder(encoder, cache_size=5 * questions)
-    in_place = tuned_index.in_place if closes else tuned_index.as_it_is
-    bench = tuned_index.on_a_copy if copy else in_place
     with (
-        terminated_as_interrupted(),
-        bench(existing) as asked,
-        progress_bar(
-            total=searches(parts, chosen, form, meta), desc="tuning", unit=" searches"
-        ) as bar,
+        sigterm_interrupts(),
+        progress_bar(total=tuning.searches, desc="tuning", unit=" searches") as bar,
     ):
-
-        def tick(done: int) -> None:
-            bar.update(done)
-
-        found = run(client, asked, meta, parts, chosen, queries, form=form, seed=seed, tick=tick)
-    content = found.to_json() | {
-        "index": existing.name,
-        "applied": False,
-        "known_items": from_titles,
-    }
+        found = tuning.run(encoder, bar.update)
     if not as_json:
-        print_lines(lines_of(found, existing.name, from_titles))
+        print_lines(lines_of(found))
+    applied = False
     try:
         if apply:
-            with terminated_as_interrupted():
-                tuned_index.apply(existing.index, found.after)
-            content["applied"] = True
-    finally:  # what took so long to find out is not lost where it cannot be applied
+            with sigterm_interrupts():
+                tuning.apply(found)
+            applied = True
+    finally:  # the result of a long search is kept even if it cannot be applied
         if as_json:
-            print_json(content)
-        elif content["applied"]:
-            click.echo(f"applied to {existing.name}: its next questions are asked so")
+            print_json(found.to_json(applied=applied))
+        elif applied:
+            click.echo(f"applied to {tuning.index}: all later questions use these settings")
         elif not apply:
-            click.echo("nothing was changed; --apply keeps these settings")
+            click.echo("nothing was changed; use --apply to store these settings")
         if out is not None:
-            write(out, content, found)
-            click.echo(f"curves: {out}", err=True)
+            found.write(out, applied=applied)
+            click.echo(f"report: {out}", err=True)
 
 
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends as Ctrl-C does, which puts things back."""
+def sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, so that the index is restored as after Ctrl-C."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -231,22 +203,11 @@ def terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def write(folder: Path, content: dict[str, Any], found: Tuning) -> None:
-    """tune.json and the pictures; raises InputError where they cannot be written."""
-    from latent_ingest.connector.evaluation.report import writing
-    from latent_ingest.connector.tuning.pictures import draw
-
-    with writing(folder):
-        (folder / "tune.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        drawn = draw(folder, found.curves)
-    if not drawn:
-        warn("no pictures without matplotlib; pip install 'latent-ingest[train]' brings it")
-
-
-def lines_of(found: Tuning, index: str, from_titles: bool) -> list[str]:
-    """The tables for a person."""
-    lines = [f"{found.collection} in {index}: {found.description}"]
-    if from_titles:
+def lines_of(found: TuningReport) -> list[str]:
+    """Format the report as tables."""
+    split = found.split
+    lines = [f"{split.development.name} in {found.index}: {split.description}"]
+    if split.known_items:
         lines.append(f"These are {KNOWN_ITEMS}.")
     lines += ["", *GAINS]
     rows = []
@@ -266,7 +227,7 @@ def lines_of(found: Tuning, index: str, from_titles: bool) -> list[str]:
         )
     heads = ["knob", "before", "best", "gain", "error", "chosen", "took", ""]
     lines += table(heads, rows, right=range(1, 7))
-    held = "each fold by the others" if found.folds else "queries that chose nothing"
+    held = "each fold, tuned on the others" if found.folds else "held-out queries"
     lines += ["", f"reported on {held} (nDCG@10; words {found.words:.4f})"]
     rows = [
         [
@@ -288,5 +249,6 @@ def lines_of(found: Tuning, index: str, from_titles: bool) -> list[str]:
 
 
 def shown(settings: dict[str, Any]) -> str:
+    """Format settings as names and values."""
     named = {name: "all" if value is None else f"{value:g}" for name, value in settings.items()}
     return ", ".join(f"{name} {value}" for name, value in named.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,23 +73,25 @@ class Connection:
         Raises:
             InputError: two ways to log in are given, or one that cannot be used.
         """
-        ways: dict[str, Callable[[], Login]] = {}
-        if self.user is not None:
-            user, password = self.user, self.password or ""
-            ways["user"] = lambda: login.basic(user, password)
-        if (key := self.api_key) is not None:
-            ways["API key"] = lambda: login.api_key(key)
-        if (token := self.token) is not None:
-            ways["token"] = lambda: login.bearer(token)
-        if (region := self.aws_region) is not None:
-            service = self.aws_service or "es"
-            ways["AWS region"] = lambda: login.aws(region, service, self.aws_profile)
-        elif self.aws_service or self.aws_profile:
+        if (self.aws_service or self.aws_profile) and self.aws_region is None:
             raise InputError("--aws-service and --aws-profile need --aws-region")
-        if len(ways) > 1:
-            raise InputError(f"{' and '.join(ways)} given; log in one way only")
-        for make in ways.values():
-            return make()
+        ways = {
+            "user": self.user,
+            "API key": self.api_key,
+            "token": self.token,
+            "AWS region": self.aws_region,
+        }
+        given = [way for way, value in ways.items() if value is not None]
+        if len(given) > 1:
+            raise InputError(f"{' and '.join(given)} given; log in one way only")
+        if self.user is not None:
+            return login.basic(self.user, self.password or "")
+        if self.api_key is not None:
+            return login.api_key(self.api_key)
+        if self.token is not None:
+            return login.bearer(self.token)
+        if self.aws_region is not None:
+            return login.aws(self.aws_region, self.aws_service or "es", self.aws_profile)
         return CERTIFICATE if self.client_cert else NOBODY
 
     def open(self) -> OpenSearch:

@@ -1,6 +1,6 @@
-"""Charts of the evaluation page: numbers → SVG. Colours and fonts are classes of the page's style.
+"""Charts of the evaluation page, as SVG; colours and fonts are CSS classes of the page.
 
-Text is escaped where it enters: `element` takes anything but `Markup` as text.
+`element` escapes every child and attribute that is not `Markup`.
 """
 
 from __future__ import annotations
@@ -12,36 +12,37 @@ from math import ceil, floor, log10
 
 from markupsafe import Markup, escape
 
-# Pixels of the drawing, which is scaled to the room there is; near that of a telephone's screen, so
-# that letters are as large there.
+# Width of a drawing in pixels. The page scales it; on a telephone's screen, which is about as wide,
+# letters keep their size.
 WIDTH = 420
 
-# Pixels of a line of text, and of a letter of it: of a wide font, so that labels keep apart.
+# Height of a line of text and width of a letter, in pixels: of a wide font, so that labels do not
+# touch.
 LINE = 14
 LETTER = 7.2
 
-# Columns of a plot of differences; of more questions, neighbours share one.
+# Columns of a plot of differences; if there are more questions, neighbours share a column.
 MOST_COLUMNS = 360
 
-# Letters of a question that a pointer shows, for questions that are whole documents.
-POINTED = 200
+# Characters of a question in the tooltip of its bar; some questions are whole documents.
+TOOLTIP = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar."""
+    """One bar of a bar chart."""
 
     label: str
     value: float
     shown: str
-    """The value, as it is printed."""
+    """The value as text."""
     style: str
-    """Class: "ours", "baseline" or "published"."""
+    """CSS class: "ours", "baseline" or "published"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A point of a scatter plot."""
+    """One point of a scatter plot."""
 
     label: str
     x: float
@@ -50,7 +51,7 @@ class Point:
 
 
 def element(name: str, *children: object, **attributes: object) -> Markup:
-    """An element; `class_` is its class, and `text_anchor` its text-anchor."""
+    """Return an SVG element; `class_` is written as class, `text_anchor` as text-anchor."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(tidy(value))}"'
         for key, value in attributes.items()
@@ -59,12 +60,12 @@ def element(name: str, *children: object, **attributes: object) -> Markup:
 
 
 def tidy(value: object) -> object:
-    """A coordinate to a tenth of a pixel."""
+    """Round a coordinate to a tenth of a pixel."""
     return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value
 
 
 def drawing(height: float, label: str, *children: object) -> Markup:
-    """A whole picture, with what it shows in words."""
+    """Return a complete picture; `label` describes it in words."""
     return element(
         "svg",
         *children,
@@ -76,22 +77,22 @@ def drawing(height: float, label: str, *children: object) -> Markup:
 
 
 def text_width(text: str) -> float:
-    """About how wide a text is, in pixels."""
+    """Estimate the width of a text in pixels."""
     return LETTER * len(text)
 
 
 def shortened(text: str, width: float) -> str:
-    """A text that fits."""
-    return cut(text, max(2, int(width / LETTER)))
+    """Shorten a text to a width in pixels."""
+    return abbreviated(text, max(2, int(width / LETTER)))
 
 
-def cut(text: str, most: int) -> str:
-    """A text of at most so many letters."""
+def abbreviated(text: str, most: int) -> str:
+    """Shorten a text to a number of characters."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 def bars(rows: Sequence[Bar], label: str) -> Markup:
-    """Horizontal bars from 0, each with its name before it and its value behind it."""
+    """Draw horizontal bars from 0, each with its label on the left and its value on the right."""
     names = min(190.0, 8 + max(text_width(row.label) for row in rows))
     values = 8 + max(text_width(row.shown) for row in rows)
     most = max(row.value for row in rows) or 1.0
@@ -118,12 +119,12 @@ def bars(rows: Sequence[Bar], label: str) -> Markup:
 
 
 def differences(values: Sequence[tuple[float, str]], most: float, label: str) -> Markup:
-    """Differences of questions, best first: gains above a line, losses below it.
+    """Draw differences of questions, largest gain first: gains above an axis, losses below it.
 
     Args:
-        values: of each question the difference and its text, in any order.
-        most: the largest difference, up or down, that there is room for, to a tenth.
-        label: the picture in words.
+        values: difference and text of each question, in any order.
+        most: the largest absolute difference on the axis.
+        label: describes the picture in words.
     """
     ordered = sorted(values, key=lambda pair: -pair[0])
     left, right, half = 40.0, float(WIDTH), 62.0
@@ -147,7 +148,7 @@ def differences(values: Sequence[tuple[float, str]], most: float, label: str) ->
         children.append(
             element(
                 "rect",
-                element("title", f"{signed(value)}  {cut(text, POINTED)}{others}"),
+                element("title", f"{signed(value)}  {abbreviated(text, TOOLTIP)}{others}"),
                 x=left + number * step,
                 y=middle - height if mean > 0 else middle,
                 width=step - 1 if step > 3 else step + 0.6,
@@ -160,7 +161,7 @@ def differences(values: Sequence[tuple[float, str]], most: float, label: str) ->
 
 
 def scatter(points: Sequence[Point], x_name: str, y_name: str) -> Markup:
-    """Points with their names beside them, across from 0, up as far as the values go."""
+    """Draw points with their labels; x starts at 0, y covers the range of the values."""
     height, left, bottom, top = 270.0, 44.0, 40.0, 24.0
     right = WIDTH - 14.0
     x_ticks = ticks(0.0, max(1.0, max(point.x for point in points) * 1.05))
@@ -207,17 +208,17 @@ def scatter(points: Sequence[Point], x_name: str, y_name: str) -> Markup:
 
 
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom."""
+"""Left, top, right and bottom, in pixels."""
 
 
 def place_labels(
     spots: Sequence[tuple[float, float]], labels: Sequence[str], frame: Box
 ) -> list[tuple[float, float, bool]]:
-    """Where labels of points go, so that none covers another, or a point.
+    """Place labels so that none covers another label or a point.
 
     Returns:
-        Of each its left end, its base line, and whether it is so far from its point that a line has
-        to lead there.
+        Left end and base line of each label in pixels, and whether it is so far from its point
+        that it needs a leader line.
     """
     taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in spots]
     placed: list[tuple[float, float, bool]] = [(0.0, 0.0, False)] * len(spots)
@@ -231,7 +232,7 @@ def place_labels(
 
 
 def candidates(x: float, y: float, width: float) -> Iterator[tuple[float, float, bool]]:
-    """Places of a label, best first: beside its point, above, below, then farther away."""
+    """Yield places for a label, best first: beside its point, above, below, then farther away."""
     yield x + 9, y + 4, False
     yield x - 9 - width, y + 4, False
     yield x - width / 2, y - 10, False
@@ -242,13 +243,13 @@ def candidates(x: float, y: float, width: float) -> Iterator[tuple[float, float,
 
 
 def box_of(label: tuple[float, float, bool], width: float) -> Box:
-    """The room that a label takes."""
+    """Return the box that a label covers."""
     x, y, _ = label
     return (x, y - 11, x + width, y + 3)
 
 
 def fits(box: Box, taken: Sequence[Box], frame: Box) -> bool:
-    """Whether a box is within the frame and covers none of the others."""
+    """Whether a box is within the frame and overlaps none of the others."""
     left, top, right, bottom = box
     if left < frame[0] or top < frame[1] or right > frame[2] or bottom > frame[3]:
         return False
@@ -259,7 +260,7 @@ def fits(box: Box, taken: Sequence[Box], frame: Box) -> bool:
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from below `low` to above `high`, some five of them."""
+    """Return about five round numbers that span `low` to `high`."""
     span = max(high - low, 1e-9)
     size = 10.0 ** floor(log10(span / about))
     step = next(size * factor for factor in (1, 2, 5, 10) if span / (size * factor) <= about)
@@ -268,7 +269,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def strip(parts: Sequence[tuple[float, str]], label: str) -> Markup:
-    """One bar of 120 by 12 pixels, shared among parts by their size; each has a class."""
+    """Draw one bar of 120 by 12 pixels, divided in proportion to parts of a size and a class."""
     total = sum(size for size, _ in parts) or 1.0
     children, start = [element("title", label)], 0.0
     for size, style in parts:
@@ -289,12 +290,13 @@ def strip(parts: Sequence[tuple[float, str]], label: str) -> Markup:
 
 
 def short(value: float, digits: int | None = None) -> str:
-    """A number without the 0 before its point: .7387; without `digits`, as few as it has."""
+    """Format a number without the 0 before its point, as .7387; by default with `%g` digits."""
     text = f"{value:g}" if digits is None else f"{value:.{digits}f}"
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A difference: +.038, −.004."""
+    """Format a difference with its sign: +.038, −.004."""
+
     sign = "+" if value > 0 else "−" if value < 0 else "±"
     return sign + short(abs(value), digits)

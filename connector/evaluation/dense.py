@@ -1,4 +1,4 @@
-"""Exact cosine of a backbone's own vectors, which are kept on disk from one time to the next."""
+"""The system dense: exact cosine of the backbone's own vectors, which are cached on disk."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.evaluation.runs import HITS, Run, first
-from latent_ingest.connector.evaluation.systems import Tick, chunks, without_itself
+from latent_ingest.connector.evaluation.rankings import (
+    HITS,
+    Ranking,
+    Tick,
+    batched,
+    measured,
+    without_itself,
+)
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.backbone import Backbone
@@ -26,13 +31,8 @@ EMBED_DOCUMENTS = 512
 COMPARE_DOCUMENTS = 8192
 
 
-def default_cache() -> Path:
-    """Where vectors and downloaded collections are kept."""
-    return platformdirs.user_cache_path("latent-ingest")
-
-
-def rank_by_dense(collection: Collection, backbone: Backbone, cache: Path, tick: Tick) -> Run:
-    """The documents nearest to each question, of all there are.
+def rank_by_dense(collection: Collection, backbone: Backbone, cache: Path, tick: Tick) -> Ranking:
+    """Rank all documents of the corpus by the cosine with each question.
 
     Raises:
         InputError: the collection has no corpus, or the cache cannot be written.
@@ -50,20 +50,20 @@ def rank_by_dense(collection: Collection, backbone: Backbone, cache: Path, tick:
         scores, best = scores.topk(min(HITS, scores.shape[1]), dim=1)
         places = torch.cat([places, here], dim=1).gather(1, best)
     ids = collection.contents.ids
-    ranking = {}
+    ranking: Ranking = {}
     for query, row, values in zip(queries, places.tolist(), scores.tolist(), strict=True):
         hits = {ids[place]: value for place, value in zip(row, values, strict=True)}
-        ranking[query] = first(without_itself(query, hits))
-    return Run(ranking)
+        ranking[query] = measured(without_itself(query, hits))
+    return ranking
 
 
 def document_vectors(
     collection: Collection, backbone: Backbone, cache: Path, tick: Tick
 ) -> NDArray[np.float16]:
-    """Unit vectors of all documents, fp16 `[n_documents, d_in]`, read from disk as needed.
+    """Return unit vectors of all documents, float16 `[n_documents, d_in]`, memory-mapped.
 
-    They are embedded where the cache does not have them, and gone on with where that was cut. Each
-    row is written in its place, so that two processes at it do no harm.
+    Vectors missing from the cache are embedded; an interrupted run resumes. Each row is written at
+    its own offset, so two processes may embed the same collection at once.
 
     Raises:
         InputError: the cache cannot be written.
@@ -80,11 +80,11 @@ def document_vectors(
             tick(done)
             with part.open("r+b") as file:
                 file.seek(done * row_bytes)
-                for chunk in chunks(islice(collection.documents(), done, None), EMBED_DOCUMENTS):
-                    found = backbone.mean_pooled([document.text for document in chunk])
+                for batch in batched(islice(collection.documents(), done, None), EMBED_DOCUMENTS):
+                    found = backbone.mean_pooled([document.text for document in batch])
                     file.write(found.numpy().astype(np.float16).tobytes())
                     file.flush()
-                    tick(len(chunk))
+                    tick(len(batch))
             with suppress(FileNotFoundError):  # another process was faster
                 part.replace(path)
         else:
@@ -97,7 +97,7 @@ def document_vectors(
 
 
 def key(collection: Collection, backbone: Backbone) -> str:
-    """What the vectors depend on, in 24 hexadecimal digits."""
+    """Hash everything that the vectors depend on; 24 hexadecimal digits."""
     parts: list[Any] = [
         collection.contents.digest,
         backbone.fingerprint,

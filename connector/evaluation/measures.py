@@ -1,7 +1,4 @@
-"""Measures of a ranking, by ir-measures.
-
-Whether two systems differ by more than chance, query by query.
-"""
+"""Measures of a ranking per question, by ir-measures, and whether systems differ significantly."""
 
 from __future__ import annotations
 
@@ -12,30 +9,41 @@ from typing import Any
 import numpy as np
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.systems import Ranking
+from latent_ingest.connector.evaluation.rankings import Ranking
 
 DEFAULT_MEASURES = ("nDCG@10", "R@100", "RR@10", "AP@100")
+
+# Relabellings that the randomisation test tries, unless there are fewer; the smallest p is then
+# 2 / 10,001.
+RESAMPLES = 10_000
+
+# A difference is significant if its p, after Holm's correction, is below this.
+SIGNIFICANT = 0.05
+
+# Number of questions listed that gain, and that lose, most.
+NAMED = 10
 
 PerQuery = dict[str, dict[str, float]]
 """Query id → measure → value."""
 
 
 def ir_measures() -> Any:
-    """The library; raises InputError where the `evaluate` extra is missing."""
+    """Import ir_measures; raises InputError if the `evaluate` extra is not installed."""
     try:
         import ir_measures
     except ImportError:
         raise InputError(
-            "ir-measures is missing; pip install 'latent-ingest[evaluate]' brings it"
+            "ir-measures is not installed; pip install 'latent-ingest[evaluate]'"
         ) from None
     return ir_measures
 
 
 def parse_measures(names: Sequence[str]) -> list[Any]:
-    """Measures by the names that ir-measures has for them.
+    """Return the measures that ir-measures has under some names.
 
     Raises:
-        InputError: it does not know one, cannot compute it, or is missing.
+        InputError: a name is unknown, its measure cannot be computed, or ir-measures is not
+            installed.
     """
     library = ir_measures()
     measures = []
@@ -43,7 +51,7 @@ def parse_measures(names: Sequence[str]) -> list[Any]:
         try:
             measure = library.parse_measure(name)
             list(library.iter_calc([measure], {"q": {"d": 1}}, {"q": {"d": 1.0}}))
-        except Exception as error:  # it raises whatever its parser and its providers raise
+        except Exception as error:  # its parser and its providers raise errors of any kind
             raise InputError(
                 f"measure {name!r}: ir-measures cannot compute it; write for example "
                 f"{', '.join(DEFAULT_MEASURES)}, P@5 or Success@1"
@@ -55,7 +63,7 @@ def parse_measures(names: Sequence[str]) -> list[Any]:
 def per_query(
     qrels: dict[str, dict[str, int]], ranking: Ranking, measures: Sequence[Any]
 ) -> PerQuery:
-    """The values of each query with a judgement; one without hits has 0."""
+    """Compute measures for each judged query; a query without hits gets 0."""
     values: PerQuery = {query: {str(measure): 0.0 for measure in measures} for query in qrels}
     for result in ir_measures().iter_calc(measures, qrels, ranking):
         values[result.query_id][str(result.measure)] = float(result.value)
@@ -63,7 +71,7 @@ def per_query(
 
 
 def means(values: PerQuery, measures: Sequence[Any]) -> dict[str, float]:
-    """Each measure over all queries, as ir-measures sums it up: the mean of most."""
+    """Aggregate each measure over all queries as ir-measures does, for most by the mean."""
     found = {}
     for measure in measures:
         aggregator = measure.aggregator()
@@ -74,46 +82,37 @@ def means(values: PerQuery, measures: Sequence[Any]) -> dict[str, float]:
 
 
 def mean_ndcg(qrels: dict[str, dict[str, int]], ranking: Ranking) -> float:
-    """nDCG@10, mean over all queries with a judgement; one without hits counts 0.
+    """Return nDCG@10 averaged over all judged queries; a query without hits counts 0.
 
     Raises:
-        InputError: the `evaluate` extra is missing.
+        InputError: the `evaluate` extra is not installed.
     """
     results = (ir_measures().nDCG @ 10).iter_calc(qrels, ranking)
     return sum(float(result.value) for result in results) / len(qrels)
 
 
-# Relabellings tried, all there are where they are fewer. The smallest p is 2 / 10,001.
-RESAMPLES = 10_000
-
-# Of a p after Holm's correction: below it, a difference is called one.
-SIGNIFICANT = 0.05
-
-# Queries named that gain and lose most.
-NAMED = 10
-
-
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A system against another one on one measure."""
+    """One system compared with another on one measure."""
 
     system: str
     against: str
     measure: str
     difference: float
-    """Mean over the queries, the system's value less the other's."""
+    """Mean over the queries of the system's value minus the other's."""
     p: float
-    """Of the paired randomisation test, two-sided."""
+    """Two-sided p of the paired randomisation test."""
     p_holm: float
-    """The same after Holm's correction over all systems compared with the same one."""
+    """`p` after Holm's correction over all systems compared with the same one."""
     won: int
-    """Queries on which the system is better."""
+    """Number of queries on which the system is better."""
     lost: int
+    """Number of queries on which the system is worse."""
     tied: int
     gained: list[dict[str, Any]]
-    """The queries that gain most, best first: id, text, difference."""
+    """Queries that gain most, largest gain first: `query`, `text`, `difference`."""
     lost_most: list[dict[str, Any]]
-    """The queries that lose most, worst first."""
+    """Queries that lose most, largest loss first."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -122,13 +121,13 @@ class Comparison:
 def compare(
     values: Mapping[str, Mapping[str, float]], against: str, measure: str, texts: Mapping[str, str]
 ) -> list[Comparison]:
-    """Each other system against one.
+    """Compare all other systems with one.
 
     Args:
-        values: system → query id → value of the measure; all of the same queries.
-        against: one of the systems.
-        measure: its name.
-        texts: of the queries.
+        values: system → query id → value of the measure, on the same queries for all systems.
+        against: the system that others are compared with.
+        measure: name of the measure.
+        texts: query id → text.
     """
     others = [system for system in values if system != against]
     differences = {
@@ -156,16 +155,21 @@ def compare(
 
 
 def randomisation_p(differences: Sequence[float], seed: int = 0) -> float:
-    """Two-sided p of a mean difference as large, were the systems' names drawn by lot per query.
+    """Return the two-sided p of the paired (Fisher's) randomisation test.
 
-    Paired (Fisher's) randomisation: the signs of the differences are exchanged in every way, or in
-    10,000 random ones (Smucker, Allan and Carterette, CIKM 2007).
+    p is the probability of a mean difference at least as large if, per query, the names of the two
+    systems were assigned at random. All sign changes of the differences are tried, or 10,000
+    random ones if there are more (Smucker, Allan and Carterette, CIKM 2007).
+
+    Args:
+        differences: one per query.
+        seed: seed of the random sign changes.
     """
     from scipy.stats import permutation_test
 
-    # A sign changes nothing of a query without a difference.
+    # A query without a difference is the same with either sign.
     some = np.array([value for value in differences if value])
-    # One alone is as large with either sign.
+    # The mean of a single difference is as large with either sign.
     if len(some) < 2:
         return 1.0
     result = permutation_test(
@@ -180,7 +184,7 @@ def randomisation_p(differences: Sequence[float], seed: int = 0) -> float:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """p-values corrected for being several (Holm 1979): the i-th smallest of m times m - i + 1."""
+    """Correct p-values for multiple tests (Holm 1979): the i-th smallest of m times m - i + 1."""
     corrected = {}
     largest = 0.0
     for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
@@ -190,7 +194,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def most(differences: Mapping[str, float], texts: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The queries that differ most, with their texts."""
+    """List the queries with the largest differences, and their texts."""
     ordered = sorted(differences.items(), key=lambda item: -abs(item[1]))
     return [
         {"query": query, "text": texts[query], "difference": value}

@@ -1,70 +1,65 @@
-"""The word gap: how many of a question's words are in its relevant documents.
+"""Word overlap: how many of a question's words its relevant documents have.
 
 questions, relevant documents → words, by the engine's analyzer → shares → measures by share
 
-Where few are, words alone cannot find the documents; such questions stand for those that are worded
-otherwise than the documents are.
-
-Whether a collection is written in the language that words are analysed in.
+Words alone cannot find a document that shares few words with its question. Such questions show how
+a system does when users and documents use different words.
 """
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import accumulate, islice
+from itertools import accumulate
 from math import ceil
 from typing import Any
 
-from opensearchpy import OpenSearch
-
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
-from latent_ingest.connector.evaluation.collection import Collection
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 
-# Characters analyzed in one request. Engines give at most 10,000 words
-# (index.analyze.max_token_count), and a word has a character at least.
+# Characters analyzed per request. Engines return at most 10,000 words
+# (index.analyze.max_token_count), and a word has at least one character.
 CHARACTERS = 10_000
 
-# The table has a row for each quarter of the questions. Fixed bounds would not do for all: the
-# median share is .59 for the claims of SciFact and .16 for the questions of NFCorpus.
+# The table has one row per quarter of the questions. Fixed bounds would not suit all collections:
+# the median share is .59 for the claims of SciFact and .16 for the questions of NFCorpus.
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
 
-def word_overlap(client: OpenSearch, index: str, collection: Collection) -> dict[str, float]:
-    """The share of each question's words that its relevant documents have, 0 to 1.
+def word_overlap(index: Index, collection: Collection) -> dict[str, float]:
+    """Compute the share of each question's words that its relevant documents have, 0 to 1.
 
-    Words are what the index's analyzer makes of a text, stemmed and without stop words, each
-    counted once. Of several relevant documents the mean is taken.
+    A text's words are those of the index's analyzer: stemmed, without stop words, each counted
+    once. The shares of several relevant documents are averaged.
 
     Args:
-        client: of the engine.
-        index: whose words field says what a word is.
-        collection: questions, judgements, documents.
+        index: index whose words field defines the analyzer.
+        collection: questions, judgements and corpus.
 
     Returns:
         Query id → share, of the questions that have a relevant document in the corpus; 0 for a
-        question of stop words alone.
+        question of stop words only.
 
     Raises:
-        MismatchError: no such index, or not one of ours.
+        MismatchError: the index does not exist, or has no latent terms.
         EngineError: the engine cannot be asked.
     """
-    found = IndexMeta.find(client, index)
-    if found is None:
-        raise MismatchError(f"no index {index}; evaluate the collection first")
-    name, field = found[0], found[1].words_fields[0]
-    asked = dict(words_of(client, name, field, collection.queries.items()))
+    meta = IndexMeta.read(index.client, index.name)
+    if meta is None:
+        raise MismatchError(f"no index {index.name}; evaluate the collection first")
+    field = meta.words_fields[0]
+    asked = dict(words_of(index, field, collection.queries.items()))
     relevant: dict[str, list[str]] = {}
     for query, judged in collection.qrels.items():
         for document, grade in judged.items():
             if grade > 0 and document != query:
                 relevant.setdefault(document, []).append(query)
-    texts = ((d.id, d.text) for d in collection.documents() if d.id in relevant)
+    texts = ((id, text) for id, text in collection.contents.relevant.items() if id in relevant)
     shares: dict[str, list[float]] = {}
-    for document, words in words_of(client, name, field, texts):
+    for document, words in words_of(index, field, texts):
         for query in relevant[document]:
             share = len(asked[query] & words) / len(asked[query]) if asked[query] else 0.0
             shares.setdefault(query, []).append(share)
@@ -72,47 +67,43 @@ def word_overlap(client: OpenSearch, index: str, collection: Collection) -> dict
 
 
 def words_of(
-    client: OpenSearch, index: str, field: str, texts: Iterable[tuple[str, str]]
+    index: Index, field: str, texts: Iterable[tuple[str, str]]
 ) -> Iterator[tuple[str, set[str]]]:
-    """The words of each text, by the analyzer of a field; ids and texts → ids and words."""
+    """Yield the id and the words of each text, given as id and text, by a field's analyzer."""
     words: dict[str, set[str]] = {}
     batch: list[tuple[str, str]] = []
     for id, text in texts:
         words[id] = set()
         for piece in pieces(text):
             if batch and sum(len(one) for _, one in batch) + len(piece) > CHARACTERS:
-                analyze(client, index, field, batch, words)
+                analyze(index, field, batch, words)
                 done = [other for other in words if other != id]
                 yield from ((other, words.pop(other)) for other in done)
                 batch = []
             batch.append((id, piece))
-    analyze(client, index, field, batch, words)
+    analyze(index, field, batch, words)
     yield from words.items()
 
 
 def pieces(text: str) -> Iterator[str]:
-    """A text in pieces that one request takes, cut at white space where there is any."""
+    """Split a text into pieces that fit into one request, at spaces if possible."""
     while len(text) > CHARACTERS:
-        cut = text.rfind(" ", 1, CHARACTERS) + 1 or CHARACTERS
-        yield text[:cut]
-        text = text[cut:]
+        end = text.rfind(" ", 1, CHARACTERS) + 1 or CHARACTERS
+        yield text[:end]
+        text = text[end:]
     yield text
 
 
 def analyze(
-    client: OpenSearch,
-    index: str,
-    field: str,
-    batch: list[tuple[str, str]],
-    words: dict[str, set[str]],
+    index: Index, field: str, batch: list[tuple[str, str]], words: dict[str, set[str]]
 ) -> None:
-    """Add the words of a batch of ids and texts to `words`."""
+    """Analyze a batch of ids and texts, and add the words of each text to `words`."""
     if not batch:
         return
-    with engine_errors(client):
+    with engine_errors(index.client):
         body = {"field": field, "text": [text for _, text in batch]}
-        tokens = client.indices.analyze(index=index, body=body)["tokens"]
-    # The engine counts in UTF-16 from the first text on, with a place between two texts.
+        tokens = index.client.indices.analyze(index=index.name, body=body)["tokens"]
+    # The engine's offsets count UTF-16 units over all texts, plus one between two texts.
     starts = [0, *accumulate(len(text.encode("utf-16-le")) // 2 + 1 for _, text in batch)]
     for token in tokens:
         words[batch[bisect_right(starts, token["start_offset"]) - 1][0]].add(token["token"])
@@ -121,17 +112,18 @@ def analyze(
 def by_overlap(
     shares: Mapping[str, float], systems: Mapping[str, Mapping[str, Any]], measure: str
 ) -> list[dict[str, Any]]:
-    """Means by the share of a question's words that its relevant documents have.
+    """Average a measure by the share of a question's words that its relevant documents have.
 
     Args:
-        shares: of `word_overlap`.
-        systems: of a report: name → an object whose `per_query` is query id → measure → value.
-        measure: which of the measures.
+        shares: result of `word_overlap`.
+        systems: `systems` of a report: name → an object whose `per_query` is query id → measure →
+            value.
+        measure: name of the measure.
 
     Returns:
-        A row for each quarter of the questions, that with the fewest shared words first: `overlap`
-        (the lowest and the highest share in it), `queries`, `systems` (name → mean). Questions of
-        the same share are never parted, so there may be fewer rows.
+        One row per quarter of the questions, lowest shares first: `overlap` (lowest and highest
+        share of the quarter), `queries` (their number), `systems` (name → mean). Questions with
+        equal shares are never separated, so there may be fewer rows.
     """
     return [
         {
@@ -144,7 +136,7 @@ def by_overlap(
 
 
 def bands(shares: Mapping[str, float]) -> list[list[str]]:
-    """The questions in quarters by their share, lowest first."""
+    """Group the questions into quarters by share, lowest first."""
     if not shares:
         return []
     ordered = sorted(shares.values())
@@ -156,7 +148,7 @@ def bands(shares: Mapping[str, float]) -> list[list[str]]:
 def means(
     queries: list[str], systems: Mapping[str, Mapping[str, Any]], measure: str
 ) -> dict[str, float]:
-    """The mean of each system over some questions; one without a value counts 0."""
+    """Average a measure over some questions, per system; a question without a value counts 0."""
     return {
         name: sum(system["per_query"].get(q, {}).get(measure, 0.0) for q in queries) / len(queries)
         for name, system in systems.items()
@@ -164,25 +156,10 @@ def means(
 
 
 def bounds(shares: list[float]) -> str:
-    """The lowest and the highest share: .25 to .5, or one of them where they are the same."""
+    """Write the lowest and the highest share as ".25 to .5", or as one number if they are equal."""
     return " to ".join(dict.fromkeys(short(share) for share in (min(shares), max(shares))))
 
 
 def short(share: float) -> str:
-    """A share as .25 or 1."""
+    """Write a share as .25 or 1."""
     return f"{share:.2f}".rstrip("0").rstrip(".").removeprefix("0") or "0"
-
-
-# Words that English cannot do without, and of which hardly any is a word elsewhere.
-ENGLISH = frozenset({"the", "of", "and", "to", "that", "for", "with", "are", "this", "by", "from"})
-
-# SciFact has .18 of them, LIMIT, which is lists of what people like, .05.
-LEAST_SHARE = 0.02
-
-SAMPLE_DOCUMENTS = 200
-
-
-def seems_english(texts: Iterable[str]) -> bool:
-    """Whether the first few hundred texts seem to be English; true where they have no words."""
-    words = [word for text in islice(texts, SAMPLE_DOCUMENTS) for word in re.findall(r"\w+", text)]
-    return not words or sum(word.lower() in ENGLISH for word in words) / len(words) >= LEAST_SHARE

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.bm25 import MemoryBM25
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.pooling import pool
-from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.measures import mean_ndcg
-from latent_ingest.connector.evaluation.systems import DEPTH, chunks, without_itself
+from latent_ingest.connector.evaluation.rankings import DEPTH, batched, without_itself
 from latent_ingest.connector.inspection.vocabulary import every_word
 
 # Texts embedded, and texts pooled, at once.
@@ -137,7 +137,7 @@ def embed(
     """Token embeddings in the order of the texts, in a file."""
     lengths: list[int] = []
     with path.open("wb") as file:
-        for chunk in chunks(texts, TEXTS_AT_ONCE):
+        for chunk in batched(texts, TEXTS_AT_ONCE):
             rows = backbone.within_memory(partial(embeddings_of, backbone, chunk, kind))
             for row in rows:
                 file.write(row.numpy().tobytes())

@@ -1,9 +1,4 @@
-"""What an evaluation leaves behind: report.json, a page, run files, values of each query.
-
-The folder of a report: made, and what prevents writing to it said in a line.
-
-Figures that others have published for collections of BEIR; published.json says where.
-"""
+"""Reports: report.json, an HTML page, TREC run files, and values per question."""
 
 from __future__ import annotations
 
@@ -25,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def new_report(engine: EngineInfo, encoder: LatentEncoder, measures: list[str]) -> dict[str, Any]:
-    """The report of an evaluation that begins; collections are added as they are done."""
+    """Return the report of a new evaluation; collections are added as they are complete."""
     number = ".".join(map(str, engine.version))
     return {
         "format": FORMAT,
@@ -40,22 +35,22 @@ def new_report(engine: EngineInfo, encoder: LatentEncoder, measures: list[str]) 
 
 
 class ReportFolder:
-    """The folder of a report, which is written again after each collection."""
+    """Folder of a report, which is rewritten after each collection."""
 
     def __init__(self, path: Path) -> None:
-        """Make the folder; raises InputError if nothing can be written there."""
+        """Create the folder; raises InputError if it cannot be written to."""
         self._path = path
         make_folder(path)
 
     def write(self, report: dict[str, Any], runs: dict[str, Run]) -> None:
-        """Write the report, and files of the collection that was added last.
+        """Write the report, and the files of the collection that was added last.
 
-        `COLLECTION.SYSTEM.run` is TREC's form, `COLLECTION.SYSTEM.per_query.json` an object of
-        query ids, each with its measures.
+        `COLLECTION.SYSTEM.run` is a TREC run file; `COLLECTION.SYSTEM.per_query.json` maps query
+        ids to measures to values.
 
         Args:
-            report: of all collections so far.
-            runs: the answers of each system for the last one.
+            report: report on all collections so far.
+            runs: system → its run on the last collection.
 
         Raises:
             InputError: the folder cannot be written.
@@ -75,7 +70,7 @@ class ReportFolder:
 
 
 def trec_lines(run: Run, tag: str) -> list[str]:
-    """`query Q0 document rank score tag`; white space in ids, which the form lacks, becomes `_`."""
+    """Format a run as lines `query Q0 document rank score tag`; white space in ids becomes `_`."""
     return [
         f"{joined(query)} Q0 {joined(document)} {rank} {score!r} {tag}\n"
         for query, hits in run.ranking.items()
@@ -88,7 +83,7 @@ def joined(name: str) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and see that it can be written to; raises InputError."""
+    """Create a folder and check that it can be written to; raises InputError."""
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
         trial = path / ".trial"
@@ -97,21 +92,23 @@ def make_folder(path: Path) -> None:
 
 
 def writing(folder: Path) -> AbstractContextManager[None]:
-    """Turn what a disk refuses inside the block into an InputError that names `--out`."""
-    return disk_errors(f"--out {folder}", "name a folder that can be")
+    """Turn errors of writing to a folder into InputError that names `--out`."""
+    return disk_errors(f"--out {folder}", "name a writable folder")
 
 
 def published(name: str, split: str, n_documents: int, n_queries: int) -> list[dict[str, Any]]:
-    """Figures to compare with, none unless documents and queries are those they were made with.
+    """Return figures that others have published for a BEIR collection; published.json has them.
+
+    There are none unless the numbers of documents and questions are those of the collection.
 
     Args:
-        name: of the collection, as of its folder.
-        split: of its judgements.
-        n_documents: that it has.
-        n_queries: that were asked.
+        name: name of the collection or its folder.
+        split: split of its judgements.
+        n_documents: number of its documents.
+        n_queries: number of the questions asked.
 
     Returns:
-        Objects of `system`, `measure`, `value` and `source`.
+        Objects with `system`, `measure`, `value` and `source`.
     """
     stored = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
     sizes = {"documents": n_documents, "queries": n_queries}

@@ -1,9 +1,6 @@
-"""The questions of a collection asked one after the other: what is found, and what it costs.
+"""Runs: each system's answers to all questions of a collection, and what they cost.
 
-Questions → requests of a system, and the time that making each takes.
-
-Questions are encoded in batches, once for all systems. How long one takes is measured on it alone,
-as it is asked by people, and counts for each system.
+questions → requests of a system → searches, one after the other → ranking and times
 """
 
 from __future__ import annotations
@@ -11,117 +8,183 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from opensearchpy import OpenSearch
+import numpy as np
 
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.engine.client import engine_errors, reason_in
-from latent_ingest.connector.errors import EngineError
-from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.evaluation.systems import (
+from latent_ingest.connector.errors import EngineError, InputError
+from latent_ingest.connector.evaluation.dense import rank_by_dense
+from latent_ingest.connector.evaluation.rankings import (
+    MEASURED_HITS,
     SEARCHES,
     Ranking,
-    Template,
     Tick,
-    chunks,
+    batched,
     fused,
     hits_of,
+    measured,
     without_itself,
 )
+from latent_ingest.connector.evaluation.systems import (
+    RESCORED,
+    Requested,
+    Requests,
+    Template,
+    milliseconds_since,
+)
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.querying.asked_indices import IndexFields, read_fields
 from latent_ingest.connector.querying.clause_limit import count_clauses
-from latent_ingest.connector.querying.fields import IndexFields
-from latent_ingest.connector.querying.query_encoder import QueryEncoder
-from latent_ingest.connector.querying.rewriter import QueryRewriter
 
-# Hits asked for: a hundred are measured, and one may be left out for being the query itself.
-MEASURED_HITS = 100
-HITS = MEASURED_HITS + 1
-
-# Asked before the clock starts, so that the first system does not pay for all of them.
+# Searches before the clock starts, so that the first system does not pay for warming up.
 WARM_UP = 10
-
-Requested = tuple[dict[str, Any], float]
-"""The body of a request, and the milliseconds that making it from its question takes."""
 
 
 @dataclass(slots=True)
 class Run:
-    """A system's answers to all questions; costs are of each, in their order."""
+    """A system's answers to all questions; each list of costs has one entry per question."""
 
     ranking: Ranking
     rewrite_ms: list[float] = field(default_factory=list)
-    """From a question to its request, its encoding in it."""
+    """Milliseconds from a question to its request, including encoding."""
     took_ms: list[float] = field(default_factory=list)
-    """Of the engine, by its own account; empty where no engine was asked."""
+    """Milliseconds in the engine, as it reports them; empty if no engine was asked."""
     client_ms: list[float] = field(default_factory=list)
-    """From a question to having its answer read, rewriting in it."""
+    """Milliseconds from a question to its parsed answer, including rewriting."""
     clauses: list[int] = field(default_factory=list)
-    """Of each request; an estimate for words, whose analysis is the engine's."""
+    """Clauses per request; an estimate for words, which the engine analyzes."""
     hits: list[int] = field(default_factory=list)
-    """Documents that match, of which the best are returned; empty for requests of no query."""
+    """Matching documents (chunks, in an index of chunks); empty for requests without a query."""
+
+    def costs(self) -> dict[str, Any]:
+        """Percentiles of the times, means of clauses and hits; None for empty lists."""
+        return {
+            "rewrite_ms": percentiles(self.rewrite_ms),
+            "took_ms": percentiles(self.took_ms),
+            "client_ms": percentiles(self.client_ms),
+            "clauses": float(np.mean(self.clauses)) if self.clauses else None,
+            "hits": float(np.mean(self.hits)) if self.hits else None,
+        }
+
+
+def percentiles(times: Sequence[float]) -> dict[str, float] | None:
+    """Return the median (`p50`) and the 95th percentile (`p95`); None without times."""
+    if not times:
+        return None
+    p50, p95 = np.percentile(times, [50, 95])
+    return {"p50": float(p50), "p95": float(p95)}
+
+
+def run_systems(
+    index: Index,
+    requests: Requests,
+    collection: Collection,
+    systems: Sequence[str],
+    templates: Sequence[Template],
+    cache: Path,
+    tick: Tick,
+) -> dict[str, Run]:
+    """Run systems and templates on all questions of a collection.
+
+    Args:
+        index: index that holds the collection.
+        requests: makes the requests for this index.
+        collection: the questions.
+        systems: names from `SYSTEMS`.
+        templates: systems of the user's own.
+        cache: folder for the dense vectors.
+        tick: called with the number of questions, or documents embedded, since the last call.
+
+    Raises:
+        InputError: a system cannot be used on an index of chunks, or dense has no corpus.
+        EngineError: a search fails.
+    """
+    refused = [system for system in systems if system in RESCORED]
+    refused += [template.name for template in templates if "rescore" in template.content]
+    if requests.rewriter.collapse and refused:
+        raise InputError(
+            f"system {refused[0]}: engines cannot rescore hits of an index of chunks; leave it out"
+        )
+    fields = read_fields(index.client, index.name)
+    runs: dict[str, Run] = {}
+
+    def run(system: str) -> Run:
+        if system in runs:
+            return runs[system]
+        if system == "dense":
+            backbone = requests.rewriter.encoder.backbone
+            return Run(rank_by_dense(collection, backbone, cache, tick))
+        if system == "rrf":
+            return reciprocal_rank_fusion(run("words"), run("latent"))
+        make = partial(requests.of_system, system)
+        return ask(system, make, collection, index, fields, tick)
+
+    for system in sorted(systems, key=lambda system: system == "rrf"):
+        runs[system] = run(system)
+    for template in templates:
+        make = partial(requests.of_template, template)
+        runs[template.name] = ask(template.name, make, collection, index, fields, tick)
+    return {name: runs[name] for name in [*systems, *(template.name for template in templates)]}
 
 
 def ask(
     system: str,
     make: Callable[[Sequence[str]], list[Requested]],
     collection: Collection,
-    client: OpenSearch,
-    index: str,
+    index: Index,
     fields: IndexFields | None,
     tick: Tick,
 ) -> Run:
-    """Search for each question by itself, and count in a request of its own what matches.
+    """Search for each question separately; count the matches in requests that are not timed.
 
     Args:
-        system: its name, for messages.
-        make: makes the requests of some questions.
+        system: name of the system, for messages.
+        make: makes the requests for some questions.
         collection: the questions.
-        client: of the engine.
-        index: to search.
-        fields: of the index, as `read_fields` has them, by which clauses are counted.
-        tick: called with the number of questions done.
+        index: index to search.
+        fields: its fields, by which clauses are counted; see `read_fields`.
+        tick: called with the number of questions done since the last call.
 
     Raises:
         EngineError: a search fails, or not all shards answer.
     """
     run = Run({})
-    for chunk in chunks(collection.queries, SEARCHES):
-        requests = make([collection.queries[query] for query in chunk])
+    for batch in batched(collection.queries, SEARCHES):
+        requests = make([collection.queries[query] for query in batch])
         if not run.ranking:
-            for query, (body, _) in zip(chunk[:WARM_UP], requests, strict=False):
-                search(client, index, body, f"query {query!r} ({system})")
-        for query, (body, rewrite_ms) in zip(chunk, requests, strict=True):
+            for query, (body, _) in zip(batch[:WARM_UP], requests, strict=False):
+                search(index, body, f"query {query!r} ({system})")
+        for query, (body, rewrite_ms) in zip(batch, requests, strict=True):
             started = time.perf_counter()
-            answer = search(client, index, body, f"query {query!r} ({system})")
+            answer = search(index, body, f"query {query!r} ({system})")
             run.rewrite_ms.append(rewrite_ms)
-            run.client_ms.append(rewrite_ms + since(started))
+            run.client_ms.append(rewrite_ms + milliseconds_since(started))
             run.took_ms.append(answer["took"])
-            run.ranking[query] = first(without_itself(query, hits_of(answer)))
+            run.ranking[query] = measured(without_itself(query, hits_of(answer)))
             run.clauses.append(clauses(body, fields))
-        # What else than a query finds hits cannot be counted like this.
+        # Matches of anything but a query (of a suggester, say) cannot be counted this way.
         if all("query" in body for body, _ in requests):
-            run.hits += count_hits(client, index, [body["query"] for body, _ in requests])
-        tick(len(chunk))
+            run.hits += count_hits(index, [body["query"] for body, _ in requests])
+        tick(len(batch))
     return run
 
 
-def since(started: float) -> float:
-    """Milliseconds from a reading of `time.perf_counter`."""
-    return (time.perf_counter() - started) * 1000
-
-
-def search(client: OpenSearch, index: str, body: dict[str, Any], which: str) -> dict[str, Any]:
-    """One answer, of all shards; raises EngineError that says which question it was."""
+def search(index: Index, body: dict[str, Any], which: str) -> dict[str, Any]:
+    """Search once; raises EngineError, with `which` in its message, unless all shards answer."""
     try:
-        with engine_errors(client):
-            answer: dict[str, Any] = client.search(index=index, body=body)
+        with engine_errors(index.client):
+            answer: dict[str, Any] = index.client.search(index=index.name, body=body)
     except EngineError as error:
         raise EngineError(f"{which}: {error}") from error
-    return of_all_shards(answer, index, which)
+    return of_all_shards(answer, index.name, which)
 
 
 def of_all_shards(answer: dict[str, Any], index: str, which: str) -> dict[str, Any]:
-    """An answer of all shards; raises EngineError where one failed or was too slow."""
+    """Return the answer; raises EngineError if a shard failed or timed out."""
     if "error" in answer:
         raise EngineError(f"{which}: {reason_in(answer['error'])}")
     if answer["timed_out"] or answer["_shards"]["failed"]:
@@ -129,19 +192,19 @@ def of_all_shards(answer: dict[str, Any], index: str, which: str) -> dict[str, A
     return answer
 
 
-def count_hits(client: OpenSearch, index: str, queries: Sequence[dict[str, Any]]) -> list[int]:
-    """How many documents match each query; chunks where the index has chunks."""
+def count_hits(index: Index, queries: Sequence[dict[str, Any]]) -> list[int]:
+    """Count the documents (chunks, in an index of chunks) that match each query."""
     requests: list[dict[str, Any]] = []
     for query in queries:
         requests += [{}, {"query": query, "size": 0, "track_total_hits": True}]
-    with engine_errors(client):
-        answers = client.msearch(body=requests, index=index)["responses"]
-    counted = [of_all_shards(answer, index, "counting hits") for answer in answers]
+    with engine_errors(index.client):
+        answers = index.client.msearch(body=requests, index=index.name)["responses"]
+    counted = [of_all_shards(answer, index.name, "counting hits") for answer in answers]
     return [answer["hits"]["total"]["value"] for answer in counted]
 
 
 def clauses(body: dict[str, Any], fields: IndexFields | None) -> int:
-    """Clauses of a request, in its query and in what rescores its hits."""
+    """Count the clauses of a request, in its query and in its rescore queries."""
     rescore = body.get("rescore") or []
     phases = rescore if isinstance(rescore, list) else [rescore]
     rescoring = [phase["query"]["rescore_query"] for phase in phases if "query" in phase]
@@ -149,7 +212,7 @@ def clauses(body: dict[str, Any], fields: IndexFields | None) -> int:
 
 
 def reciprocal_rank_fusion(words: Run, latent: Run) -> Run:
-    """Both asked one after the other, and their rankings fused here."""
+    """Fuse two runs in the client; costs are added, since both searches are needed."""
 
     def added(ones: Sequence[float], others: Sequence[float]) -> list[Any]:
         return [one + other for one, other in zip(ones, others, strict=True)]
@@ -161,59 +224,3 @@ def reciprocal_rank_fusion(words: Run, latent: Run) -> Run:
         added(words.client_ms, latent.client_ms),
         added(words.clauses, latent.clauses),
     )
-
-
-def first(hits: dict[str, float]) -> dict[str, float]:
-    """The hundred that are measured."""
-    return dict(list(hits.items())[:MEASURED_HITS])
-
-
-class Requests:
-    """Makes the requests of all systems on one index."""
-
-    def __init__(
-        self, rewriter: QueryRewriter, encoder: QueryEncoder, query_k: int | None = None
-    ) -> None:
-        """Nothing is encoded yet.
-
-        Args:
-            rewriter: of the index.
-            encoder: its model, with room for all questions.
-            query_k: the rewriter's.
-        """
-        self.rewriter = rewriter
-        self._encoder = encoder
-        self._query_k = query_k
-        self._encoding_ms: dict[str, float] = {}
-
-    def of_system(self, system: str, texts: Sequence[str]) -> list[Requested]:
-        """Those of a system by its name."""
-        if system == "words":
-            return [timed(self.rewriter.words_only, text, size=HITS) for text in texts]
-        self._encode([text for text in texts if text not in self._encoding_ms])
-        made = [timed(self.rewriter.rewrite, text, form=system, size=HITS) for text in texts]
-        return [
-            (body, self._encoding_ms[text] + ms)
-            for text, (body, ms) in zip(texts, made, strict=True)
-        ]
-
-    def of_template(self, template: Template, texts: Sequence[str]) -> list[Requested]:
-        """Those of a request of the user's own."""
-        return [timed(template.body, text, HITS, self.rewriter.collapse) for text in texts]
-
-    def _encode(self, texts: Sequence[str]) -> None:
-        """Have the encodings of questions kept, and measure how long each takes."""
-        self._encoder.encode(texts, self._query_k)
-        for text in texts:
-            started = time.perf_counter()
-            self._encoder.load().encode([text], kind="query", k=self._query_k)
-            # One that is too long to be kept is encoded, and timed, with each request.
-            kept = self._encoder.keeps(text, self._query_k)
-            self._encoding_ms[text] = since(started) if kept else 0.0
-
-
-def timed(make: Callable[..., dict[str, Any]], *arguments: Any, **named: Any) -> Requested:
-    """What a call makes, without the documents' contents, and how long it takes."""
-    started = time.perf_counter()
-    body = make(*arguments, **named)
-    return {**body, "_source": False}, since(started)

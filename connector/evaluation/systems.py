@@ -1,111 +1,60 @@
-"""What systems are called, and what becomes of their rankings.
-
-A saved request of the user's own, with a place for the question.
-"""
+"""Systems that are compared, and the requests that they send for a question."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.mappings import PARENT_FIELD
+from latent_ingest.connector.evaluation.rankings import HITS
+from latent_ingest.connector.querying.scoring import Form
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.querying.query_encoder import QueryEncoder
+    from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 SYSTEMS = ("words", "latent", "two_phase", "hybrid", "hybrid_two_phase", "rrf", "dense")
 
-# Hits asked for; nDCG@10 needs ten, and one may be left out for being the query itself.
-DEPTH = 20
+# Systems whose hits are rescored, which engines cannot do in an index of chunks.
+RESCORED = tuple(form for form in Form if form.two_phases)
 
-# Searches in one `_msearch`.
-SEARCHES = 50
-
-# Of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009).
-RRF_K = 60
-
-Ranking = dict[str, dict[str, float]]
-"""Query id → document id → score."""
-
-Tick = Callable[[int], None]
-"""Called with the number of queries or documents that are done."""
-
-
-def hits_of(answer: dict[str, Any]) -> dict[str, float]:
-    """Documents of an answer and their scores, best first; of several chunks of one, the best.
-
-    Hits that a request sorts have no scores, and get one by their place.
-    """
-    hits: dict[str, float] = {}
-    for place, hit in enumerate(answer["hits"]["hits"]):
-        score = -place if hit["_score"] is None else hit["_score"]
-        hits.setdefault(document_of(hit), float(score))
-    return hits
-
-
-def document_of(hit: dict[str, Any]) -> str:
-    """The id of the document that was hit, or of which a chunk was."""
-    parents = hit.get("fields", {}).get(PARENT_FIELD)
-    return str(parents[0] if parents else hit["_id"])
-
-
-def fused(rankings: Sequence[Ranking], depth: int) -> Ranking:
-    """Reciprocal rank fusion: a document's score is the sum of 1 / (60 + its rank) over rankings.
-
-    Args:
-        rankings: of the same queries, documents best first; ranks count from 1.
-        depth: documents kept for each query.
-    """
-    result: Ranking = {}
-    for query in rankings[0]:
-        scores: dict[str, float] = {}
-        for ranking in rankings:
-            for rank, document in enumerate(ranking[query], 1):
-                scores[document] = scores.get(document, 0.0) + 1 / (RRF_K + rank)
-        result[query] = dict(sorted(scores.items(), key=lambda item: -item[1])[:depth])
-    return result
-
-
-def without_itself(query: str, hits: dict[str, float]) -> dict[str, float]:
-    """Hits but for the document that is the query, which BEIR leaves out too."""
-    return {document: score for document, score in hits.items() if document != query}
-
-
-def chunks(items: Any, size: int) -> Iterator[Sequence[Any]]:
-    """Lists of `size` items, the last one shorter."""
-    source = iter(items)
-    while chunk := list(islice(source, size)):
-        yield chunk
+# Systems that every other one is compared with.
+REFERENCES = ("words", "dense")
 
 
 PLACEHOLDER = "{{question}}"
 
-# What names a system, which files are named by.
+# Name of a system, which becomes part of file names.
 NAME = re.compile(r"[\w.-]+")
+
+Requested = tuple[dict[str, Any], float]
+"""A request body, and the milliseconds that it took to make it from its question."""
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A request body with `{{question}}` in one of its strings, or in several."""
+    """A user's own system: a request body with `{{question}}` in one or several strings."""
 
     name: str
     content: dict[str, Any]
 
     @classmethod
     def load(cls, spec: str) -> Template:
-        """Read `name=body.json`.
+        """Read a template given as `name=body.json`.
 
         Raises:
-            InputError: it is not of that form, or the file is no request with a placeholder.
+            InputError: the spec is malformed, or the file is not a request with a placeholder.
         """
         name, _, file = spec.partition("=")
         if not file or not NAME.fullmatch(name):
             raise InputError(f"--system {spec}: write NAME=FILE, as in mine=body.json")
         if name in SYSTEMS:
-            raise InputError(f"--system {spec}: {name} is there already; take another name")
+            raise InputError(f"--system {spec}: the name {name} is taken; choose another")
         try:
             content = json.loads(Path(file).read_text(encoding="utf-8"))
         except OSError as error:
@@ -113,7 +62,7 @@ class Template:
         except ValueError as error:
             raise InputError(f"{file}: not JSON: {error}") from error
         if not isinstance(content, dict):
-            raise InputError(f"{file}: not a request body, which is an object")
+            raise InputError(f"{file}: not a request body, which is a JSON object")
         if filled(content, PLACEHOLDER) == filled(content, ""):
             raise InputError(
                 f"{file}: no {PLACEHOLDER}; put it in the string where the question belongs"
@@ -121,12 +70,12 @@ class Template:
         return cls(name, content)
 
     def body(self, question: str, size: int, collapse: str | None = None) -> dict[str, Any]:
-        """The request for a question, with as many hits as are measured.
+        """Return the request body for a question.
 
         Args:
-            question: in place of the placeholder.
-            size: hits wanted.
-            collapse: in an index of chunks, the field that names the document of each.
+            question: replaces the placeholder.
+            size: number of hits to request.
+            collapse: in an index of chunks, the field that names each chunk's parent.
         """
         body: dict[str, Any] = filled(self.content, question)
         body["size"] = size
@@ -137,9 +86,69 @@ class Template:
 
 
 def filled(part: Any, question: str) -> Any:
-    """`part` with the question in place of the placeholder, in all its strings."""
+    """Replace the placeholder by the question in all strings of a JSON value, except keys."""
     if isinstance(part, dict):
         return {key: filled(value, question) for key, value in part.items()}
     if isinstance(part, list):
         return [filled(value, question) for value in part]
     return part.replace(PLACEHOLDER, question) if isinstance(part, str) else part
+
+
+class Requests:
+    """Makes the requests of all systems for one index, and times each.
+
+    Questions are encoded in batches, once for all systems. The time of encoding a question is
+    measured on that question alone, as users ask, and counts for every system that needs it.
+    """
+
+    def __init__(
+        self, rewriter: QueryRewriter, encoder: QueryEncoder, query_k: int | None = None
+    ) -> None:
+        """Encode nothing yet.
+
+        Args:
+            rewriter: rewriter of the index.
+            encoder: its encoder, with a cache large enough for all questions.
+            query_k: latents per token of a question; None for the model's k.
+        """
+        self.rewriter = rewriter
+        self._encoder = encoder
+        self._query_k = query_k
+        self._encoding_ms: dict[str, float] = {}
+
+    def of_system(self, system: str, texts: Sequence[str]) -> list[Requested]:
+        """Make the requests of a system for some questions."""
+        if system == "words":
+            return [timed(self.rewriter.words_only, text, size=HITS) for text in texts]
+        self._encode([text for text in texts if text not in self._encoding_ms])
+        made = [timed(self.rewriter.rewrite, text, form=system, size=HITS) for text in texts]
+        return [
+            (body, self._encoding_ms[text] + ms)
+            for text, (body, ms) in zip(texts, made, strict=True)
+        ]
+
+    def of_template(self, template: Template, texts: Sequence[str]) -> list[Requested]:
+        """Make the requests of a template for some questions."""
+        return [timed(template.body, text, HITS, self.rewriter.collapse) for text in texts]
+
+    def _encode(self, texts: Sequence[str]) -> None:
+        """Fill the encoder's cache, and measure how long each question takes by itself."""
+        self._encoder.encode(texts, self._query_k)
+        for text in texts:
+            started = time.perf_counter()
+            self._encoder.load().encode([text], kind="query", k=self._query_k)
+            # A question too long for the cache is encoded, and timed, with each request.
+            kept = self._encoder.keeps(text, self._query_k)
+            self._encoding_ms[text] = milliseconds_since(started) if kept else 0.0
+
+
+def timed(make: Callable[..., dict[str, Any]], *arguments: Any, **named: Any) -> Requested:
+    """Call a function that makes a request body; leave `_source` out of the hits."""
+    started = time.perf_counter()
+    body = make(*arguments, **named)
+    return {**body, "_source": False}, milliseconds_since(started)
+
+
+def milliseconds_since(started: float) -> float:
+    """Return the milliseconds since a reading of `time.perf_counter`."""
+    return (time.perf_counter() - started) * 1000

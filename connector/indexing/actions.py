@@ -185,16 +185,7 @@ def index_action(
     truncated: bool = False,
     pooled: bool = False,
 ) -> IndexAction:
-    """Index a whole document with its latent terms.
-
-    Args:
-        document: all its fields are kept.
-        run: number of the run; documents of later runs overwrite those of earlier ones.
-        meta: index meta.
-        latent_string: latent terms of the document's text.
-        truncated: whether the text was truncated to the backbone window.
-        pooled: whether the text was encoded in several windows.
-    """
+    """Index a whole document with its latent terms; later runs overwrite earlier ones."""
     version = version_of(document, run)
     source = {**document.fields, meta.latent_field: latent_string}
     if meta.hash_field:

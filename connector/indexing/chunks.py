@@ -8,9 +8,9 @@ among its chunks; every other field is in each chunk.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -21,14 +21,10 @@ from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.indexing.actions import DeleteAction, Verdict, delete_action
-from latent_ingest.connector.indexing.sender import CONCURRENCY, Sender
-from latent_ingest.connector.prefetch import prefetch
+from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender, requests
 
 # Chunks per request.
 AT_ONCE = 500
-
-# Batches of stale chunks that wait to be deleted.
-AHEAD = 2
 
 Stored = dict[str, Any]
 """`_source` of a chunk in the index."""
@@ -143,13 +139,6 @@ def spans_of(chunks: Sequence[Stored], length: int) -> list[tuple[int, int]] | N
     return spans if whole and ends[-1] == length else None
 
 
-@dataclass(frozen=True, slots=True)
-class StaleChunks:
-    """Some chunks to be deleted."""
-
-    actions: list[DeleteAction]
-
-
 def delete_stale(index: Index, retry: Retry, concurrency: int = CONCURRENCY) -> int:
     """Delete the chunks of documents that now have fewer; returns the number of deleted chunks.
 
@@ -159,29 +148,29 @@ def delete_stale(index: Index, retry: Retry, concurrency: int = CONCURRENCY) -> 
     Raises:
         EngineError: the engine cannot be asked, or refuses to delete a chunk.
     """
-    deleted = 0
+    sent: list[Future[list[Outcome[DeleteAction]]]] = []
 
     def scan_and_delete() -> None:
-        nonlocal deleted
         index.refresh()
-        batches = prefetch(sender.submit_batches(stale_chunks(index)), AHEAD)
-        with closing(batches):
-            for _, futures in batches:
-                for outcome in (outcome for future in futures for outcome in future.result()):
-                    deleted += outcome.verdict is Verdict.DONE
-                    if outcome.verdict in (None, Verdict.FAILED):
-                        raise EngineError(f"stale chunks cannot be deleted: {outcome.reason}")
+        for actions in stale_chunks(index):
+            sent.extend(sender.submit(request) for request in requests(actions))
+            if retry.ended.is_set():
+                return
 
     target = {"index": index.name}
     with closing(Sender[DeleteAction](index.client, target, retry, concurrency)) as sender:
         retry.ask(scan_and_delete)
-    if deleted:
+    outcomes = [outcome for future in sent for outcome in future.result()]
+    for outcome in outcomes:
+        if outcome.verdict in (None, Verdict.FAILED):
+            raise EngineError(f"stale chunks cannot be deleted: {outcome.reason}")
+    if deleted := sum(outcome.verdict is Verdict.DONE for outcome in outcomes):
         index.refresh()
     return deleted
 
 
-def stale_chunks(index: Index) -> Generator[StaleChunks]:
-    """Chunks whose number is not below their document's number of chunks."""
+def stale_chunks(index: Index) -> Iterator[list[DeleteAction]]:
+    """Delete actions for chunks whose number is not below their document's number of chunks."""
     query = {
         "query": {"range": {"chunk": {"gt": 0}}},
         "_source": ["parent_id", "chunk"],
@@ -197,10 +186,8 @@ def stale_chunks(index: Index) -> Generator[StaleChunks]:
             parent: first["_source"]["chunks"] if first.get("found") else float("inf")
             for parent, first in zip(parents, firsts, strict=True)
         }
-        yield StaleChunks(
-            [
-                delete_action(hit)
-                for hit in some
-                if hit["_source"]["chunk"] >= counts[hit["_source"]["parent_id"]]
-            ]
-        )
+        yield [
+            delete_action(hit)
+            for hit in some
+            if hit["_source"]["chunk"] >= counts[hit["_source"]["parent_id"]]
+        ]

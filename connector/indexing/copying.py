@@ -23,7 +23,7 @@ from latent_ingest.connector.index.guard import guarded, no_writes, unblock_writ
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
 from latent_ingest.connector.index.preparing import ExistingIndex, Preparation, plan
-from latent_ingest.connector.indexing.enrich import EnrichReport
+from latent_ingest.connector.indexing.outcomes import EnrichReport
 from latent_ingest.connector.indexing.versions import Build
 
 if TYPE_CHECKING:

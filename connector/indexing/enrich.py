@@ -33,7 +33,12 @@ from latent_ingest.connector.indexing.actions import (
 )
 from latent_ingest.connector.indexing.batches import CHARACTERS_PER_BUDGET_TOKEN
 from latent_ingest.connector.indexing.journal import Progress, Run
-from latent_ingest.connector.indexing.outcomes import FailuresFile, IngestReport, default_path
+from latent_ingest.connector.indexing.outcomes import (
+    EnrichReport,
+    FailuresFile,
+    IngestReport,
+    default_path,
+)
 from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender
 from latent_ingest.connector.prefetch import give_back_memory, prefetch
 
@@ -50,50 +55,6 @@ MAX_BATCH_DOCUMENTS = 4096
 
 # Times that a document is read and encoded again because somebody else keeps writing it.
 ROUNDS = 10
-
-
-@dataclass(slots=True)
-class EnrichReport:
-    """Counts of a run. `read == up_to_date + encoded + deleted + failed + left`, always."""
-
-    read: int = 0
-    """Documents read; if the run stops early, those before it stopped."""
-    up_to_date: int = 0
-    """Documents that already had the latent terms of their text."""
-    encoded: int = 0
-    """Documents that got latent terms."""
-    deleted: int = 0
-    """Documents that somebody else deleted after they were read."""
-    failed: int = 0
-    left: int = 0
-    """Documents read but not updated when the run stopped."""
-    conflicts: int = 0
-    """Times that a document had changed after it was read, and was encoded again."""
-    empty: int = 0
-    """Encoded documents whose text has no latents."""
-    truncated: int = 0
-    """Encoded documents longer than the backbone window, truncated."""
-    pooled: int = 0
-    """Encoded documents longer than the backbone window, pooled over several windows."""
-    tokens: int = 0
-    seconds: float = 0.0
-    failures_file: str | None = None
-    stopped: str | None = None
-    """Why the run ended before all documents were read; None if it did not."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether every document has the latent terms of its text."""
-        return not (self.failed or self.left or self.stopped)
-
-    def to_json(self) -> dict[str, Any]:
-        """All counts, and documents and tokens per second."""
-        seconds = max(self.seconds, 1e-9)
-        return {
-            **asdict(self),
-            "documents_per_second": self.read / seconds,
-            "tokens_per_second": self.tokens / seconds,
-        }
 
 
 @dataclass(slots=True)
@@ -135,11 +96,9 @@ class Enrich:
             client: connection to the engine.
             preparation: the index and its meta.
             encoder: the model.
-            failures: path of the failures file; by default in the current folder, named after the
-                index.
-            concurrency: maximum number of concurrent requests; fewer while the engine is busy.
-            give_up_after: seconds of refusals or silence after which the run ends.
             run: the run in a journal, which notes the progress.
+
+        The other arguments are those of `EnrichJob`.
         """
         self._client = client
         self._index = preparation.index.index

@@ -88,16 +88,11 @@ class Ingest:
             encoder: the model.
             meta: return value of `open_index`.
             corpus: path of a JSONL file, plain or .gz, or "-" for standard input.
-            id_fields: names of id fields; the first that a document has is its id.
-            failures: path of the failures file; by default in the current folder, named after the
-                corpus.
             merge_after: merge each shard to one segment at the end.
-            max_rejected: number of lines that may fail before the run ends early; by default 1,000,
-                or 1 % of the lines if that is more.
-            concurrency: maximum number of concurrent requests; fewer while the engine is busy.
-            give_up_after: seconds of refusals or silence after which the run ends.
             run: the run in a journal, which may have been interrupted before; without it the file
                 is ingested from its start.
+
+        The other arguments are those of `IngestJob`.
 
         Raises:
             InputError: the file cannot be opened.

@@ -10,13 +10,14 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, CorpusFile, is_pipe
+from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.alias import Alias
@@ -26,12 +27,18 @@ from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 from latent_ingest.connector.index.repair import repair
 from latent_ingest.connector.indexing.copying import Copy
-from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
+from latent_ingest.connector.indexing.enrich import Enrich
 from latent_ingest.connector.indexing.ingest import Ingest, OnProgress
 from latent_ingest.connector.indexing.journal import Journal, RunKey
-from latent_ingest.connector.indexing.outcomes import IngestReport, check_writable, default_path
+from latent_ingest.connector.indexing.outcomes import (
+    EnrichReport,
+    IngestReport,
+    check_writable,
+    default_path,
+)
 from latent_ingest.connector.indexing.sender import CONCURRENCY
 from latent_ingest.connector.indexing.versions import Build
+from latent_ingest.mappings import MappingConfig
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -66,42 +73,43 @@ class JobResult(Generic[Report]):
 
     def to_json(self) -> dict[str, Any]:
         """All counts; with an alias also `index`, `alias` and `alias_moved`."""
-        counts = self.report.to_json()
-        if self.alias is None:
-            return counts
-        return {
-            **counts,
-            "index": self.index,
-            "alias": self.alias,
-            "alias_moved": not self.refusal,
-        }
+        swap = {"index": self.index, "alias": self.alias, "alias_moved": not self.refusal}
+        return {**self.report.to_json(), **(swap if self.alias else {})}
 
 
+@dataclass(eq=False, repr=False)
 class Job:
-    """The parts that both jobs share: engine, model, options, and how to stop."""
+    """Arguments that both jobs have, and how to stop."""
 
-    def __init__(
-        self,
-        client: OpenSearch,
-        encoder: LatentEncoder | Callable[[], LatentEncoder] | None,
-        failures: Path,
-        concurrency: int,
-        give_up_after: float,
-        mapping: dict[str, Any],
-    ) -> None:
-        check_writable(failures)
-        self._client = client
-        self._given_encoder = encoder
-        self._options: dict[str, Any] = {
-            "failures": failures,
-            "concurrency": concurrency,
-            "give_up_after": give_up_after,
-        }
-        self._wanted = {name: value for name, value in mapping.items() if value is not None}
-        if "text_fields" in self._wanted:
-            self._wanted["text_fields"] = tuple(self._wanted["text_fields"])
+    client: OpenSearch
+    """Connection to the engine."""
+    _: KW_ONLY
+    alias: str | None = None
+    """Alias for which a new version of the index is built."""
+    encoder: LatentEncoder | Callable[[], LatentEncoder] | None = None
+    """The model, or a function that loads it; by default the model that ships."""
+    text_fields: Sequence[str] | None = None
+    """Fields to encode; by default those of the index, or title and text."""
+    spelling: str | None = None
+    """Spelling of counts, "repeat" (the default) or "delimited"."""
+    latent_field: str | None = None
+    """Name of the latent field; by default "latent"."""
+    failures: Path | None = None
+    """Path of the failures file; by default in the current folder, named after the corpus."""
+    concurrency: int = CONCURRENCY
+    """Maximum number of concurrent requests; fewer while the engine is busy."""
+    give_up_after: float = GIVE_UP_AFTER
+    """Seconds of refusals or silence after which the run ends."""
+    restart: bool = False
+    """Start from the beginning instead of resuming; with an alias, build another version."""
+    journal: Path | None = None
+    """Path of the journal; by default in the user's state folder."""
+    command: str | None = None
+    """How to resume the run, for `latent-ingest runs`."""
+
+    def __post_init__(self) -> None:
         self._stopped = threading.Event()
-        self._retry = Retry(client, give_up_after=give_up_after, ended=self._stopped)
+        self._retry = Retry(self.client, give_up_after=self.give_up_after, ended=self._stopped)
         self._run: Ingest | Enrich | None = None
 
     def stop(self) -> None:
@@ -116,14 +124,22 @@ class Job:
         if self._stopped.is_set():
             run.stop()
 
-    def _encoder(self) -> LatentEncoder:
-        if self._given_encoder is None:
+    def _wanted(self) -> dict[str, Any]:
+        """Fields of `MappingConfig` that were given."""
+        given = {item.name: getattr(self, item.name, None) for item in fields(MappingConfig)}
+        if given["text_fields"] is not None:
+            given["text_fields"] = tuple(given["text_fields"])
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _load_encoder(self) -> LatentEncoder:
+        if self.encoder is None:
             from latent_ingest.connector.encoding.encoder import LatentEncoder
 
             return LatentEncoder.load()
-        return self._given_encoder() if callable(self._given_encoder) else self._given_encoder
+        return self.encoder() if callable(self.encoder) else self.encoder
 
 
+@dataclass(eq=False, repr=False)
 class IngestJob(Job):
     """Ingests a corpus file, as `latent-ingest FILE` does. A job runs once.
 
@@ -139,77 +155,48 @@ class IngestJob(Job):
         result = IngestJob(client, "corpus.jsonl", index="papers").run()
         if not result.ok:
             print(result.report.stopped, result.report.failures_file)
+
+    Raises:
+        InputError: the file cannot be read, the failures file cannot be written, or both `index`
+            and `alias` are given.
     """
 
-    def __init__(
-        self,
-        client: OpenSearch,
-        corpus: str | Path,
-        *,
-        index: str | None = None,
-        alias: str | None = None,
-        encoder: LatentEncoder | Callable[[], LatentEncoder] | None = None,
-        id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
-        failures: Path | None = None,
-        merge: bool = False,
-        max_rejected: int | None = None,
-        concurrency: int = CONCURRENCY,
-        give_up_after: float = GIVE_UP_AFTER,
-        restart: bool = False,
-        journal: Path | None = None,
-        command: str | None = None,
-        **mapping: Any,
-    ) -> None:
-        """Check what can be checked without the engine and the model.
+    corpus: str | Path
+    """Path of a JSONL file, plain or .gz, or "-" for standard input."""
+    _: KW_ONLY
+    index: str | None = None
+    """Name of the index, by default "latent"; excludes `alias`."""
+    long: str | None = None
+    """"pool" (the default), "chunks" or "truncate": how documents longer than the backbone window
+    are indexed."""
+    ids: str | None = None
+    """"document" (the default) or "engine": who makes the ids."""
+    scale: float | None = None
+    """Factor on weights; by default 1."""
+    analyzer: str | None = None
+    """Analyzer of the words; by default "english"."""
+    lean: bool | None = None
+    """Whether `_source` excludes latent terms."""
+    id_fields: Sequence[str] = DEFAULT_ID_FIELDS
+    """Names of id fields; the first that a document has is its id."""
+    merge: bool = False
+    """Whether to merge each shard to one segment at the end."""
+    max_rejected: int | None = None
+    """Number of lines that may fail before the run ends early; by default 1,000, or 1 % of the
+    lines if that is more."""
 
-        Args:
-            client: connection to the engine.
-            corpus: path of a JSONL file, plain or .gz, or "-" for standard input.
-            index: name of the index; by default "latent".
-            alias: alias for which a new version is built; excludes `index`.
-            encoder: the model, or a function that loads it; by default the one that ships. It is
-                loaded after the engine has answered.
-            id_fields: names of id fields; the first that a document has is its id.
-            failures: path of the failures file; by default in the current folder, named after the
-                corpus.
-            merge: merge each shard to one segment at the end.
-            max_rejected: number of lines that may fail before the run ends early; by default 1,000,
-                or 1 % of the lines if that is more.
-            concurrency: maximum number of concurrent requests; fewer while the engine is busy.
-            give_up_after: seconds of refusals or silence after which the run ends.
-            restart: start from the beginning, not where a run was interrupted; with an alias, build
-                another version.
-            journal: path of the journal; by default in the user's state folder.
-            command: how to resume the run, for `latent-ingest runs`.
-            mapping: fields of `MappingConfig`: `text_fields`, `spelling`, `long`, `ids`, `scale`,
-                `analyzer`, `latent_field`, `lean`; by default those of the index. None counts as
-                not given.
-
-        Raises:
-            InputError: the file cannot be read, the failures file cannot be written, or both
-                `index` and `alias` are given.
-        """
-        if index is not None and alias is not None:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.index is not None and self.alias is not None:
             raise InputError("an alias names its own indices; give index or alias, not both")
+        self._name = self.index or DEFAULT_INDEX
         self.file_bytes: int | None = None
         """Size of the corpus file in bytes; None for a pipe."""
-        self._piped = is_pipe(corpus)
+        self._piped = is_pipe(self.corpus)
         if not self._piped:
-            with CorpusFile(corpus) as file:
+            with CorpusFile(self.corpus) as file:
                 self.file_bytes = file.size
-        self._index = index or DEFAULT_INDEX
-        failures = failures or default_path(str(corpus), alias or self._index)
-        super().__init__(client, encoder, failures, concurrency, give_up_after, mapping)
-        self._options |= {
-            "id_fields": id_fields,
-            "merge_after": merge,
-            "max_rejected": max_rejected,
-        }
-        self._corpus = corpus
-        self._alias = alias
-        self._restart = restart
-        self._journal = journal
-        self._command = command or f"IngestJob(client, {str(corpus)!r}, ...).run()"
+        check_writable(self.failures or default_path(str(self.corpus), self._name))
 
     def run(
         self, on_progress: OnProgress = lambda report, position: None
@@ -225,46 +212,54 @@ class IngestJob(Job):
             `stop` is called, the run ends early, with the reason in `report.stopped`.
 
         Raises:
+            InputError, MismatchError, ModelError: the index, the failures file, the journal or the
+                model cannot be used, or the file is not that of the interrupted run.
             EngineError: the engine cannot be asked at the start.
-            InputError: the engine refuses a name or a mapping; the failures file or the journal
-                cannot be written; another process has the run; or the file or the settings are not
-                those of the interrupted run.
-            MismatchError: the index was made by another model or with another mapping.
-            ModelError: the model cannot be loaded.
         """
-        # Without retries: a wrong address fails at once.
-        repair(self._client, self._alias or self._index)
-        encoder = self._encoder()
-        corpus = "-" if self._piped else str(Path(self._corpus).resolve())
+        EngineInfo.read(self.client)  # without retries: a wrong address fails at once
+        self._retry.ask(repair, self.client, self.alias or self._name)
+        encoder = self._load_encoder()
+        corpus = "-" if self._piped else str(Path(self.corpus).resolve())
         build = None
         with ExitStack() as stack:
-            journal = stack.enter_context(closing(Journal(self._journal)))
-            if self._alias is not None:
+            journal = stack.enter_context(closing(Journal(self.journal)))
+            if self.alias is not None:
                 # Without retries: a second attempt might create a second version.
                 build = Build.begin(
-                    Alias(self._client, self._alias),
+                    Alias(self.client, self.alias),
                     encoder,
-                    self._wanted,
+                    self._wanted(),
                     journal,
                     corpus,
-                    restart=self._restart,
+                    restart=self.restart,
                 )
                 stack.enter_context(build.refused_on_error())
-            index = build.index if build else Index(self._client, self._index)
+            index = build.index if build else Index(self.client, self._name)
             name = index.name
-            meta = self._retry.ask(open_index, self._client, name, encoder, self._wanted)
+            meta = self._retry.ask(open_index, self.client, name, encoder, self._wanted())
             key = RunKey(
                 corpus=corpus,
                 index=name,
                 index_uuid=self._retry.ask(index.uuid),
-                settings={"id_fields": list(self._options["id_fields"]), "long": meta.long},
-                command=self._command,
+                settings={"id_fields": list(self.id_fields), "long": meta.long},
+                command=self.command or f"IngestJob(client, {str(self.corpus)!r}, ...).run()",
             )
             once = self._why_once(index, build is not None) if meta.ids == "engine" else None
-            noted = journal.open(key, restart=self._restart, reopen=build is not None, once=once)
+            noted = journal.open(key, restart=self.restart, reopen=build is not None, once=once)
             stack.enter_context(closing(noted))
             ingest = Ingest(
-                self._client, name, encoder, meta, self._corpus, run=noted, **self._options
+                self.client,
+                name,
+                encoder,
+                meta,
+                self.corpus,
+                id_fields=self.id_fields,
+                failures=self.failures,
+                merge_after=self.merge,
+                max_rejected=self.max_rejected,
+                concurrency=self.concurrency,
+                give_up_after=self.give_up_after,
+                run=noted,
             )
             self._start(ingest)
             on_progress(ingest.report, 0)
@@ -273,7 +268,7 @@ class IngestJob(Job):
                 return JobResult(report, name, meta)
             refusal = build.finish(report, self._retry)
             before = build.before.name if build.before else None
-            return JobResult(report, name, meta, self._alias, before, refusal)
+            return JobResult(report, name, meta, self.alias, before, refusal)
 
     def _why_once(self, index: Index, versioned: bool) -> str | None:
         """Why the file must not be ingested from its start, if the engine makes the ids."""
@@ -284,17 +279,18 @@ class IngestJob(Job):
             index.name,
         )
         # A pipe may hold another text each time.
-        if self._piped and not self._restart:
+        if self._piped and not self.restart:
             return None
         if not self._retry.ask(index.holds_documents):
             return None
         fix = "start a new version with --restart" if versioned else "use --alias"
         return (
             f"the engine makes the ids of {index.name}, which has documents, so those of "
-            f"{self._corpus} might be there twice; {fix}, or delete the index first"
+            f"{self.corpus} might be there twice; {fix}, or delete the index first"
         )
 
 
+@dataclass(eq=False, repr=False)
 class EnrichJob(Job):
     """Adds latent terms to an existing index, as `latent-ingest enrich` does. A job runs once.
 
@@ -305,53 +301,19 @@ class EnrichJob(Job):
 
         job = EnrichJob(client, "products", text_fields=["title", "body"])
         result = job.run(confirm=print)  # the index may be closed for a moment: say so
+
+    Raises:
+        InputError: the failures file cannot be written, or `restart` is given without an alias.
     """
 
-    def __init__(
-        self,
-        client: OpenSearch,
-        index: str = DEFAULT_INDEX,
-        *,
-        alias: str | None = None,
-        encoder: LatentEncoder | Callable[[], LatentEncoder] | None = None,
-        failures: Path | None = None,
-        concurrency: int = CONCURRENCY,
-        give_up_after: float = GIVE_UP_AFTER,
-        restart: bool = False,
-        journal: Path | None = None,
-        command: str | None = None,
-        **mapping: Any,
-    ) -> None:
-        """Check what can be checked without the engine and the model.
+    index: str = DEFAULT_INDEX
+    """Name of the index, or an alias of one."""
 
-        Args:
-            client: connection to the engine.
-            index: name of the index, or an alias of one.
-            alias: alias that is pointed at an enriched copy of the index.
-            encoder: the model, or a function that loads it; by default the one that ships. It is
-                loaded after the engine has answered.
-            failures: path of the failures file; by default in the current folder, named after the
-                index.
-            concurrency: maximum number of concurrent requests; fewer while the engine is busy.
-            give_up_after: seconds of refusals or silence after which the run ends.
-            restart: with an alias, make another copy instead of resuming an incomplete one.
-            journal: path of the journal; by default in the user's state folder.
-            command: how to resume the run, for `latent-ingest runs`.
-            mapping: fields of `MappingConfig`: `text_fields`, which an index without latent terms
-                needs, `spelling`, `latent_field`. None counts as not given.
-
-        Raises:
-            InputError: the failures file cannot be written, or `restart` is given without an alias.
-        """
-        if restart and alias is None:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.restart and self.alias is None:
             raise InputError("restart is for an alias; without one, nothing is done twice")
-        failures = failures or default_path("-", index)
-        super().__init__(client, encoder, failures, concurrency, give_up_after, mapping)
-        self._index = index
-        self._alias = alias
-        self._restart = restart
-        self._journal = journal
-        self._command = command or f"EnrichJob(client, {index!r}, ...).run()"
+        check_writable(self.failures or default_path("-", self.index))
 
     def run(
         self,
@@ -373,22 +335,20 @@ class EnrichJob(Job):
             run ends early, with the reason in `report.stopped`.
 
         Raises:
-            InputError: no such index; a text field does not exist or is not text; the failures file
-                or the journal cannot be written; or another process has the run.
-            MismatchError: the index has latent terms of another model, or cannot take any.
-            EngineError: the engine cannot be asked.
-            ModelError: the model cannot be loaded.
+            InputError, MismatchError, ModelError: the index, a text field, the failures file, the
+                journal or the model cannot be used.
+            EngineError: the engine cannot be asked at the start.
         """
-        repair(self._client, self._index)
-        existing = ExistingIndex.read(self._client, self._index)
-        encoder = self._encoder()
+        repair(self.client, self.index)
+        existing = ExistingIndex.read(self.client, self.index)
+        encoder = self._load_encoder()
         copy = None
-        if self._alias is not None:
-            alias = Alias(self._client, self._alias)
-            copy = Copy.begin(existing, alias, encoder, self._wanted, restart=self._restart)
+        if self.alias is not None:
+            alias = Alias(self.client, self.alias)
+            copy = Copy.begin(existing, alias, encoder, self._wanted(), restart=self.restart)
             preparation = copy.preparation
         else:
-            preparation = plan(existing, encoder, self._wanted)
+            preparation = plan(existing, encoder, self._wanted())
             if preparation.warning:
                 confirm(preparation.warning)
         name = preparation.index.name
@@ -396,15 +356,23 @@ class EnrichJob(Job):
             corpus=f"index:{existing.name}",
             index=name,
             index_uuid=preparation.index.index.uuid(),
-            command=self._command,
+            command=self.command or f"EnrichJob(client, {self.index!r}, ...).run()",
         )
         with ExitStack() as stack:
-            journal = stack.enter_context(closing(Journal(self._journal)))
+            journal = stack.enter_context(closing(Journal(self.journal)))
             # From the start: the state is in the index itself.
             noted = stack.enter_context(closing(journal.open(key, restart=True)))
             if copy:
                 stack.enter_context(copy.build.refused_on_error())
-            enrich = Enrich(self._client, preparation, encoder, run=noted, **self._options)
+            enrich = Enrich(
+                self.client,
+                preparation,
+                encoder,
+                failures=self.failures,
+                concurrency=self.concurrency,
+                give_up_after=self.give_up_after,
+                run=noted,
+            )
             self._start(enrich)
             on_progress(enrich.report, enrich.documents)
             if copy:
@@ -416,4 +384,4 @@ class EnrichJob(Job):
                 return JobResult(report, name, preparation.meta)
             refusal = copy.finish(report, self._retry)
             before = copy.build.before.name if copy.build.before else None
-            return JobResult(report, name, preparation.meta, self._alias, before, refusal)
+            return JobResult(report, name, preparation.meta, self.alias, before, refusal)

@@ -1,7 +1,7 @@
-"""What the engine has acknowledged, run by run, so that the same command goes on where it was.
+"""The journal: what the engine has acknowledged, so that an interrupted run resumes.
 
-One SQLite file for all runs of a user. A run is written after each batch that the engine has
-answered for; what came after that is done again, which changes nothing, since ids are the same.
+One SQLite file holds all runs of a user. It is written after each batch that the engine has
+answered for; later batches are sent again, which changes nothing, since ids are the same.
 """
 
 from __future__ import annotations
@@ -49,42 +49,42 @@ RUNNING, DONE = "running", "done"
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
-    """What makes two commands the same run."""
+    """Identity of a run: two commands with the same corpus and index are the same run."""
 
     corpus: str
-    """Absolute path, or "-" for standard input."""
+    """Absolute path of the corpus file, "-" for standard input, or "index:NAME" of an enrich."""
     index: str
     index_uuid: str
-    """The engine's own: an index that was deleted and made again is another."""
+    """UUID of the index: it changes if the index is deleted and created again."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """What must be the same to go on."""
+    """Settings that must be the same to resume the run."""
     command: str = ""
-    """That goes on with it, for people."""
+    """Command that resumes the run, for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is."""
+    """Progress of a run."""
 
     lines: int = 0
-    """Lines at the beginning of the file that are done."""
+    """Lines at the start of the file that are done."""
     digest: str = ""
-    """Of those lines; see `Batch.digest`."""
+    """Digest of those lines; see `Batch.digest`."""
     position: int = 0
-    """Bytes of the file they take, compressed as it is."""
+    """Bytes of those lines in the file, which may be compressed."""
     size: int | None = None
-    """Bytes of the file."""
+    """Size of the file in bytes; None for a pipe."""
     failures_bytes: int = 0
-    """Length of the failures file."""
+    """Length of the failures file in bytes."""
     report: dict[str, Any] = field(default_factory=lambda: asdict(IngestReport()))
-    """Counts."""
+    """Counts, as in `IngestReport`."""
 
     @classmethod
     def of(cls, stored: str) -> Progress:
-        """What a journal has of it, which may be an older one with more in it.
+        """Progress as stored in a journal; unknown keys of older journals are ignored.
 
         Raises:
-            sqlite3.DatabaseError: it is damaged, where SQLite does not notice it.
+            sqlite3.DatabaseError: it is damaged, but SQLite does not notice.
         """
         known = {field.name for field in fields(cls)}
         try:
@@ -96,30 +96,30 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run as `latent-ingest runs` shows it."""
+    """A run, as shown by `latent-ingest runs`."""
 
     corpus: str
     index: str
     command: str
     started: float
-    """Seconds since 1970."""
+    """Unix time in seconds, like `updated`."""
     updated: float
     state: str
-    """"running", "done", "interrupted", or why it stopped."""
+    """"running", "done", "interrupted", or why the run stopped."""
     progress: Progress
 
 
 class Journal:
-    """The file of runs."""
+    """The journal of all runs of a user."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open or make it.
+        """Open the file, or create it.
 
         Args:
-            path: by default in the user's folder for the state of programs.
+            path: path of the file; by default in the user's state folder.
 
         Raises:
-            InputError: it cannot be written, is damaged, or is of a newer version.
+            InputError: the file cannot be written, is damaged, or is of a newer version.
         """
         self.path = path or default_journal()
         with self.errors():
@@ -147,17 +147,17 @@ class Journal:
         reopen: bool = False,
         once: str | None = None,
     ) -> Run:
-        """Begin a run, or go on with the one that was cut.
+        """Start a run, or resume it if it was interrupted.
 
         Args:
-            key: which.
-            restart: from the beginning in any case.
-            reopen: go on also with one that was not cut, after its last line.
-            once: why it must not begin a second time, where it must not.
+            key: identity of the run.
+            restart: start from the beginning in any case.
+            reopen: also resume a finished run, after its last line.
+            once: why the run must not start a second time; None if it may.
 
         Raises:
-            InputError: another process is at it, it was begun with other settings, or it must not
-                begin again.
+            InputError: another process has the run, it was started with other settings, or it must
+                not start again.
         """
         lock = self._lock(key)
         try:
@@ -217,7 +217,7 @@ class Journal:
         return records
 
     def knows(self, corpus: str, index_uuid: str) -> bool:
-        """Whether there is a run of this corpus into this index."""
+        """Whether this corpus was ingested into this index, or has started to be."""
         return corpus in self._corpora(index_uuid)
 
     def running(self, index_uuid: str) -> bool:
@@ -238,7 +238,7 @@ class Journal:
             return {line for (line,) in rows}
 
     def write(self, run: int, progress: Progress, rejected: Sequence[int], state: str) -> None:
-        """Replace what is known of a run; on disk when this returns."""
+        """Replace the progress and state of a run; they are on disk when this returns."""
         with self.errors(), self.transaction():
             self._database.execute(
                 "UPDATE run SET progress = ?, state = ?, updated = ? WHERE id = ?",
@@ -252,8 +252,8 @@ class Journal:
         self._database.close()
 
     def _lock(self, key: RunKey) -> sqlite3.Connection:
-        """Held while a run lasts; the system lets go of it when the process ends."""
-        # Longer than `runs` takes to see whether it is held.
+        """A lock for the duration of a run; the system releases it when the process ends."""
+        # The timeout is longer than `runs` takes to test the lock.
         lock = self._connect_lock(key.corpus, key.index_uuid, timeout=2)
         try:
             lock.execute("BEGIN EXCLUSIVE")
@@ -284,31 +284,31 @@ class Journal:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of it or nothing."""
+        """A context whose changes are made together or not at all."""
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:
-            if self._database.in_transaction:  # SQLite has rolled back by itself on a full disk
+            if self._database.in_transaction:  # on a full disk, SQLite has rolled back itself
                 self._database.execute("ROLLBACK")
             raise
         self._database.execute("COMMIT")
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """SQLite's errors in words."""
+        """A context that turns SQLite's errors into InputError."""
         try:
             yield
         except sqlite3.DatabaseError as error:
             hints = {
-                "full": "make room and give the same command again",
+                "full": "free disk space and repeat the command",
                 "readonly": "name another with --journal",
                 "unable to open": "name another with --journal",
                 "locked": "give the same command again",
             }
             hint = next(
                 (hints[word] for word in hints if word in str(error)),
-                "move it away to begin a new one",
+                "move it away to start a new one",
             )
             raise InputError(f"{self.path}: the journal fails: {error}; {hint}") from error
         except OSError as error:
@@ -319,7 +319,7 @@ class Journal:
 
 
 class Run:
-    """One run, held by this process until it is closed."""
+    """One run, locked by this process until it is closed."""
 
     def __init__(
         self, journal: Journal, number: int, lock: sqlite3.Connection, resumed: Progress | None
@@ -329,34 +329,34 @@ class Run:
         self._lock = lock
         self._progress = resumed or Progress()
         self.resumed = resumed
-        """Where it was cut; none when it begins."""
+        """Progress at the interruption; None if the run starts from the beginning."""
         self.rejected = journal.rejected(number) if resumed else set()
-        """Lines that the engine rejected before the cut."""
+        """Numbers of lines that the engine rejected before the interruption."""
 
     def note(self, progress: Progress, rejected: Sequence[int] = ()) -> None:
-        """The engine has answered for all documents up to here."""
+        """Note that the engine has answered for all documents up to here."""
         self._progress = progress
         self._journal.write(self._number, progress, rejected, RUNNING)
 
     def end(self, reason: str | None) -> None:
-        """The run ends: done, or why it stopped."""
+        """Note that the run has ended, with the reason if it stopped early."""
         self._journal.write(self._number, self._progress, (), reason or DONE)
 
     def close(self) -> None:
-        """Let another process have it."""
+        """Release the lock."""
         self._lock.close()
 
 
 def check_settings(key: RunKey, before: dict[str, Any]) -> None:
-    """Raise InputError where a run was begun with other settings."""
+    """Raise InputError if the run was started with other settings."""
     for name, value in key.settings.items():
         if before.get(name) != value:
             raise InputError(
                 f"{key.corpus}: the interrupted run had {name} {before.get(name)!r}, this one has "
-                f"{value!r}; go on with that, or begin again with --restart"
+                f"{value!r}; use the former, or start again with --restart"
             )
 
 
 def default_journal() -> Path:
-    """In the user's folder for the state of programs."""
+    """Path of the journal in the user's state folder."""
     return platformdirs.user_state_path("latent-ingest") / "journal.sqlite"

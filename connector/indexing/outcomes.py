@@ -22,7 +22,40 @@ MAX_FAILED = 1000
 
 
 @dataclass(slots=True)
-class IngestReport:
+class Report:
+    """Counts that every run has."""
+
+    failed: int = 0
+    """Lines without a document, and documents that cannot be encoded or that the engine rejects."""
+    empty: int = 0
+    """Encoded documents whose text has no latents."""
+    truncated: int = 0
+    """Encoded documents longer than the backbone window, truncated."""
+    pooled: int = 0
+    """Encoded documents longer than the backbone window, pooled over several windows."""
+    tokens: int = 0
+    seconds: float = 0.0
+    failures_file: str | None = None
+    stopped: str | None = None
+    """Why the run ended early; None if it did not."""
+
+    @property
+    def documents(self) -> int:
+        """Documents that count for the speed."""
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        """All counts, and documents and tokens per second."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            **asdict(self),
+            "documents_per_second": self.documents / seconds,
+            "tokens_per_second": self.tokens / seconds,
+        }
+
+
+@dataclass(slots=True)
+class IngestReport(Report):
     """Counts of an ingest. `lines == indexed + replaced + failed + not_sent + blank`, always."""
 
     lines: int = 0
@@ -34,48 +67,57 @@ class IngestReport:
     repeated: int = 0
     """Indexed documents whose id occurs earlier in the file, if the engine makes ids: all documents
     with the id are in the index."""
-    failed: int = 0
-    """Lines that hold no document, and documents that the engine rejected."""
     not_sent: int = 0
     """Documents that were waiting to be sent when the engine ended the run."""
     blank: int = 0
     """Empty lines."""
-    empty: int = 0
-    """Indexed documents whose text has no latents."""
-    truncated: int = 0
-    """Indexed documents longer than the backbone window, truncated."""
-    pooled: int = 0
-    """Indexed documents longer than the backbone window, pooled over several windows."""
     chunks: int = 0
     """Indexed chunks, in an index of chunks; all other counts are documents."""
     removed_chunks: int = 0
     """Deleted chunks that their documents no longer have."""
     generated_ids: int = 0
     """Documents without an id in the file."""
-    tokens: int = 0
-    seconds: float = 0.0
     documents_in_index: int | None = None
     bytes_a_document: float | None = None
     """Bytes of all primary shards per document or chunk."""
-    failures_file: str | None = None
     resumed_after: int = 0
     """Lines that an earlier, interrupted run has done; all counts include them."""
-    stopped: str | None = None
-    """Why the run ended before the end of the file; None if it did not."""
 
     @property
     def ok(self) -> bool:
         """Whether every document of the file is in the index."""
         return not (self.failed or self.not_sent or self.stopped)
 
-    def to_json(self) -> dict[str, Any]:
-        """All counts, and documents and tokens per second."""
-        seconds = max(self.seconds, 1e-9)
-        return {
-            **asdict(self),
-            "documents_per_second": (self.indexed + self.replaced) / seconds,
-            "tokens_per_second": self.tokens / seconds,
-        }
+    @property
+    def documents(self) -> int:
+        return self.indexed + self.replaced
+
+
+@dataclass(slots=True)
+class EnrichReport(Report):
+    """Counts of an enrich. `read == up_to_date + encoded + deleted + failed + left`, always."""
+
+    read: int = 0
+    """Documents read; if the run stops early, those before it stopped."""
+    up_to_date: int = 0
+    """Documents that already had the latent terms of their text."""
+    encoded: int = 0
+    """Documents that got latent terms."""
+    deleted: int = 0
+    """Documents that somebody else deleted after they were read."""
+    left: int = 0
+    """Documents read but not updated when the run stopped."""
+    conflicts: int = 0
+    """Times that a document had changed after it was read, and was encoded again."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every document has the latent terms of its text."""
+        return not (self.failed or self.left or self.stopped)
+
+    @property
+    def documents(self) -> int:
+        return self.read
 
 
 class FailuresFile:

@@ -225,7 +225,7 @@ class Sender(Generic[One]):
         if fatal:
             raise Fatal(fatal)
         if left:
-            raise TryAgain(f"the engine turns documents away ({why})")
+            raise TryAgain(f"the engine refuses documents for now ({why})")
         self.concurrency.went_well()
 
     def _ask(self, actions: Sequence[One]) -> list[tuple[One, dict[str, Any]]]:

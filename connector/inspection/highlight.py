@@ -27,8 +27,8 @@ from latent_ingest.connector.index.reading import values_at
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.vectors import TokenVectors
     from latent_ingest.connector.engine.client import EngineInfo
-    from latent_ingest.connector.querying.clauses import WeightedTerm
     from latent_ingest.connector.querying.rewriter import QueryRewriter
+    from latent_ingest.connector.querying.term_weights import WeightedTerm
 
 # Most characters of a fragment, and most fragments of a field.
 FRAGMENT_SIZE = 150

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import json
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 
 from latent_ingest.connector.inspection.contexts import CONTEXTS
 from latent_ingest.connector.inspection.labelling import Labelling
@@ -60,10 +61,9 @@ def page(
         "latents": rows,
     }
     add_passages(rows, survey, MOST_CHARACTERS - len(written(content)))
-    data = written(content)
-    template = files("latent_ingest.connector.inspection").joinpath("page.html")
-    before, after = template.read_text(encoding="utf-8").split("DATA")
-    return before.replace("TITLE", html.escape(title)) + data + after
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    template = environment.get_template("page.html")
+    return template.render(title=title, data=Markup(written(content)))
 
 
 def row(

@@ -1,8 +1,8 @@
-"""The indices that a name stands for now, and whether one model can ask them together."""
+"""The indices that a name stands for, their fields, and the ids of their documents."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -11,48 +11,51 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, TransportError
 
 from latent_ingest.connector.engine.client import engine_errors
-from latent_ingest.connector.errors import MismatchError
+from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.repair import warn_if_left
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
-# What all indices of one search must have alike, since it is one request, whose scores are
-# compared.
+# Settings on which all indices of one search must agree: one request is sent to all of them, and
+# their scores are compared.
 ALIKE = ("fingerprint", "spelling", "scale", "k1", "b", "latent_field")
 
-# Longest list of names that goes into the address of a request, which engines limit to 4,096 bytes.
-LONGEST_ADDRESS = 3000
+# Longest list of names to put into the URL of a request, which engines limit to 4,096 bytes.
+LONGEST_URL = 3000
+
+# Most patterns whose fields are cached; an application uses a few.
+MOST_PATTERNS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class AskedIndices:
-    """What a name, an alias, a pattern or a list of them with commas stands for."""
+    """The indices of a name, an alias, a pattern, or several of these with commas."""
 
     name: str
-    """As it was given."""
+    """The name as given."""
     metas: Mapping[str, IndexMeta]
-    """By the indices' own names, in their order."""
+    """Index name → its meta, sorted by name."""
     limited: bool
-    """Whether the name is an alias with a filter or a routing, which the index itself has not."""
+    """Whether the name is an alias with a filter or routing, which the index itself lacks."""
 
     @classmethod
     def read(cls, client: OpenSearch, name: str) -> AskedIndices:
-        """Ask the engine.
+        """Read the mappings of the indices.
 
         Raises:
-            MismatchError: no such index; or one is not ours, has lost its latent field, or cannot
-                be asked together with the others.
-            EngineError: the engine cannot be asked.
+            MismatchError: an index does not exist, was not made by latent-ingest, or has lost its
+                latent field.
+            EngineError: the engine cannot be reached, or refuses.
         """
         with engine_errors(client):
             try:
                 answer = client.indices.get_mapping(index=name)
             except NotFoundError as error:
-                raise nothing(missing_in(error) or name) from error
+                raise no_index(missing_in(error) or name) from error
             if not answer:
-                raise nothing(name)
+                raise no_index(name)
             limited = is_limited(client, name)
         mappings = {index: answer[index]["mappings"] for index in sorted(answer)}
         for index, mapping in mappings.items():
@@ -62,18 +65,18 @@ class AskedIndices:
 
     @property
     def target(self) -> str:
-        """Where a search is sent: the indices by their own names, which no alias moves.
+        """The name to search: the indices by their own names, which do not move as an alias does.
 
-        The name as given where it stands for more than the indices, or for too many.
+        The name as given if it is limited, or if the names are too long for a URL.
         """
         names = ",".join(self.metas)
-        return self.name if self.limited or len(names) > LONGEST_ADDRESS else names
+        return self.name if self.limited or len(names) > LONGEST_URL else names
 
     @property
     def meta(self) -> IndexMeta:
-        """What a request is made by: that of the first, and the text fields of all.
+        """The meta by which requests are made: that of the first index, with all text fields.
 
-        Query settings count where all have the same.
+        Its query settings are those of all indices; None if they differ.
         """
         first, *others = self.metas.values()
         alike = all(meta.query_settings == first.query_settings for meta in others)
@@ -88,27 +91,27 @@ class AskedIndices:
 
     @property
     def words_fields(self) -> list[str]:
-        """Those of all."""
+        """The words fields of all indices."""
         return list(dict.fromkeys(f for meta in self.metas.values() for f in meta.words_fields))
 
     def check(self, encoder: LatentEncoder) -> None:
-        """Raise MismatchError, naming the index, if one was made by another model than this."""
+        """Raise MismatchError, naming the index, if one was made by another model."""
         for name, meta in self.metas.items():
             meta.check(encoder, name)
 
     def check_alike(self) -> None:
-        """Raise MismatchError, naming the index, if one cannot be asked together with the first."""
+        """Raise MismatchError, naming the index, if one disagrees with the first."""
         first, *others = self.metas
         for name in others:
             for what, value, expected in differences(self.metas[name], self.metas[first]):
                 raise MismatchError(
                     f"index {name} has {what} {value} and {first} has {expected}, so {self.name} "
                     f"cannot be searched as one; name indices that agree, or ingest one of them "
-                    f"anew"
+                    f"again"
                 )
 
     def same_as(self, other: AskedIndices | None) -> bool:
-        """Whether a request for the one is a request for the other."""
+        """Return whether requests for these indices are valid for the other ones."""
         return other is not None and self._key() == other._key()
 
     def _key(self) -> Any:
@@ -118,7 +121,7 @@ class AskedIndices:
 
 
 def differences(meta: IndexMeta, other: IndexMeta) -> list[tuple[str, object, object]]:
-    """What of `ALIKE` is not: what, and the two values."""
+    """Return the settings on which two indices disagree: name, value and other value."""
     found = [
         (part.replace("fingerprint", "model"), getattr(meta, part), getattr(other, part))
         for part in ALIKE
@@ -130,7 +133,11 @@ def differences(meta: IndexMeta, other: IndexMeta) -> list[tuple[str, object, ob
 
 
 def meta_of(index: str, mapping: dict[str, Any]) -> IndexMeta:
-    """Of one index; raises MismatchError where it is not ours, or has lost its latent field."""
+    """Return the meta in a mapping.
+
+    Raises:
+        MismatchError: the index was not made by latent-ingest, or has lost its latent field.
+    """
     meta = IndexMeta.from_mapping(index, mapping)
     fields = mapping
     for part in meta.latent_field.split("."):
@@ -145,11 +152,11 @@ def meta_of(index: str, mapping: dict[str, Any]) -> IndexMeta:
 
 
 def is_limited(client: OpenSearch, name: str) -> bool:
-    """Whether aliases in `name` have a filter or a routing; yes where we cannot know."""
+    """Return whether an alias in `name` has a filter or routing; True if it cannot be read."""
     try:
         answer = client.indices.get_alias(index=name)
     except TransportError as error:
-        if not isinstance(error.status_code, int):  # nothing answers
+        if not isinstance(error.status_code, int):  # no answer
             raise
         return True
     return any(
@@ -161,13 +168,119 @@ def is_limited(client: OpenSearch, name: str) -> bool:
 
 
 def missing_in(error: NotFoundError) -> str | None:
-    """The index that the engine did not find."""
+    """Return the index that the engine did not find; None if it does not say."""
     detail = error.info.get("error") if isinstance(error.info, dict) else None
     index = detail.get("index") if isinstance(detail, dict) else None
     return index if isinstance(index, str) else None
 
 
-def nothing(name: str) -> MismatchError:
+def no_index(name: str) -> MismatchError:
+    """Return the error for a name without an index."""
     return MismatchError(
         f"no index or alias {name}; make it with 'latent-ingest FILE --index {name}'"
     )
+
+
+class IndexFields(dict[str, bool]):
+    """The fields of an index: name → whether it is of type text. Does not change."""
+
+    def __init__(self, fields: Mapping[str, bool]) -> None:
+        super().__init__(fields)
+        self._matching: dict[str, Sequence[str]] = {}
+
+    def matching(self, pattern: str) -> Sequence[str]:
+        """Return the names that match a pattern; cached, since an index may have thousands."""
+        found = self._matching.get(pattern)
+        if found is None:
+            if len(self._matching) >= MOST_PATTERNS:
+                self._matching.clear()
+            found = [name for name in self if fnmatchcase(name, pattern)]
+            self._matching[pattern] = found
+        return found
+
+
+def read_fields(client: OpenSearch, index: str) -> IndexFields | None:
+    """Return the fields of an index; None if the engine forbids to read them.
+
+    Raises:
+        EngineError: the engine cannot be reached.
+    """
+    with engine_errors(client):
+        try:
+            found = client.field_caps(index=index, fields="*")["fields"]
+        except TransportError as error:
+            if not isinstance(error.status_code, int):  # no answer
+                raise
+            return None
+    return IndexFields(
+        {name: "text" in types for name, types in found.items() if not name.startswith("_")}
+    )
+
+
+def fed_fields(
+    latent_field: str,
+    fed: Sequence[str],
+    known: IndexFields | None,
+    wanted: Sequence[str] | Mapping[str, str] | None = None,
+) -> Collection[str]:
+    """Return the fields on which text clauses are rewritten.
+
+    Args:
+        latent_field: the latent field of the index.
+        fed: fields whose text is in the latent field; so is that of text fields within them, which
+            have other analyzers.
+        known: all fields of the index, if known.
+        wanted: the caller's own choice of fields, or a mapping of fields to the latent field.
+
+    Raises:
+        InputError: a wanted field is not in the index, or is mapped to another latent field.
+    """
+    if wanted is None:
+        within = (n for n, text in (known or {}).items() if text and n.rpartition(".")[0] in fed)
+        return dict.fromkeys([*fed, *within])
+    if isinstance(wanted, str) or not wanted:
+        raise InputError(f"fields {wanted!r}: give a list of names, or leave it out for all fields")
+    for name in wanted:
+        if known is not None and not known.get(name):
+            raise InputError(
+                f"field {name}: the index has no such text field; the text of these is in "
+                f"{latent_field}: {', '.join(dict.fromkeys(fed))}"
+            )
+        if isinstance(wanted, Mapping) and wanted[name] != latent_field:
+            raise InputError(
+                f"field {name}: no latent field {wanted[name]}; this index has {latent_field}"
+            )
+    return dict.fromkeys(wanted)
+
+
+def show_own_ids(client: OpenSearch, index: str, hits: Sequence[dict[str, Any]]) -> None:
+    """Replace `_id` of hits by the document's own id, in indices whose `_id` the engine makes.
+
+    Raises:
+        MismatchError: as `AskedIndices.read`.
+        EngineError: the engine cannot be reached, or refuses.
+    """
+    metas = AskedIndices.read(client, index).metas
+    for hit in hits:
+        meta = metas.get(hit["_index"])
+        if meta and meta.id_field:
+            hit["_id"] = hit["_source"].get(meta.id_field, hit["_id"])
+
+
+def engine_id(client: OpenSearch, index: str, identifier: str) -> str:
+    """Return the `_id` of the document with this own id, or `identifier` if there is none.
+
+    Raises:
+        MismatchError: as `AskedIndices.read`.
+        EngineError: the engine cannot be reached, or refuses.
+    """
+    for name, meta in AskedIndices.read(client, index).metas.items():
+        if meta.id_field:
+            query = {"term": {meta.id_field: identifier}}
+            with engine_errors(client):
+                found = client.search(
+                    index=name, body={"query": query, "size": 1, "_source": False}
+                )
+            for hit in found["hits"]["hits"]:
+                return str(hit["_id"])
+    return identifier

@@ -1,6 +1,4 @@
-"""The text clauses of a search request that score, each with its path; a walk over plain dicts.
-
-request body → clauses found, clauses left alone → the same body with some of them replaced
+"""Walk over a request body: finds the text clauses that score, each with its path.
 
 Filters, `must_not`, `post_filter`, aggregations, `suggest` and `highlight` are never looked into.
 """
@@ -11,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from latent_ingest.connector.querying.asked_indices import IndexFields
 from latent_ingest.connector.querying.clauses import (
     TEXT_KINDS,
     Clause,
@@ -19,12 +18,11 @@ from latent_ingest.connector.querying.clauses import (
     has_latents,
     read_text_clause,
 )
-from latent_ingest.connector.querying.fields import IndexFields
 from latent_ingest.connector.querying.report import UntouchedClause
 
 Path = tuple[str | int, ...]
 
-# Compound clauses but `bool` → where the clauses are of which they make a score.
+# Compound clause other than `bool` → the name of the clauses from which it makes its score.
 SCORED_PARTS = {
     "boosting": "positive",
     "dis_max": "queries",
@@ -35,7 +33,7 @@ SCORED_PARTS = {
 
 UNDER_MIN_SCORE = "its min_score would let other documents pass"
 
-# Clauses without text, which nobody needs to be told of.
+# Clauses without text, which are not reported.
 NO_TEXT = {
     "distance_feature", "exists", "fuzzy", "geo_bounding_box", "geo_distance", "geo_polygon",
     "geo_shape", "ids", "match_all", "match_none", "prefix", "range", "rank_feature", "regexp",
@@ -49,31 +47,31 @@ class FoundClause:
 
     path: Path
     name: str
-    """The path as people write it, with the clause's kind."""
+    """The path as `query.bool.must[0].match`."""
     clause: TextClause
     query: Path
-    """Path of the query that it is in: the request's own, or that of a rescore."""
+    """Path of the query that contains it: that of the request, or of a rescore."""
     factor: float | None
-    """By which its score is multiplied before it is added to that of every hit; none where it is
-    not simply added, so that no second phase could add more of it."""
+    """Factor on its score before it is added to the score of every hit. None if it is not simply
+    added, so that a second phase cannot add to it."""
     one_of_several: bool = False
-    """Whether a `bool` around it asks for it and for others, or for some of several."""
+    """Whether a `bool` around it asks for several clauses together."""
 
     @property
     def rescoring(self) -> bool:
-        """Whether it only scores anew what another query has found."""
+        """Whether it only rescores hits of another query."""
         return self.query[0] == "rescore"
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the walk is, and what becomes of the score of a clause there."""
+    """A place in the body, and what becomes of the score of a clause there."""
 
     path: Path
     query: Path
     factor: float | None = 1.0
     required: bool = True
-    """Whether all hits match here."""
+    """Whether all hits match a clause there."""
 
     def part(
         self, *steps: str | int, factor: float | None = None, required: bool = False
@@ -89,17 +87,17 @@ class BodyWalk:
     fed: Collection[str]
     """Fields whose text is in the latent field."""
     keep: bool
-    """Whether what matches must stay, so that nothing may be added under a `min_score`."""
+    """Whether words decide what matches, so that nothing may be added under a `min_score`."""
     known: IndexFields | None = None
-    """All fields of the index, if they are known."""
+    """All fields of the index, if known."""
     found: list[FoundClause] = field(default_factory=list)
     untouched: list[UntouchedClause] = field(default_factory=list)
 
     def walk(self, body: Mapping[str, Any]) -> None:
-        """Look through `query` and `rescore`."""
+        """Walk through `query` and `rescore`."""
         query, place = body.get("query"), _Place(("query",), ("query",))
         if self.keep and "min_score" in body and isinstance(query, dict) and "hybrid" in query:
-            # Engines take it at the top alone, so not beside a filter of its scores.
+            # Engines accept it only at the top, so not beside a filter by its scores.
             self._leave(place, UNDER_MIN_SCORE, "hybrid")
         else:
             self._query(query, place)
@@ -147,7 +145,7 @@ class BodyWalk:
             or content.keys() & {"filter", "must_not", "mustNot"}
             or asks_for_several(content)
         ):
-            factor = None  # other hits than its own must not get its score
+            factor = None  # hits that do not match the bool must not get its score
         must, should = (self._parts(name, content, place, factor) for name in ("must", "should"))
         one_more = bool(should) and str(content.get("minimum_should_match")) == "1"
         if len(must) + one_more > 1:
@@ -158,7 +156,7 @@ class BodyWalk:
     def _parts(
         self, name: str, content: dict[str, Any], place: _Place, factor: float | None
     ) -> list[slice]:
-        """Look into the `must` or `should` of a `bool`; where what was found in each part is."""
+        """Walk through the `must` or `should` of a `bool`; return the slices of `found` by part."""
         found, required = [], place.required and name == "must"
         for at, part in clauses(content.get(name)):
             first = len(self.found)
@@ -169,10 +167,10 @@ class BodyWalk:
         return found
 
     def _ask_together(self, parts: list[slice]) -> None:
-        """Note that a `bool` asks a document for more than one part whose text is rewritten.
+        """Note that a `bool` asks for more than one part whose text is rewritten.
 
-        Each alone would pass nearly every document by its latent terms, so that nothing would be
-        left of what they ask for together. Parts without such text go on asking.
+        By latent terms, nearly every document matches each part, so nothing would be left of what
+        they demand together. Parts without such text still demand.
         """
         for part in parts:
             self.found[part] = [replace(one, one_of_several=True) for one in self.found[part]]
@@ -188,7 +186,7 @@ class BodyWalk:
                 self._query(query, place.part(kind, part, *at))
 
     def _nested(self, content: dict[str, Any], place: _Place) -> None:
-        """A nested text clause is one clause: latent terms are of the whole document."""
+        """Treat a nested text clause as one clause: latent terms are of the whole document."""
         query = content.get("query")
         kind, inner = next(iter(query.items())) if isinstance(query, dict) and query else ("", None)
         if kind not in TEXT_KINDS:
@@ -214,14 +212,14 @@ class BodyWalk:
 
 
 def clauses(value: object) -> list[tuple[Path, object]]:
-    """The clauses under a name, which may be one or a list, with the rest of their path."""
+    """Return the clauses in a value, one or a list, each with the rest of its path."""
     if isinstance(value, list):
         return [((i,), clause) for i, clause in enumerate(value)]
     return [] if value is None else [((), value)]
 
 
 def product(factor: float | None, boost: object) -> float | None:
-    """`factor` times a boost; none where either is no number."""
+    """Return `factor` times a boost; None if either is not a number."""
     if factor is None or boost is None:
         return factor
     try:
@@ -231,7 +229,7 @@ def product(factor: float | None, boost: object) -> float | None:
 
 
 def copied(value: Any) -> Any:
-    """A copy of plain data, with tuples as lists, as JSON has them."""
+    """Return a deep copy of plain data, with tuples as lists, as in JSON."""
     if isinstance(value, Mapping):
         return {name: copied(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -240,18 +238,18 @@ def copied(value: Any) -> Any:
 
 
 def value_at(body: Any, path: Path) -> Any:
-    """What is at `path`."""
+    """Return the value at a path."""
     for step in path:
         body = body[step]
     return body
 
 
 def put(body: Clause, path: Path, clause: Clause) -> None:
-    """Put `clause` in place of what is at `path`."""
+    """Replace the value at a path."""
     value_at(body, path[:-1])[path[-1]] = clause
 
 
 def shown(path: Path) -> str:
-    """A path as people write it: `query.bool.must[0]`."""
+    """Return a path as `query.bool.must[0]`."""
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return "".join(steps).lstrip(".")

@@ -1,4 +1,4 @@
-"""How many clauses an engine takes in one query, how many a query has, and who gets the rest."""
+"""The engine's limit of clauses in one query, the clauses of a query, and the room that is left."""
 
 from __future__ import annotations
 
@@ -10,41 +10,39 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.engine.client import engine_errors
+from latent_ingest.connector.querying.asked_indices import IndexFields
 from latent_ingest.connector.querying.clauses import ONE_FIELD, TEXT_KINDS, field_boosts
-from latent_ingest.connector.querying.fields import IndexFields
 
 SETTING = "indices.query.bool.max_clause_count"
 
-# What engines take unless their operator says otherwise, and what is taken for granted where the
-# settings may not be read.
+# The default of engines, which is assumed if the settings may not be read.
 ENGINE_CLAUSES = 1024
 
-# Each becomes a term of its own in most analyzers: a word, or a character where words are not set
-# apart by spaces.
+# Each match becomes one term in most analyzers: a word, or a character of a script without spaces.
 WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+")
 
-# Terms that a fuzzy word becomes at most, unless the clause says otherwise; hardly any has so many.
+# Default for the most terms that a fuzzy word becomes; hardly any has so many.
 FUZZY_EXPANSIONS = 50
 
-# A clause on numbers or dates is two in one, by the index and by its stored values.
+# A clause on numbers or dates counts as two: one by the index and one by its stored values.
 VALUE = 2
 
-# Terms that `more_like_this` looks for, unless it says otherwise.
+# Default for the terms that `more_like_this` searches.
 SIMILAR = 25
 
-# Latent terms that are tried, however many the fuzzy words of a request might become.
+# Latent terms that are tried however many terms the fuzzy words of a request may become.
 BESIDE_FUZZY = 64
 
-# Fields that a pattern stands for where the index's own could not be read.
+# Fields assumed for a pattern if those of the index are unknown.
 UNKNOWN_FIELDS = 16
 
 
 def read_clause_limit(client: OpenSearch, otherwise: int = ENGINE_CLAUSES) -> int:
-    """The clauses that every node of a cluster takes in one query.
+    """Return the number of clauses that every node of a cluster accepts in one query.
 
     Args:
-        client: of the cluster.
-        otherwise: what is returned where we may not ask.
+        client: client of the engine.
+        otherwise: returned if the settings may not be read.
 
     Raises:
         EngineError: the engine cannot be reached.
@@ -55,7 +53,7 @@ def read_clause_limit(client: OpenSearch, otherwise: int = ENGINE_CLAUSES) -> in
             told = client.cluster.get_settings(include_defaults=True, params=only)
             nodes = client.nodes.info(metric="settings", params=only).get("nodes", {})
         except TransportError as error:
-            if not isinstance(error.status_code, int):  # nothing answers
+            if not isinstance(error.status_code, int):  # no answer
                 raise
             return otherwise
     for level in ("transient", "persistent"):
@@ -67,7 +65,7 @@ def read_clause_limit(client: OpenSearch, otherwise: int = ENGINE_CLAUSES) -> in
 
 
 def limit_in(settings: Any) -> int | None:
-    """The limit among some settings; none if it is not there."""
+    """Return the limit in some settings; None if they lack it."""
     for name in SETTING.split("."):
         settings = settings.get(name) if isinstance(settings, dict) else None
     return int(settings) if settings else None
@@ -75,30 +73,29 @@ def limit_in(settings: Any) -> int | None:
 
 def room_for(
     queries: Sequence[object],
-    gone: Sequence[object],
+    removed: Sequence[object],
     limit: int,
     known: IndexFields | None,
 ) -> int:
-    """Clauses that may be added to some queries in one request.
+    """Return how many clauses may be added to some queries in one request.
 
-    What the engine makes of a text is estimated, and rather too high: each word a term in each
-    field, each fuzzy word as many as it may become. All the same there is room for some latent
-    terms beside fuzzy words.
+    The clauses of a text are estimated, rather too high: each word is one term per field, each
+    fuzzy word as many as it may become. Still, some latent terms always fit beside fuzzy words.
 
     Args:
-        queries: with all that they hold.
-        gone: parts of them that will not be in the request.
-        limit: clauses that the engine takes.
-        known: the fields of the index; none if unknown.
+        queries: the queries.
+        removed: parts of them that will not be in the request.
+        limit: clauses that the engine accepts.
+        known: the fields of the index; None if unknown.
     """
     sure, possible = count_clauses(list(queries), known)
-    sure_gone, possible_gone = count_clauses(list(gone), known)
-    room = limit - sure + sure_gone
-    return max(0, room - possible + possible_gone, min(BESIDE_FUZZY, room))
+    sure_removed, possible_removed = count_clauses(list(removed), known)
+    room = limit - sure + sure_removed
+    return max(0, room - possible + possible_removed, min(BESIDE_FUZZY, room))
 
 
 def count_clauses(query: object, known: IndexFields | None) -> tuple[int, int]:
-    """The clauses of a query, and those that its fuzzy words may become besides."""
+    """Return the clauses of a query, and the clauses that its fuzzy words may add."""
     if isinstance(query, list):
         counted = [count_clauses(part, known) for part in query]
         return sum(sure for sure, _ in counted), sum(possible for _, possible in counted)
@@ -128,7 +125,7 @@ def count_clauses(query: object, known: IndexFields | None) -> tuple[int, int]:
 
 
 def size_of_set(options: object) -> int:
-    """The terms of a `terms_set`, each a clause."""
+    """Return the number of terms of a `terms_set`, each a clause."""
     terms = options.get("terms") if isinstance(options, dict) else None
     return len(terms) if isinstance(terms, list) else 0
 
@@ -142,14 +139,14 @@ def values(content: object) -> list[Any]:
 
 
 def holds_clauses(part: object) -> bool:
-    """Whether a value looks like a clause or a list of clauses."""
+    """Return whether a value looks like a clause or a list of clauses."""
     if isinstance(part, list):
         return any(holds_clauses(item) for item in part)
     return isinstance(part, dict) and any(isinstance(value, dict) for value in part.values())
 
 
 def count_terms(kind: str, content: dict[str, Any], known: IndexFields | None) -> tuple[int, int]:
-    """The terms of a text clause, and what fuzziness may add."""
+    """Return the terms of a text clause, and the terms that fuzziness may add."""
     options, fields = content, 1
     if kind in ONE_FIELD or kind.startswith("match_"):
         first = next(iter(content.values()), None)
@@ -164,14 +161,14 @@ def count_terms(kind: str, content: dict[str, Any], known: IndexFields | None) -
 
 
 def expansions_of(options: object) -> int:
-    """Terms that a fuzzy word with these options may become."""
+    """Return the most terms that a fuzzy word with these options may become."""
     options = options if isinstance(options, dict) else {}
     most = options.get("max_expansions", options.get("fuzzy_max_expansions"))
     return most if isinstance(most, int) else FUZZY_EXPANSIONS
 
 
 def count_fields(kind: str, content: dict[str, Any], known: IndexFields | None) -> int:
-    """How many fields a clause on many of them searches."""
+    """Return the number of fields that a clause on many fields searches."""
     try:
         specs = [spec for spec, _ in field_boosts(kind, content)]
     except (AttributeError, TypeError, ValueError):
@@ -184,7 +181,7 @@ def count_fields(kind: str, content: dict[str, Any], known: IndexFields | None) 
 
 
 def shares(wanted: Sequence[int], room: int) -> list[int]:
-    """`room` divided among those who want some: alike, but none more than it wants."""
+    """Divide `room` evenly, giving each at most the number it wants."""
     given = [0] * len(wanted)
     left = room
     for waiting, i in enumerate(sorted(range(len(wanted)), key=lambda i: wanted[i])):

@@ -1,61 +1,65 @@
-"""What one text clause of the query language says: its text, its fields, its boost, its demands.
+"""Clauses of the query language: the text clauses of an application, and our clauses of latents.
 
-Weighted latent terms ↔ clauses of the query language.
-
-A latent clause is a `bool` of `term` clauses on the latent field, one a latent; words stand beside
-it in one more `bool`. Both are recognised by their structure, so that nothing is rewritten twice.
+A latent clause is a `bool` of one `term` clause per latent; where words score too, both stand in
+one more `bool`. They are recognised by this structure, so that nothing is rewritten twice.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from latent_ingest.connector.querying.fields import IndexFields
+from latent_ingest.connector.querying.asked_indices import IndexFields
+from latent_ingest.connector.querying.term_weights import WeightedTerm
+
+Clause = dict[str, Any]
 
 ONE_FIELD = ("match", "match_bool_prefix")
 MANY_FIELDS = ("multi_match", "combined_fields", "simple_query_string", "query_string")
 PHRASES = ("match_phrase", "match_phrase_prefix")
 TEXT_KINDS = (*ONE_FIELD, *MANY_FIELDS, *PHRASES)
 
-# What has a meaning of its own in a query string. Wherever it is unsure, it is one: the clause is
-# then left alone. A hyphen or a plus inside a word is none in `query_string`.
+# Operators of a query string. A clause that may have one is left alone. A hyphen or plus inside a
+# word is not an operator in `query_string`.
 QUERY_STRING_OPERATOR = re.compile(
     r'[!(){}\[\]^"~*?:\\/<>]|&&|\|\||(?<!\S)[+-]|\b(AND|OR|NOT|TO)\b'
 )
 SIMPLE_OPERATOR = re.compile(r'[+|"*()~\\]|(?<!\S)-')
 
+# Parts of a latent clause; the one in a rescore has a filter where words decide what matches.
+LATENT_PARTS = {"should", "boost", "_name", "filter"}
+
 
 @dataclass(frozen=True, slots=True)
 class TextClause:
-    """A clause whose text can be asked for by meaning."""
+    """A clause whose text can be searched for by meaning."""
 
     kind: str
     """Its name in the query language."""
     text: str
     fields: tuple[str, ...]
-    """Those it searches that feed the latent field."""
+    """The searched fields whose text is in the latent field."""
     others: tuple[str, ...]
-    """Those that do not, and patterns that stand for such."""
+    """The other searched fields, and patterns that match other fields."""
     boost: float
-    """Its own, times the mean of those of `fields`."""
+    """The boost of the clause times the mean boost of `fields`."""
     demands: str | None
-    """What it asks of a document beyond one of its words, such as "operator and"."""
+    """A demand on documents beyond one of its words, such as "operator and"."""
 
 
 def read_text_clause(
     kind: str, content: object, fed: Collection[str], known: IndexFields | None = None
 ) -> TextClause | str:
-    """What a clause of one of `TEXT_KINDS` says, or why it is left alone.
+    """Read a clause of one of `TEXT_KINDS`; return the reason if it must be left alone.
 
     Args:
-        kind: its name in the query language.
-        content: what the name stands before.
+        kind: name of the clause in the query language.
+        content: the value of that name.
         fed: fields whose text is in the latent field.
-        known: all fields of the index, if they are known.
+        known: all fields of the index, if known.
     """
     if not isinstance(content, dict):
         return "not understood"
@@ -78,11 +82,9 @@ def read_text_clause(
     text = options.get("query")
     if not isinstance(text, str):
         return "its query is not a text"
-    if operators(kind, text, options):
+    if has_operators(kind, text, options):
         return "its query has operators"
-    found = {
-        name: boost for spec, boost in boosts.items() for name in fed if fnmatchcase(name, spec)
-    }
+    found = fed_boosts(boosts, fed)
     if not found:
         return f"{listed(boosts)} does not feed the latent field"
     try:
@@ -91,12 +93,15 @@ def read_text_clause(
         return "its boost is not a number"
     if not boost > 0:
         return "boost 0: it does not score"
-    others = tuple(spec for spec in boosts if searches_others(spec, fed, known))
+    others = other_fields(boosts, fed, known)
     return TextClause(kind, text, tuple(found), others, boost, demands(options))
 
 
 def field_boosts(kind: str, options: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Field or pattern → boost, of a clause on many fields; all fields where it names none."""
+    """Yield the fields or patterns of a clause on many fields, and their boosts.
+
+    A clause that names no fields searches all of them.
+    """
     named = options.get("fields")
     if not named:
         named = (options.get("default_field") if kind == "query_string" else None) or "*"
@@ -105,17 +110,29 @@ def field_boosts(kind: str, options: dict[str, Any]) -> Iterator[tuple[str, floa
         yield name, float(boost or 1)
 
 
-def searches_others(spec: str, fed: Collection[str], known: IndexFields | None) -> bool:
-    """Whether a field or pattern stands for fields that do not feed the latent field."""
-    if "*" not in spec:
-        return spec not in fed
-    if known is None:
-        return not any(fnmatchcase(name, spec) for name in fed)
-    return any(name not in fed for name in known.matching(spec))
+def fed_boosts(boosts: Mapping[str, float], fed: Collection[str]) -> dict[str, float]:
+    """Return the boosts of the fields in `fed` that a clause with these boosts searches."""
+    pairs = ((name, spec) for spec in boosts for name in fed)
+    return {name: boosts[spec] for name, spec in pairs if fnmatchcase(name, spec)}
 
 
-def operators(kind: str, text: str, options: dict[str, Any]) -> bool:
-    """Whether a query string is more than plain words."""
+def other_fields(
+    specs: Collection[str], fed: Collection[str], known: IndexFields | None
+) -> tuple[str, ...]:
+    """Return the fields and patterns that search fields that do not feed the latent field."""
+
+    def has_others(spec: str) -> bool:
+        if "*" not in spec:
+            return spec not in fed
+        if known is None:
+            return not any(fnmatchcase(name, spec) for name in fed)
+        return any(name not in fed for name in known.matching(spec))
+
+    return tuple(filter(has_others, specs))
+
+
+def has_operators(kind: str, text: str, options: dict[str, Any]) -> bool:
+    """Return whether a query string may be more than plain words."""
     if kind == "query_string":
         return QUERY_STRING_OPERATOR.search(text) is not None
     if kind == "simple_query_string" and options.get("flags") != "NONE":
@@ -124,7 +141,7 @@ def operators(kind: str, text: str, options: dict[str, Any]) -> bool:
 
 
 def demands(options: dict[str, Any]) -> str | None:
-    """What the options of a clause ask of a document beyond one word."""
+    """Return what a clause demands of a document beyond one word; None if nothing."""
     for name in ("operator", "default_operator"):
         if str(options.get(name, "")).lower() == "and":
             return f"{name} and"
@@ -134,36 +151,19 @@ def demands(options: dict[str, Any]) -> str | None:
 
 
 def asks_for_several(options: dict[str, Any]) -> bool:
-    """Whether `minimum_should_match` may be above 1; it is none where it is null."""
+    """Return whether `minimum_should_match` may be above 1; null is no minimum."""
     minimum = options.get("minimum_should_match")
     return minimum is not None and str(minimum) not in ("0", "1")
 
 
 def listed(names: Collection[str]) -> str:
-    """A few names for a message."""
+    """Return the first three names, for a message."""
     first = list(names)[:3]
     return ", ".join(first) + (", ..." if len(names) > len(first) else "")
 
 
-Clause = dict[str, Any]
-
-# What is in a clause of latent terms, which a second phase has among the documents of a filter.
-LATENT_PARTS = {"should", "boost", "_name", "filter"}
-
-
-@dataclass(frozen=True, slots=True)
-class WeightedTerm:
-    """A latent term of a query."""
-
-    term: str
-    weight: float
-    """`sqrt` of the pooled activation; multiplies the term's score."""
-    idf: float = 1.0
-    """By which terms are chosen, together with the weight."""
-
-
 def any_of(weighted: Sequence[WeightedTerm], field: str, boost: float = 1.0) -> Clause:
-    """The clause that adds the scores of `weighted`, times `boost`; at least one of them."""
+    """Return the clause that sums the scores of latent terms, times `boost`; one must match."""
     clauses = [
         {"term": {field: {"value": item.term, "boost": round(item.weight, 4)}}} for item in weighted
     ]
@@ -172,13 +172,13 @@ def any_of(weighted: Sequence[WeightedTerm], field: str, boost: float = 1.0) -> 
 
 
 def beside(words: Clause, latent: Clause, *, keep: bool, words_score: bool) -> Clause:
-    """One clause in place of `words`.
+    """Return one clause in place of `words`.
 
     Args:
-        words: the clause as it was.
-        latent: what is added to it, or put in its place.
+        words: the text clause.
+        latent: the latent clause that joins or replaces it.
         keep: whether words alone decide what matches.
-        words_score: whether the words' score counts; the form is "latent" where it does not.
+        words_score: whether words score.
     """
     if keep:
         return {"bool": {"must" if words_score else "filter": [words], "should": [latent]}}
@@ -189,7 +189,7 @@ def beside(words: Clause, latent: Clause, *, keep: bool, words_score: bool) -> C
 
 
 def named(clause: Clause) -> str | None:
-    """The `_name` of a clause, if it has one."""
+    """Return the `_name` of a clause; None if it has none."""
     for content in clause.values():
         for level in (content, *(content.values() if isinstance(content, dict) else ())):
             if isinstance(level, dict) and isinstance(level.get("_name"), str):
@@ -199,9 +199,9 @@ def named(clause: Clause) -> str | None:
 
 
 def has_latents(clause: Clause, field: str) -> bool:
-    """Whether a clause is one that `any_of` or `beside` makes: of latent terms, or words with such.
+    """Return whether a clause has the structure that `any_of` or `beside` makes.
 
-    More clauses in a `bool` than these are an application's own, and are looked into.
+    A `bool` with more clauses than these is an application's own, and is rewritten.
     """
     parts = bool_of(clause)
     if is_latent(parts, field):
@@ -213,7 +213,7 @@ def has_latents(clause: Clause, field: str) -> bool:
 
 
 def is_latent(parts: dict[str, Any], field: str) -> bool:
-    """Whether a `bool` is of latent terms only, but for a filter."""
+    """Return whether a `bool` has only latent terms, apart from a filter."""
     should = parts.get("should", [])
     terms = [clause.get("term") if isinstance(clause, dict) else None for clause in should]
     latents = (isinstance(term, dict) and field in term for term in terms)
@@ -221,7 +221,7 @@ def is_latent(parts: dict[str, Any], field: str) -> bool:
 
 
 def bool_of(clause: object) -> dict[str, Any]:
-    """What a `bool` is made of; nothing where it is none, or has parts that are no lists."""
+    """Return the parts of a `bool`; empty for other clauses, and if a part is not a list."""
     parts = clause.get("bool") if isinstance(clause, dict) and len(clause) == 1 else None
     if not isinstance(parts, dict):
         return {}

@@ -1,6 +1,6 @@
-"""Questions → weights of latents: the model loaded when it is first asked, its answers kept.
+"""Questions → weights of latents. The model is loaded on first use, and encodings are cached.
 
-Importing this loads no torch.
+Importing this module does not load torch.
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ from latent_ingest.connector import terms
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
-# Encodings kept: some 2 kB for a question of a few words.
+# Encodings in the cache, about 2 kB each for a question of a few words.
 CACHE_SIZE = 4096
 
-# Characters of a text whose encoding is kept; longer ones are no questions, and would fill memory.
-LONGEST_KEPT = 4096
+# Characters of the longest text that is cached. Longer texts are not questions, and fill memory.
+LONGEST_CACHED = 4096
 
-# Encodes for event loops. One thread is enough, since a model encodes one batch at a time.
+# The thread that encodes for event loops. One is enough: a model encodes one batch at a time.
 _thread = ThreadPoolExecutor(1, thread_name_prefix="latent-encode")
 
 Result = TypeVar("Result")
 
 
 class Encoding(NamedTuple):
-    """The latents of a question."""
+    """The latents of a question and their weights."""
 
     latents: NDArray[np.int32]
+    """Latents, `[n]`."""
     weights: NDArray[np.float32]
-    """`sqrt` of the pooled activation, of each."""
+    """Square roots of the pooled activations, `[n]`."""
 
 
 class CacheInfo(NamedTuple):
-    """How often an encoding was there already, as of `functools.lru_cache`."""
+    """Hits and misses of the cache, like those of `functools.lru_cache`."""
 
     hits: int
     misses: int
@@ -50,12 +51,12 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
-class NotKept(Exception):
-    """The model would have to be asked."""
+class NotCached(Exception):
+    """An encoding is not in the cache, so the model would be needed."""
 
 
 class QueryEncoder:
-    """A model for questions, of which the last encodings are kept. For any number of threads."""
+    """A model that encodes questions, with a cache of its last encodings. Thread-safe."""
 
     def __init__(
         self,
@@ -66,14 +67,14 @@ class QueryEncoder:
         k: int | None = None,
         cache_size: int = CACHE_SIZE,
     ) -> None:
-        """Name a model; it is loaded, once a process, when it is first asked.
+        """Name a model; it is loaded on first use, once per process.
 
         Args:
-            model: a folder, by default the model that ships; or a loaded model.
+            model: a model folder, or a loaded model; by default the shipped model.
             device: as for `LatentEncoder.load`.
-            dtype: the same.
-            k: the same.
-            cache_size: encodings kept, those asked for last; 0 for none.
+            dtype: as for `LatentEncoder.load`.
+            k: as for `LatentEncoder.load`.
+            cache_size: number of encodings in the cache, the last used ones; 0 for no cache.
         """
         lazy = model is None or isinstance(model, (str, Path))
         self._loaded: LatentEncoder | None = None if lazy else model  # type: ignore[assignment]
@@ -82,22 +83,22 @@ class QueryEncoder:
         self._cache_size = cache_size
         self._cache: OrderedDict[tuple[str, int | None], Encoding] = OrderedDict()
         self._hits = self._misses = 0
-        self._keeping = threading.Lock()
+        self._cache_lock = threading.Lock()
         self._encoding = threading.Lock()
         self._idf: NDArray[np.float32] | None = None
 
     @classmethod
     def of(cls, model: LatentEncoder | QueryEncoder | None) -> QueryEncoder:
-        """`model` itself, or a loaded one, or the one that ships, with a cache of its own."""
+        """Return `model` if it is a QueryEncoder; else a new one for it, or for the shipped one."""
         return model if isinstance(model, QueryEncoder) else cls(model)
 
     @property
     def loaded(self) -> bool:
-        """Whether the model is in memory."""
+        """Whether the model is loaded."""
         return self._loaded is not None
 
     def load(self) -> LatentEncoder:
-        """The model; raises ModelError if it cannot be loaded."""
+        """Return the model, loaded; raises ModelError if it cannot be loaded."""
         if self._loaded is None:
             from latent_ingest.connector.encoding.encoder import LatentEncoder
 
@@ -105,65 +106,65 @@ class QueryEncoder:
         return self._loaded
 
     def idf(self) -> NDArray[np.float32]:
-        """As of `LatentEncoder.idf`."""
+        """Return `LatentEncoder.idf` of the model."""
         if self._idf is None:
             self._idf = self.load().idf()
         return self._idf
 
     def encode(self, texts: Sequence[str], k: int | None = None) -> list[Encoding]:
-        """The latents of questions; those that are not kept are encoded in one batch.
+        """Encode questions; those that are not cached are encoded in one batch.
 
         Args:
             texts: the questions.
-            k: latents a token, when fewer than the model's are wanted.
+            k: latents per token; defaults to the model's k.
 
         Raises:
             ModelError: the model cannot be loaded, or gives NaN.
         """
-        found = self._kept(texts, k)
+        found = self._look_up(texts, k)
         if missing := [text for text, encoding in found.items() if encoding is None]:
             with self._encoding:
-                # Another thread may have encoded the same while this one waited.
-                again = self._kept(missing, k, counted=False)
+                # Another thread may have encoded the same texts while this one waited.
+                again = self._look_up(missing, k, counted=False)
                 missing = [text for text, encoding in again.items() if encoding is None]
                 if missing:
                     vectors = self.load().encode(missing, kind="query", k=k)
                     for text, (latents, values) in zip(missing, vectors, strict=True):
                         again[text] = Encoding(latents, terms.weights(values))
-                    self._keep({text: again[text] for text in missing}, k)
+                    self._store({text: again[text] for text in missing}, k)
             found |= again
         return [encoding for text in texts if (encoding := found[text]) is not None]
 
     def keeps(self, text: str, k: int | None = None) -> bool:
-        """Whether a text would be answered without the model."""
-        with self._keeping:
+        """Return whether the encoding of a text is cached."""
+        with self._cache_lock:
             return (text, k) in self._cache
 
-    def kept(self, texts: Sequence[str], k: int | None = None) -> list[Encoding]:
-        """As `encode`, of questions that are all kept; raises NotKept if one is not."""
-        with self._keeping:
+    def cached(self, texts: Sequence[str], k: int | None = None) -> list[Encoding]:
+        """Like `encode`, from the cache alone; raises NotCached if a question is not in it."""
+        with self._cache_lock:
             if any((text, k) not in self._cache for text in texts):
-                raise NotKept
+                raise NotCached
             self._hits += len(texts)
             for text in texts:
                 self._cache.move_to_end((text, k))
             return [self._cache[text, k] for text in texts]
 
     def cache_info(self) -> CacheInfo:
-        """Hits and misses so far, and encodings kept."""
-        with self._keeping:
+        """Return the hits and misses so far, and the size of the cache."""
+        with self._cache_lock:
             return CacheInfo(self._hits, self._misses, self._cache_size, len(self._cache))
 
     def cache_clear(self) -> None:
-        """Forget all encodings and counts."""
-        with self._keeping:
+        """Empty the cache and reset its counts."""
+        with self._cache_lock:
             self._cache.clear()
             self._hits = self._misses = 0
 
-    def _kept(
+    def _look_up(
         self, texts: Sequence[str], k: int | None, *, counted: bool = True
     ) -> dict[str, Encoding | None]:
-        with self._keeping:
+        with self._cache_lock:
             found = {text: self._cache.get((text, k)) for text in texts}
             for text, encoding in found.items():
                 if encoding is not None:
@@ -174,16 +175,16 @@ class QueryEncoder:
                 self._hits += len(texts) - misses
             return found
 
-    def _keep(self, encodings: dict[str, Encoding | None], k: int | None) -> None:
-        with self._keeping:
+    def _store(self, encodings: dict[str, Encoding | None], k: int | None) -> None:
+        with self._cache_lock:
             for text, encoding in encodings.items():
-                if encoding is not None and len(text) <= LONGEST_KEPT:
-                    # A copy, lest a row holds on to its whole batch.
+                if encoding is not None and len(text) <= LONGEST_CACHED:
+                    # A copy, because a view would keep the whole batch in memory.
                     self._cache[text, k] = Encoding(encoding.latents.copy(), encoding.weights)
             while len(self._cache) > self._cache_size:
                 self._cache.popitem(last=False)
 
 
 async def in_encoding_thread(function: Callable[[], Result]) -> Result:
-    """What `function` returns, called beside the event loop."""
+    """Call a function in the thread that encodes for event loops, and return its result."""
     return await asyncio.get_running_loop().run_in_executor(_thread, function)

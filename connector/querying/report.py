@@ -1,4 +1,4 @@
-"""What a rewriting did: the clauses it changed, those it left alone and why, what was pruned."""
+"""Report of a rewritten request: clauses changed, clauses left alone and why, terms pruned."""
 
 from __future__ import annotations
 
@@ -7,40 +7,42 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from latent_ingest.connector.querying.scoring import Form
+
 
 @dataclass(frozen=True, slots=True)
 class RewrittenClause:
-    """A text clause that now scores by meaning."""
+    """A text clause that was rewritten."""
 
     path: str
-    """In the request as it was given: `query.bool.must[0].match`."""
+    """Path in the request as given: `query.bool.must[0].match`."""
     fields: tuple[str, ...]
-    """Those it searches that feed the latent field."""
+    """The searched fields whose text is in the latent field."""
     other_fields: tuple[str, ...]
-    """Others that it searched, and patterns of others; see `others`."""
-    form: str
+    """The other searched fields, and patterns that match other fields; see `others`."""
+    form: Form
     matching: str
     """"expand" or "keep"."""
     terms: int
-    """Latent terms in the request, of all phases."""
+    """Number of latent terms in the request, in all phases."""
     share: float
-    """Of the weight of all latent terms of its text, `w * idf`, that of those in the request."""
+    """Share of the weight `w * idf` of all latent terms of its text that these terms have."""
     notes: tuple[str, ...] = ()
 
     def others(self) -> str:
-        """What becomes of fields that do not feed the latent field."""
+        """Return what becomes of fields that do not feed the latent field."""
         names = ", ".join(
             f"the rest of {name}" if any(fnmatchcase(fed, name) for fed in self.fields) else name
             for name in self.other_fields
         )
-        if self.form.startswith("hybrid"):
+        if self.form.words_score:
             return f"by words alone in {names}"
         if self.matching == "keep":
             return f"no longer scored by {names}"
         return f"no longer searched: {names}"
 
     def line(self, matching: str) -> str:
-        """For a person to read, who knows the matching of the request."""
+        """Return a line to read; it names the matching if it is not that of the request."""
         pruned = "" if self.share == 1 else f", {self.share:.0%} of the weight"
         line = f"{self.path}: {self.form}, {self.terms} latent terms{pruned}"
         if self.matching != matching:
@@ -51,7 +53,7 @@ class RewrittenClause:
 
 @dataclass(frozen=True, slots=True)
 class UntouchedClause:
-    """A clause that is as it was."""
+    """A clause that was left alone."""
 
     path: str
     reason: str
@@ -61,26 +63,26 @@ class UntouchedClause:
 class RewriteReport:
     """What became of one request."""
 
-    form: str
-    """That was asked for."""
+    form: Form
+    """The form that was asked for."""
     matching: str
-    """"expand": documents without a common word are found too; "keep": words decide."""
+    """"expand": documents without a common word match too; "keep": words decide what matches."""
     why: str
-    """Why that `matching`."""
+    """The reason for the matching."""
     rewritten: tuple[RewrittenClause, ...]
     untouched: tuple[UntouchedClause, ...]
-    """Text clauses, and unknown ones, where clauses score; filters are not looked into."""
+    """Text clauses and unknown clauses that score; filters are not looked into."""
     notes: tuple[str, ...]
-    """What else differs from what was asked for: fallbacks, and options with another meaning."""
+    """Other differences from what was asked for: fallbacks, and options with another meaning."""
 
     def lines(self) -> Iterator[str]:
-        """For a person to read."""
+        """Yield the report in lines to read."""
         yield f"matching: {self.matching} ({self.why})"
         yield from (clause.line(self.matching) for clause in self.rewritten)
         yield from self._rest()
 
     def losses(self) -> Iterator[str]:
-        """Those of the lines that say what was pruned, left alone, or done otherwise."""
+        """Yield only the lines that say what was pruned, left alone, or done differently."""
         yield from (clause.line(self.matching) for clause in self.rewritten if clause.share < 1)
         yield from self._rest()
 
@@ -90,5 +92,5 @@ class RewriteReport:
         yield from self.notes
 
     def to_json(self) -> dict[str, Any]:
-        """For a program to read."""
+        """Return the report as plain data."""
         return asdict(self)

@@ -1,51 +1,50 @@
-"""Questions, and requests that applications have, → requests that score by latent terms.
-
-query text → latent vector → weighted terms; see `rewriting` for what becomes of a request.
-"""
+"""Questions, and request bodies of applications → request bodies that score by latent terms."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.querying.asked_indices import AskedIndices
-from latent_ingest.connector.querying.boost import LATENT_BOOST, hybrid_boost
+from latent_ingest.connector.querying.asked_indices import (
+    AskedIndices,
+    fed_fields,
+    read_fields,
+)
+from latent_ingest.connector.querying.body import copied
 from latent_ingest.connector.querying.clause_limit import ENGINE_CLAUSES, read_clause_limit
-from latent_ingest.connector.querying.clauses import WeightedTerm
-from latent_ingest.connector.querying.fields import IndexFields, fed_fields, read_fields
 from latent_ingest.connector.querying.query_encoder import (
     CacheInfo,
-    NotKept,
+    NotCached,
     QueryEncoder,
     in_encoding_thread,
 )
-from latent_ingest.connector.querying.question import (
-    check_question,
-    rewritten_question,
-    words_clause,
-)
 from latent_ingest.connector.querying.report import RewriteReport
-from latent_ingest.connector.querying.request import filtered
-from latent_ingest.connector.querying.rewriting import (
+from latent_ingest.connector.querying.request import Filter, Question, Target
+from latent_ingest.connector.querying.rewriting import rewritten
+from latent_ingest.connector.querying.scoring import (
     HEAD_TERMS,
+    LATENT_BOOST,
     MAX_QUERY_TERMS,
     WINDOW,
-    Target,
-    Weigh,
-    Wish,
-    rewritten,
+    Scoring,
+    hybrid_boost,
 )
 from latent_ingest.connector.querying.term_weights import (
     STATISTICS_SECONDS,
     IndexStatistics,
+    Source,
+    Weigh,
     Weigher,
+    WeightedTerm,
 )
-from latent_ingest.mappings import LATENT_FIELD, PARENT_FIELD, WORDS_FIELD, hash_field
+from latent_ingest.mappings import LATENT_FIELD, PARENT_FIELD, WORDS_FIELD
 
 if TYPE_CHECKING:
     from opensearchpy.helpers.search import Search
@@ -54,7 +53,10 @@ if TYPE_CHECKING:
 
 
 class QueryRewriter:
-    """Turns questions into requests on an index of latent terms. For any number of threads."""
+    """Rewrites questions and request bodies for an index of latent terms.
+
+    It is read-only and thread-safe; `with_settings` returns another one.
+    """
 
     def __init__(
         self,
@@ -70,46 +72,58 @@ class QueryRewriter:
         window: int = WINDOW,
         query_k: int | None = None,
         collapse: str | None = None,
+        source: Source | None = None,
     ) -> None:
-        """Set a rewriter up; see `from_index`, which reads what the index says.
+        """Create a rewriter; `from_index` reads these settings from the index.
 
         Args:
-            encoder: the model the index was made with. A `QueryEncoder` is loaded when the first
-                question comes, and may be shared by several rewriters.
-            field: where the latent terms are.
-            words_fields: where the words of a question are looked up.
-            text_fields: others whose text is in the latent field; clauses on them are rewritten.
-            max_query_terms: latent terms of a question at most, the heaviest by `w * idf`.
-            max_clauses: that the engine takes in one query, with those that are in a request.
-            latent_boost: factor on latent scores in the hybrid form. On engines that keep BM25's
-                factor k1 + 1 use `hybrid_boost`.
-            head_terms: terms that retrieve, in forms of two phases.
-            window: hits a shard that are rescored, in forms of two phases.
-            query_k: latents a token of a question, when fewer than the model's are wanted.
-            collapse: field of which each value is hit once, as `parent_id` of an index of chunks.
+            encoder: the model that made the index. A `QueryEncoder` is loaded on first use, and
+                may be shared by several rewriters.
+            field: the latent field.
+            words_fields: fields in which the words of a question are searched.
+            text_fields: other fields whose text is in the latent field.
+            max_query_terms: maximum number of latent terms per text, the heaviest by `w * idf`.
+            max_clauses: most clauses that the engine accepts in one query.
+            latent_boost: factor on latent scores in hybrid forms. Use `hybrid_boost` for engines
+                that keep BM25's factor k1 + 1.
+            head_terms: latent terms that retrieve, in forms of two phases.
+            window: hits per shard that are rescored, in forms of two phases.
+            query_k: latents per token of a question; defaults to the model's k.
+            collapse: field of which each value is one hit, as `parent_id` in an index of chunks.
+            source: what `from_index` has read of the index.
 
         Raises:
-            InputError: `max_query_terms` is out of the engine's range.
+            InputError: a setting is out of range.
         """
         most = max(max_clauses, ENGINE_CLAUSES)
         if not 1 <= max_query_terms <= most:
             raise InputError(f"max_query_terms {max_query_terms}: must be 1 to {most}")
-        self.field = field
-        self.words_fields = list(words_fields)
-        self.text_fields = list(text_fields)
-        self.max_query_terms = max_query_terms
-        self.max_clauses = max_clauses
-        self.latent_boost = latent_boost
-        self.head_terms = head_terms
-        self.window = window
-        self.collapse = collapse
-        self.index: str | None = None
-        """Where `from_index` wants bodies to be sent: what an alias stood for then."""
-        self.indices: tuple[str, ...] = ()
-        """Names of the indices that these are. Bodies are good for them alone."""
-        self._fields: IndexFields | None = None
-        self._weigh = Weigher(QueryEncoder.of(encoder))
-        self._weigh.query_k = query_k
+        source = source or Source()
+        self.scoring: Final = Scoring(latent_boost, max_query_terms, head_terms, window, query_k)
+        self.latent_boost: Final = latent_boost
+        self.max_query_terms: Final = max_query_terms
+        self.head_terms: Final = head_terms
+        self.window: Final = window
+        self.field: Final = field
+        self.words_fields: Final = list(words_fields)
+        self.text_fields: Final = list(text_fields)
+        self.max_clauses: Final = max_clauses
+        self.collapse: Final = collapse
+        self.index: Final = source.index
+        """The name to send request bodies to: the indices that an alias stood for."""
+        self.indices: Final = source.indices
+        """Names of these indices. Request bodies are valid for them alone."""
+        self._source = source
+        self._feeding = [*self.text_fields, *self.words_fields]
+        fed = fed_fields(field, self._feeding, source.fields)
+        self._target = Target(field, fed, source.fields, max_clauses, self.scoring)
+        queries = QueryEncoder.of(encoder)
+        self._weigh = Weigher(queries, source, query_k)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, "_weigh") and not name.startswith("_"):
+            raise AttributeError(f"{name} is read-only; use with_settings({name}=...)")
+        super().__setattr__(name, value)
 
     @classmethod
     def from_index(
@@ -119,23 +133,23 @@ class QueryRewriter:
         encoder: LatentEncoder | QueryEncoder | None = None,
         **settings: Any,
     ) -> QueryRewriter:
-        """A rewriter for an index, checked against its model and engine.
+        """Create a rewriter for an index, checked against its model and engine.
 
         Args:
-            client: of the engine.
-            index: its name, an alias, a pattern, or several with commas, which are asked together
-                if they agree; search the `index` of the result, since an alias may move to an
-                index of another model.
-            encoder: must be the model the index was made with, by default the one that ships. One
-                that is not loaded yet is checked when the first question comes.
-            settings: as for the constructor, in place of those that `latent-ingest tune` has left
-                in the index; and `statistics_seconds`, how old the index's document
-                frequencies may be, by which terms are chosen; none to choose by the model's.
+            client: client of the engine.
+            index: an index, an alias, a pattern, or several of these with commas, which must
+                agree. Search the `index` of the rewriter, since an alias may move to an index of
+                another model.
+            encoder: the model that made the index; defaults to the shipped model. One that is not
+                loaded yet is checked when it is loaded.
+            settings: as for the constructor; they override those that `latent-ingest tune` stored
+                in the index. And `statistics_seconds`: seconds after which the document
+                frequencies of the index are read again; None to use those of the model.
 
         Raises:
-            MismatchError: no such index, not one of ours, or made by another model; or several
-                that do not agree.
-            EngineError: the engine cannot be asked.
+            MismatchError: an index does not exist, was not made by latent-ingest, or was made by
+                another model; or several do not agree.
+            EngineError: the engine cannot be reached, or refuses.
         """
         asked = AskedIndices.read(client, index)
         rewriter = cls.for_indices(client, asked, QueryEncoder.of(encoder), **settings)
@@ -153,48 +167,68 @@ class QueryRewriter:
         statistics_seconds: float | None = STATISTICS_SECONDS,
         **settings: Any,
     ) -> QueryRewriter:
-        """As `from_index`, for indices that were read; their statistics come in the background."""
+        """Like `from_index`, for indices that were read; statistics are read in the background."""
         if encoder.loaded:
             asked.check(encoder.load())
         asked.check_alike()
-        meta = asked.meta
-        if meta.long == "chunks":
-            settings.setdefault("collapse", PARENT_FIELD)
+        meta, indices = asked.meta, tuple(asked.metas)
         tuned = dict(meta.query_settings or {})
         boost = tuned.pop("latent_boost", LATENT_BOOST)
-        settings.setdefault("latent_boost", hybrid_boost(EngineInfo.read(client), meta.k1, boost))
-        settings = {**tuned, **settings}
-        settings.setdefault("words_fields", asked.words_fields)
-        settings.setdefault("text_fields", meta.text_fields)
-        settings.setdefault("max_clauses", read_clause_limit(client))
-        rewriter = cls(encoder, field=meta.latent_field, **settings)
-        rewriter.index = asked.target
-        rewriter.indices = tuple(asked.metas)
-        rewriter._fields = read_fields(client, asked.target)
+        read = {
+            "max_clauses": read_clause_limit(client),
+            "latent_boost": hybrid_boost(EngineInfo.read(client), meta.k1, boost),
+            "words_fields": asked.words_fields,
+            "text_fields": meta.text_fields,
+            "collapse": PARENT_FIELD if meta.long == "chunks" else None,
+        }
+        statistics = None
         if statistics_seconds is not None:
-            rewriter._weigh.statistics = IndexStatistics(
-                client, rewriter.indices, meta.latent_field, meta.n_latents, statistics_seconds
+            statistics = IndexStatistics(
+                client, indices, meta.latent_field, meta.n_latents, statistics_seconds
             )
-        rewriter._weigh.unchecked = None if encoder.loaded else asked
-        return rewriter
+        source = Source(
+            index=asked.target,
+            indices=indices,
+            fields=read_fields(client, asked.target),
+            statistics=statistics,
+            unchecked=None if encoder.loaded else asked,
+        )
+        return cls(encoder, field=meta.latent_field, source=source, **{**read, **tuned, **settings})
+
+    def with_settings(self, **settings: Any) -> QueryRewriter:
+        """Return a rewriter with other settings, which shares the encoder and the statistics.
+
+        Args:
+            settings: as for the constructor; all others stay as they are.
+        """
+        same = {
+            "field": self.field,
+            "words_fields": self.words_fields,
+            "text_fields": self.text_fields,
+            "max_clauses": self.max_clauses,
+            "collapse": self.collapse,
+            "source": self._source,
+            **asdict(self.scoring),
+        }
+        return QueryRewriter(self._weigh.queries, **{**same, **settings})
 
     @property
     def encoder(self) -> LatentEncoder:
-        """The model, loaded now if it was not yet; raises as `rewrite`."""
+        """The model, which is loaded now if it was not yet; raises as `rewrite`."""
         return self._weigh.model()
 
     @property
     def statistics(self) -> IndexStatistics | None:
-        """Document frequencies of the index; without them, those of the model choose terms."""
-        return self._weigh.statistics
+        """Document frequencies of the index; if None, those of the model choose terms."""
+        return self._source.statistics
 
     def cache_info(self) -> CacheInfo:
-        """Hits and misses of the encodings that are kept."""
+        """Return the hits and misses of the cache of encodings."""
         return self._weigh.queries.cache_info()
 
     def terms(self, text: str) -> list[WeightedTerm]:
-        """The latent terms of a query, heaviest by `w * idf` first, at most `max_query_terms`."""
-        return self._weigh([text])[0][: self.max_query_terms]
+        """Return the latent terms of a question, heaviest by `w * idf` first."""
+        return list(self._weigh([text])[0][: self.max_query_terms])
 
     def rewrite(
         self,
@@ -202,34 +236,35 @@ class QueryRewriter:
         *,
         form: str = "hybrid",
         size: int = 10,
-        filter: dict[str, Any] | Sequence[dict[str, Any]] | None = None,
+        filter: Filter = None,
         head_terms: int | None = None,
         window: int | None = None,
     ) -> dict[str, Any]:
-        """The body of a search request for a question.
+        """Return the request body for a question.
 
         Args:
-            text: the question. So many words that not all latent terms fit in beside them are
-                left out: latent terms alone score then.
+            text: the question. If its words leave too little room for latent terms, latent terms
+                alone score.
             form: "hybrid", "latent", "two_phase" or "hybrid_two_phase".
-            size: hits wanted.
+            size: number of hits.
             filter: query clauses that hits must match and that do not score.
-            head_terms: terms that retrieve, in forms of two phases; by default the rewriter's.
-            window: hits a shard that are rescored, in forms of two phases; at least `size`.
+            head_terms: defaults to the `head_terms` of the rewriter.
+            window: defaults to the `window` of the rewriter, or to `size` if that is larger.
 
         Returns:
             A body for `client.search(index=..., body=...)`. Hits come without the latent field,
-            and totals are not counted, which lets the engine skip documents that cannot win.
+            and totals are not counted, so that the engine can skip documents that cannot win.
 
         Raises:
-            InputError: an empty question, an unknown form, or two phases where hits are
-                collapsed, which no engine does together.
-            ModelError: the backbone gives NaN.
+            InputError: an empty question, an unknown form, or two phases in an index of chunks,
+                since no engine rescores collapsed hits.
+            ModelError: the model cannot be loaded, or gives NaN.
             MismatchError: the model is loaded now, and did not make the index.
         """
-        phases: dict[str, Any] = {"head_terms": head_terms, "window": window}
-        wanted: dict[str, Any] = {"form": form, "size": size, "filter": filter}
-        return self._of_question(text, self._weigh, **wanted, **phases)[0]
+        phases = {"head_terms": head_terms, "window": window}
+        return self._of_question(text, self._weigh, form=form, size=size, filter=filter, **phases)[
+            0
+        ]
 
     def rewrite_body(
         self,
@@ -241,55 +276,53 @@ class QueryRewriter:
         head_terms: int | None = None,
         window: int | None = None,
     ) -> dict[str, Any]:
-        """A request that an application has, its text clauses scored by meaning.
+        """Return a request body of an application with its text clauses scored by meaning.
 
-        Text clauses are rewritten where they score, each into one clause in its place; filters,
-        aggregations and all else stay. A body that was rewritten comes back as it is.
+        Each text clause that scores is replaced by one clause; filters, aggregations and all else
+        stay. A body that was rewritten is returned as it is.
 
         Args:
-            body: of a search request; it is not changed.
-            form: as for `rewrite`. Where hits cannot be rescored, the form in one phase.
-            matching: "expand": documents without a common word are hits too. "keep": words decide
+            body: body of a search request; it is not changed.
+            form: as for `rewrite`. If hits cannot be rescored, the form in one phase is used.
+            matching: "expand": documents without a common word match too. "keep": words decide
                 what matches, and latent terms only score, so that totals and aggregations stay.
-                Without it, "keep" where the request aggregates, sorts by something else than
-                scores, asks for exact totals or for no hits; and for single clauses that demand
-                more than one word, as by `operator: and`, or of which a `bool` demands several.
-            fields: those on which clauses are rewritten, or a mapping of them to the latent field.
-                Without it, all whose text is in the latent field.
-            head_terms: as for `rewrite`, for each clause.
+                Defaults to "keep" if the request aggregates, is not sorted by score, asks for
+                exact totals or for no hits; and for single clauses that demand more than one
+                word, as by `operator: and`, or if a `bool` demands several of them.
+            fields: fields on which clauses are rewritten, or a mapping of them to the latent
+                field; defaults to all fields whose text is in the latent field.
+            head_terms: as for `rewrite`, per clause.
             window: as for `rewrite`.
 
         Returns:
             The new body. Hits come without the latent field unless the body has its own `_source`.
 
         Raises:
-            InputError: the body is not an object, or an unknown form, matching or field.
-            ModelError: the backbone gives NaN.
+            InputError: the body is not an object; or an unknown form, matching or field.
+            ModelError: the model cannot be loaded, or gives NaN.
         """
-        phases: dict[str, Any] = {"head_terms": head_terms, "window": window}
-        wanted: dict[str, Any] = {"form": form, "matching": matching, "fields": fields}
-        return self._of_body(body, self._weigh, **wanted, **phases)[0]
+        phases = {"head_terms": head_terms, "window": window}
+        return self._of_body(
+            body, self._weigh, form=form, matching=matching, fields=fields, **phases
+        )[0]
 
     def rewrite_search(self, search: Search, **settings: Any) -> Search:
-        """`rewrite_body` for a `Search` of opensearch-py; a new one, of the same index and classes.
+        """Return `rewrite_body` of a `Search` of opensearch-py: a new one, of the same classes.
 
         Args:
-            search: it is not changed.
+            search: the search; it is not changed.
             settings: as for `rewrite_body`.
-
-        Raises:
-            InputError: as `rewrite_body`.
         """
         given = search.to_dict()
         body = self.rewrite_body(given, **settings)
         new: Search = search.extra()
         new.update_from_dict({name: v for name, v in body.items() if given.get(name) != v})
         if "min_score" in given and "min_score" not in body:
-            new = new.extra(min_score=0)  # it cannot be taken away
+            new = new.extra(min_score=0)  # a Search cannot drop it
         return new
 
     def rewrite_many(self, texts: Sequence[str], **options: Any) -> list[dict[str, Any]]:
-        """`rewrite` of several questions, in their order, which are encoded together.
+        """Return `rewrite` of several questions, in their order; they are encoded together.
 
         Args:
             texts: the questions.
@@ -304,34 +337,31 @@ class QueryRewriter:
     def rewrite_and_report(
         self, asked: str | dict[str, Any], **options: Any
     ) -> tuple[dict[str, Any], RewriteReport]:
-        """The request, and what was done: which clauses, which not and why, what was pruned.
+        """Return the request body and a report: clauses rewritten or not and why, terms pruned.
 
         Args:
-            asked: a question, or the body of a request.
-            options: as for `rewrite`, or for `rewrite_body`.
+            asked: a question, or a request body.
+            options: as for `rewrite`, or as for `rewrite_body`.
         """
         return self._rewritten(asked, self._weigh, **options)
 
     async def rewrite_async(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
-        """`rewrite`, or `rewrite_body`, for an event loop, which goes on while a thread encodes."""
+        """Return `rewrite` or `rewrite_body` without blocking the event loop: a thread encodes."""
         try:
-            return self._rewritten(asked, self._weigh.kept, **options)[0]
-        except NotKept:
+            return self._rewritten(asked, self._weigh.cached, **options)[0]
+        except NotCached:
             work = partial(self.rewrite_and_report, asked, **options)
             return (await in_encoding_thread(work))[0]
 
-    def words_only(
-        self,
-        text: str,
-        *,
-        size: int = 10,
-        filter: dict[str, Any] | Sequence[dict[str, Any]] | None = None,
-    ) -> dict[str, Any]:
-        """The request that the words alone make, for comparison."""
-        return {
-            **self._frame(size),
-            "query": filtered(self._words(text), filter),
-        }
+    def words_only(self, text: str, *, size: int = 10, filter: Filter = None) -> dict[str, Any]:
+        """Return the request body that searches the words of a question alone, to compare."""
+        question = self._question(text, size, filter)
+        return question.body(question.words)
+
+    def _question(self, text: str, size: int, filter: Filter) -> Question:
+        with suppress(RecursionError):  # some 150 nested clauses are not copied
+            filter = copied(filter)
+        return Question(text, self.words_fields, self.field, self.collapse, size, filter)
 
     def _rewritten(
         self, asked: str | dict[str, Any], weigh: Weigh, **options: Any
@@ -347,18 +377,11 @@ class QueryRewriter:
         *,
         form: str = "hybrid",
         size: int = 10,
-        filter: dict[str, Any] | Sequence[dict[str, Any]] | None = None,
+        filter: Filter = None,
         **phases: int | None,
     ) -> tuple[dict[str, Any], RewriteReport]:
-        check_question(text)
-        wish = Wish(form, "expand", **self._phases(**phases))
-        if form.endswith("two_phase") and self.collapse:
-            raise InputError(
-                f"form {form}: engines cannot rescore hits of an index of chunks, which are "
-                "collapsed to documents; use hybrid or latent"
-            )
-        body, words = self.words_only(text, size=size, filter=filter), self._words(text)
-        return rewritten_question(body, words, self._target(None), wish, weigh)
+        target = self._target.asked(form, "expand", **phases)
+        return self._question(text, size, filter).rewritten(target, weigh)
 
     def _of_body(
         self,
@@ -370,40 +393,8 @@ class QueryRewriter:
         fields: Sequence[str] | Mapping[str, str] | None = None,
         **phases: int | None,
     ) -> tuple[dict[str, Any], RewriteReport]:
-        wish = Wish(form, matching, **self._phases(**phases))
-        return rewritten(body, self._target(fields), wish, weigh)
-
-    def _phases(self, head_terms: int | None = None, window: int | None = None) -> dict[str, Any]:
-        return {
-            "head_terms": self.head_terms if head_terms is None else head_terms,
-            "window": self.window if window is None else window,
-        }
-
-    @cached_property
-    def _fed(self) -> Collection[str]:
-        return self._fed_by(None)
-
-    def _fed_by(self, fields: Sequence[str] | Mapping[str, str] | None) -> Collection[str]:
-        feeding = [*self.text_fields, *self.words_fields]
-        return fed_fields(self.field, feeding, self._fields, fields)
-
-    def _target(self, fields: Sequence[str] | Mapping[str, str] | None) -> Target:
-        return Target(
-            latent_field=self.field,
-            fed=self._fed if fields is None else self._fed_by(fields),
-            latent_boost=self.latent_boost,
-            max_query_terms=self.max_query_terms,
-            max_clauses=self.max_clauses,
-            known_fields=self._fields,
-        )
-
-    def _words(self, text: str) -> dict[str, Any]:
-        return words_clause(text, self.words_fields)
-
-    def _frame(self, size: int) -> dict[str, Any]:
-        frame = {
-            "size": size,
-            "_source": {"excludes": [self.field, hash_field(self.field)]},
-            "track_total_hits": False,
-        }
-        return frame | ({"collapse": {"field": self.collapse}} if self.collapse else {})
+        target = self._target.asked(form, matching, **phases)
+        if fields is not None:
+            fed = fed_fields(self.field, self._feeding, self._source.fields, fields)
+            target = replace(target, fed=fed)
+        return rewritten(body, target, weigh)

@@ -1,19 +1,12 @@
-"""One search request → the same with its text clauses scored by meaning, and a report.
+"""Rewriting of a request body: its text clauses score by latent terms as well.
 
-request body → text clauses → their latent terms → shares of what the engine takes
-→ one clause in place of each → request body
-
-Four forms:
-
-hybrid            words stay, latent terms are added at a small boost
-latent            latent terms in place of words
-two_phase         latent; the heaviest terms retrieve, a rescore adds the rest
-hybrid_two_phase  hybrid, its latent terms in two phases
+request body → text clauses → their latent terms → the clauses that the engine accepts, shared
+→ one clause in place of each → request body, report
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,78 +19,25 @@ from latent_ingest.connector.querying.body import (
     put,
     value_at,
 )
-from latent_ingest.connector.querying.clause_limit import room_for, shares
-from latent_ingest.connector.querying.clauses import Clause, WeightedTerm, any_of, beside
-from latent_ingest.connector.querying.fields import IndexFields
+from latent_ingest.connector.querying.clause_limit import shares
+from latent_ingest.connector.querying.clauses import Clause, any_of, beside
 from latent_ingest.connector.querying.report import (
     RewriteReport,
     RewrittenClause,
     UntouchedClause,
 )
 from latent_ingest.connector.querying.request import (
+    Target,
     matching_for,
     once_more,
     one_phase_because,
+    why_no_latents,
     window_for,
     with_min_score_of,
 )
+from latent_ingest.connector.querying.scoring import Form
+from latent_ingest.connector.querying.term_weights import Weigh, WeightedTerm, share_of
 from latent_ingest.mappings import hash_field
-
-FORMS = ("hybrid", "latent", "two_phase", "hybrid_two_phase")
-MATCHINGS = ("expand", "keep")
-
-# What a form of two phases is in one.
-ONE_PHASE = {"two_phase": "latent", "hybrid_two_phase": "hybrid"}
-
-# nDCG@10 on the training judgements of SciFact and the dev ones of NFCorpus, with 64, 96, 128, 192
-# and 512: latent .702, .706, .712, .714, .714 (claims of 20 words) and .330 for all of them (a few
-# words); hybrid .734, .735, .736, .736, .736.
-MAX_QUERY_TERMS = 192
-
-# Of the terms of a two-phase query, those with the largest `w * idf`: 32 heads and a window of
-# 200 keep 97 to 99 % of the top 10 at a twentieth of the postings.
-HEAD_TERMS = 32
-WINDOW = 200
-
-Weigh = Callable[[Sequence[str]], Sequence[Sequence[WeightedTerm]]]
-"""Texts → the latent terms of each, heaviest by `w * idf` first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The index that requests are rewritten for."""
-
-    latent_field: str
-    fed: Collection[str]
-    """Fields whose text is in the latent field."""
-    latent_boost: float
-    """Factor on latent scores beside words."""
-    max_query_terms: int
-    """Latent terms of a clause at most."""
-    max_clauses: int
-    """That the engine takes in one query."""
-    known_fields: IndexFields | None = None
-    """All of the index; none if unknown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a caller asks for."""
-
-    form: str = "hybrid"
-    matching: str | None = None
-    """None for the one that suits the request."""
-    head_terms: int = HEAD_TERMS
-    window: int = WINDOW
-
-    def __post_init__(self) -> None:
-        if self.form not in FORMS:
-            raise InputError(f"form {self.form!r}: use one of {', '.join(FORMS)}")
-        if self.matching not in (None, *MATCHINGS):
-            raise InputError(f"matching {self.matching!r}: use expand or keep")
-        for name, number in (("head_terms", self.head_terms), ("window", self.window)):
-            if number < 1:
-                raise InputError(f"{name} {number}: must be at least 1")
 
 
 @dataclass(slots=True)
@@ -105,34 +45,38 @@ class Plan:
     """What becomes of one clause."""
 
     found: FoundClause
-    form: str
+    form: Form
     keep: bool
     """Whether its words decide what it matches."""
     notes: list[str]
     terms: Sequence[WeightedTerm] = ()
-    """Of its text, all."""
+    """All latent terms of its text."""
     heads: int = 0
-    """How many of them, the heaviest, are in the clause."""
+    """Number of terms in the clause, the heaviest."""
     tail: int = 0
-    """How many of the next are in the rescore."""
-
-    @property
-    def words_score(self) -> bool:
-        return self.form.startswith("hybrid")
+    """Number of the next terms, which are in the rescore."""
 
     @property
     def words_stay(self) -> bool:
-        return self.words_score or self.keep
+        return self.form.words_score or self.keep
 
-    @property
-    def two_phases(self) -> bool:
-        return self.form in ONE_PHASE
+    def reported(self) -> RewrittenClause:
+        """Return the line of the report."""
+        clause, used = self.found.clause, self.heads + self.tail
+        return RewrittenClause(
+            path=self.found.name,
+            fields=clause.fields,
+            other_fields=clause.others,
+            form=self.form,
+            matching="keep" if self.keep else "expand",
+            terms=used,
+            share=share_of(self.terms, used),
+            notes=tuple(self.notes),
+        )
 
 
-def rewritten(
-    body: object, target: Target, wish: Wish, weigh: Weigh
-) -> tuple[dict[str, Any], RewriteReport]:
-    """The body with its text clauses rewritten, and the report; `body` is not changed.
+def rewritten(body: object, target: Target, weigh: Weigh) -> tuple[dict[str, Any], RewriteReport]:
+    """Return the body with its text clauses rewritten, and the report; `body` is not changed.
 
     Raises:
         InputError: the body is not an object.
@@ -142,76 +86,58 @@ def rewritten(
             f"the request body is of type {type(body).__name__}; it must be an object like "
             '{"query": {"match": {"text": "..."}}}'
         )
+    form = target.form
+    asked = (target.matching, "as asked for") if target.matching else None
     try:
-        given: dict[str, Any] = copied(body)
-    except RecursionError:  # some 150 clauses in one another, which engines take
+        result: dict[str, Any] = copied(body)
+    except RecursionError:  # some 150 nested clauses, which engines accept
         left = (UntouchedClause("query", "nested too deeply to be looked into"),)
-        return dict(body), RewriteReport(wish.form, *matching_of(wish, body), (), left, ())
-    matching, why = matching_of(wish, given)
+        return dict(body), RewriteReport(form, *(asked or matching_for(body)), (), left, ())
+    matching, why = asked or matching_for(result)
     keep = matching == "keep"
     walk = BodyWalk(target.latent_field, target.fed, keep, target.known_fields)
-    walk.walk(given)
-    obstacle = one_phase_because(given, keep)
-    plans = [plan_of(found, wish, keep, obstacle) for found in walk.found]
+    walk.walk(result)
+    obstacle = one_phase_because(result, keep)
+    plans = [plan_of(found, target, keep, obstacle) for found in walk.found]
     weigh_terms(plans, weigh)
-    share_clauses(plans, given, target, wish)
+    share_clauses(plans, result, target)
     used = [plan for plan in plans if plan.heads]
-
     notes = []
-    if obstacle and used and wish.form in ONE_PHASE:
-        notes.append(f"{ONE_PHASE[wish.form]} instead of {wish.form}: {obstacle}")
-    result = with_clauses(given, used, target, wish)
-    if "min_score" in given and any(not plan.found.rescoring for plan in used):
-        if keep:
-            limit = result.pop("min_score")
-            result["query"] = with_min_score_of(result["query"], body["query"], limit)
-            notes.append("min_score: moved into a filter, where it is compared with word scores")
-        else:
-            notes.append("min_score: compared with scores that have the latent terms in them")
-    highlight = result.get("highlight")
-    if isinstance(highlight, dict) and any(
-        not (plan.words_stay or plan.found.rescoring) for plan in used
-    ):
-        # The words that are no longer in the query are marked all the same.
-        words = {"highlight_query": once_more(body["query"])}
-        result["highlight"] = words | highlight
-    if "_source" not in result and "stored_fields" not in result:
-        hidden = [target.latent_field, hash_field(target.latent_field)]
-        result["_source"] = {"excludes": hidden}
+    if obstacle and used and form.two_phases:
+        notes.append(f"{form.one_phase} instead of {form}: {obstacle}")
+    put_clauses(result, used, target)
+    notes += adapt_options(result, body, used, target.latent_field, keep)
+    empty = (
+        UntouchedClause(plan.found.name, why_no_latents(plan.terms))
+        for plan in plans
+        if not plan.heads
+    )
     report = RewriteReport(
-        form=wish.form,
+        form=form,
         matching=matching,
         why=why,
-        rewritten=tuple(reported(plan) for plan in used),
-        untouched=(
-            *walk.untouched,
-            *(UntouchedClause(plan.found.name, empty(plan)) for plan in plans if not plan.heads),
-        ),
+        rewritten=tuple(plan.reported() for plan in used),
+        untouched=(*walk.untouched, *empty),
         notes=tuple(notes),
     )
     return result, report
 
 
-def matching_of(wish: Wish, body: Clause) -> tuple[str, str]:
-    """The matching that is asked for, or that suits the request, and why."""
-    return (wish.matching, "as asked for") if wish.matching else matching_for(body)
-
-
-def plan_of(found: FoundClause, wish: Wish, keep: bool, obstacle: str | None) -> Plan:
-    """The form of one clause, and whether its words decide what it matches."""
-    form, notes = wish.form, []
-    if form in ONE_PHASE and (obstacle or found.factor is None):
-        form = ONE_PHASE[form]
+def plan_of(found: FoundClause, target: Target, keep: bool, obstacle: str | None) -> Plan:
+    """Choose the form of one clause, and whether its words decide what it matches."""
+    form, notes = target.form, []
+    if form.two_phases and (obstacle or found.factor is None):
+        form = form.one_phase
         if not obstacle:
             notes.append(
                 "in one phase, since it rescores"
                 if found.rescoring
                 else "in one phase, since its score is not simply added to that of each hit"
             )
-    demands, as_wished = found.clause.demands, wish.matching == "expand"
-    if demands is None and found.one_of_several and not as_wished:
+    demands, expand_asked = found.clause.demands, target.matching == "expand"
+    if demands is None and found.one_of_several and not expand_asked:
         demands = "its bool asks for several clauses"
-    words_decide = demands is not None and (not as_wished or form in ("latent", "two_phase"))
+    words_decide = demands is not None and not (expand_asked and form.words_score)
     if words_decide:
         notes.append(f"{demands}: its words decide what it matches")
     # A rescore matches nothing, it only scores.
@@ -226,45 +152,42 @@ def weigh_terms(plans: Sequence[Plan], weigh: Weigh) -> None:
         plan.terms = weighed[plan.found.clause.text]
 
 
-def share_clauses(plans: Sequence[Plan], body: Clause, target: Target, wish: Wish) -> None:
-    """Divide what the engine takes, beside what is in the request, among the clauses."""
+def share_clauses(plans: Sequence[Plan], body: Clause, target: Target) -> None:
+    """Share the clauses that the engine accepts beside those of the request among the plans."""
+    scoring = target.scoring
     queries: dict[Path, list[Plan]] = {}
     for plan in plans:
         queries.setdefault(plan.found.query, []).append(plan)
     for path, some in queries.items():
-        gone = [value_at(body, plan.found.path) for plan in some if not plan.words_stay]
-        # Under a `min_score` the words may be there once more, in a filter.
+        removed = [value_at(body, plan.found.path) for plan in some if not plan.words_stay]
+        # With a `min_score`, a filter may repeat the words.
         times = 2 if "min_score" in body else 1
-        room = room_for(
-            [value_at(body, path)] * times, gone, target.max_clauses, target.known_fields
-        )
-        most = [wish.head_terms if plan.two_phases else target.max_query_terms for plan in some]
+        room = target.room_for([value_at(body, path)] * times, removed)
         wanted = [
-            min(len(plan.terms), target.max_query_terms, limit)
-            for plan, limit in zip(some, most, strict=True)
+            min(
+                len(plan.terms),
+                scoring.max_query_terms,
+                scoring.head_terms if plan.form.two_phases else scoring.max_query_terms,
+            )
+            for plan in some
         ]
         for plan, given in zip(some, shares(wanted, room), strict=True):
             plan.heads = given
-    two = [plan for plan in plans if plan.two_phases and plan.heads]
-    wanted = [min(len(plan.terms), target.max_query_terms) - plan.heads for plan in two]
-    words = [value_at(body, plan.found.path) for plan in two if plan.keep]
-    room = room_for(words, [], target.max_clauses, target.known_fields)
+    two = [plan for plan in plans if plan.form.two_phases and plan.heads]
+    wanted = [min(len(plan.terms), scoring.max_query_terms) - plan.heads for plan in two]
+    room = target.room_for([value_at(body, plan.found.path) for plan in two if plan.keep])
     for plan, given in zip(two, shares(wanted, room), strict=True):
         plan.tail = given
 
 
-def with_clauses(body: Clause, plans: Sequence[Plan], target: Target, wish: Wish) -> Clause:
-    """The body, changed in place: one clause for each of the plans, and their second phase."""
+def put_clauses(body: Clause, plans: Sequence[Plan], target: Target) -> None:
+    """Replace the clauses of the plans in `body`, and add their second phase to it."""
     second = []
     for plan in plans:
-        words = value_at(body, plan.found.path)
-        boost = plan.found.clause.boost * (target.latent_boost if plan.words_score else 1.0)
+        words, score = value_at(body, plan.found.path), plan.form.words_score
+        boost = plan.found.clause.boost * (target.scoring.latent_boost if score else 1.0)
         latent = any_of(plan.terms[: plan.heads], target.latent_field, boost)
-        put(
-            body,
-            plan.found.path,
-            beside(words, latent, keep=plan.keep, words_score=plan.words_score),
-        )
+        put(body, plan.found.path, beside(words, latent, keep=plan.keep, words_score=score))
         if plan.tail:
             rest = plan.terms[plan.heads : plan.heads + plan.tail]
             factor = 1.0 if plan.found.factor is None else plan.found.factor
@@ -274,32 +197,31 @@ def with_clauses(body: Clause, plans: Sequence[Plan], target: Target, wish: Wish
             second.append(added)
     if second:
         query = second[0] if len(second) == 1 else {"bool": {"should": second}}
-        ours = {"window_size": window_for(body, wish.window), "query": {"rescore_query": query}}
+        window = window_for(body, target.scoring.window)
+        ours = {"window_size": window, "query": {"rescore_query": query}}
         theirs = body.get("rescore") or []
         theirs = theirs if isinstance(theirs, list) else [theirs]
         body["rescore"] = [ours, *theirs] if theirs else ours
-    return body
 
 
-def empty(plan: Plan) -> str:
-    """Why a clause gets no latent terms."""
-    if plan.terms:
-        return "no room for latent terms beside the clauses that are in the request"
-    return "its text has no latent terms"
-
-
-def reported(plan: Plan) -> RewrittenClause:
-    """One line of the report."""
-    weight = sum(item.weight * item.idf for item in plan.terms)
-    kept = plan.terms[: plan.heads + plan.tail]
-    clause = plan.found.clause
-    return RewrittenClause(
-        path=plan.found.name,
-        fields=clause.fields,
-        other_fields=clause.others,
-        form=plan.form,
-        matching="keep" if plan.keep else "expand",
-        terms=len(kept),
-        share=sum(item.weight * item.idf for item in kept) / weight if weight else 1.0,
-        notes=tuple(plan.notes),
-    )
+def adapt_options(
+    body: Clause, given: Clause, plans: Sequence[Plan], latent_field: str, keep: bool
+) -> list[str]:
+    """Adapt `min_score`, `highlight` and `_source` of the rewritten body; return notes."""
+    notes = []
+    if "min_score" in body and any(not plan.found.rescoring for plan in plans):
+        if keep:
+            limit = body.pop("min_score")
+            body["query"] = with_min_score_of(body["query"], given["query"], limit)
+            notes.append("min_score: moved into a filter, where it is compared with word scores")
+        else:
+            notes.append("min_score: compared with scores that include latent terms")
+    highlight = body.get("highlight")
+    if isinstance(highlight, dict) and any(
+        not (plan.words_stay or plan.found.rescoring) for plan in plans
+    ):
+        # Words that are no longer in the query are highlighted all the same.
+        body["highlight"] = {"highlight_query": once_more(given["query"]), **highlight}
+    if "_source" not in body and "stored_fields" not in body:
+        body["_source"] = {"excludes": [latent_field, hash_field(latent_field)]}
+    return notes

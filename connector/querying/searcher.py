@@ -1,12 +1,15 @@
-"""Searches through an alias that moves, with the model of the index it points at."""
+"""Searches through an alias that may move, with the model of the index it stands for."""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
@@ -19,22 +22,26 @@ from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 if TYPE_CHECKING:
+    from opensearchpy import AsyncOpenSearch
+
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
-# How old the knowledge of where an alias points may be.
+# Age at which the indices of an alias are looked up again.
 RENEW_SECONDS = 10.0
 
-# What an engine answers about an index that is deleted, and while it is being deleted.
+# Status codes for an index that is deleted or being deleted.
 GONE = (404, 503)
+
+Result = TypeVar("Result")
 
 
 class Searcher:
-    """Asks the index behind an alias, for as long as an application runs.
+    """Searches the index behind an alias, for as long as an application runs. Thread-safe.
 
-    Every question, and every body, is rewritten for one index, by the model that made it, and sent
-    to that index by its own name, not by the alias: while the alias moves to an index of another
-    model, no search fails and none has the latent terms of one model looked up among those of the
-    other. It may be used by several threads at once; see `AsyncSearcher` for event loops.
+    Every question and every request body is rewritten for one index, by the model that made it,
+    and sent to that index by its own name instead of the alias. While the alias moves to an index
+    of another model, no search fails, and no latent terms of one model are searched among those of
+    the other. `AsyncSearcher` is for event loops.
     """
 
     def __init__(
@@ -46,20 +53,22 @@ class Searcher:
         renew_seconds: float = RENEW_SECONDS,
         **settings: Any,
     ) -> None:
-        """Look up where the alias points.
+        """Look up the indices of the alias.
 
         Args:
-            client: of the engine.
-            alias: or an index, a pattern, or several with commas.
-            encoders: the models that the index may have been made by. While the alias points at
-                an index of yet another, the index before is asked. Several are all loaded now; one
-                alone, if it is a `QueryEncoder`, when the first question comes.
-            renew_seconds: the alias is looked up again after so long, and when its index is gone.
+            client: client of the engine.
+            alias: an alias, an index, a pattern, or several of these with commas.
+            encoders: the models that may have made the index. While the alias stands for an index
+                of another model, the previous index is searched. Several are all loaded now; a
+                single `QueryEncoder` is loaded on first use.
+            renew_seconds: seconds after which the alias is looked up again; it also is when its
+                index is gone.
             settings: as for `QueryRewriter.from_index`.
 
         Raises:
-            MismatchError: no such index, not one of ours, or made by none of the models.
-            EngineError: the engine cannot be asked.
+            MismatchError: an index does not exist, was not made by latent-ingest, or was made by
+                none of the models.
+            EngineError: the engine cannot be reached, or refuses.
         """
         self._client = client
         self._alias = alias
@@ -74,50 +83,66 @@ class Searcher:
 
     @property
     def index(self) -> str:
-        """The index that is asked now."""
+        """The index that is searched now."""
         return str(self._rewriter.index)
-
-    def search(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Search; the engine's answer.
-
-        Args:
-            asked: a question, or the body of a request that an application has.
-            options: as for `QueryRewriter.rewrite`, or for `rewrite_body`.
-
-        Raises:
-            InputError: the question is empty, or the body or an option cannot be.
-            MismatchError: the index is gone, and the alias points at none that can be asked.
-            EngineError: the engine cannot be asked, or refuses.
-        """
-        while True:
-            if self.is_due():
-                self.renew()
-            rewriter = self.rewriter
-            body, _ = rewriter.rewrite_and_report(asked, **options)
-            with engine_errors(self._client):
-                try:
-                    answer: dict[str, Any] = self._client.search(index=rewriter.index, body=body)
-                except TransportError as error:
-                    if error.status_code not in GONE or not self.moved_from(rewriter):
-                        raise
-                    continue
-            if not doubtful(answer, rewriter) or not self.moved_from(rewriter):
-                return answer
 
     @property
     def rewriter(self) -> QueryRewriter:
-        """For the index that is asked now."""
+        """The rewriter for the index that is searched now."""
         return self._rewriter
 
+    def search(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Search, and return the engine's answer.
+
+        Args:
+            asked: a question, or the request body of an application.
+            options: as for `QueryRewriter.rewrite`, or as for `rewrite_body`.
+
+        Raises:
+            InputError: the question is empty, or the body or an option is invalid.
+            MismatchError: the index is gone, and the alias stands for none that can be searched.
+            EngineError: the engine cannot be reached, or refuses.
+        """
+
+        async def rewrite(rewriter: QueryRewriter) -> dict[str, Any]:
+            return rewriter.rewrite_and_report(asked, **options)[0]
+
+        return finished(self.searched(at_once, rewrite, partial(at_once, self._client.search)))
+
+    async def searched(
+        self,
+        run: Callable[..., Awaitable[Any]],
+        rewrite: Callable[[QueryRewriter], Awaitable[dict[str, Any]]],
+        send: Callable[..., Awaitable[Any]],
+    ) -> dict[str, Any]:
+        """Search, by functions that wait or do not.
+
+        Args:
+            run: runs a blocking function, as `asyncio.to_thread` does.
+            rewrite: returns the request body that a rewriter makes.
+            send: the client's `search`.
+        """
+        while True:
+            if self.is_due():
+                await run(self.renew)
+            rewriter = self.rewriter
+            body = await rewrite(rewriter)
+            with engine_errors(self._client):
+                try:
+                    answer: dict[str, Any] = await send(index=rewriter.index, body=body)
+                except TransportError as error:
+                    if error.status_code not in GONE or not await run(self.moved_from, rewriter):
+                        raise
+                    continue
+            if not doubtful(answer, rewriter) or not await run(self.moved_from, rewriter):
+                return answer
+
     def is_due(self) -> bool:
-        """Whether it is time to look the alias up again."""
+        """Return whether it is time to look the alias up again."""
         return time.monotonic() - self._looked_up >= self._renew_seconds
 
     def renew(self) -> None:
-        """Look the alias up; the index before will do while there is no other.
-
-        While one thread does, the others go on with what is known.
-        """
+        """Look the alias up again, unless another thread does; the old index serves meanwhile."""
         if self._lock.acquire(blocking=False):
             try:
                 with suppress(MismatchError):
@@ -126,7 +151,7 @@ class Searcher:
                 self._lock.release()
 
     def moved_from(self, rewriter: QueryRewriter) -> bool:
-        """Whether there is now another index to ask; raises as `search`."""
+        """Return whether another rewriter is to be used now; raises as `search`."""
         with self._lock:
             if self._rewriter is rewriter:
                 self._look_up()
@@ -144,7 +169,8 @@ class Searcher:
             self._found = asked
         elif "max_clauses" not in self._settings:
             limit = read_clause_limit(self._client, otherwise=self._rewriter.max_clauses)
-            self._rewriter.max_clauses = limit
+            if limit != self._rewriter.max_clauses:
+                self._rewriter = self._rewriter.with_settings(max_clauses=limit)
 
     def _encoder_of(self, asked: AskedIndices) -> QueryEncoder:
         if len(self._encoders) == 1 and not self._encoders[0].loaded:
@@ -160,8 +186,89 @@ class Searcher:
         )
 
 
+class AsyncSearcher:
+    """A `Searcher` for opensearch-py's AsyncOpenSearch. It never blocks the event loop."""
+
+    def __init__(self, client: AsyncOpenSearch, searcher: Searcher) -> None:
+        """Use `open` instead."""
+        self._client = client
+        self._searcher = searcher
+
+    @classmethod
+    async def open(
+        cls,
+        client: AsyncOpenSearch,
+        alias: str,
+        encoders: Sequence[LatentEncoder | QueryEncoder],
+        **settings: Any,
+    ) -> AsyncSearcher:
+        """Look up the indices of the alias; arguments and errors are those of `Searcher`."""
+        blocking = cast("OpenSearch", Blocking(client, asyncio.get_running_loop()))
+        return cls(client, await asyncio.to_thread(Searcher, blocking, alias, encoders, **settings))
+
+    @property
+    def index(self) -> str:
+        """The index that is searched now."""
+        return self._searcher.index
+
+    @property
+    def rewriter(self) -> QueryRewriter:
+        """The rewriter for the index that is searched now; `rewrite_async` does not block."""
+        return self._searcher.rewriter
+
+    async def search(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Search, and return the engine's answer; as `Searcher.search`."""
+
+        async def rewrite(rewriter: QueryRewriter) -> dict[str, Any]:
+            return await rewriter.rewrite_async(asked, **options)
+
+        return await self._searcher.searched(asyncio.to_thread, rewrite, self._client.search)
+
+
+class Blocking:
+    """An async client, or a part of it such as `indices`, for threads beside its event loop.
+
+    Its methods block until the loop has the result.
+    """
+
+    def __init__(self, part: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._part = part
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._part, name)
+        if not callable(value):
+            return Blocking(value, self._loop) if hasattr(value, "transport") else value
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            result = value(*arguments, **options)
+            if not inspect.iscoroutine(result):
+                return result
+            try:
+                return asyncio.run_coroutine_threadsafe(result, self._loop).result()
+            except RuntimeError:  # the loop has ended
+                result.close()
+                raise
+
+        return call
+
+
+async def at_once(function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+    """Call a blocking function."""
+    return function(*arguments, **options)
+
+
+def finished(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Return the result of a coroutine that awaits only `at_once`, without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return cast("Result", done.value)
+    raise RuntimeError("the coroutine waits for an event loop")
+
+
 def doubtful(answer: dict[str, Any], rewriter: QueryRewriter) -> bool:
-    """Whether an answer may be of other indices than the request was made for."""
+    """Return whether an answer may be from other indices than the request was made for."""
     hits = answer.get("hits", {}).get("hits", [])
     return bool(answer["_shards"]["failed"]) or any(
         hit["_index"] not in rewriter.indices for hit in hits

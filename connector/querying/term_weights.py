@@ -1,10 +1,8 @@
-"""How many documents of an index have each latent: asked of the engine, kept, renewed meanwhile.
+"""Latent terms of a text, heaviest by `w * idf` first, with the document frequencies of an index.
 
 `_termvectors` of an artificial document that has every latent → document frequencies → idf
 
-A shard answers for itself alone, so each is asked, and frequencies and documents are summed.
-
-Texts → their latent terms, heaviest by `w * idf` first.
+Each shard answers `_termvectors` for itself, so every shard is asked and the answers are summed.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,49 +21,67 @@ from opensearchpy import OpenSearch
 from latent_ingest.connector import terms
 from latent_ingest.connector.bm25 import inverse_document_frequency
 from latent_ingest.connector.engine.client import in_words, url_of
-from latent_ingest.connector.querying.clauses import WeightedTerm
-from latent_ingest.connector.querying.query_encoder import Encoding, NotKept, QueryEncoder
+from latent_ingest.connector.querying.query_encoder import Encoding, NotCached, QueryEncoder
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-    from latent_ingest.connector.querying.asked_indices import AskedIndices
+    from latent_ingest.connector.querying.asked_indices import AskedIndices, IndexFields
 
 
-# How old frequencies may be before they are asked for again.
+# Age at which document frequencies are read again.
 STATISTICS_SECONDS = 600.0
 
-# Shards asked at most, evenly spread. An answer takes 0.1 s and 0.5 to 1 MB; documents are spread
-# over shards at random, so that some of them stand for all.
+# Most shards to ask, evenly spread. An answer takes 0.1 s and 0.5 to 1 MB; documents are spread
+# over shards at random, so some shards represent all.
 MOST_SHARDS = 8
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class WeightedTerm:
+    """A latent term of a query."""
+
+    term: str
+    weight: float
+    """Square root of the pooled activation; multiplies the term's score."""
+    idf: float = 1.0
+    """Inverse document frequency; terms are chosen by `weight * idf`."""
+
+
+Weigh = Callable[[Sequence[str]], Sequence[Sequence[WeightedTerm]]]
+"""Texts → the latent terms of each, heaviest by `w * idf` first."""
+
+
+def share_of(terms: Sequence[WeightedTerm], n_used: int) -> float:
+    """Return the share of the weight `w * idf` of all terms that the first `n_used` have."""
+    whole = sum(item.weight * item.idf for item in terms)
+    return sum(item.weight * item.idf for item in terms[:n_used]) / whole if whole else 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentFrequencies:
-    """Of the latents of some indices, at one time."""
+    """Document frequencies of all latents in one or more indices, at one time."""
 
     counts: NDArray[np.int64]
-    """Documents that have the latent, `[n_latents]`, deleted ones that are not yet merged too."""
+    """Documents per latent, `[n_latents]`, including deleted documents not yet merged away."""
     n_documents: int
-    """That have any latent."""
+    """Documents with any latent."""
     every_shard: bool
-    """Whether all shards were asked, so that a count of zero means that nothing is found by it."""
+    """Whether all shards were asked, so that a latent with count 0 cannot match anything."""
 
     def idf(self) -> NDArray[np.float32]:
-        """Lucene's `ln(1 + (N - df + 0.5) / (df + 0.5))`; 0 for a latent that no document has."""
+        """Return the idf of each latent, `[n_latents]`; 0 for a latent that no document has."""
         idf = inverse_document_frequency(self.n_documents, self.counts)
         if self.every_shard:
             idf[self.counts == 0] = 0
-        result: NDArray[np.float32] = idf.astype(np.float32)
-        return result
+        return idf.astype(np.float32)
 
 
 class IndexStatistics:
-    """Document frequencies of one or more indices, for as long as an application runs.
+    """Document frequencies of one or more indices, kept up to date while an application runs.
 
-    `idf` never waits: when its numbers are old, a thread asks for new ones. For any number of
-    threads.
+    `idf` never waits: when its numbers are old, a thread reads new ones. Thread-safe.
     """
 
     def __init__(
@@ -76,55 +92,56 @@ class IndexStatistics:
         n_latents: int,
         max_age: float = STATISTICS_SECONDS,
     ) -> None:
-        """Nothing is asked yet.
+        """Create statistics; the engine is not asked yet.
 
         Args:
-            client: of the engine.
-            indices: their names.
-            field: where the latent terms are.
-            n_latents: size of the vocabulary.
-            max_age: seconds after which frequencies are asked for again.
+            client: client of the engine.
+            indices: names of the indices.
+            field: the latent field.
+            n_latents: number of latents of the model.
+            max_age: seconds after which frequencies are read again.
         """
         self._client = client
         self._indices = indices
         self._field = field
         self._n_latents = n_latents
         self._max_age = max_age
-        self._asking = threading.Lock()
-        self._asked: float | None = None
+        self._reading = threading.Lock()
+        self._read_at: float | None = None
         self._idf: NDArray[np.float32] | None = None
         self.frequencies: DocumentFrequencies | None = None
-        """The last that the engine gave."""
+        """The last frequencies that the engine gave."""
         self.problem: str | None = None
-        """Why the engine did not give them when it was last asked, in one line."""
+        """Why the engine gave no frequencies when it was last asked, in one line."""
 
     @property
     def source(self) -> str:
-        """Whose frequencies choose the terms of a question: "index", or "model"."""
+        """Source of the idf by which terms are chosen: "index" or "model"."""
         return "model" if self._idf is None else "index"
 
     @property
     def age(self) -> float | None:
-        """Seconds since the engine was asked; none if it never was."""
-        return None if self._asked is None else time.monotonic() - self._asked
+        """Seconds since the engine was last asked; None if it never was."""
+        return None if self._read_at is None else time.monotonic() - self._read_at
 
     def idf(self) -> NDArray[np.float32] | None:
-        """Of each latent in the index, `[n_latents]`; none while it is not known."""
-        if (self.age is None or self.age >= self._max_age) and self._asking.acquire(blocking=False):
-            thread = threading.Thread(target=self._renew, name="latent-statistics", daemon=True)
+        """Return the idf of each latent, `[n_latents]`; None until the engine has given it."""
+        due = self.age is None or self.age >= self._max_age
+        if due and self._reading.acquire(blocking=False):
+            thread = threading.Thread(target=self._read, name="latent-statistics", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # no more threads, or the interpreter ends
-                self._asking.release()
+            except RuntimeError:  # no more threads, or the interpreter is exiting
+                self._reading.release()
         return self._idf
 
     def refresh(self) -> None:
-        """Ask the engine now, and wait for it; `problem` says if it did not answer."""
-        self._asking.acquire()
-        self._renew()
+        """Read the frequencies now and wait for them; `problem` says if the engine gave none."""
+        self._reading.acquire()
+        self._read()
 
-    def _renew(self) -> None:
-        """In any thread that holds `_asking`, which is released."""
+    def _read(self) -> None:
+        """Read the frequencies. The calling thread holds `_reading`, which is released."""
         try:
             frequencies = read_frequencies(
                 self._client, self._indices, self._field, self._n_latents
@@ -133,25 +150,25 @@ class IndexStatistics:
             if frequencies.n_documents:
                 self._idf = frequencies.idf()
                 self.frequencies = frequencies
-        except Exception as error:  # whatever it is, questions are answered all the same
+        except Exception as error:  # questions are answered whatever the error is
             problem = str(in_words(error, url_of(self._client)))
             if problem != self.problem:
                 log.warning(
-                    "no document frequencies of %s, so terms are chosen by those %s: %s",
+                    "no document frequencies for %s; terms are chosen by those %s: %s",
                     ",".join(self._indices),
                     "stored with the model" if self._idf is None else "read before",
                     problem,
                 )
         finally:
-            self._asked = time.monotonic()
-            self._asking.release()
+            self._read_at = time.monotonic()
+            self._reading.release()
         self.problem = problem
 
 
 def read_frequencies(
     client: OpenSearch, indices: Sequence[str], field: str, n_latents: int
 ) -> DocumentFrequencies:
-    """Ask shards of some indices, evenly spread; raises what the client raises."""
+    """Read document frequencies from evenly spread shards; raises what the client raises."""
     some = indices[:: max(1, -(-len(indices) // MOST_SHARDS))]
     shards = [
         (name, shard)
@@ -187,46 +204,61 @@ def read_frequencies(
     )
 
 
-class Weigher:
-    """A model, and the document frequencies that its terms are chosen by."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What was read of the indices that a rewriter is for."""
 
-    def __init__(self, queries: QueryEncoder) -> None:
+    index: str | None = None
+    indices: tuple[str, ...] = ()
+    fields: IndexFields | None = None
+    statistics: IndexStatistics | None = None
+    unchecked: AskedIndices | None = None
+    """The indices, if their model is not loaded yet and so has to be checked later."""
+
+
+class Weigher:
+    """Turns texts into weighted latent terms: a model, and the idf by which terms are ordered."""
+
+    def __init__(self, queries: QueryEncoder, source: Source, query_k: int | None) -> None:
+        """Create a weigher; nothing is loaded yet.
+
+        Args:
+            queries: the model.
+            source: the indices; without statistics, the document frequencies of the model count.
+            query_k: latents per token of a question; None for the model's k.
+        """
         self.queries = queries
-        self.statistics: IndexStatistics | None = None
-        """Of the index that is asked; without them, the model's own."""
-        self.unchecked: AskedIndices | None = None
-        """That the model must have made, which is seen when it is loaded."""
-        self.query_k: int | None = None
-        """Latents a token of a question; none for the model's own."""
+        self._statistics = source.statistics
+        self._query_k = query_k
+        self._unchecked = source.unchecked
 
     def model(self) -> LatentEncoder:
-        """Loaded and checked; raises ModelError or MismatchError."""
+        """Return the model, loaded and checked; raises ModelError or MismatchError."""
         model = self.queries.load()
-        if self.unchecked:
-            self.unchecked.check(model)
-            self.unchecked = None
+        if self._unchecked:
+            self._unchecked.check(model)
+            self._unchecked = None
         return model
 
     def __call__(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
-        """The terms of each text.
+        """Return the latent terms of each text, heaviest by `w * idf` first.
 
         Raises:
             ModelError: the model cannot be loaded, or gives NaN.
-            MismatchError: it did not make the index.
+            MismatchError: the index was made by another model.
         """
-        if self.unchecked:
+        if self._unchecked:
             self.model()
-        return self._weighed(self.queries.encode(texts, self.query_k))
+        return self._weighed(self.queries.encode(texts, self._query_k))
 
-    def kept(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
-        """As the call, of texts whose encodings are kept; raises NotKept where the model would
-        have to be asked."""
-        if self.unchecked:
-            raise NotKept
-        return self._weighed(self.queries.kept(texts, self.query_k))
+    def cached(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
+        """Like the call, from cached encodings; raises NotCached if the model would be needed."""
+        if self._unchecked:
+            raise NotCached
+        return self._weighed(self.queries.cached(texts, self._query_k))
 
     def _weighed(self, encodings: Sequence[Encoding]) -> list[list[WeightedTerm]]:
-        every = self.statistics.idf() if self.statistics else None
+        every = self._statistics.idf() if self._statistics else None
         every = self.queries.idf() if every is None else every
         found = []
         for latents, weights in encodings:

@@ -14,7 +14,7 @@ from latent_ingest.connector import terms
 from latent_ingest.connector.bm25 import MemoryBM25, best
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.measures import means, parse_measures, per_query
-from latent_ingest.connector.evaluation.systems import Ranking, chunks
+from latent_ingest.connector.evaluation.rankings import Ranking, batched
 from latent_ingest.mappings import DEFAULT_B, DEFAULT_K1
 
 # Texts encoded at once.
@@ -132,7 +132,7 @@ class LatentBM25Evaluator(BaseEvaluator):
         """Sparse vectors, `[n_texts, n_latents]`, with sorted columns."""
         blocks = []
         bar = tqdm(total=len(texts), desc=what, disable=not self.show_progress_bar)
-        for chunk in chunks(texts, TEXTS_AT_ONCE):
+        for chunk in batched(texts, TEXTS_AT_ONCE):
             vectors = encode(chunk, batch_size=self.batch_size, show_progress_bar=False)
             bar.update(len(chunk))
             rows, columns = vectors.coalesce().indices().cpu().numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +19,42 @@ from latent_ingest.connector.training.metrics import TrainingReport
 from latent_ingest.connector.training.texts import TrainingTexts
 
 
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a model card says about a run."""
+
+    config: TrainingConfig
+    report: TrainingReport
+    texts: TrainingTexts
+    backbone: Backbone
+    command: str = ""
+    """The command that started the run."""
+    licence: str = ""
+    """Licence of the texts, as given by the user."""
+
+
 def write_card(
-    config: TrainingConfig,
-    report: TrainingReport,
-    texts: TrainingTexts,
-    backbone: Backbone,
-    latents: Frequencies,
-    words: Frequencies,
-    *,
-    licence: str = "",
-    command: str = "",
-    figures: tuple[str, ...] = (),
+    run: RunSummary, latents: Frequencies, words: Frequencies, figures: tuple[str, ...] = ()
 ) -> str:
     """Return the text of the model card.
 
     Args:
-        config: settings of the run.
-        report: how the run ended.
-        texts: what was trained on.
-        backbone: the frozen retriever.
+        run: settings and results.
         latents: document frequencies of latents in the held-out texts.
         words: document frequencies of words in the same texts.
-        licence: licence of the texts, as given by the user.
-        command: the command that made the model.
         figures: file names of the figures, shown at the end.
     """
+    config, report, backbone = run.config, run.report, run.backbone
     # Only the last part of a folder: a card shows no paths of the user's machine.
     name = Path(backbone.name).name if Path(backbone.name).is_absolute() else backbone.name
     sources = ", ".join(
         Path(source.path).name + (f" (weight {source.weight:g})" if source.weight != 1 else "")
-        for source in texts.sources
+        for source in run.texts.sources
     )
     rows = {
         "backbone": f"{name}, weights {backbone.fingerprint}, {plain(backbone.dtype)}",
         "texts": sources,
-        "licence of the texts": licence or "not stated",
+        "licence of the texts": run.licence or "not stated",
         "tokens seen": f"{report.tokens:,} in {report.steps:,} steps"
         + (f", all texts {report.rounds:,} times" if report.rounds else ""),
         "left out": f"{report.skipped_lines:,} lines without text, "
@@ -69,7 +70,7 @@ def write_card(
         f"{report.step_tokens_per_second:,.0f} tokens/s, backbone or cache "
         f"{report.backbone_tokens_per_second:,.0f} tokens/s",
         "settings": ", ".join(f"{name} {value}" for name, value in asdict(config).items()),
-        "command": f"`{command}`" if command else "not stated",
+        "command": f"`{run.command}`" if run.command else "not stated",
         "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())

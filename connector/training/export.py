@@ -18,11 +18,9 @@ from latent_ingest.connector.encoding.hub import find_folder
 from latent_ingest.connector.encoding.model_folder import write_modules
 from latent_ingest.connector.encoding.projection import projection_paths
 from latent_ingest.connector.inspection.vocabulary import Frequencies, word_frequencies
-from latent_ingest.connector.training.card import draw, write_card
-from latent_ingest.connector.training.config import TrainingConfig
+from latent_ingest.connector.training.card import RunSummary, draw, write_card
 from latent_ingest.connector.training.embeddings import blocks_of, embedded
 from latent_ingest.connector.training.metrics import TrainingReport
-from latent_ingest.connector.training.texts import TrainingTexts
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +55,10 @@ def reconstruction_error(
 def write_model(
     folder: Path,
     model: TokenAutoencoder,
-    backbone: Backbone,
-    texts: TrainingTexts,
     held_out: list[str],
-    config: TrainingConfig,
-    report: TrainingReport,
+    run: RunSummary,
+    metrics: Path,
     *,
-    run: Path,
-    command: str,
-    licence: str,
     keep_decoder: bool,
 ) -> Frequencies:
     """Write a model folder: weights, modules.json, metrics, figures and model card.
@@ -73,14 +66,9 @@ def write_model(
     Args:
         folder: to be made.
         model: the trained autoencoder.
-        backbone: the retriever it was trained on.
-        texts: what was trained on, for the card.
         held_out: texts that document frequencies are counted in.
-        config: settings of the run.
-        report: how the run ended.
-        run: folder with the run's metrics, which are moved to the model.
-        command: the command that started the run, for the card.
-        licence: licence of the texts, for the card.
+        run: settings and results of the run.
+        metrics: folder of metrics.jsonl and `tensorboard/`, which are copied to the model.
         keep_decoder: write `W_dec` too.
 
     Returns:
@@ -89,34 +77,25 @@ def write_model(
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
+    backbone = run.backbone
     latents = Frequencies.of(count_documents(model, backbone, held_out))
     words = word_frequencies(held_out)
     model.save(folder, decoder=keep_decoder)
     write_modules(
         folder,
-        n_latents=config.n_latents,
+        n_latents=model.config.n_latents,
         pooling=model.config.pooling,
         prompts=backbone.prompts,
         projections=projection_paths(find_folder(backbone.name)),
     )
-    shutil.copy(run / "metrics.jsonl", folder)
-    figures = draw(folder, report, latents, words)
+    shutil.copy(metrics / "metrics.jsonl", folder)
+    if (metrics / "tensorboard").is_dir():
+        shutil.copytree(metrics / "tensorboard", folder / "tensorboard")
+    figures = draw(folder, run.report, latents, words)
     if not figures:
         log.info("no figures: pip install 'latent-ingest[train]' installs matplotlib")
-    card = write_card(
-        config,
-        report,
-        texts,
-        backbone,
-        latents,
-        words,
-        command=command,
-        licence=licence,
-        figures=figures,
-    )
+    card = write_card(run, latents, words, figures)
     (folder / "README.md").write_text(card, encoding="utf-8")
-    if (run / "tensorboard").is_dir():
-        (run / "tensorboard").rename(folder / "tensorboard")
     return latents
 
 

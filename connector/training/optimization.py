@@ -152,9 +152,7 @@ class Optimization:
                 if not out_of_memory(error) or self._micro_tokens < 2:
                     raise
                 self._micro_tokens //= 2
-                log.warning(
-                    "out of memory: continuing with %d tokens at a time", self._micro_tokens
-                )
+                log.warning("out of memory: continuing with %d tokens per pass", self._micro_tokens)
 
 
 def rate(step: int, steps: int, warmup: float) -> float:

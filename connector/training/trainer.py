@@ -19,6 +19,7 @@ import torch
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.files import disk_errors
+from latent_ingest.connector.training.card import RunSummary
 from latent_ingest.connector.training.checkpoint import CheckpointFile, Identity
 from latent_ingest.connector.training.config import TrainingConfig, check_memory
 from latent_ingest.connector.training.distributed import ProcessGroup
@@ -174,20 +175,15 @@ class Trainer:
             latents = write_model(
                 folder,
                 self._optimization.finished(),
-                self._backbone,
-                self._texts,
                 self._held_out,
-                self.config,
-                report,
-                run=self.folder,
-                command=command,
-                licence=licence,
+                RunSummary(self.config, report, self._texts, self._backbone, command, licence),
+                metrics=self.folder,
                 keep_decoder=keep_decoder,
             )
             folder.rename(self.out)
             shutil.rmtree(self.folder)
         for line in doubts(report, latents):
-            log.warning("warning: %s", line)
+            log.warning("%s", line)
 
     def _prepare(self) -> None:
         """Open texts, batches and optimization: new ones, or as the checkpoint has them."""

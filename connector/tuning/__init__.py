@@ -1,1 +1,1 @@
-"""Settings of scoring chosen on judged questions, with nothing encoded or indexed again."""
+"""Tuning of the scoring settings on judged queries, without encoding or indexing again."""

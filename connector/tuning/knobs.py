@@ -1,4 +1,4 @@
-"""What can be tuned: the settings of scoring, and the values that are tried."""
+"""Knobs: the settings of scoring that can be tuned, and the values that are tried."""
 
 from __future__ import annotations
 
@@ -7,65 +7,72 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.querying.boost import LATENT_BOOST
-from latent_ingest.connector.querying.rewriting import HEAD_TERMS, MAX_QUERY_TERMS, WINDOW
+from latent_ingest.connector.querying.scoring import (
+    HEAD_TERMS,
+    LATENT_BOOST,
+    MAX_QUERY_TERMS,
+    WINDOW,
+)
 
-# What all knobs that save time may lose together, of nDCG@10, the standard error counted in.
+# nDCG@10 that all knobs that save time may lose together, including the standard error.
 TOLERANCE = 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One setting of all knobs."""
+    """A value of every knob."""
 
     k1: float
-    """Of BM25 of the latent field."""
+    """k1 of the latent field's BM25."""
     b: float
+    """b of the latent field's BM25."""
     latent_boost: float = LATENT_BOOST
-    """Factor on latent scores beside words, as on OpenSearch 3; see `hybrid_boost`."""
+    """Factor on latent scores in hybrid forms, as on OpenSearch 3; see `hybrid_boost`."""
     max_query_terms: int = MAX_QUERY_TERMS
     query_k: int | None = None
-    """Latents a token of a question; none for the model's own."""
+    """Latents per token of a question; None for the model's k."""
     head_terms: int = HEAD_TERMS
     window: int = WINDOW
 
     @classmethod
     def of(cls, meta: IndexMeta, k1: float, b: float) -> Settings:
-        """Those that an index has now: k1 and b of its settings, which may not be its meta's."""
+        """Current settings of an index; k1 and b come from its settings, its meta may be older."""
         return cls(k1, b, **(meta.query_settings or {}))
 
     def query_settings(self) -> dict[str, Any]:
-        """For `_meta`: all but those of the index."""
+        """Settings that `_meta` stores: all but k1 and b, which are settings of the index."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("k1", "b")}
 
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """One setting, and the values tried first."""
+    """One field of `Settings`, and the values to try."""
 
     name: str
     grid: Sequence[float]
+    """Values tried first, ascending."""
     rounds: int
-    """How often the gap around the best is halved."""
+    """How many times the gaps around the best value are halved."""
     whole: bool = False
+    """Whether values are integers."""
     saves: bool = False
-    """Whether a smaller value may be cheaper, which is taken where it loses next to nothing."""
+    """Whether a smaller value may be cheaper; it is taken if it loses almost nothing."""
     two_phase: bool = False
-    """Whether it counts in forms of two phases alone."""
+    """Whether the knob only matters in two-phase forms."""
 
     def turned(self, settings: Settings, value: float) -> Settings:
-        """The settings with another value of this knob."""
+        """Return the settings with another value of this knob."""
         new: dict[str, Any] = {self.name: int(value) if self.whole else value}
         return replace(settings, **new)
 
     def between(self, low: float, high: float) -> float | None:
-        """A value halfway, by factors; none where there is no other."""
+        """Return the geometric mean of two values; None if it rounds to one of them."""
         middle = (low * high) ** 0.5 if low > 0 else (low + high) / 2
         value = round(middle) if self.whole else float(f"{middle:.3g}")
         return value if low < value < high else None
 
 
-# In the order they are tuned; the boost a second time, since the best depends on k1 and b.
+# Order of tuning; the boost comes a second time, since its best value depends on k1 and b.
 ORDER = (
     "latent_boost",
     "k1",
@@ -80,10 +87,11 @@ NAMES = tuple(dict.fromkeys(ORDER))
 
 
 def knobs_for(meta: IndexMeta, names: Sequence[str]) -> list[Knob]:
-    """The knobs an index has, of those named, in the order they are tuned.
+    """Return the named knobs in the order of tuning.
 
-    In an index of chunks nothing can be rescored, so that there are no knobs of two phases.
+    Engines cannot rescore an index of chunks, which therefore has no knobs of two phases.
     """
+
     scale = meta.scale
     half = [k for k in (meta.k // 4, meta.k // 2, 3 * meta.k // 4) if k >= 1]
     every = {

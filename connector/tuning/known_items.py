@@ -1,7 +1,8 @@
-"""Questions without judgements: a document's title, or a sentence of it, has to find it again.
+"""Known items: questions made of documents' titles or sentences, each relevant to its document.
 
-Words find a text by its own words too easily, so the rarest third of the words is left out of each
-question. It remains a substitute: such questions share the writer's words, as people's do not.
+Words find a text too easily by its own words, so the rarest third of the words is left out of each
+question. Known items remain a substitute for judgements: they share the author's words, unlike the
+questions of users.
 """
 
 from __future__ import annotations
@@ -9,38 +10,56 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+from latent_ingest.connector.collections.collection import (
+    Collection,
+    first_existing,
+    read_documents,
+)
 from latent_ingest.connector.corpus import Document
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.collection import Collection, first_there, read_documents
-from latent_ingest.connector.tuning.splits import FEWEST_QUERIES
+from latent_ingest.connector.tuning.splits import FEWEST_QUERIES, Split, halved
 
-SPLIT = "known items"
+# Documents drawn unless the number of queries is limited.
+QUERIES = 200
 
-# Words of a title or a sentence that may become a question.
+# Number of words of a title or sentence that may become a question.
 FEWEST_WORDS, MOST_WORDS = 6, 40
 
-# The part of a question's words that is left out.
+# Share of a question's words that is left out.
 LEFT_OUT = 1 / 3
 
 WORD = re.compile(r"\w+")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
-def known_items(path: Path, n_questions: int, seed: int) -> Collection:
-    """A collection judged by itself.
+def split_of_known_items(path: Path, limit: int | None, seed: int) -> Split:
+    """Return the split of a collection of known items; see `known_items`.
 
     Args:
-        path: a corpus file, or a folder that holds corpus.jsonl.
-        n_questions: at most, each of another document, drawn by the seed.
-        seed: of the sample.
+        path: corpus file, or a folder that holds corpus.jsonl.
+        limit: maximum number of queries that choose.
+        seed: seed of the sample and the halves.
+    """
+    judged = known_items(path, 2 * (limit or QUERIES), seed)
+    return replace(halved(judged, limit, seed, "known items"), known_items=True)
+
+
+def known_items(path: Path, n_questions: int, seed: int) -> Collection:
+    """Make a collection of known items.
+
+    Args:
+        path: corpus file, or a folder that holds corpus.jsonl.
+        n_questions: maximum number of questions, each of another document.
+        seed: seed of the sample.
 
     Raises:
-        InputError: no corpus, a broken line, or too few documents with a title or sentence of six
-            words.
+        InputError: there is no corpus, a line is malformed, or too few documents have a title or
+            sentence of six words.
     """
-    corpus = path if path.is_file() else first_there(path, "corpus.jsonl", "corpus.jsonl.gz")
+    corpus = path if path.is_file() else first_existing(path, "corpus.jsonl", "corpus.jsonl.gz")
     generator = random.Random(seed)
     sample: list[tuple[str, str]] = []
     frequency: Counter[str] = Counter()
@@ -50,13 +69,13 @@ def known_items(path: Path, n_questions: int, seed: int) -> Collection:
         if not (text := title_or_sentence(document, generator)):
             continue
         seen += 1
-        # Reservoir sampling: each such document is as likely.
+        # Reservoir sampling: each document is equally likely.
         place = len(sample) if len(sample) < n_questions else generator.randrange(seen)
         sample[place : place + 1] = [(document.id, text)] if place < n_questions else []
     if seen < FEWEST_QUERIES:
         raise InputError(
-            f"{corpus}: {seen} documents have a title or a sentence of {FEWEST_WORDS} words, and "
-            f"{FEWEST_QUERIES} are needed for --from-titles"
+            f"{corpus}: {seen} documents have a title or a sentence of {FEWEST_WORDS} words; "
+            f"--from-titles needs {FEWEST_QUERIES}"
         )
     queries = {f"item-{id_}": without_rare(text, frequency) for id_, text in sample}
     qrels = {f"item-{id_}": {id_: 1} for id_, _ in sample}
@@ -65,7 +84,7 @@ def known_items(path: Path, n_questions: int, seed: int) -> Collection:
 
 
 def title_or_sentence(document: Document, generator: random.Random) -> str | None:
-    """The title if it is long enough, else a sentence; none where there is neither."""
+    """Return a document's title if it is long enough, else a random sentence; None if none is."""
     title = document.fields.get("title")
     if isinstance(title, str) and fits(title):
         return title
@@ -78,7 +97,7 @@ def fits(text: str) -> bool:
 
 
 def without_rare(text: str, frequency: Counter[str]) -> str:
-    """The words of a text, in their order, but for its rarest third."""
+    """Return the words of a text, in their order, without the rarest third."""
     words = words_of(text)
     order = sorted(range(len(words)), key=lambda place: frequency[words[place]])
     left_out = set(order[: int(len(words) * LEFT_OUT)])

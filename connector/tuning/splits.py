@@ -1,4 +1,4 @@
-"""Which queries choose, and which report."""
+"""Splits: the queries that choose settings, and the queries that report what they are worth."""
 
 from __future__ import annotations
 
@@ -6,67 +6,70 @@ from collections.abc import Collection as Some
 from dataclasses import dataclass
 from pathlib import Path
 
+from latent_ingest.connector.collections.catalog import load_collection
+from latent_ingest.connector.collections.collection import Collection, shuffled
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.collection import Collection, load_collection, shuffled
 
-# With fewer queries than this in all, values are cross-validated.
+# If a collection has fewer queries, settings are cross-validated.
 FEW_QUERIES = 100
 FOLDS = 5
 
-# Fewer cannot be tuned on.
+# Minimum number of queries to tune on.
 FEWEST_QUERIES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Queries and judgements that choose, and others that only report."""
+    """Development queries, which choose settings, and held-out queries, which only report."""
 
     development: Collection
     held_out: Collection | None
-    """None where values are cross-validated."""
+    """None if settings are cross-validated."""
     description: str
-    """For people."""
+    """Which queries choose and which report, as a sentence."""
+    known_items: bool = False
+    """Whether the queries are known items instead of judged questions."""
 
 
 def split_of(
     name: str, split: str | None, report: str | None, limit: int | None, seed: int, cache: Path
 ) -> Split:
-    """The queries of a collection.
+    """Split the queries of a collection.
 
     Args:
-        name: of a folder in BEIR's layout or TREC's, or of ir_datasets.
-        split: whose judgements choose, of qrels/*.tsv; none for dev or train where they are there,
-            else `report`.
-        report: whose judgements report, by default "test"; where it is `split`, or nothing else is
-            judged, the queries are halved, or cross-validated where they are few.
-        limit: queries that choose, at most.
-        seed: of halves, folds and limits.
+        name: folder in BEIR or TREC layout, or `ir_datasets:` and a name.
+        split: name of the judgements (qrels/*.tsv) that choose; None for dev or train if they
+            exist, else `report`.
+        report: name of the judgements that report; None for test. If it equals `split`, or there
+            are no others, the queries are halved, or cross-validated if they are few.
+        limit: maximum number of queries that choose.
+        seed: seed of halves, folds and limits.
         cache: folder for collections of ir_datasets.
 
     Raises:
-        InputError: no such judgements, broken ones, or too few.
+        InputError: the judgements do not exist, are malformed, or are too few.
     """
-    there = [path.stem for path in sorted((Path(name) / "qrels").glob("*.tsv"))]
-    if not (there or split or report):
+    existing = [path.stem for path in sorted((Path(name) / "qrels").glob("*.tsv"))]
+    if not (existing or split or report):
         return halved(load_collection(name, "test", cache), limit, seed, name)
-    chosen = split or next((own for own in ("dev", "train") if own in there), report or "test")
+    chosen = split or next((own for own in ("dev", "train") if own in existing), report or "test")
     for option, wanted in (("--split", chosen), ("--report", report or chosen)):
-        if wanted not in there:
-            names = ", ".join(there) or "none"
+        if wanted not in existing:
+            names = ", ".join(existing) or "none"
             raise InputError(
-                f"{name}: no qrels/{wanted}.tsv; name one with {option} (there: {names})"
+                f"{name}: no qrels/{wanted}.tsv; name one with {option} (existing: {names})"
             )
     report = report or "test"
     source = f"{name}/qrels/{chosen}.tsv"
     development = Collection.load(Path(name), chosen)
-    if report == chosen or report not in there:
+    if report == chosen or report not in existing:
         return halved(development, limit, seed, source)
     held_out = Collection.load(Path(name), report)
-    # A query of both would choose by what it reports.
+    # A query in both must not choose, since it reports.
     both = development.queries.keys() & held_out.queries.keys()
     left = development.part(development.queries.keys() - both).limited(limit, seed)
     check_enough(left, source)
-    note = f", without {len(both)} that are in {report} too" if both else ""
+    note = f", without {len(both)} that are also in {report}" if both else ""
     return Split(
         left,
         held_out,
@@ -76,7 +79,7 @@ def split_of(
 
 
 def halved(judged: Collection, limit: int | None, seed: int, source: str) -> Split:
-    """One half of the queries chooses and the other reports; few are cross-validated."""
+    """Let one half of the queries choose and the other report; cross-validate if they are few."""
     if len(judged.queries) < FEW_QUERIES:
         few = judged.limited(limit, seed)
         check_enough(few, source)
@@ -90,22 +93,23 @@ def halved(judged: Collection, limit: int | None, seed: int, source: str) -> Spl
     return Split(
         development,
         held_out,
-        f"chosen on {len(development.queries)} queries of {source}, one half of them; reported on "
-        f"the other {len(held_out.queries)}",
+        f"chosen on {len(development.queries)} queries of one half of {source}; reported on the "
+        f"{len(held_out.queries)} of the other half",
     )
 
 
 def check_enough(judged: Collection, source: str) -> None:
-    """Raise InputError where too few queries have a relevant document."""
+    """Raise InputError if too few queries have a relevant document."""
     useful = sum(any(grade > 0 for grade in row.values()) for row in judged.qrels.values())
     if useful < FEWEST_QUERIES:
         raise InputError(
-            f"{source}: {useful} queries with a relevant document, and {FEWEST_QUERIES} are needed "
-            f"to tune; judge more, or use --from-titles"
+            f"{source}: {useful} queries with a relevant document; tuning needs {FEWEST_QUERIES}: "
+            f"judge more, or use --from-titles"
         )
 
 
 def folds(queries: Some[str], seed: int) -> list[list[str]]:
-    """The queries in five parts of like size."""
+    """Divide the queries into five parts of equal size, plus or minus one."""
+
     mixed = shuffled(queries, seed)
     return [mixed[start::FOLDS] for start in range(FOLDS)]

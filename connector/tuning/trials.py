@@ -1,109 +1,101 @@
-"""Questions asked with one setting of all knobs: nDCG@10 of each, the engine's time, the clauses.
+"""Trials: all questions asked with one setting of the knobs; nDCG@10, time and clauses of each.
 
-Encodings and the answers to a setting are kept, so that a setting costs its searches, once. The
-first setting of a form is asked twice, and the second time counts: an engine is slower at what it
-has not done for a while.
+Encodings and trials are kept, so settings cost their searches once. The first settings in each form
+are asked twice, and the second time counts: an engine is slower at first.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-from opensearchpy import OpenSearch
 
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.engine.client import EngineInfo, engine_errors
 from latent_ingest.connector.evaluation.measures import parse_measures, per_query
-from latent_ingest.connector.evaluation.runs import clauses, of_all_shards
-from latent_ingest.connector.evaluation.systems import (
+from latent_ingest.connector.evaluation.rankings import (
     DEPTH,
     SEARCHES,
     Ranking,
     Tick,
-    chunks,
+    batched,
     hits_of,
     without_itself,
 )
-from latent_ingest.connector.querying.boost import hybrid_boost
-from latent_ingest.connector.querying.fields import read_fields
+from latent_ingest.connector.evaluation.runs import clauses, of_all_shards
+from latent_ingest.connector.querying.asked_indices import read_fields
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.querying.scoring import Form, hybrid_boost
 from latent_ingest.connector.tuning.knobs import Settings
 from latent_ingest.connector.tuning.tuned_index import TunedIndex
 
 NDCG = "nDCG@10"
 
-Qrels = Mapping[str, Mapping[str, int]]
-
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of one setting in one form."""
+    """Result of one setting in one form."""
 
     values: dict[str, float]
     """Query id → nDCG@10."""
     took: dict[str, float]
-    """Query id → milliseconds in the engine, which searches one after the other."""
+    """Query id → milliseconds in the engine, which runs one search at a time."""
     clauses: float
-    """Of a query, the mean."""
+    """Clauses per query, mean."""
 
     @property
     def took_p50(self) -> float:
-        """The median of the engine's milliseconds."""
+        """Median time in the engine, milliseconds."""
         return float(np.median(list(self.took.values())))
 
     @property
     def cost(self) -> tuple[float, float]:
-        """To compare by: clauses, and where these are as many, the mean of the milliseconds."""
+        """Sort key: clauses per query, then mean time in the engine, milliseconds."""
         return self.clauses, float(np.mean(list(self.took.values())))
 
     def mean(self, queries: Iterable[str]) -> float:
-        """nDCG@10 over some queries."""
+        """Mean nDCG@10 over some queries."""
         return float(np.mean([self.values[query] for query in queries]))
 
 
 class Trials:
-    """Asks one set of judged questions with any setting."""
+    """Asks one set of judged questions with any settings; an `Ask` of `selection`."""
 
     def __init__(
         self,
-        client: OpenSearch,
-        index: TunedIndex,
-        queries: Mapping[str, str],
-        qrels: Qrels,
+        tuned: TunedIndex,
+        collection: Collection,
         encoder: QueryEncoder,
         tick: Tick = lambda done: None,
     ) -> None:
-        """Nothing is asked yet.
+        """Ask nothing yet.
 
         Args:
-            client: of the engine.
-            index: that is asked; its k1 and b are set as needed.
-            queries: id → text.
-            qrels: id → document id → grade, of these queries alone.
-            encoder: the model, with room for all questions.
-            tick: called with the number of questions answered.
+            tuned: index to search; its k1 and b are set as needed.
+            collection: questions and judgements.
+            encoder: encoder with a cache large enough for all questions.
+            tick: called with the number of questions answered since the last call.
 
         Raises:
-            InputError: the `evaluate` extra is missing.
+            InputError: the `evaluate` extra is not installed.
         """
-        self.queries = dict(queries)
-        self._qrels = {query: dict(qrels[query]) for query in queries}
-        self._client = client
-        self._index = index
+        self._tuned = tuned
+        self._client, self._name = tuned.index.client, tuned.index.name
+        self._queries, self._qrels = collection.queries, collection.qrels
         self._tick = tick
-        self._engine = EngineInfo.read(client)
+        self._engine = EngineInfo.read(self._client)
         self._measures = parse_measures([NDCG])
-        self._fields = read_fields(client, index.name)
+        self._fields = read_fields(self._client, self._name)
         self._encoder = encoder
-        self._rewriters: dict[int | None, QueryRewriter] = {}
         self._done: dict[tuple[Settings, str], Trial] = {}
         self._warm: set[str] = set()
 
     def __call__(self, settings: Settings, form: str) -> Trial:
-        """What comes of a setting; raises EngineError when a search fails."""
+        """Return the trial of settings in a form; raises EngineError if a search fails."""
         settings = plain(settings, form)
         if (settings, form) not in self._done:
             if form not in self._warm:
@@ -113,16 +105,16 @@ class Trials:
         return self._done[settings, form]
 
     def _ask(self, settings: Settings, form: str) -> Trial:
-        self._index.set(settings.k1, settings.b)
-        rewriter = self._rewriter(settings.query_k)
-        rewriter.latent_boost = hybrid_boost(self._engine, settings.k1, settings.latent_boost)
-        rewriter.max_query_terms = settings.max_query_terms
-        rewriter.head_terms, rewriter.window = settings.head_terms, settings.window
+        self._tuned.set(settings.k1, settings.b)
+        boost = hybrid_boost(self._engine, settings.k1, settings.latent_boost)
+        rewriter = self._rewriter.with_settings(
+            **{**settings.query_settings(), "latent_boost": boost}
+        )
         ranking: Ranking = {}
         took: dict[str, float] = {}
         counted: list[int] = []
-        for chunk in chunks(self.queries, SEARCHES):
-            texts = [self.queries[query] for query in chunk]
+        for batch in batched(self._queries, SEARCHES):
+            texts = [self._queries[query] for query in batch]
             if form == "words":
                 bodies = [rewriter.words_only(text, size=DEPTH) for text in texts]
             else:
@@ -131,35 +123,31 @@ class Trials:
             requests = [part for body in bodies for part in ({}, {**body, "_source": False})]
             with engine_errors(self._client):
                 answers = self._client.msearch(
-                    body=requests, index=self._index.name, params={"max_concurrent_searches": 1}
+                    body=requests, index=self._name, params={"max_concurrent_searches": 1}
                 )["responses"]
-            for query, answer in zip(chunk, answers, strict=True):
-                of_all_shards(answer, self._index.name, f"query {query!r} ({form})")
+            for query, answer in zip(batch, answers, strict=True):
+                of_all_shards(answer, self._name, f"query {query!r} ({form})")
                 took[query] = answer["took"]
                 ranking[query] = without_itself(query, hits_of(answer))
-            self._index.check()
-            self._tick(len(chunk))
+            self._tuned.check()
+            self._tick(len(batch))
         found = per_query(self._qrels, ranking, self._measures)
         values = {query: row[NDCG] for query, row in found.items()}
         return Trial(values, took, float(np.mean(counted)))
 
-    def _rewriter(self, query_k: int | None) -> QueryRewriter:
-        if query_k not in self._rewriters:
-            self._rewriters[query_k] = QueryRewriter.from_index(
-                self._client,
-                self._index.name,
-                self._encoder,
-                query_k=query_k,
-                # Document frequencies do not change, and the index may be closed for a moment.
-                statistics_seconds=math.inf,
-            )
-        return self._rewriters[query_k]
+    @cached_property
+    def _rewriter(self) -> QueryRewriter:
+        # Document frequencies do not change, and the index is closed now and then.
+        return QueryRewriter.from_index(
+            self._client, self._name, self._encoder, statistics_seconds=math.inf
+        )
 
 
 def plain(settings: Settings, form: str) -> Settings:
-    """The setting without what does not count in a form, so that it is asked once."""
+    """Reset the knobs that do not matter in a form, so that equal requests are asked once."""
+
     if form == "words":
         return Settings(settings.k1, settings.b)
-    if not form.endswith("two_phase"):
+    if not Form(form).two_phases:
         return replace(settings, head_terms=1, window=1)
     return settings

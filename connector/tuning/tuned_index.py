@@ -1,6 +1,6 @@
-"""The index whose k1 and b are tried: itself, put back in the end, or a copy, deleted in the end.
+"""The index on which k1 and b are tried: the index itself, restored at the end, or a copy.
 
-What must be put back is noted in the index before anything is changed; see `index.repair`.
+What must be restored is noted in the index before anything is changed; see `index.repair`.
 """
 
 from __future__ import annotations
@@ -27,60 +27,59 @@ from latent_ingest.connector.index.repair import (
 from latent_ingest.connector.tuning.knobs import Settings
 from latent_ingest.mappings.template import SIMILARITY
 
-# How long an index is watched for writes at first; an index that is closed again and again is
-# watched all the time.
+# Seconds for which an index is watched for writes before tuning; while it is tuned, each change
+# looks for writes.
 WATCH_SECONDS = 1.5
 
 BLOCK = "index.blocks.write"
 
 
 class TunedIndex:
-    """An index that is asked with several k1 and b. Made by the functions below."""
+    """An index that is searched with several k1 and b; made by the context managers below."""
 
     def __init__(self, index: Index, noted: Index, note: dict[str, Any] | None) -> None:
-        """Nothing is changed yet.
+        """Change nothing yet.
 
         Args:
             index: the index that is searched.
             noted: the index that is tuned, which holds the note.
             note: the note of what to restore; None for an index that is not changed.
         """
-        self.name = index.name
+        self.index = index
         self.similarity = similarity_of(index)
-        """k1 and b, as this process has left them."""
-        self._index = index
+        """k1 and b as this process set them."""
         self._noted = noted
         self._note = note
         self._written = index.writes()
 
     def set(self, k1: float, b: float) -> None:
-        """Close, set, open; nothing where they are so already.
+        """Set k1 and b, for which the index is closed and opened; nothing if they are set already.
 
         Raises:
             InputError: somebody writes to the index.
-            EngineError: somebody else has changed it, or the engine refuses.
+            EngineError: another command changed it, or the engine refuses.
         """
         self.check()
         if (k1, b) == self.similarity:
             return
         if self._note:
             renew(self._noted, self._note)
-        if (number := self._index.writes() - self._written) > 0:
-            raise receives_writes(self.name, f"{number} since tuning began")
-        self._index.put_settings_closed(similarity(k1, b))
+        if (number := self.index.writes() - self._written) > 0:
+            raise receives_writes(self.index.name, f"{number} since tuning began")
+        self.index.put_settings_closed(similarity(k1, b))
         self.similarity = k1, b
 
     def check(self) -> None:
-        """See that answers are still those of `similarity`, and say that this process lives.
+        """Check that the index still has `similarity`, and renew the note.
 
         Raises:
-            EngineError: somebody else has changed the index, or the engine refuses.
+            EngineError: another command changed the index, or the engine refuses.
         """
-        found = similarity_of(self._index)
+        found = similarity_of(self.index)
         if found != self.similarity:
             raise EngineError(
-                f"index {self.name} has k1 and b {found}, not {self.similarity}: another command "
-                f"has set them while it was tuned; tune again"
+                f"index {self.index.name} has k1 and b {found}, not {self.similarity}: another "
+                f"command set them during tuning; tune again"
             )
         if self._note and time.time() - self._note["renewed"] > RENEW_SECONDS:
             renew(self._noted, self._note)
@@ -88,13 +87,13 @@ class TunedIndex:
 
 @contextmanager
 def as_it_is(existing: ExistingIndex) -> Iterator[TunedIndex]:
-    """The index itself, for knobs that do not change it."""
+    """Yield the index itself, for knobs that do not change it."""
     yield TunedIndex(existing.index, existing.index, None)
 
 
 @contextmanager
 def in_place(existing: ExistingIndex) -> Iterator[TunedIndex]:
-    """The index itself; its settings are restored at the end, whatever happens."""
+    """Yield the index itself; its settings are restored at the end, whatever happens."""
     index = existing.index
     before = similarity_of(index)
     note = new_note(similarity(*before))
@@ -111,7 +110,7 @@ def in_place(existing: ExistingIndex) -> Iterator[TunedIndex]:
 
 @contextmanager
 def on_a_copy(existing: ExistingIndex) -> Iterator[TunedIndex]:
-    """A clone of the index, deleted at the end; writes to the index fail while it is made."""
+    """Yield a clone of the index, deleted at the end; writes to the index fail while it is made."""
     index = existing.index
     copy = Index(index.client, new_copy_name(index.name))
     note = new_note({BLOCK: existing.settings.get(BLOCK)}, copy.name)
@@ -157,13 +156,13 @@ def apply(index: Index, settings: Settings) -> None:
 
 
 def similarity(k1: float, b: float) -> dict[str, Any]:
-    """Flat settings of BM25 of the latent field."""
+    """Return the settings, flat, of the latent field's BM25."""
     name = f"index.similarity.{SIMILARITY}"
     return {f"{name}.type": "BM25", f"{name}.k1": k1, f"{name}.b": b}
 
 
 def similarity_of(index: Index) -> tuple[float, float]:
-    """k1 and b of the index; raises InputError if it lacks the similarity of the latent field."""
+    """Return k1 and b of the index; raises InputError if it lacks the latent field's similarity."""
     found = index.settings()
     names = [f"index.similarity.{SIMILARITY}.{name}" for name in ("k1", "b")]
     if missing := [name for name in names if name not in found]:
@@ -172,24 +171,24 @@ def similarity_of(index: Index) -> tuple[float, float]:
 
 
 def check_meta(index: ExistingIndex) -> IndexMeta:
-    """The meta of an index that can be tuned.
+    """Return the meta of an index that can be tuned.
 
     Raises:
-        InputError: it is closed, or the engine makes its ids.
-        MismatchError: it is not one of ours.
+        InputError: the index is closed or being tuned, or the engine makes its ids.
+        MismatchError: the index has no latent terms.
     """
     if not index.open:
         raise InputError(f"index {index.name} is closed; open it: POST /{index.name}/_open")
     meta = IndexMeta.from_mapping(index.name, index.mapping)
     if meta.ids == "engine":
         raise InputError(
-            f"the engine makes the ids of {index.name}, and judgements are of the collection's "
-            f"own; name another with --index"
+            f"the engine makes the ids of {index.name}, but judgements name the collection's ids; "
+            f"name another index with --index"
         )
     if meta.tuning:
         raise InputError(
             f"index {index.name} is being tuned by process {meta.tuning['pid']} on "
-            f"{meta.tuning['host']}; wait for its end"
+            f"{meta.tuning['host']}; wait until it ends"
         )
     return meta
 
@@ -205,5 +204,5 @@ def check_quiet(index: Index) -> None:
 def receives_writes(index: str, how_many: str) -> InputError:
     return InputError(
         f"index {index} receives writes ({how_many}), which fail while it is closed or cloned; "
-        f"stop them meanwhile"
+        f"stop them during tuning"
     )

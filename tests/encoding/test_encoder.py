@@ -61,7 +61,7 @@ def test_out_of_memory_halves_the_batches_and_changes_nothing(
         patch.setattr(encoder.backbone, "token_budget", budget)
         got = encoder.encode(texts)
         assert encoder.backbone.token_budget == budget // 4
-    assert "going on with 1024 tokens a batch" in caplog.text
+    assert "continuing with 1024 tokens per batch" in caplog.text
     np.testing.assert_array_equal(got.offsets, wanted.offsets)
     np.testing.assert_array_equal(got.indices, wanted.indices)
     np.testing.assert_allclose(got.values, wanted.values, rtol=1e-4, atol=1e-4)

@@ -66,7 +66,7 @@ def test_the_way_through(run: Run, index: str, client: OpenSearch) -> None:
     assert done.exit_code == 0, done.stderr
     assert f"index {index}: 2 documents indexed in" in done.stdout
     assert "2 lines = 2 indexed" in done.stdout
-    assert "kB a document, 2 documents" in done.stdout
+    assert "kB per document, 2 documents" in done.stdout
 
     found = run("search", "flowers and bees", "--index", index)
     assert found.exit_code == 0
@@ -164,8 +164,8 @@ def test_other_fields_and_filters(run: Run, index: str) -> None:
         (["train", "corpus.jsonl", "--out", "m", "--tokens", "9"], 2, "fewer than one batch"),
         (["train", "corpus.jsonl", "--out", "m", "--k", "99999"], 2, "must be 1 to the number"),
         (["train", "corpus.jsonl", "--out", "m", "--activation", "relu"], 2, "is not one of"),
-        (["train", "corpus.jsonl=x", "--out", "m"], 2, "'x' is no weight; write FILE=2"),
-        (["train", "corpus.jsonl", "--out", "."], 2, "exists already; name another folder"),
+        (["train", "corpus.jsonl=x", "--out", "m"], 2, "'x' is not a weight; write FILE=2"),
+        (["train", "corpus.jsonl", "--out", "."], 2, "already exists; name another folder"),
         (["train", "corpus.jsonl", "--out", "m", "--resume"], 2, "no checkpoint to resume"),
         (["train", "corpus.jsonl", "--out", "m", "--text-fields", "body"], 2, "no texts; fields"),
         (["train", "corpus.jsonl", "--out", "m", "--backbone", "no/such/one"], 1, "no such folder"),

@@ -106,7 +106,7 @@ def test_lines_with_one_id_are_all_there(
     Path("one.jsonl").write_text(line("a", "bees"))
     verified = Verification(client, index, meta, "one.jsonl").run()
     assert (verified.same, verified.doubled.count, verified.extra.count) == (1, 1, 1)
-    assert verified.doubled.examples == ["document 'a' is there 2 times, 1 in the file"]
+    assert verified.doubled.examples == ["document 'a' is in the index 2 times, 1 in the file"]
 
 
 class Refusing(Spoiling):
@@ -183,7 +183,7 @@ def test_the_commands(client: OpenSearch, index: str, run: Run) -> None:
     here = ("--index", index)
     Path("c.jsonl").write_text(line("bees", "the dance of bees") + "\n" + line("ants", "ants"))
     done = run("c.jsonl", *here, "--ids", "engine")
-    assert done.stderr.count("may be there twice when a request or this run is cut") == 1
+    assert done.stderr.count("may be there twice if a request or this run is interrupted") == 1
     assert f"index {index} is exactly c.jsonl" in run("verify", "c.jsonl", *here).stdout
     question = "how do bees tell others of flowers"
     hits = run("search", question, *here, "--form", "latent").stdout.splitlines()
@@ -224,11 +224,13 @@ def test_a_run_that_is_cut_goes_on_and_verify_names_what_it_doubled(
     Refused.bulks = 0
     with FaultProxy(opensearch_url, seed=1).listening(Refused) as url:
         cut = run(*command, "--ids", "engine", code=1, url=url)
-    assert "stopped after line 12; the same command goes on and may double what was" in cut.stdout
+    assert (
+        "stopped after line 12; the same command resumes and may duplicate documents" in cut.stdout
+    )
     gone_on = run(*command)
-    assert "going on after line 8" in gone_on.stderr
+    assert "resuming after line 8" in gone_on.stderr
     assert "20 lines = 20 indexed" in gone_on.stdout
-    assert "2 documents with an id that came before: all of them are there" in gone_on.stdout
+    assert "2 documents with the id of an earlier line: all are in the index" in gone_on.stdout
 
     there = copies(client, index)
     assert there == Counter(str(n % 18) for n in range(20)) + Counter(["8", "9", "10", "11"])
@@ -236,10 +238,12 @@ def test_a_run_that_is_cut_goes_on_and_verify_names_what_it_doubled(
     assert verified["same"] == 20
     assert verified["doubled"] == {
         "count": 4,
-        "examples": [f"document '{n}' is there 2 times, 1 in the file" for n in (8, 9, 10, 11)],
+        "examples": [
+            f"document '{n}' is in the index 2 times, 1 in the file" for n in (8, 9, 10, 11)
+        ],
     }
     for_people = run("verify", "c.jsonl", "--index", index, code=1).stdout
-    assert "build a new index with --alias, or delete what is too much" in for_people
+    assert "build a new index with --alias, or delete the duplicates" in for_people
 
 
 def test_an_alias_is_not_moved_to_an_index_with_doubles(
@@ -253,7 +257,7 @@ def test_an_alias_is_not_moved_to_an_index_with_doubles(
             refused = run(*command, code=1, url=url)
         assert "has 24 documents and the run indexed 20, so some may be there" in refused.stderr
         assert not client.indices.exists_alias(name=index)
-        assert "begin a new version with --restart" in run(*command, code=1).stderr
+        assert "start a new version with --restart" in run(*command, code=1).stderr
         assert not client.indices.exists_alias(name=index)
         run(*command, "--restart")
         assert set(copies(client, index).values()) == {1}

@@ -22,7 +22,8 @@ from latent_ingest.connector.index.alias import Alias
 from latent_ingest.connector.index.listing import IndexInfo, list_indices
 from latent_ingest.connector.indexing import copying, enrich, sender
 from latent_ingest.connector.indexing.copying import Copy
-from latent_ingest.connector.indexing.enrich import Enrich, EnrichReport
+from latent_ingest.connector.indexing.enrich import Enrich
+from latent_ingest.connector.indexing.outcomes import EnrichReport
 
 OURS = {"latent", "latent_hash"}
 
@@ -134,7 +135,7 @@ def test_the_copy_has_all_documents_and_the_index_is_not_touched(
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("where", ["copying", "encoding"])
-def test_a_run_that_was_cut_is_gone_on_with(
+def test_an_interrupted_run_resumes(
     where: str,
     command: Command,
     client: OpenSearch,

@@ -17,10 +17,10 @@ from click.testing import CliRunner, Result
 from opensearchpy import OpenSearch
 
 from latent_ingest.cli.main import cli
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import EngineError
-from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.runs import count_hits, search
 from latent_ingest.connector.evaluation.systems import SYSTEMS
 from latent_ingest.connector.index.index import Index
@@ -38,7 +38,7 @@ def invoke(url: str, *arguments: str) -> Result:
 
 
 def evaluate(url: str, folder: Path, *options: str) -> dict[str, Any]:
-    """The report."""
+    """Run `evaluate --json` and return the report."""
     done = invoke(url, str(folder), *options, "--json")
     assert done.exit_code == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -53,7 +53,7 @@ def refused(url: str, *arguments: str, status: int = 2) -> str:
 
 
 def collection(folder: Path, documents: list[dict[str, str]]) -> Path:
-    """Each document's own text as a question, judged by itself alone."""
+    """Write a collection: each document's text is a question, and the document its only answer."""
     (folder / "qrels").mkdir(parents=True)
     rows = [json.dumps(document) for document in documents]
     (folder / "corpus.jsonl").write_text("\n".join(rows))
@@ -99,7 +99,7 @@ def test_a_document_is_found_by_its_own_words(indexed: Any) -> None:
     assert found["published"] == []
 
 
-def test_costs_are_of_each_system_that_goes_through_the_engine(indexed: Any) -> None:
+def test_every_system_that_asks_the_engine_has_costs(indexed: Any) -> None:
     systems = indexed[1]["collections"][0]["systems"]
     for name, system in systems.items():
         if name == "dense":
@@ -116,10 +116,10 @@ def test_costs_are_of_each_system_that_goes_through_the_engine(indexed: Any) -> 
     assert 1 < systems["words"]["clauses"] < systems["latent"]["clauses"]
 
 
-def test_what_a_question_takes_by_itself_counts_for_every_system(
+def test_the_time_of_encoding_one_question_counts_for_every_system(
     opensearch_url: str, own: Path, indexed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Measured once for all of them; 20 ms slower here, which no median can hide."""
+    """It is measured once; encoding is made 20 ms slower here, which shows in the medians."""
     plain, asked = LatentEncoder.encode, []
 
     def slow(self: LatentEncoder, texts: Any, **options: Any) -> Any:
@@ -162,7 +162,7 @@ def test_ndcg_is_that_of_the_engines_own_hits(client: OpenSearch, own: Path, ind
         assert values[query["_id"]]["nDCG@10"] == pytest.approx(1 / math.log2(1 + rank))
 
 
-def test_an_index_that_is_there_is_used_with_a_template_and_a_report(
+def test_an_existing_index_is_evaluated_with_a_template_and_a_report(
     opensearch_url: str, own: Path, indexed: Any, tmp_path: Path
 ) -> None:
     index, first = indexed
@@ -201,9 +201,7 @@ def test_an_index_that_is_there_is_used_with_a_template_and_a_report(
     assert f"{found['systems']['latent']['means']['P@1']:.4f}".lstrip("0") in page
 
 
-def test_few_queries_are_asked_where_a_limit_is_set(
-    opensearch_url: str, own: Path, indexed: Any
-) -> None:
+def test_a_limit_of_queries_is_kept(opensearch_url: str, own: Path, indexed: Any) -> None:
     options = ("--index", indexed[0], "--systems", "words", "--limit-queries", "5")
     (found,) = evaluate(opensearch_url, own, *options)["collections"]
     assert found["queries"] == len(found["texts"]) == 5
@@ -250,15 +248,15 @@ def test_two_collections_make_two_indices_and_one_report(
         assert part["index"] == f"evaluate-{names[0]}-{other['fingerprint'][:8]}"
         assert other["fingerprint"] != ours
         same = refused(opensearch_url, folders[0], folders[0] + "/")
-        assert "was named before" in same
+        assert "another collection is named" in same
     finally:
         client.indices.delete(index=",".join(f"evaluate-{name}-*" for name in names))
 
 
-def test_judgements_turned_round_count_nothing(
+def test_reversed_judgements_score_zero(
     opensearch_url: str, own: Path, indexed: Any, tmp_path: Path
 ) -> None:
-    """So that a perfect figure above is not one that cannot be missed."""
+    """The perfect scores above can be missed."""
     folder = Path(shutil.copytree(own, tmp_path / "own"))
     path = folder / "qrels" / "test.tsv"
     path.write_text(path.read_text().replace("\t1\n", "\t0\n").removesuffix("1") + "0")
@@ -279,7 +277,7 @@ def test_an_index_of_other_documents_is_left_as_it_is(
     assert f"index {index} holds other documents than" in said
     others = collection(tmp_path / "others", documents[1:41])
     said = refused(opensearch_url, str(others), "--index", index, status=1)
-    missing = f"such as {documents[40]['_id']!r}; it is of other documents"
+    missing = f"such as {documents[40]['_id']!r}; it holds other documents"
     lacks = f"index {index} lacks 1 of the 40 documents that others judges"
     assert f"{lacks}, {missing}" in said
     (others / "corpus.jsonl").unlink()
@@ -288,7 +286,7 @@ def test_an_index_of_other_documents_is_left_as_it_is(
     assert client.count(index=index)["count"] == 40
 
 
-def test_documents_that_the_engine_rejects_are_said_and_why(
+def test_an_error_counts_rejected_documents_and_names_the_failures_file(
     opensearch_url: str, new_index: Any, documents: list[dict[str, str]], tmp_path: Path
 ) -> None:
     rows: list[Any] = [{**d, "n": n} for n, d in enumerate(documents[:12])]
@@ -327,7 +325,7 @@ def test_an_index_of_the_users_own_is_measured_after_enrich(
 def test_documents_in_chunks_are_ranked_as_documents_and_none_answers_itself(
     opensearch_url: str, load: Any, client: OpenSearch, index: str, tmp_path: Path
 ) -> None:
-    """In a request of one's own, too. The question "b" is the document "b", whose words it has."""
+    """Also in a template. The question "b" has the words and the id of the document "b"."""
     bees, falls = "Bees dance to tell where flowers are. ", "Vitamin D lowers the risk of falls. "
     folder = collection(tmp_path / "long", [
         {"_id": "a", "text": bees * 40 + falls * 30},
@@ -368,7 +366,7 @@ def test_documents_in_chunks_are_ranked_as_documents_and_none_answers_itself(
     assert "system mine: engines cannot rescore hits of an index of chunks" in said
 
 
-def test_an_answer_of_some_shards_is_none(client: OpenSearch, index: str) -> None:
+def test_an_answer_of_some_shards_is_refused(client: OpenSearch, index: str) -> None:
     """A script fails on the one document of one of two shards."""
     settings = {"number_of_shards": 2, "number_of_replicas": 0}
     client.indices.create(index=index, body={"settings": settings})
@@ -379,15 +377,15 @@ def test_an_answer_of_some_shards_is_none(client: OpenSearch, index: str) -> Non
     query = {"script": {"script": source}}
     said = f"not all shards of {index} answered"
     with pytest.raises(EngineError, match=f"query 'q': {said}"):
-        search(client, index, {"query": query}, "query 'q'")
+        search(Index(client, index), {"query": query}, "query 'q'")
     with pytest.raises(EngineError, match=f"counting hits: {said}"):
-        count_hits(client, index, [{"match_all": {}}, query])
+        count_hits(Index(client, index), [{"match_all": {}}, query])
     with pytest.raises(EngineError, match="counting hits: all shards failed"):
-        count_hits(client, index, [{"script": {"script": "return doc['none'].value == 1"}}])
-    assert count_hits(client, index, [{"match_all": {}}]) == [8]
+        count_hits(Index(client, index), [{"script": {"script": "return doc['none'].value == 1"}}])
+    assert count_hits(Index(client, index), [{"match_all": {}}]) == [8]
 
 
-def test_another_language_than_the_analyzers_is_said(
+def test_a_warning_names_a_collection_in_another_language(
     opensearch_url: str, new_index: Any, tmp_path: Path
 ) -> None:
     text = "Die Bienen fliegen in den Garten, und was sie dort tun, weiß man nicht."
@@ -395,10 +393,10 @@ def test_another_language_than_the_analyzers_is_said(
     index = new_index()
     done = invoke(opensearch_url, str(folder), "--index", index, "--systems", "words")
     assert done.exit_code == 0, done.stderr
-    assert f"garten does not seem to be English, as which {index} analyses its" in done.stderr
+    assert f"garten does not seem to be English, but {index} analyzes its" in done.stderr
 
 
-def test_a_run_that_was_cut_is_gone_on_with(
+def test_an_interrupted_run_resumes(
     client: OpenSearch,
     opensearch_url: str,
     encoder: LatentEncoder,
@@ -406,7 +404,7 @@ def test_a_run_that_was_cut_is_gone_on_with(
     new_index: Any,
     tmp_path: Path,
 ) -> None:
-    """An index of a run that the journal knows as cut; without that, it would be another's."""
+    """The journal knows the index's run as interrupted; without that, the index is another's."""
     index = new_index()
     meta = open_index(client, index, encoder, {})
     corpus = str((own / "corpus.jsonl").resolve())
@@ -431,8 +429,8 @@ def test_a_run_that_was_cut_is_gone_on_with(
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("qrels/test.tsv", "q1\td1\n", "line 1: .* is no judgement"),
-        ("qrels/test.tsv", "q1\td1\tgood\n", "line 1: .* is no judgement"),
+        ("qrels/test.tsv", "q1\td1\n", "line 1: .* is not a judgement"),
+        ("qrels/test.tsv", "q1\td1\tgood\n", "line 1: .* is not a judgement"),
         ("qrels/test.tsv", "other\td1\t1\n", "line 1: query 'other' is not in queries.jsonl"),
         ("qrels/test.tsv", "q1\tnone\t1\n", "line 1: document 'none' is not in the corpus, nor"),
         ("qrels/test.tsv", "\n", "no judgements"),
@@ -440,7 +438,7 @@ def test_a_run_that_was_cut_is_gone_on_with(
         ("corpus.jsonl", "", "corpus.jsonl: no documents"),
     ],
 )
-def test_a_broken_collection_is_said(
+def test_errors_name_what_is_wrong_in_a_collection(
     opensearch_url: str,
     documents: list[dict[str, str]],
     tmp_path: Path,
@@ -466,10 +464,10 @@ def test_a_broken_collection_is_said(
         (["nowhere/"], "nowhere: no such folder"),
     ],
 )
-def test_wrong_usage_is_said_before_anything_is_done(
+def test_wrong_usage_fails_before_anything_is_done(
     own: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """No engine is asked, so that none need be there."""
+    """No engine is asked: none runs at this address."""
     monkeypatch.setenv("IR_DATASETS_HOME", str(tmp_path / "home"))
     Path("body.json").write_text('{"query": {"match_all": {}}}')
     said = refused("http://127.0.0.1:9", str(own), *options)

@@ -23,7 +23,7 @@ from latent_ingest.connector.inspection.explain import (
 )
 from latent_ingest.connector.inspection.labels import read_labels
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.rewriting import FORMS
+from latent_ingest.connector.querying.scoring import Form
 
 QUESTION = "find files whose names look like a pattern"
 
@@ -59,7 +59,7 @@ def test_contributions_add_up_to_the_score(
     index = new_index(either)
     load(either, index, corpus)
     rewriter = QueryRewriter.from_index(either, index, encoder)
-    for form in FORMS:
+    for form in Form:
         options: dict[str, Any] = {"form": form, "size": 5}
         answer = either.search(index=index, body=rewriter.rewrite(QUESTION, **options))
         assert len(answer["hits"]["hits"]) == 5

@@ -121,7 +121,10 @@ SCENARIOS = {
 }
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name",
+    ["ids", *(pytest.param(name, marks=pytest.mark.slow) for name in SCENARIOS if name != "ids")],
+)
 def test_killed_again_and_again_it_goes_on_and_ends_with_the_file(
     client: OpenSearch,
     opensearch_url: str,

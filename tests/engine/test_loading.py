@@ -53,7 +53,7 @@ def meta_of(client: OpenSearch, index: str) -> IndexMeta:
 
 
 def test_two_files_of_one_name_do_not_share_a_guard(client: OpenSearch, made: str) -> None:
-    """Each run from its own folder, so the path is the same as it is typed."""
+    """Each run starts in its own folder, so that the path is typed the same."""
     runs = []
     for folder in ("a", "b"):
         Path(folder).mkdir()
@@ -71,10 +71,10 @@ def test_two_files_of_one_name_do_not_share_a_guard(client: OpenSearch, made: st
 
 
 @pytest.mark.parametrize("again", ["./c.jsonl", "other.jsonl"])
-def test_a_run_that_was_killed_leaves_no_alias_when_it_is_gone_on_with(
+def test_a_killed_run_leaves_no_alias_once_it_is_resumed(
     client: OpenSearch, made: str, again: str
 ) -> None:
-    """Under another spelling of its path too."""
+    """Also if its path is written differently."""
     begun(client, made, "c.jsonl")  # is killed
     if again == "other.jsonl":
         begun(client, made, again).end()
@@ -121,7 +121,7 @@ def test_two_runs_that_begin_at_once_have_two_numbers(
 
 
 def test_a_number_that_was_written_over_is_not_given_again(client: OpenSearch, made: str) -> None:
-    """`_meta` is replaced as a whole, by whoever read it before us too."""
+    """`_meta` is replaced as a whole, also by a run that read it before."""
     first = begun(client, made, "a.jsonl")
     Index(client, made).update_meta(runs=0)
     second = begun(client, made, "b.jsonl")
@@ -156,7 +156,7 @@ def test_refreshing_is_as_it_was_after_two_runs_at_once_or_one_that_was_killed(
 def test_refreshing_is_restored_by_a_run_that_began_while_another_ended(
     client: OpenSearch, made: str
 ) -> None:
-    """The other took away the note, but put the interval back before this one changed it."""
+    """The other run removed the note, but restored the interval before this one changed it."""
     run = begun(client, made, "a.jsonl")
     Index(client, made).update_meta(loading=None)
     run.end()

@@ -1,4 +1,4 @@
-"""The word gap, counted by the engine's own analyzer."""
+"""Word overlap, counted by the engine's analyzer."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.errors import MismatchError
-from latent_ingest.connector.evaluation import overlap
-from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.evaluation.limit_words import (
+from latent_ingest.connector.collections.collection import Collection
+from latent_ingest.connector.collections.limit import (
     FIRST_NAMES,
     KINDS,
     SURNAME_BEGINNINGS,
     SURNAME_ENDINGS,
     THINGS,
 )
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.errors import MismatchError
+from latent_ingest.connector.evaluation import overlap
 from latent_ingest.connector.evaluation.overlap import bands, by_overlap, pieces, word_overlap
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.opening import open_index
 
 # The third of a query is the share of its words, stemmed and stopped.
@@ -53,7 +54,7 @@ def collection(tmp_path: Path) -> Collection:
 
 @pytest.fixture
 def empty_index(client: OpenSearch, index: str, encoder: LatentEncoder) -> str:
-    """Its analyzer is all that is asked for."""
+    """An empty index, of which only the analyzer is used."""
     open_index(client, index, encoder, {})
     return index
 
@@ -61,7 +62,7 @@ def empty_index(client: OpenSearch, index: str, encoder: LatentEncoder) -> str:
 def test_shares_are_of_words_as_the_engine_has_them(
     client: OpenSearch, empty_index: str, collection: Collection
 ) -> None:
-    shares = word_overlap(client, empty_index, collection)
+    shares = word_overlap(Index(client, empty_index), collection)
     # q7 has no relevant document; d4 none but itself.
     assert shares == pytest.approx({query: share for query, (_, _, share) in QUERIES.items()})
 
@@ -72,27 +73,27 @@ def test_batches_and_pieces_change_nothing(
     collection: Collection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = word_overlap(client, empty_index, collection)
+    whole = word_overlap(Index(client, empty_index), collection)
     monkeypatch.setattr(overlap, "CHARACTERS", 12)
-    assert word_overlap(client, empty_index, collection) == whole
+    assert word_overlap(Index(client, empty_index), collection) == whole
 
 
-def test_a_long_document_is_cut_at_white_space(
+def test_a_long_document_is_split_at_spaces(
     client: OpenSearch, empty_index: str, tmp_path: Path
 ) -> None:
-    """Of more words than the engine gives at once, the last one too."""
+    """It has more words than the engine returns at once, and the last one counts too."""
     text = "aa " * 12_000 + "b" * 11_000 + " zebra"
     assert "".join(pieces(text)) == text
     assert max(map(len, pieces(text))) <= overlap.CHARACTERS
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(json.dumps({"_id": "d", "text": text}))
     long = Collection("long", corpus, {"q": "zebras and lions"}, {"q": {"d": 1}})
-    assert word_overlap(client, empty_index, long) == {"q": 0.5}
+    assert word_overlap(Index(client, empty_index), long) == {"q": 0.5}
 
 
-def test_an_index_that_is_not_there_is_said(client: OpenSearch, collection: Collection) -> None:
+def test_an_error_names_a_missing_index(client: OpenSearch, collection: Collection) -> None:
     with pytest.raises(MismatchError, match=r"no index nowhere"):
-        word_overlap(client, "nowhere", collection)
+        word_overlap(Index(client, "nowhere"), collection)
 
 
 def test_means_by_share() -> None:
@@ -123,7 +124,7 @@ def test_quarters_part_no_equal_shares(shares: list[float], expected: list[list[
     assert found == [[str(number) for number in band] for band in expected]
 
 
-def test_words_of_generated_collections_do_not_meet(client: OpenSearch) -> None:
+def test_words_of_generated_collections_have_different_stems(client: OpenSearch) -> None:
     """No thing has the stem of another thing or of a name, so one word finds its two documents."""
     surnames = [start + end for start in SURNAME_BEGINNINGS for end in SURNAME_ENDINGS]
     words = [*THINGS, *KINDS, *FIRST_NAMES, *surnames, "likes"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from failing import Failing
+from lines import logged
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
@@ -180,15 +181,17 @@ def test_ctrl_c_while_it_goes_past_what_is_done_changes_nothing(
 
 
 def test_a_failures_file_that_was_mended_meanwhile_is_left_alone(
-    start: Start, client: OpenSearch
+    start: Start, client: OpenSearch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "latent_ingest")
     write(MIXED)
     cut(start, client, after=1)
     mended = '{"_id": "x", "text": "of line 2"}\n'
     Path("c.failed.jsonl").write_text(mended)
-    said: list[str] = []
-    report = ended(start(warn=said.append))
-    assert "c.failed.jsonl is not as it was left" in said[1]
+    caplog.clear()
+    report = ended(start())
+    assert logged(caplog)[0] == "c.jsonl: resuming after line 4"
+    assert "c.failed.jsonl has been changed" in logged(caplog)[1]
     assert report.failed == 3
     assert report.failures_file == "c.failed-2.jsonl"
     failed = [json.loads(row) for row in Path("c.failed-2.jsonl").read_text().splitlines()]

@@ -14,7 +14,7 @@ import tenacity
 from click.testing import CliRunner
 from failing import Failing
 from faults import FaultProxy, Spoiling
-from lines import adds_up, failures, line
+from lines import adds_up, failures, line, logged
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionError as NoConnection
 from opensearchpy.exceptions import SerializationError, TransportError
@@ -26,7 +26,7 @@ from latent_ingest.connector.engine import retry
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing import sender
-from latent_ingest.connector.indexing.actions import make_action
+from latent_ingest.connector.indexing.actions import IndexAction, index_action
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.sender import Sender
 
@@ -51,7 +51,7 @@ def test_failures_that_pass_are_tried_again(
     assert failing.calls == 10
     assert report.ok
     assert report.indexed == client.count(index=index)["count"] == 2
-    said = caplog.messages
+    said = logged(caplog)
     assert [row for row in said if "trying again for up to 10 min" in row] == said != []
 
 
@@ -113,21 +113,27 @@ def test_a_document_that_stays_turned_away_ends_the_run(
     assert len(sent) > 3
     assert adds_up(report)
     assert (report.indexed, report.not_sent, report.failed) == (1, 1, 0)
-    assert "turns documents away (429: busy); gave up after 0.2 s" in report.stopped
+    assert "refuses documents for now (429: busy); gave up after 0.2 s" in report.stopped
 
 
 @pytest.mark.usefixtures("no_waits")
 @pytest.mark.parametrize("of", ["a request", "a document"])
 def test_an_engine_that_is_too_busy_gets_half_the_requests_at_once(
-    client: OpenSearch, index: str, load: Any, monkeypatch: pytest.MonkeyPatch, of: str
+    client: OpenSearch,
+    index: str,
+    load: Any,
+    encoder: LatentEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+    of: str,
 ) -> None:
     load(client, index, [])
     busy = TransportError(429, "busy", {})
     failing = Failing(client, lambda call, body: busy if of == "a request" and call == 1 else None)
     turning_away(monkeypatch, times=1 if of == "a document" else 0)
-    sender = Sender(failing, {"index": index}, Retry(client), concurrency=8)  # type: ignore[arg-type]
+    meta = open_index(client, index, encoder, {})
+    sender = Sender[IndexAction](failing, {"index": index}, Retry(client), concurrency=8)  # type: ignore[arg-type]
     document = Document(1, "b", False, "", {})
-    (outcome,) = sender.submit([make_action(document, 1, "latent", "f1")]).result()
+    (outcome,) = sender.submit([index_action(document, 1, meta, "f1")]).result()
     sender.close()
     assert outcome.reason is None
     assert 4 < sender.concurrency.limit < 5  # half of it, and a step back up

@@ -1,4 +1,4 @@
-"""Requests of applications, rewritten, on a real node: what changes and what must not."""
+"""Rewritten requests of applications on a real node: what changes and what must not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from querying.bodies import BODIES, BOOSTS
 
 from latent_ingest.connector.querying.body import value_at
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.rewriting import FORMS
+from latent_ingest.connector.querying.scoring import Form
 
 Bodies = dict[str, dict[str, Any]]
 
@@ -21,7 +21,7 @@ NOT_IN_ELASTICSEARCH = {"combined_fields"}
 
 
 def ask(client: OpenSearch, rewriter: QueryRewriter, bodies: Bodies) -> Bodies:
-    """The answer to each of the requests."""
+    """Return the answer to each request."""
     lines = [line for body in bodies.values() for line in ({}, body)]
     answers = client.msearch(body=lines, index=rewriter.index)["responses"]
     for name, answer in zip(bodies, answers, strict=True):
@@ -31,13 +31,13 @@ def ask(client: OpenSearch, rewriter: QueryRewriter, bodies: Bodies) -> Bodies:
 
 
 def all_of(body: dict[str, Any]) -> dict[str, Any]:
-    """The request for all of its hits, with their number."""
+    """Return the request for all of its hits and their exact number."""
     whole = {name: value for name, value in body.items() if name not in ("from", "search_after")}
     return {**whole, "size": 1000, "track_total_hits": True}
 
 
 def found_by(answer: dict[str, Any]) -> set[Any]:
-    """Hits, or the groups that they are collapsed to: which one stands for a group is by score."""
+    """Return the hits, or their groups if collapsed, since scores choose the hit of a group."""
     hits = answer["hits"]["hits"]
     return {
         hit["fields"]["year"][0] if "same" in hit.get("inner_hits", {}) else hit["_id"]
@@ -46,7 +46,7 @@ def found_by(answer: dict[str, Any]) -> set[Any]:
 
 
 def steps(path: str) -> tuple[str | int, ...]:
-    """Of the path of a clause, without its kind."""
+    """Return the steps of a clause's path, without its kind."""
     found = re.findall(r"\w+|\[\d+\]", path)
     return tuple(int(step[1:-1]) if step.startswith("[") else step for step in found[:-1])
 
@@ -57,11 +57,11 @@ def test_there_are_requests_of_all_kinds() -> None:
 
 
 @pytest.mark.parametrize("matching", [None, "expand", "keep"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_the_engine_takes_them_and_nothing_else_changes(
     client: OpenSearch, rewriter: QueryRewriter, form: str, matching: str | None
 ) -> None:
-    """The input stays, a second rewriting changes nothing, and all but the clauses is as before."""
+    """The input is not changed, rewriting twice changes nothing, and only clauses change."""
     rewritten = {}
     for name, (body, expected) in BODIES.items():
         before = copy.deepcopy(body)
@@ -77,7 +77,7 @@ def test_the_engine_takes_them_and_nothing_else_changes(
 def restored(
     name: str, body: dict[str, Any], new: dict[str, Any], rewritten: Any
 ) -> dict[str, Any]:
-    """The new body with all that we changed put back, as far as it is what we say that it is."""
+    """The new body with all documented changes reverted; other changes stay in it."""
     new = copy.deepcopy(new)
     if "_source" not in body and "_source" in new:
         assert new.pop("_source") == {"excludes": ["latent", "latent_hash"]}
@@ -132,7 +132,7 @@ def restored(
 
 
 def latent_alone(clause: dict[str, Any]) -> float:
-    """The boost of a clause that has nothing but weighted latent terms."""
+    """Return the boost of a clause that has only weighted latent terms."""
     assert clause.keys() == {"bool"}
     assert clause["bool"].keys() <= {"should", "boost"}
     for part in clause["bool"]["should"]:
@@ -153,7 +153,7 @@ def without_inner_hits(query: Any) -> Any:
 
 
 def of_hits(answer: dict[str, Any]) -> dict[str, Any]:
-    """What the engine says of each hit besides its score and source."""
+    """Return the parts of each hit except its score and source."""
     return {
         hit["_id"]: (
             hit.get("highlight"),
@@ -169,11 +169,11 @@ def of_hits(answer: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def words(client: OpenSearch, rewriter: QueryRewriter) -> Bodies:
-    """Answers to the requests as they were."""
+    """Answers to the requests as given."""
     return ask(client, rewriter, {name: all_of(body) for name, (body, _) in BODIES.items()})
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_keep_has_the_same_hits_totals_and_aggregations(
     client: OpenSearch, rewriter: QueryRewriter, words: Bodies, form: str
 ) -> None:
@@ -194,7 +194,7 @@ def test_keep_has_the_same_hits_totals_and_aggregations(
     assert sum("aggregations" in answer for answer in words.values()) >= 3
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_expand_finds_more_among_the_documents_that_pass_the_filters(
     client: OpenSearch, rewriter: QueryRewriter, words: Bodies, form: str
 ) -> None:
@@ -222,7 +222,7 @@ def test_expand_finds_more_among_the_documents_that_pass_the_filters(
     assert more >= 20
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_what_a_bool_asks_for_together_it_goes_on_asking_for(
     client: OpenSearch, rewriter: QueryRewriter, words: Bodies, form: str
 ) -> None:
@@ -258,12 +258,12 @@ def test_words_are_highlighted_though_they_left_the_query(
 def test_elasticsearch_takes_what_it_took_before_and_keeps_its_hits(
     elasticsearch: OpenSearch, elasticsearch_rewriter: QueryRewriter
 ) -> None:
-    """Version 7.10 lacks `combined_fields` and what OpenSearch has added since."""
+    """Version 7.10 lacks `combined_fields` and the additions of OpenSearch."""
     known = {
         name: all_of(body) for name, (body, _) in BODIES.items() if name not in NOT_IN_ELASTICSEARCH
     }
     words = ask(elasticsearch, elasticsearch_rewriter, known)
-    for form in FORMS:
+    for form in Form:
         kept, expanded = (
             {
                 name: elasticsearch_rewriter.rewrite_body(body, form=form, matching=matching)

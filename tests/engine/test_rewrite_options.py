@@ -1,4 +1,4 @@
-"""What the options of a request mean under each form, limits of the engine, and bad input."""
+"""Options of a request under each form, limits of the engine, and invalid input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.querying.clause_limit import SETTING, read_clause_limit
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.rewriting import FORMS
+from latent_ingest.connector.querying.scoring import Form
 from latent_ingest.connector.querying.searcher import Searcher
 
 MATCH = {"match": {"text": QUESTION}}
@@ -33,7 +33,7 @@ def ids(found: list[Any]) -> list[str]:
     return [hit["_id"] for hit in found]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_pages_follow_one_another(client: OpenSearch, rewriter: QueryRewriter, form: str) -> None:
     whole = hits(client, rewriter, {"query": MATCH, "size": 30}, form=form)
     pages = [
@@ -45,7 +45,7 @@ def test_pages_follow_one_another(client: OpenSearch, rewriter: QueryRewriter, f
     assert [(h["_id"], h["_score"]) for h in pages] == [(h["_id"], h["_score"]) for h in whole]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_search_after_goes_through_all_hits_once(
     client: OpenSearch, rewriter: QueryRewriter, form: str
 ) -> None:
@@ -60,7 +60,7 @@ def test_search_after_goes_through_all_hits_once(
     assert ids(seen) == ids(whole)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_collapse_has_the_best_of_each_group(
     client: OpenSearch, rewriter: QueryRewriter, form: str
 ) -> None:
@@ -73,7 +73,7 @@ def test_collapse_has_the_best_of_each_group(
     assert ids(hits(client, rewriter, body, form=form)) == list(best.values())
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 def test_min_score_is_of_sums_or_of_words(
     client: OpenSearch, rewriter: QueryRewriter, form: str
 ) -> None:
@@ -104,7 +104,7 @@ def test_hits_come_without_latents_unless_the_request_says_so(
 
 
 def test_fields_within_fed_ones_are_fed_too(rewriter: QueryRewriter) -> None:
-    """`title.plain` has the text of `title`, in another analyzer; `title.keyword` is no text."""
+    """`title.plain` has the text of `title` in another analyzer; `title.keyword` is not text."""
     given = {"query": {"match": {"title.plain": QUESTION}}}
     assert rewriter.rewrite_and_report(given)[1].rewritten[0].fields == ("title.plain",)
     given = {"query": {"match": {"title.keyword": QUESTION}}}
@@ -112,7 +112,7 @@ def test_fields_within_fed_ones_are_fed_too(rewriter: QueryRewriter) -> None:
 
 
 def test_searches_of_opensearch_py(client: OpenSearch, rewriter: QueryRewriter) -> None:
-    """The new one asks the same client and index; the given one stays."""
+    """The new Search has the same client and index; the given one is not changed."""
     search = (
         Search(using=client, index=str(rewriter.index))
         .query("match", text=QUESTION)
@@ -139,7 +139,7 @@ def test_searches_of_opensearch_py(client: OpenSearch, rewriter: QueryRewriter) 
 
 @pytest.fixture
 def few_clauses(client: OpenSearch) -> Iterator[int]:
-    """The engine takes few for a while."""
+    """Lower the engine's clause limit for a test."""
     client.cluster.put_settings(body={"transient": {SETTING: 120}})
     yield 120
     client.cluster.put_settings(body={"transient": {SETTING: None}})
@@ -156,7 +156,7 @@ def test_a_lowered_limit_is_honoured(
     votes = {"bool": {"should": [{"term": {"votes": vote}} for vote in range(9)]}}
     filters = [{"terms": {"year": [2001, 2002]}}, votes]
     query = {"bool": {"should": [MATCH, {"match": {"title": OTHER}}], "filter": filters}}
-    for form in FORMS:
+    for form in Form:
         new, report = low.rewrite_and_report({"query": query}, form=form)
         client.search(index=low.index, body=new)
         assert sum(clause.terms for clause in report.rewritten) > 50
@@ -175,7 +175,7 @@ def test_the_limit_is_1024_unless_told_otherwise(client: OpenSearch) -> None:
     assert read_clause_limit(client) == 1024
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", list(Form))
 @pytest.mark.parametrize(
     "text",
     [
@@ -196,10 +196,11 @@ def test_odd_questions_are_taken(
     )
 
 
+@pytest.mark.slow
 def test_ten_thousand_words_find_by_latents_alone(
     client: OpenSearch, rewriter: QueryRewriter, documents: list[dict[str, str]]
 ) -> None:
-    """The engine would refuse so many words."""
+    """The engine would refuse this many words."""
     own = documents[3]["text"].split()
     words = (own * 10_000)[:10_000]
     body = rewriter.rewrite(" ".join(words))
@@ -232,7 +233,7 @@ def rewrite(index: str, *options: str, body: str) -> Any:
 def test_the_command_rewrites_a_body(
     rewriter: QueryRewriter, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The body on standard output, what became of it on standard error."""
+    """The body goes to standard output, the report to standard error."""
     monkeypatch.setenv("OPENSEARCH_URL", opensearch_url)
     index = str(rewriter.index)
     given = {"query": {"bool": {"must": [MATCH], "filter": [{"match_phrase": {"text": "a b"}}]}}}
@@ -249,7 +250,7 @@ def test_the_command_rewrites_a_body(
 def test_the_command_says_what_a_question_lost(
     rewriter: QueryRewriter, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And nothing where it lost nothing."""
+    """Nothing is printed if nothing was pruned."""
     monkeypatch.setenv("OPENSEARCH_URL", opensearch_url)
     index = str(rewriter.index)
     ran = rewrite(index, QUESTION, body="")
@@ -263,7 +264,7 @@ def test_the_command_says_what_a_question_lost(
 def test_terms_of_a_set_count_each(
     client: OpenSearch, rewriter: QueryRewriter, encoder: LatentEncoder
 ) -> None:
-    """Numbers count twice: the engine refuses more clauses than it takes."""
+    """Clauses on numbers count twice; the engine refuses requests above its limit."""
     low = QueryRewriter.from_index(client, str(rewriter.index), encoder)
     terms = [f"t{number}" for number in range(45)]
     minimum = {"minimum_should_match_script": {"source": "1"}}

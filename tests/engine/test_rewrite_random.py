@@ -1,4 +1,4 @@
-"""Random requests: what the engine accepts, it accepts rewritten too."""
+"""Random requests: the engine accepts the rewritten request if it accepts the original."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opensearchpy.exceptions import RequestError, TransportError
 from querying.bodies import OTHER, QUESTION
 
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.rewriting import FORMS
+from latent_ingest.connector.querying.scoring import Form
 
 TEXTS = st.sampled_from(
     [
@@ -38,7 +38,7 @@ BOOSTS = st.sampled_from([0, 0.5, 1, 2, "3"])
 
 
 def some(**options: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Two of the options at most, for many do not go together."""
+    """At most two options, since many exclude each other."""
     names = st.lists(st.sampled_from(sorted(options)), max_size=2, unique=True)
     return names.flatmap(
         lambda chosen: st.fixed_dictionaries({name: options[name] for name in chosen})
@@ -162,14 +162,14 @@ BODIES = st.builds(lambda query, options: {"query": query, **options}, BESIDE_TE
 
 
 def answer(client: OpenSearch, rewriter: QueryRewriter, body: Any) -> Any:
-    """To the request as it is, which engines may refuse, and then for all of its hits."""
+    """Send the request as it is, which the engine may refuse, then for all of its hits."""
     client.search(index=rewriter.index, body=body)
     whole = {**body, "size": 1000, "track_total_hits": True}
     return client.search(index=rewriter.index, body=whole)
 
 
 def found_by(answer: Any) -> list[Any]:
-    """Hits, or the groups that they are collapsed to: which one stands for a group is by score."""
+    """Return the hits, or their groups if collapsed, since scores choose the hit of a group."""
     hits = answer["hits"]["hits"]
     return sorted(hit["fields"]["year"] if "fields" in hit else hit["_id"] for hit in hits)
 
@@ -190,7 +190,7 @@ class Counts:
 )  # fmt: skip
 @given(
     body=BODIES,
-    form=st.sampled_from(FORMS),
+    form=st.sampled_from(list(Form)),
     matching=st.sampled_from([None, "expand", "keep"]),
 )
 def check(
@@ -201,7 +201,7 @@ def check(
     form: str,
     matching: str | None,
 ) -> None:
-    """Compare one request, as it is and rewritten."""
+    """If words decide what matches, hits, totals and aggregations stay the same."""
     given = copy.deepcopy(body)
     new, report = rewriter.rewrite_and_report(body, form=form, matching=matching)
     assert body == given

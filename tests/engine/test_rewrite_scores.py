@@ -1,4 +1,4 @@
-"""Scores of rewritten requests are those of a plain BM25, to 1e-4, and so is their order."""
+"""Scores of rewritten requests equal those of a plain BM25 to 1e-4, and so does their order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADS = 20
 
 
 class Reference:
-    """The documents' words and latents, scored in memory."""
+    """Scores of the words and latents of the documents, in memory."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Reference:
         )
 
     def words(self, field: str, text: str) -> dict[str, float]:
-        """Document → score of a `match` of `text`; those it does not match are left out."""
+        """Return document → score of a `match` of `text`, without documents that do not match."""
         analysed = self._client.indices.analyze(
             index=self._index, body={"field": field, "text": text}
         )
@@ -66,7 +66,7 @@ class Reference:
         return self._scored(self._words[field], query)
 
     def latents(self, rewriter: QueryRewriter, text: str, most: int | None = None) -> Any:
-        """Document → score of the latent terms of `text`, of the heaviest of them."""
+        """Return document → score of the heaviest latent terms of `text`."""
         query = {item.term: round(item.weight, 4) for item in rewriter.terms(text)[:most]}
         return self._scored(self._latents, query)
 
@@ -86,7 +86,7 @@ def reference(
 
 
 def total(*parts: tuple[float, dict[str, float]]) -> dict[str, float]:
-    """The sum of the scores of alternatives, each times its boost."""
+    """Return the sum of the scores of alternatives, each times its boost."""
     names = {name for _, scores in parts for name in scores}
     return {name: sum(boost * scores.get(name, 0.0) for boost, scores in parts) for name in names}
 
@@ -119,7 +119,7 @@ TWO = {
 
 
 def test_hybrid(client: OpenSearch, rewriter: QueryRewriter, reference: Reference) -> None:
-    """The latent terms have the boost of their clause; a document needs only one of the two."""
+    """Latent terms have the boost of their clause; a document matches by words or latents."""
     expected = total(
         (2, reference.words("text", QUESTION)),
         (2 * BOOST, reference.latents(rewriter, QUESTION)),
@@ -154,7 +154,7 @@ def test_latent_where_words_decide(
 def test_two_phases(
     client: OpenSearch, rewriter: QueryRewriter, reference: Reference, form: str, matching: str
 ) -> None:
-    """What the first phase finds is scored as in one phase, if it is within the window."""
+    """Hits of the first phase within the window score as in one phase."""
     words = reference.words("text", QUESTION)
     score_words = 2.0 if form == "hybrid_two_phase" else 0.0
     factor = 2 * BOOST if score_words else 2.0
@@ -175,13 +175,13 @@ Scores = dict[str, float]
 
 
 def both(reference: Reference, rewriter: QueryRewriter, field: str, text: str) -> Scores:
-    """The score of a hybrid clause."""
+    """Return the score of a hybrid clause."""
     latents = reference.latents(rewriter, text)
     return total((1, reference.words(field, text)), (BOOST, latents))
 
 
 def test_dis_max(client: OpenSearch, rewriter: QueryRewriter, reference: Reference) -> None:
-    """The best of clauses that are words and latents each, and a part of the others."""
+    """`dis_max` scores the best of clauses of words and latents, and a part of the others."""
     queries = [{"match": {"text": QUESTION}}, {"match": {"title": {"query": OTHER, "boost": 3}}}]
     query = {"dis_max": {"queries": queries, "tie_breaker": 0.3}}
     one, other = (
@@ -195,7 +195,7 @@ def test_dis_max(client: OpenSearch, rewriter: QueryRewriter, reference: Referen
 
 
 def test_boosting(client: OpenSearch, rewriter: QueryRewriter, reference: Reference) -> None:
-    """What is negative stays as it was."""
+    """The negative clause is not changed."""
     negative = {"match": {"text": "file"}}
     query = {"match": {"text": QUESTION}}
     boosting = {"positive": query, "negative": negative, "negative_boost": 0.4}
@@ -236,7 +236,7 @@ def test_boosts_of_fields(
     reference: Reference,
     documents: list[dict[str, str]],
 ) -> None:
-    """Words have their field's, latent terms the mean."""
+    """Words have the boost of their field, latent terms the mean of both."""
     asks = f"{OTHER} {documents[0]['title']}"
     fields = ["title^3", "text^2"]
     query = {"multi_match": {"query": asks, "fields": fields, "type": "most_fields", "boost": 2}}
@@ -253,7 +253,7 @@ def test_boosts_of_fields(
 def test_nested(
     client: OpenSearch, rewriter: QueryRewriter, reference: Reference, matching: str
 ) -> None:
-    """The nested clause scores as it did; latent terms are of the whole document."""
+    """The nested clause scores as before; latent terms are of the whole document."""
     inner = {"match": {"comments.text": {"query": "a mistake in it", "boost": 2}}}
     query = {"nested": {"path": "comments", "query": inner, "score_mode": "sum", "boost": 3}}
     alone = client.search(index=rewriter.index, body={"query": query, "size": 1000})

@@ -1,4 +1,4 @@
-"""What the engine counts and scores is what we wrote."""
+"""The engine's term frequencies and scores are those of the counts that were indexed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUESTIONS = [
 
 
 def latent_counts(encoder: LatentEncoder, texts: list[str], scale: float) -> list[dict[str, int]]:
-    """Term → frequency of each text, by the model directly."""
+    """Return term → frequency per text, from the model directly."""
     return [
         {
             terms.term(latent): tf
@@ -51,7 +51,7 @@ def test_scores_equal_a_plain_bm25(
     corpus: Path,
     scale: float,
 ) -> None:
-    """To 1e-4 relative, with Lucene's one-byte lengths; Elasticsearch 7 times k1 + 1."""
+    """They agree to 1e-4, with Lucene's one-byte lengths; on Elasticsearch 7 times k1 + 1."""
     index = new_index(either)
     report = load(either, index, corpus, wanted={"scale": scale})
     assert report.indexed == len(documents)
@@ -86,7 +86,7 @@ def test_frequencies_in_the_engine_are_ours(
     corpus: Path,
     spelling: str,
 ) -> None:
-    """`_explain` shows the true frequency; every latent of five documents."""
+    """`_explain` shows the exact frequency of every latent of five documents."""
     index = new_index()
     load(client, index, corpus, wanted={"spelling": spelling})
     several = 0

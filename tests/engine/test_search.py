@@ -95,7 +95,7 @@ def test_filters_hold_and_change_no_score(
 def test_two_phases_score_as_one_within_the_window(
     either: OpenSearch, index: str, encoder: LatentEncoder
 ) -> None:
-    """Whatever the head retrieves ends with the score of the whole query."""
+    """Every hit of the head terms gets the score of all terms."""
     rewriter = QueryRewriter.from_index(either, index, encoder)
     question = QUESTIONS["falls"]
     one = either.search(index=index, body=rewriter.rewrite(question, form="latent"))
@@ -137,7 +137,7 @@ def test_hybrid_mixes_alike_on_engines_that_keep_bm25s_factor(
     load: Any,
     encoder: LatentEncoder,
 ) -> None:
-    """All scores differ by the words' factor 2.2, so the ranking is the same."""
+    """All scores differ by the factor 2.2 of words, so the ranking is the same."""
     ranked = []
     for engine in (client, elasticsearch):
         index = new_index(engine)
@@ -160,7 +160,7 @@ def test_delimited_is_refused_where_the_engine_lacks_it(
 def test_an_index_of_another_model_is_refused(
     client: OpenSearch, new_index: Any, load: Any, encoder: LatentEncoder
 ) -> None:
-    """To ingest and to search alike, naming both models and what to do."""
+    """Ingest and search both name the two models and the fix."""
     index = new_index()
     load(client, index, lines())
     other = LatentEncoder.load(device="cpu", dtype="float32", k=4)
@@ -189,7 +189,7 @@ def test_an_index_that_is_not_ours_is_refused(
 def test_more_clauses_than_the_engine_takes_are_never_sent(
     client: OpenSearch, new_index: Any, load: Any, encoder: LatentEncoder
 ) -> None:
-    """The request is taken all the same, and has no fewer than the engine takes."""
+    """The engine accepts the request, which has as many terms as fit."""
     index = new_index()
     load(client, index, lines())
     words = (ROOT / "README.md").read_text().split()

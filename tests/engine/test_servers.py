@@ -1,4 +1,4 @@
-"""Many threads and an event loop at once get what one thread gets."""
+"""Many threads and an event loop at once get the same results as one thread."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.engine.local import free_port
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
-from latent_ingest.connector.querying.async_searcher import AsyncSearcher
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.searcher import Searcher
+from latent_ingest.connector.querying.searcher import AsyncSearcher, Searcher
 
 THREADS = 16
 TASKS = 16
@@ -62,7 +61,7 @@ def running(threads: list[threading.Thread]) -> Iterator[None]:
 def test_threads_and_a_loop_get_what_one_thread_gets(
     client: OpenSearch, opensearch_url: str, index: str, load: Any, encoder: LatentEncoder
 ) -> None:
-    """Encodings are kept for fewer questions than there are, so that all encode all along."""
+    """The cache is smaller than the number of questions, so that encoding never stops."""
     load(client, index, ROWS)
     alone = QueryRewriter.from_index(client, index, QueryEncoder(encoder, cache_size=0))
     bodies = {question: alone.rewrite(question) for question in QUESTIONS}

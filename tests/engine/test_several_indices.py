@@ -1,4 +1,4 @@
-"""What a name stands for: indices that agree are asked together, one that does not is named."""
+"""Names of several indices: those that agree are searched together; one that does not is named."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ QUESTION = "how do bees tell of flowers"
 
 @pytest.fixture
 def two(client: OpenSearch, new_index: Any, load: Any) -> list[str]:
-    """Indices of the same kind; the second has what the question asks for."""
+    """Two indices that agree; the second has the document that the question asks for."""
     names = sorted([new_index(), new_index()])
     for name, ids in zip(names, (["loans", "rain"], ["bees"]), strict=True):
         load(client, name, [json.dumps({"_id": i, "text": ROWS[i], "tenant": i}) for i in ids])
@@ -47,7 +47,7 @@ def alias(client: OpenSearch, two: list[str]) -> str:
 def test_all_that_a_name_stands_for_is_searched(
     client: OpenSearch, two: list[str], alias: str, encoder: LatentEncoder
 ) -> None:
-    """By an alias, a list and a pattern alike, with the frequencies of all."""
+    """An alias, a list and a pattern all work, with the document frequencies of all indices."""
     for name in (alias, ",".join(reversed(two)), f"{two[0]}*,{two[1]}"):
         rewriter = QueryRewriter.from_index(client, name, encoder)
         assert rewriter.index == ",".join(two)
@@ -104,7 +104,7 @@ def test_a_searcher_goes_on_with_those_that_agreed(
 def test_the_filter_of_an_alias_holds(
     client: OpenSearch, two: list[str], encoder: LatentEncoder
 ) -> None:
-    """The index itself does not have it, so the alias is asked, and its answers are checked."""
+    """The index lacks the filter, so the alias is searched, and its answers are checked."""
     alias = f"{two[0]}-some"
     only = {"filter": {"term": {"tenant.keyword": "rain"}}}
     client.indices.put_alias(index=two[0], name=alias, body=only)

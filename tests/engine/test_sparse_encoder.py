@@ -55,6 +55,7 @@ def trained(
     return model, folder / "model"
 
 
+@pytest.mark.slow
 def test_it_finds_its_documents_and_as_well_as_its_evaluator_said(
     client: OpenSearch,
     opensearch_url: str,

@@ -1,4 +1,4 @@
-"""Document frequencies from the engine are those of the documents, and choose the terms."""
+"""Document frequencies read from the engine are exact, and terms are chosen by them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def lines(texts: list[str] = TEXTS) -> list[str]:
 
 
 def of(encoder: LatentEncoder, texts: list[str] = TEXTS) -> NDArray[np.int64]:
-    """Texts that have each latent, at scale 1."""
+    """Return the number of texts with each latent, at scale 1."""
     counted = np.zeros(encoder.n_latents, dtype=np.int64)
     for latents, values in encoder.encode(texts):
         counted[latents[terms.counts(values) > 0]] += 1
@@ -93,7 +93,7 @@ def test_delimited_counts_are_counted_too_and_indices_are_added_up(
 def test_some_of_many_shards_stand_for_all(
     client: OpenSearch, new_index: Any, load: Any, encoder: LatentEncoder
 ) -> None:
-    """What they do not have may be elsewhere, so it counts as rare, not as absent."""
+    """Other shards may have a latent that these lack, so it counts as rare, not as absent."""
     index = new_index()
     make(client, index, encoder, 12)
     load(client, index, lines())
@@ -106,7 +106,7 @@ def test_some_of_many_shards_stand_for_all(
 def test_some_of_many_indices_stand_for_all(
     client: OpenSearch, new_index: Any, load: Any, encoder: LatentEncoder
 ) -> None:
-    """The names of all would be too long for the address of one request."""
+    """All names together are too long for the URL of one request."""
     index = new_index()
     load(client, index, lines())
     one = read_frequencies(client, [index], "latent", encoder.n_latents)
@@ -150,7 +150,7 @@ def test_without_rights_the_models_own_are_taken_and_it_is_said(
     assert rewriter.statistics.source == "model"
     assert "forbids this" in str(rewriter.statistics.problem)
     (said,) = (r.getMessage() for r in caplog.records if r.name.startswith("latent_ingest"))
-    assert f"no document frequencies of {index}, so terms are chosen by those stored with" in said
+    assert f"no document frequencies for {index}; terms are chosen by those stored with" in said
     assert rewriter.terms(QUESTION) == expected
     client.indices.put_settings(index=index, body={"index.blocks.read": False})
     rewriter.statistics.refresh()
@@ -173,7 +173,7 @@ def test_an_index_without_documents_has_no_statistics(
 
 
 class Holding(FaultProxy):
-    """Lets a request for statistics wait until it may go on."""
+    """Blocks a request for statistics until it is released."""
 
     def __init__(self, engine: str) -> None:
         super().__init__(engine, seed=0, chance=0, others=0)

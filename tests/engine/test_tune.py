@@ -1,4 +1,4 @@
-"""tune: what it chooses, what it never looks at, what it leaves behind, also when it is killed."""
+"""The command `tune`: what it selects, what it never reads, and what it leaves, also if killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
@@ -21,9 +21,9 @@ from opensearchpy import OpenSearch
 from opensearchpy.client.indices import IndicesClient
 
 from latent_ingest.cli.main import cli
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import EngineError, InputError
-from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
@@ -50,7 +50,7 @@ PREFIX = "latent-ingest-test-"
 
 @pytest.fixture(scope="module")
 def folder(documents: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Parts of documents as questions; every third is judged in dev, the others in test."""
+    """Questions are parts of documents; dev judges every third of them, test the others."""
     folder = tmp_path_factory.mktemp("tune") / "docs"
     (folder / "qrels").mkdir(parents=True)
     chosen = documents[:55]
@@ -83,7 +83,7 @@ def made(
 
 
 def state(client: OpenSearch, index: str) -> dict[str, Any]:
-    """All that tuning may change; settings but for what each opening counts up."""
+    """All that tuning may change, without the counter that each opening increases."""
     (content,) = client.indices.get(index=index).values()
     content["settings"]["index"].pop("verified_before_close", None)
     (row,) = client.cat.indices(index=index, format="json", h="status")
@@ -113,7 +113,7 @@ def rewritten(source: Path, target: Path, name: str, lines: list[str]) -> Path:
 
 
 def decided(answer: dict[str, Any]) -> Any:
-    """What was chosen and every figure that chose it, but for times."""
+    """The selected settings and all figures that selected them, without times."""
     curves = [
         {**c, "points": [{**p, "took_p50": 0} for p in c["points"]]} for c in answer["curves"]
     ]
@@ -125,7 +125,7 @@ def judged(folder: Path, name: str) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_test_judgements_turned_round_change_nothing_that_is_chosen(
+def test_garbled_test_judgements_change_no_selected_setting(
     opensearch_url: str, made: str, folder: Path, tmp_path: Path
 ) -> None:
     """Each question is judged by another's document instead."""
@@ -144,7 +144,7 @@ def test_test_judgements_turned_round_change_nothing_that_is_chosen(
 
 
 @pytest.mark.slow
-def test_judgements_of_the_other_half_change_nothing_that_is_chosen(
+def test_garbled_judgements_of_the_other_half_change_no_selected_setting(
     opensearch_url: str, made: str, folder: Path, tmp_path: Path
 ) -> None:
     split = halved(Collection.load(folder, "all"), None, 3, "")
@@ -196,7 +196,7 @@ def test_a_dry_run_leaves_the_index_as_it_was(
     assert state(client, made) == before
 
 
-def test_what_is_applied_is_what_questions_are_asked_with(
+def test_questions_use_the_applied_settings(
     opensearch_url: str,
     client: OpenSearch,
     encoder: LatentEncoder,
@@ -243,7 +243,7 @@ def test_what_is_applied_is_what_questions_are_asked_with(
 def found_by_latents(
     client: OpenSearch, index: str, encoder: LatentEncoder, folder: Path
 ) -> list[str]:
-    """Judgements that agree with the latents alone, so that a higher boost is better."""
+    """Judgements that agree with latent scores only, so that a higher boost is better."""
     rewriter = QueryRewriter.from_index(client, index, encoder)
     texts = Collection.load(folder, "dev").queries
     lines = []
@@ -310,7 +310,7 @@ def copies_of(client: OpenSearch, index: str) -> dict[str, Any]:
     return found
 
 
-def test_killed_while_the_index_is_closed_the_next_command_puts_it_back(
+def test_the_next_command_restores_an_index_that_a_killed_run_left_closed(
     opensearch_url: str, client: OpenSearch, made: str, folder: Path
 ) -> None:
     before = state(client, made)
@@ -335,7 +335,7 @@ def test_killed_while_the_index_is_closed_the_next_command_puts_it_back(
     assert state(client, made) == before
 
 
-def test_killed_with_a_copy_the_next_command_deletes_it(
+def test_the_next_command_deletes_the_copy_of_a_killed_run(
     opensearch_url: str, client: OpenSearch, made: str, folder: Path
 ) -> None:
     before = state(client, made)
@@ -351,6 +351,34 @@ def test_killed_with_a_copy_the_next_command_deletes_it(
     assert state(client, made) == before
 
 
+@pytest.mark.parametrize("command", ["explain", "rewrite", "enrich", "ingest", "evaluate", "tune"])
+def test_each_command_that_opens_an_index_restores_it(
+    opensearch_url: str, client: OpenSearch, folder: Path, load: Any, index: str, command: str
+) -> None:
+    """Those for search and verify are below: their tuning runs are killed."""
+    corpus = folder / "corpus.jsonl"
+    assert load(client, index, corpus).ok
+    handle = Index(client, index)
+    note = new_note(tuned_index.similarity(2.0, 0.7)) | {"pid": 2**22 + 1, "renewed": 0}
+    handle.update_meta(tuning=note)
+    handle.put_settings_closed(tuned_index.similarity(9.0, 0.7))
+    client.indices.close(index=index)
+    arguments = {
+        "explain": ["file names", "--id", json.loads(corpus.read_text().splitlines()[0])["_id"]],
+        "rewrite": ["file names"],
+        "enrich": [],
+        "evaluate": ["--systems", "words", "--split", "dev", str(folder)],
+        "ingest": [str(corpus)],
+        "tune": ["--split", "few", "--report", "few", "--knobs", "latent_boost", str(folder)],
+    }[command]
+    where = ["--index", index, "--url", opensearch_url]
+    done = CliRunner().invoke(cli, [command, *where, *arguments])
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    assert f"index {index} was left changed by an interrupted tuning run: it is open" in done.stderr
+    assert k1_of(client, index) == 2.0
+    assert handle.meta().tuning is None
+
+
 def test_reading_an_index_that_tuning_left_changes_nothing(
     client: OpenSearch, made: str, encoder: LatentEncoder, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -362,7 +390,7 @@ def test_reading_an_index_that_tuning_left_changes_nothing(
     before = state(client, made)
     note = new_note(tuned_index.similarity(2.0, 0.7), foreign) | {"pid": 2**22 + 1}
     try:
-        index.update_meta(tuning=note | {"began": "1"})
+        index.update_meta(tuning=note | {"renewed": 0})
         index.put_settings_closed(tuned_index.similarity(9.0, 0.7))
         left = state(client, made)
         meta = IndexMeta.read(client, alias)
@@ -389,7 +417,7 @@ def test_reading_an_index_that_tuning_left_changes_nothing(
         client.indices.delete(index=foreign)
 
 
-def test_what_cannot_be_applied_is_not_lost(
+def test_a_result_that_cannot_be_applied_is_not_lost(
     opensearch_url: str, client: OpenSearch, made: str, folder: Path, tmp_path: Path
 ) -> None:
     block = "index.blocks.read_only"
@@ -406,7 +434,7 @@ def test_what_cannot_be_applied_is_not_lost(
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
-def test_interrupted_it_puts_the_index_back_at_once(
+def test_an_interrupted_run_restores_the_index_at_once(
     opensearch_url: str, client: OpenSearch, made: str, folder: Path, how: str
 ) -> None:
     before = state(client, made)
@@ -427,7 +455,7 @@ def test_interrupted_it_puts_the_index_back_at_once(
 def test_a_run_that_was_taken_for_dead_ends_and_closes_nothing(
     client: OpenSearch, made: str
 ) -> None:
-    """As after a laptop slept: another command has put the index back, and tunes it."""
+    """As after a laptop slept: another command has restored the index, and tunes it."""
     before = state(client, made)
     existing = ExistingIndex.read(client, made)
     other = new_note(tuned_index.similarity(2.0, 0.7))
@@ -447,7 +475,7 @@ def test_a_run_that_was_taken_for_dead_ends_and_closes_nothing(
     assert state(client, made) == before
 
 
-def test_a_run_says_that_it_lives_while_it_asks(
+def test_a_run_renews_its_note_while_it_asks(
     client: OpenSearch, made: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     existing = ExistingIndex.read(client, made)
@@ -476,9 +504,9 @@ def test_an_answer_of_some_shards_measures_nothing(
 
     questions = {"q1": "file names", "q2": "a pattern"}
     qrels = {query: {"d": 1} for query in questions}
-    on = tuned_index.TunedIndex(Index(client, made), Index(client, made), None)
-    partly: Any = Partly()
-    trials = Trials(partly, on, questions, qrels, QueryEncoder(encoder))
+    index = Index(cast(OpenSearch, Partly()), made)
+    on = tuned_index.TunedIndex(index, index, None)
+    trials = Trials(on, Collection("c", None, questions, qrels), QueryEncoder(encoder))
     with pytest.raises(EngineError, match=r"query 'q2' \(hybrid\): not all shards of .* answered"):
         trials(Settings(2.0, 0.7), "hybrid")
 
@@ -502,7 +530,7 @@ def test_a_process_that_lives_is_left_alone(
 def test_an_index_that_is_written_to_is_left_alone(
     opensearch_url: str, client: OpenSearch, folder: Path, load: Any, index: str, tmp_path: Path
 ) -> None:
-    """By an application, or by a run of ours that is under way."""
+    """By an application, or by a running ingest."""
     assert load(client, index, folder / "corpus.jsonl").ok
     before = state(client, index)
     ended = threading.Event()
@@ -546,7 +574,7 @@ def test_an_index_whose_k1_was_set_by_hand_is_tuned_from_there(
     index: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And is not closed for a knob that is no setting of the index."""
+    """The index is not closed for a knob that is not one of its settings."""
     assert load(client, index, folder / "corpus.jsonl").ok
     Index(client, index).put_settings_closed(tuned_index.similarity(5.0, 0.4))
     monkeypatch.setattr(IndicesClient, "close", None)
@@ -566,7 +594,7 @@ def test_titles_and_sentences_do_without_judgements(
     options = ("--from-titles", "--knobs", "latent_boost")
     done = call(opensearch_url, folder / "corpus.jsonl", made, *options)
     assert done.exit_code == 0, done.stderr
-    assert "No person asked them" in done.stdout
+    assert "No user asked them" in done.stdout
     assert "cross-validated" in done.stdout
 
 
@@ -583,7 +611,7 @@ def test_an_index_of_chunks_has_no_knobs_of_two_phases(
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        (("--split", "none"), 2, "no qrels/none.tsv; name one with --split (there: all, dev"),
+        (("--split", "none"), 2, "no qrels/none.tsv; name one with --split (existing: all, dev"),
         (("--knobs", "speed"), 2, "'speed': use some of latent_boost,k1"),
         (("--split", "dev"), 2, "agree with --yes, or try on a clone with --copy"),
         (("--split", "dev", "--from-titles"), 2, "leave out --split and --report"),
@@ -592,7 +620,7 @@ def test_an_index_of_chunks_has_no_knobs_of_two_phases(
         (("--split", "dev", "--out", "/dev/null/report"), 2, "cannot be written"),
     ],
 )
-def test_bad_input_is_said_in_a_line(
+def test_wrong_input_gives_one_line(
     opensearch_url: str, made: str, folder: Path, options: Any, status: int, message: str
 ) -> None:
     done = call(opensearch_url, folder, made, *options)
@@ -601,7 +629,7 @@ def test_bad_input_is_said_in_a_line(
     assert "Traceback" not in done.stderr
 
 
-def test_an_index_that_cannot_be_tuned_is_said_in_a_line(
+def test_an_index_that_cannot_be_tuned_gives_one_line(
     opensearch_url: str, client: OpenSearch, folder: Path, index: str, encoder: LatentEncoder
 ) -> None:
     done = call(opensearch_url, folder, index, "--split", "dev", "--copy", "--out", "out")

@@ -36,7 +36,7 @@ from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import IndexInfo, list_indices
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing import batches
-from latent_ingest.connector.indexing.ingest import Ingest
+from latent_ingest.connector.indexing.job import IngestJob, JobResult
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.indexing.versions import Build
@@ -137,7 +137,7 @@ def error(result: Result) -> str:
 
 
 @contextmanager
-def within_the_run(act: Callable[[Ingest], IngestReport]) -> Iterator[None]:
+def within_the_run(act: Callable[[IngestJob], JobResult[IngestReport]]) -> Iterator[None]:
     """Within it, the command's job is run by `act`, one line a batch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "MAX_BATCH_LINES", 1)
@@ -145,10 +145,10 @@ def within_the_run(act: Callable[[Ingest], IngestReport]) -> Iterator[None]:
         yield
 
 
-def cut(run: Run, *arguments: object, lines: int = 3) -> Result:
+def interrupted(run: Run, *arguments: object, lines: int = 3) -> Result:
     """The command, interrupted after so many lines; they are done, and those in flight then."""
 
-    def stop(job: Ingest) -> IngestReport:
+    def stop(job: IngestJob) -> JobResult[IngestReport]:
         return job.run(lambda report, _: job.stop() if report.lines >= lines else None)
 
     with within_the_run(stop):
@@ -159,7 +159,7 @@ def killed(run: Run, *arguments: object) -> None:
     """The command, of which the engine hears no more after some lines."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loading, "end", lambda _: None)
-        cut(run, *arguments)
+        interrupted(run, *arguments)
 
 
 def built(run: Run, alias: str, *options: object, rows: Sequence[Any] = ROWS) -> str:
@@ -174,7 +174,7 @@ def test_a_new_version_takes_the_alias_when_it_is_complete(
 ) -> None:
     meanwhile: dict[str, Any] = {}
 
-    def look(job: Ingest) -> IngestReport:
+    def look(job: IngestJob) -> JobResult[IngestReport]:
         def note(*_: Any) -> None:
             (index,) = [i for i in list_indices(client, f"{alias}-*") if not i.complete]
             meanwhile.update(settings_of(client, index.name), behind=pointed_at(client, alias))
@@ -237,7 +237,7 @@ def test_replicas_of_a_template_come_back_and_filters_of_the_alias_stay(
 def test_names_are_of_model_and_number(
     run: Run, client: OpenSearch, alias: str, model: Any, other: LatentEncoder
 ) -> None:
-    """The number goes on over all models, and past an index that somebody else made."""
+    """Numbers continue over all models, and skip an index that somebody else made."""
     assert built(run, alias) == f"{alias}-minilm-32k-1"
     model(other)
     client.indices.create(index=f"{alias}-other-model-2")
@@ -258,7 +258,7 @@ def test_a_run_with_failed_lines_does_not_take_the_alias(
     assert pointed_at(client, alias) == [first]
     assert settings_of(client, second)["number_of_replicas"] == "0"
 
-    run(write([{"_id": "mended", "text": "moths"}]), "--index", second)
+    run(write([{"_id": "corrected", "text": "moths"}]), "--index", second)
     taken = run("rollback", "--alias", alias, "--to", second)
     assert taken.stdout == f"alias {alias}: {first} → {second}\n"
     assert client.count(index=alias)["count"] == 6
@@ -266,11 +266,11 @@ def test_a_run_with_failed_lines_does_not_take_the_alias(
     assert run("rollback", "--alias", alias).stdout == f"alias {alias}: {second} → {first}\n"
 
 
-def test_an_interrupted_run_is_gone_on_with_and_then_takes_the_alias(
+def test_an_interrupted_run_resumes_and_then_takes_the_alias(
     run: Run, client: OpenSearch, alias: str
 ) -> None:
     file = write(ROWS)
-    stopped = cut(run, file, "--alias", alias)
+    stopped = interrupted(run, file, "--alias", alias)
     index = f"{alias}-minilm-32k-1"
     assert f"alias {alias} is not created: the run was stopped; the same command" in stopped.stderr
     assert f"rollback --alias {alias} --to {index}" in stopped.stderr
@@ -285,7 +285,7 @@ def test_an_interrupted_run_is_gone_on_with_and_then_takes_the_alias(
     assert built(run, alias) == f"{alias}-minilm-32k-2", "the next run is a new one"
 
 
-def test_a_run_that_was_cut_at_the_swap_is_gone_on_with(
+def test_a_run_that_was_interrupted_at_the_swap_resumes(
     run: Run, client: OpenSearch, alias: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After its last document but before the swap, and after the swap."""
@@ -318,7 +318,7 @@ def test_restart_and_other_runs_begin_a_version_of_their_own(
     run: Run, client: OpenSearch, alias: str, model: Any, other: LatentEncoder
 ) -> None:
     file = write(ROWS)
-    cut(run, file, "--alias", alias)
+    interrupted(run, file, "--alias", alias)
     another = write(ROWS, "d.jsonl")
     for number, arguments in enumerate(
         [(another,), (file, "--scale", "2"), (file, "--restart")], start=2
@@ -331,19 +331,20 @@ def test_restart_and_other_runs_begin_a_version_of_their_own(
     assert states == {"1": False, "2": True, "3": True, "4": True, "5": True}
 
 
-def test_a_restart_that_was_cut_is_gone_on_with_by_the_command_without_restart(
+def test_an_interrupted_restart_is_resumed_by_the_command_without_restart(
     run: Run, client: OpenSearch, alias: str
 ) -> None:
     file = write(ROWS)
     built(run, alias)
-    done = cut(run, file, "--alias", alias, "--restart")
+    done = interrupted(run, file, "--alias", alias, "--restart")
     assert done.stderr.count("the same command without --restart resumes it") == 1
-    assert "the same command without --restart goes on and doubles nothing" in done.stdout
+    assert "the same command without --restart resumes and duplicates nothing" in done.stdout
     shown = run("runs").stdout
     command = f"latent-ingest ingest {file} --alias {alias}"
     assert f"resume with: cd {Path.cwd()} && {command}\n" in shown
     report = json.loads(run(file, "--alias", alias, "--json").stdout)
-    assert (report["index"][-1], report["resumed_after"]) == ("2", 3)
+    assert report["index"][-1] == "2"
+    assert 3 <= report["resumed_after"] <= len(ROWS)
     assert pointed_at(client, alias) == [report["index"]]
 
 
@@ -351,7 +352,7 @@ def test_a_changed_file_is_refused_and_the_alias_stays(
     run: Run, client: OpenSearch, alias: str
 ) -> None:
     first = built(run, alias)
-    cut(run, write(ROWS), "--alias", alias)
+    interrupted(run, write(ROWS), "--alias", alias)
     done = run(write(list(reversed(ROWS))), "--alias", alias, code=2)
     assert re.search(r"first [345] lines are not those that were ingested before", error(done))
     assert f"alias {alias} still points at {first}: the run did not end" in done.stderr
@@ -362,7 +363,7 @@ def test_what_the_run_did_not_index_keeps_it_from_the_alias(
     run: Run, client: OpenSearch, alias: str
 ) -> None:
     file = write(ROWS)
-    cut(run, file, "--alias", alias)
+    interrupted(run, file, "--alias", alias)
     index = f"{alias}-minilm-32k-1"
     client.index(index=index, id="foreign", body={"text": "x"})
     done = run(file, "--alias", alias, code=1)
@@ -381,7 +382,7 @@ def test_rollback_goes_back_one_complete_version(
 ) -> None:
     file = write(ROWS)
     first = built(run, alias)
-    cut(run, file, "--alias", alias)
+    interrupted(run, file, "--alias", alias)
     model(other)
     third = built(run, alias)
     shown = run("rollback", "--alias", alias).stdout.splitlines()
@@ -623,9 +624,7 @@ def test_names_that_cannot_be_an_alias_are_refused(
         client.indices.put_alias(index=name, name=alias)
     arguments = [write(ROWS)] if command == "ingest" else [command]
     for name in ("Papers", "p*", "a,b", "a b", "-a", "_all", ".", "", "a/b", "<a-{now/d}>"):
-        assert "the engine takes lower case" in error(run(*arguments, "--alias", name, code=2)), (
-            name
-        )
+        assert "an alias is lower case" in error(run(*arguments, "--alias", name, code=2)), name
     assert f"{plain} is an index, not an alias" in error(run(*arguments, "--alias", plain, code=2))
     several = error(run(*arguments, "--alias", alias, code=2))
     assert f"alias {alias} points at 2 indices ({', '.join(sorted(words))})" in several

@@ -38,7 +38,7 @@ def test_scores_are_those_of_the_plain_formula(
     assert got.tolist() == pytest.approx([plain.score(named, d) for d in counted], rel=1e-5)
 
 
-def test_a_ranking_is_the_best_first_without_what_scores_nothing() -> None:
+def test_a_ranking_has_the_best_first_and_no_zero_scores() -> None:
     memory = MemoryBM25(np.array([0, 0, 1], np.int32), np.array([1, 3, 1]), np.arange(4), 2)
     query = np.array([0], np.int32), np.ones(1, np.float32)
     assert list(memory.ranking(["a", "b", "c"], *query, 5)) == ["b", "a"]

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import pytest
 
+from latent_ingest.connector.collections.catalog import load_ir_dataset
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.collection import Collection, load_ir_dataset
-from latent_ingest.connector.evaluation.overlap import seems_english
+from latent_ingest.connector.evaluation.evaluated_index import seems_english
 from latent_ingest.connector.evaluation.report import published
 
 CORPUS = [{"_id": "d1", "text": "bees"}, {"_id": "d2", "text": "wasps"}]
@@ -69,7 +70,9 @@ def test_topics_and_judgements_of_trec_are_read(tmp_path: Path, form: str) -> No
 
 def test_trec_has_no_other_judgements(tmp_path: Path) -> None:
     folder = trec(tmp_path / "mine", TOPICS["tags"], "301 0 d1 2\n")
-    with pytest.raises(InputError, match="one file of judgements, not 'dev'; leave --split out"):
+    with pytest.raises(
+        InputError, match="TREC layout has one judgement file, not 'dev'; leave --split out"
+    ):
         Collection.load(folder, "dev")
 
 
@@ -80,7 +83,9 @@ def test_topics_may_be_compressed(tmp_path: Path) -> None:
     assert Collection.load(folder).queries == {"301": "flight of bees"}
 
 
-def test_judgements_may_have_blank_lines_grades_like_1_0_and_be_said_twice(tmp_path: Path) -> None:
+def test_judgements_may_be_repeated_with_blank_lines_and_grades_like_1_0(
+    tmp_path: Path,
+) -> None:
     qrels = "q1\td1\t2.0\n\nq1\td2\t0\nq1\td1\t2\n \n"
     assert Collection.load(beir(tmp_path / "c", qrels)).qrels == {"q1": {"d1": 2, "d2": 0}}
 
@@ -88,18 +93,18 @@ def test_judgements_may_have_blank_lines_grades_like_1_0_and_be_said_twice(tmp_p
 @pytest.mark.parametrize(
     ("qrels", "message"),
     [
-        ("q1\td1\t1\nq1\td2\tgood\n", r"test.tsv: line 3: 'q1\\td2\\tgood' is no judgement"),
-        ("q1\td1\t0.5\n", r"line 2: 'q1\\td1\\t0.5' is no judgement"),
-        ("q1\td1\tnan\n", r"line 2: 'q1\\td1\\tnan' is no judgement"),
+        ("q1\td1\t1\nq1\td2\tgood\n", r"test.tsv: line 3: 'q1\\td2\\tgood' is not a judgement"),
+        ("q1\td1\t0.5\n", r"line 2: 'q1\\td1\\t0.5' is not a judgement"),
+        ("q1\td1\tnan\n", r"line 2: 'q1\\td1\\tnan' is not a judgement"),
         (
             "q1\td1\t1\nq1\td2\t1\nq1\td1\t0\n",
-            r"line 4: document 'd1' has grade 0 for query 'q1', and 1 in a line above; keep one",
+            r"line 4: document 'd1' has grade 0 for query 'q1', and 1 in an earlier line; keep one",
         ),
         ("q1\td1\t1\nq7\td2\t1\n", r"test.tsv: line 3: query 'q7' is not in queries.jsonl"),
         ("", "test.tsv: no judgements"),
     ],
 )
-def test_broken_judgements_are_named_by_file_and_line(
+def test_errors_name_file_and_line_of_malformed_judgements(
     tmp_path: Path, qrels: str, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -109,18 +114,18 @@ def test_broken_judgements_are_named_by_file_and_line(
 @pytest.mark.parametrize(
     ("topics", "message"),
     [
-        ("301\tbees\n302 wasps\n", r"topics.mine.txt: line 2: '302 wasps' is no topic"),
+        ("301\tbees\n302 wasps\n", r"topics.mine.txt: line 2: '302 wasps' is not a topic"),
         ("<top><num> Number: 301 <title> </top>", r"topic 301 has no number or no text"),
         ("<top><title> bees </top>", r"topic 1 has no number or no text"),
         ("\n", r"topics.mine.txt: no topics"),
     ],
 )
-def test_broken_topics_are_said(tmp_path: Path, topics: str, message: str) -> None:
+def test_errors_name_malformed_topics(tmp_path: Path, topics: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Collection.load(trec(tmp_path / "mine", topics, "301 0 d1 1\n"))
 
 
-def test_what_is_missing_or_there_twice_is_said(tmp_path: Path) -> None:
+def test_errors_name_missing_files_and_duplicates(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         Collection.load(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"neither queries.jsonl and qrels"):
@@ -133,7 +138,7 @@ def test_what_is_missing_or_there_twice_is_said(tmp_path: Path) -> None:
         Collection.load(beir(tmp_path / "c", "q1\td1\t1\n", '{"_id": "q1", "text": " "}'))
 
 
-def test_judged_documents_that_the_corpus_lacks_are_named_by_line(tmp_path: Path) -> None:
+def test_judged_documents_missing_from_the_corpus_are_named_by_line(tmp_path: Path) -> None:
     some = Collection.load(beir(tmp_path / "some", "q1\td1\t1\nq1\tx\t1\nq1\ty\t1\n"))
     line = some.unknown_documents(some.contents.ids)
     assert line is not None
@@ -145,7 +150,7 @@ def test_judged_documents_that_the_corpus_lacks_are_named_by_line(tmp_path: Path
         none.unknown_documents(none.contents.ids)
 
 
-def test_an_empty_corpus_and_none_are_said(tmp_path: Path) -> None:
+def test_errors_name_an_empty_or_missing_corpus(tmp_path: Path) -> None:
     folder = beir(tmp_path / "c", "q1\td1\t1\n")
     (folder / "corpus.jsonl").write_text("\n")
     with pytest.raises(InputError, match=r"corpus.jsonl: no documents"):
@@ -179,7 +184,7 @@ def test_a_limit_draws_the_same_queries_each_time(tmp_path: Path) -> None:
 
 
 class Record(NamedTuple):
-    """What ir_datasets has for a document or a query."""
+    """A document or a query as ir_datasets has it."""
 
     id: str
     text: str
@@ -238,7 +243,7 @@ def test_a_collection_of_ir_datasets_becomes_a_corpus_file(
         load_ir_dataset("ours/none", tmp_path)
 
 
-def test_english_is_known_from_other_languages() -> None:
+def test_english_is_told_from_other_languages() -> None:
     assert seems_english(["A list of the ways in which bees fly, and of those that wasps have."])
     assert seems_english([])
     for text in (

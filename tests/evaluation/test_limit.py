@@ -11,16 +11,18 @@ import pytest
 from click.testing import CliRunner
 
 from latent_ingest.cli.main import cli
-from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.collection import Collection
-from latent_ingest.connector.evaluation.limit import LIKES, MOST_QUERIES, Limit
-from latent_ingest.connector.evaluation.limit_words import (
+from latent_ingest.connector.collections.collection import Collection
+from latent_ingest.connector.collections.limit import (
     FIRST_NAMES,
     KINDS,
+    LIKES,
+    MOST_QUERIES,
     SURNAME_BEGINNINGS,
     SURNAME_ENDINGS,
     THINGS,
+    Limit,
 )
+from latent_ingest.connector.errors import InputError
 
 
 def likes(text: str) -> set[str]:
@@ -33,7 +35,7 @@ def likes(text: str) -> set[str]:
 @pytest.mark.parametrize(
     ("documents", "queries"), [(46, 1035), (400, 1000), (120, 1), (60, 10), (90, 3000)]
 )
-def test_two_documents_have_what_is_asked_for_and_no_others(
+def test_exactly_two_documents_have_what_a_question_asks_for(
     documents: int, queries: int, tmp_path: Path
 ) -> None:
     made = Limit(documents, queries, seed=7)
@@ -63,7 +65,7 @@ def test_two_documents_have_what_is_asked_for_and_no_others(
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    """On every machine and Python; a change of the recipe changes this sum, and says so."""
+    """The digest is the same on every machine and Python; a change of the recipe changes it."""
     digests = {}
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         Limit(300, 200, seed).write(tmp_path / name)
@@ -86,7 +88,7 @@ def test_names_are_all_different_and_many() -> None:
     assert len(name(0).split()) == 3  # with an initial
 
 
-def test_things_come_once() -> None:
+def test_things_are_unique() -> None:
     assert len(set(THINGS)) == len(THINGS) > 1600
     assert len(set(KINDS) | set(THINGS)) == len(KINDS) + len(THINGS)
 
@@ -98,10 +100,10 @@ def test_things_come_once() -> None:
         (1, 1, "1 documents make 0 pairs, .* --documents 2"),
         (-3, 1, "-3 documents make 0 pairs"),
         (10, 0, "--queries 0: must be at least 1"),
-        (10**6, MOST_QUERIES + 1, f"the word lists are good for {MOST_QUERIES}"),
+        (10**6, MOST_QUERIES + 1, f"the word lists allow at most {MOST_QUERIES}"),
     ],
 )
-def test_numbers_that_cannot_be_are_said(documents: int, queries: int, message: str) -> None:
+def test_errors_name_impossible_numbers(documents: int, queries: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Limit(documents, queries)
 
@@ -122,16 +124,16 @@ def test_the_command(tmp_path: Path) -> None:
     assert (out / "corpus.jsonl").read_bytes() == before
 
 
-def test_a_run_that_is_cut_leaves_nothing(tmp_path: Path) -> None:
-    def cut(_done: int) -> None:
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
+    def interrupt(_done: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Limit(60, 40).write(tmp_path / "limit", cut)
+        Limit(60, 40).write(tmp_path / "limit", interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_an_error_names_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/limit: cannot be written: "):
         Limit(60, 40).write(tmp_path / "file" / "limit")

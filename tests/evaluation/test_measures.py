@@ -11,7 +11,7 @@ import pytest
 from evaluation.reports import report
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.evaluate import fields_in
+from latent_ingest.connector.evaluation.evaluated_index import fields_in
 from latent_ingest.connector.evaluation.measures import (
     DEFAULT_MEASURES,
     mean_ndcg,
@@ -19,15 +19,16 @@ from latent_ingest.connector.evaluation.measures import (
     parse_measures,
     per_query,
 )
+from latent_ingest.connector.evaluation.rankings import hits_of
 from latent_ingest.connector.evaluation.report import ReportFolder
 from latent_ingest.connector.evaluation.runs import Run, reciprocal_rank_fusion
-from latent_ingest.connector.evaluation.systems import Template, hits_of
+from latent_ingest.connector.evaluation.systems import Template
 
 QRELS = {"q1": {"a": 2, "b": 1, "c": 0}, "q2": {"d": 1}, "q3": {"e": 1}}
 RANKING = {"q1": {"c": 3.0, "b": 2.0, "a": 1.0}, "q2": {"x": 2.0, "d": 1.0}, "q3": {}}
 
 
-def test_measures_are_those_of_the_hand() -> None:
+def test_measures_equal_those_computed_by_hand() -> None:
     """Gains 0, 1, 2 at ranks 1, 2, 3; the best order has 2, 1."""
     got = (1 / math.log2(3) + 2 / math.log2(4)) / (2 + 1 / math.log2(3))
     other = 1 / math.log2(3)
@@ -45,7 +46,7 @@ def test_measures_are_those_of_the_hand() -> None:
 
 
 @pytest.mark.parametrize("name", ["nDCG@ten", "Goodness", "nDCG@", "P(", ""])
-def test_a_measure_that_is_none_is_named(name: str) -> None:
+def test_an_error_names_an_unknown_measure(name: str) -> None:
     with pytest.raises(InputError, match=r"measure '.*': ir-measures cannot compute it"):
         parse_measures(["nDCG@10", name])
 
@@ -62,7 +63,7 @@ def test_reciprocal_ranks_are_summed_and_costs_added() -> None:
     assert found.hits == []
 
 
-def test_a_template_takes_the_question_wherever_it_is_wanted(tmp_path: Path) -> None:
+def test_a_template_takes_the_question_at_every_placeholder(tmp_path: Path) -> None:
     file = tmp_path / "body.json"
     clause = {"match": {"text": {"query": "{{question}}"}}}
     phrase = {"match_phrase": {"text": "about {{question}}"}}
@@ -107,11 +108,11 @@ def test_the_best_chunk_stands_for_its_document() -> None:
         ("mine={}", "[]", "not a request body"),
         ("{}", "{}", "write NAME=FILE"),
         ("a/b={}", "{}", "write NAME=FILE"),
-        ("words={}", "{}", "words is there already"),
+        ("words={}", "{}", "the name words is taken"),
         ("mine=nowhere.json", "", "nowhere.json: cannot be read: No such file"),
     ],
 )
-def test_a_template_that_cannot_be_used_is_said(
+def test_an_error_names_a_template_that_cannot_be_used(
     tmp_path: Path, spec: str, content: str, message: str
 ) -> None:
     (tmp_path / "body.json").write_text(content)
@@ -146,10 +147,10 @@ def test_run_files_and_values_are_read_back(tmp_path: Path) -> None:
         assert row == {"ndcg_cut_10": pytest.approx(values[query]["nDCG@10"])}
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_an_error_names_a_report_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/report")):
-        with pytest.raises(InputError, match=r"--out .*: cannot be written: .*; name a folder"):
+        with pytest.raises(InputError, match=r"--out .*: cannot be written: .*; name a writable"):
             ReportFolder(path)
 
 

@@ -1,4 +1,4 @@
-"""The page of an evaluation: all its values are there, and no text gets out of its place."""
+"""The evaluation page: it shows every value, and text never becomes markup."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NASTY = (
 
 
 class Page(HTMLParser):
-    """Elements of a page, and its text; all that is opened is closed."""
+    """Parses a page into its elements and its text; every open tag must be closed."""
 
     VOID = ("meta", "br")
 
@@ -87,7 +87,7 @@ def test_every_value_is_on_the_page() -> None:
         assert text in page, text
 
 
-def test_pictures_are_svg_and_have_what_they_show() -> None:
+def test_charts_are_svg_and_complete() -> None:
     page = html(report())
     drawn = pictures(page)
     assert len(drawn) == 6  # bars, scatter, differences of two systems, a strip, bytes
@@ -152,7 +152,7 @@ def test_a_page_needs_no_network() -> None:
     assert "@import" not in page
 
 
-def test_nulls_and_empty_lists_leave_out_what_they_are_of() -> None:
+def test_sections_without_values_are_left_out() -> None:
     given = report()
     collection = given["collections"][0]
     for system in collection["systems"].values():
@@ -164,7 +164,7 @@ def test_nulls_and_empty_lists_leave_out_what_they_are_of() -> None:
     source = html(given)
     page = Page(source).text
     assert len(pictures(source)) == 1
-    for heading in ("Cost", "word gap", "published", "latency", "gain and lose"):
+    for heading in ("Cost", "by word overlap", "published", "latency", "gain and lose"):
         assert heading not in page, heading
     assert "None" not in page
     assert "–" in page
@@ -175,7 +175,7 @@ def test_nulls_and_empty_lists_leave_out_what_they_are_of() -> None:
     assert "None" not in page
 
 
-def test_collections_stand_beside_each_other_first() -> None:
+def test_several_collections_begin_with_a_summary() -> None:
     given = report()
     other = copy.deepcopy(given["collections"][0])
     other["name"] = "other <b>"
@@ -200,7 +200,7 @@ def test_many_questions_share_columns() -> None:
     assert titles[-1].startswith("−1.000  question 2000")
 
 
-def test_questions_that_are_documents_are_cut() -> None:
+def test_long_questions_are_abbreviated() -> None:
     page = html(report("word " * 5000))
     assert len(page) < 30_000
     assert "word…" in page

@@ -196,7 +196,7 @@ def test_a_full_disk_is_said_and_what_was_noted_stays(open_journal: Open) -> Non
     run.note(Progress(lines=7))
     pages = journal._database.execute("PRAGMA page_count").fetchone()[0]
     journal._database.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(InputError, match=r"is full; make room and give the same command again"):
+    with pytest.raises(InputError, match=r"is full; free disk space and repeat the command"):
         run.note(Progress(lines=9), rejected=range(100_000))
     run.close()
     again = open_journal().open(key())

@@ -20,21 +20,21 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing import batches, sender
-from latent_ingest.connector.indexing.actions import Action
+from latent_ingest.connector.indexing.actions import IndexAction
 from latent_ingest.connector.indexing.batches import Batches
 from latent_ingest.connector.indexing.outcomes import (
     FailuresFile,
     SeenKeys,
-    check_place,
+    check_writable,
     default_path,
 )
 from latent_ingest.connector.prefetch import prefetch
 from latent_ingest.mappings import MappingConfig
 
 
-def action(identifier: str, size: int = 10, line: int = 1) -> Action:
+def action(identifier: str, size: int = 10, line: int = 1) -> IndexAction:
     document = Document(line, identifier, False, "", {})
-    return Action(document, line, b"x" * size, empty=False, truncated=False)
+    return IndexAction(document, line, b"x" * size, empty=False, truncated=False)
 
 
 @given(
@@ -157,8 +157,8 @@ def test_an_older_failures_file_is_kept(tmp_path: Path) -> None:
 
 def test_a_failures_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"f.jsonl: cannot be written: No such.*--failures"):
-        check_place(tmp_path / "none" / "f.jsonl")
-    check_place(tmp_path / "f.jsonl")
+        check_writable(tmp_path / "none" / "f.jsonl")
+    check_writable(tmp_path / "f.jsonl")
 
 
 def test_a_failures_file_that_does_not_fit_is_said_and_keeps_what_it_has(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.querying.asked_indices import IndexFields
 from latent_ingest.connector.querying.body import BodyWalk
 from latent_ingest.connector.querying.clauses import TextClause, read_text_clause
-from latent_ingest.connector.querying.fields import IndexFields
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 QUESTION = "does vitamin D prevent falls"
@@ -31,7 +31,7 @@ def read(kind: str, content: Any) -> TextClause:
 
 
 def test_boosts_of_clause_and_fields_are_the_clauses() -> None:
-    """A pattern stands for each field it fits; fields that feed nothing do not count."""
+    """A pattern matches several fields; fields that feed nothing do not count."""
     content = {"query": "a", "fields": ["title^3", "w*^2", "author^9"], "boost": "2"}
     clause = read("multi_match", content)
     assert clause.fields == ("title", "words")
@@ -115,7 +115,7 @@ def found(query: Any, *, keep: bool = False) -> tuple[dict[str, float | None], d
 
 
 def test_only_scores_that_are_added_can_have_a_second_phase() -> None:
-    """Not those that hits have on a condition, nor those that something is made of."""
+    """Conditional scores, and scores from which another is made, cannot."""
     clauses, _ = found(
         {
             "bool": {
@@ -144,7 +144,7 @@ def test_only_scores_that_are_added_can_have_a_second_phase() -> None:
 
 
 def test_clauses_that_no_node_here_knows() -> None:
-    """`hybrid` is the neural-search plugin's; what is unknown passes and is said."""
+    """`hybrid` is from the neural-search plugin; unknown clauses stay and are reported."""
     queries = [MATCH, {"neural": {"embedding": {"query_text": "a"}}}]
     clauses, left = found({"hybrid": {"queries": queries}})
     assert list(clauses) == ["hybrid.queries[0].match"]
@@ -303,7 +303,7 @@ def test_what_cannot_be_is_refused(rewriter: QueryRewriter) -> None:
         rewriter.rewrite_body(body, window=0)
     with pytest.raises(InputError, match=r"field text: no latent field other; .* has latent"):
         rewriter.rewrite_body(body, fields={"text": "other"})
-    with pytest.raises(InputError, match="name them in a list"):
+    with pytest.raises(InputError, match="give a list of names"):
         rewriter.rewrite_body(body, fields="text")
 
 
@@ -384,7 +384,7 @@ def test_a_bool_that_asks_for_several_texts_goes_on_asking(
 
 
 def test_latents_of_an_application_do_not_hide_its_texts() -> None:
-    """Only what looks like our own clauses is left alone, so that nothing is rewritten twice."""
+    """Only clauses with our structure are left alone, so that nothing is rewritten twice."""
     own = {"term": {"latent": "f12"}}
     clauses, left = found({"bool": {"should": [A, own, {"bool": {"should": [own, own]}}]}})
     assert list(clauses) == ["bool.should[0].match"]
@@ -394,7 +394,7 @@ def test_latents_of_an_application_do_not_hide_its_texts() -> None:
 
 
 def test_fields_that_the_latents_do_not_have_are_said(rewriter: QueryRewriter) -> None:
-    """Whether they are searched still, or score still."""
+    """The report says whether they are still searched, and still score."""
     several = {"multi_match": {"query": QUESTION, "fields": ["text", "author", "t*"]}}
     rewriter = QueryRewriter(rewriter.encoder, text_fields=["title", "text"])
     rewriter._fields = IndexFields({"title": True, "text": True, "author": True, "tags": True})
@@ -414,7 +414,7 @@ def test_fields_that_the_latents_do_not_have_are_said(rewriter: QueryRewriter) -
 
 
 def test_fields_of_an_index_are_looked_through_once(encoder: LatentEncoder) -> None:
-    """There may be thousands, and rewriting takes less than a millisecond."""
+    """An index may have thousands; rewriting takes less than a millisecond."""
     looked = []
 
     class Watched(IndexFields):
@@ -456,7 +456,7 @@ def rescored(query: Any) -> Any:
 
 
 def test_a_hybrid_query_is_not_put_under_a_filter(rewriter: QueryRewriter) -> None:
-    """The neural-search plugin takes it at the top alone."""
+    """The neural-search plugin accepts `hybrid` only at the top."""
     given = {"query": {"hybrid": {"queries": [MATCH]}}, "min_score": 2}
     new, report = rewriter.rewrite_and_report(given, matching="keep")
     assert (new["query"], new["min_score"]) == (given["query"], 2)
@@ -467,7 +467,7 @@ def test_a_hybrid_query_is_not_put_under_a_filter(rewriter: QueryRewriter) -> No
 
 
 def test_a_body_that_is_nested_too_deeply_comes_back(rewriter: QueryRewriter) -> None:
-    """Engines take some 300 clauses in one another; a hundred are rewritten."""
+    """Engines accept some 300 nested clauses; a hundred are rewritten."""
     query: dict[str, Any] = MATCH
     for _ in range(100):
         query = {"bool": {"must": [query]}}

@@ -1,4 +1,4 @@
-"""What a query counts for, and who gets the room that is left."""
+"""The clauses of a query, and how the room that is left is shared."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.querying.asked_indices import IndexFields
 from latent_ingest.connector.querying.clause_limit import count_clauses, room_for, shares
-from latent_ingest.connector.querying.fields import IndexFields
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 KNOWN = IndexFields({"title": True, "text": True, "tags": True})
@@ -63,7 +63,7 @@ def test_room_is_shared_alike(wanted: list[int], room: int, given: list[int]) ->
 
 
 def test_several_clauses_share_what_the_engine_takes(encoder: LatentEncoder) -> None:
-    """And all that is in the request counts."""
+    """All clauses of the request count."""
     rewriter = QueryRewriter(encoder, text_fields=["text"], max_clauses=140)
     texts = ["find files whose names look like a pattern", "stop waiting after some seconds"]
     years = {"bool": {"should": [{"term": {"year": year}} for year in range(40)]}}

@@ -1,4 +1,4 @@
-"""One loaded model a process, loaded when it is first asked, and the encodings that are kept."""
+"""One model per process, loaded on first use, and the cache of encodings."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.querying.query_encoder import (
-    LONGEST_KEPT,
+    LONGEST_CACHED,
     CacheInfo,
-    NotKept,
+    NotCached,
     QueryEncoder,
 )
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -27,21 +27,21 @@ def test_a_question_that_is_kept_is_not_encoded_again(encoder: LatentEncoder) ->
     latents, values = encoder.encode(["bees"], kind="query")[0]
     np.testing.assert_array_equal(first[0].latents, latents)
     np.testing.assert_allclose(first[0].weights, np.sqrt(values), rtol=1e-4)
-    with encoder.backbone.lock:  # nobody can encode
+    with encoder.backbone.lock:  # no thread can encode
         again = queries.encode(["bees"])[0]
     np.testing.assert_array_equal(again.latents, latents)
     assert queries.cache_info() == CacheInfo(2, 2, 2, 2)
     queries.encode(["loans"])
     assert [queries.keeps(text) for text in ("bees", "storms", "loans")] == [True, False, True]
-    bees, loans = queries.kept(["bees", "loans"])
+    bees, loans = queries.cached(["bees", "loans"])
     np.testing.assert_array_equal(bees.latents, latents)
     assert len(loans.latents) > 10
-    with pytest.raises(NotKept):
-        queries.kept(["bees", "storms"])
+    with pytest.raises(NotCached):
+        queries.cached(["bees", "storms"])
     assert queries.cache_info()[:2] == (4, 3), "a question that is not kept is not counted twice"
     queries.encode(["storms"])
-    with pytest.raises(NotKept):
-        queries.kept(["bees"])
+    with pytest.raises(NotCached):
+        queries.cached(["bees"])
     queries.cache_clear()
     assert queries.cache_info() == CacheInfo(0, 0, 2, 0)
 
@@ -50,7 +50,7 @@ def test_without_a_cache_and_for_long_texts_nothing_is_kept(encoder: LatentEncod
     none, some = QueryEncoder(encoder, cache_size=0), QueryEncoder(encoder)
     assert len(none.encode(["bees"])[0].latents) > 10
     assert none.cache_info().currsize == 0
-    long = "bee " * (LONGEST_KEPT // 4) + "!"
+    long = "bee " * (LONGEST_CACHED // 4) + "!"
     assert len(some.encode([long])[0].latents) > 10
     assert some.cache_info().currsize == 0
 

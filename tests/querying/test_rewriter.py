@@ -1,4 +1,4 @@
-"""Requests that the rewriter makes, without a server."""
+"""Requests made by the rewriter, without a server."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.querying.boost import hybrid_boost
-from latent_ingest.connector.querying.clauses import WeightedTerm
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.querying.scoring import hybrid_boost
+from latent_ingest.connector.querying.term_weights import WeightedTerm
 
 QUESTION = "does vitamin D prevent falls in older adults"
 
@@ -88,7 +88,7 @@ def test_filters_are_passed_through_and_do_not_score(encoder: LatentEncoder, for
 
 @pytest.mark.parametrize("text", ["", " \n", "\x00\x07\u200b"])
 def test_an_empty_question_is_refused(encoder: LatentEncoder, text: str) -> None:
-    """By the commands too, before anything is loaded or asked."""
+    """The commands refuse it too, before they load a model or reach the engine."""
     with pytest.raises(InputError, match="the question is empty"):
         QueryRewriter(encoder).rewrite(text)
     for command in ("search", "rewrite", "explain --id d"):
@@ -109,7 +109,7 @@ def test_an_empty_question_is_refused(encoder: LatentEncoder, text: str) -> None
 def test_words_stay_while_latent_terms_fit_in_beside_them(
     monkeypatch: pytest.MonkeyPatch, words: int, fields: int, limit: int, stay: bool
 ) -> None:
-    """And that they do not is said."""
+    """If they do not stay, the report says so."""
     names = ["title", "text"][:fields]
     rewriter = QueryRewriter(QueryEncoder(), max_clauses=limit, words_fields=names)
     weighed = [WeightedTerm(f"f{number}", 1.0) for number in range(300)]
@@ -148,6 +148,6 @@ def test_what_cannot_be_is_refused(encoder: LatentEncoder) -> None:
 
 
 def test_the_boost_is_divided_where_the_engine_keeps_its_factor() -> None:
-    """Latents have k1 + 1 = 3 there and words 2.2: method of the hybrid sum."""
+    """Such an engine multiplies latent scores by k1 + 1 = 3 and word scores by 2.2."""
     assert hybrid_boost(EngineInfo("opensearch", (3, 8)), 2.0) == 0.15
     assert hybrid_boost(EngineInfo("elasticsearch", (8, 1)), 2.0) == pytest.approx(0.15 * 2.2 / 3)

@@ -292,8 +292,9 @@ def test_the_probe_is_asked_about_the_model_that_is_saved(
     assert "theta" in stored
     assert "| 2,000 | 0.2500 |" in (tmp_path / "m" / "README.md").read_text()
     assert any(
-        line.startswith("warning: latents reach nDCG@10 0.2500 on recorder")
-        for line in caplog.messages
+        record.levelname == "WARNING"
+        and record.getMessage().startswith("latents reach nDCG@10 0.2500 on recorder")
+        for record in caplog.records
     )
 
 

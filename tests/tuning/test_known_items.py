@@ -18,7 +18,7 @@ def corpus(path: Path, texts: list[tuple[str, str]]) -> Path:
 
 
 def test_a_title_or_else_a_sentence_asks_without_its_rarest_third(tmp_path: Path) -> None:
-    """Words by how many documents have them: bees 12, and so on down to the number's own word."""
+    """Words by document frequency: "bees" is in 12 documents, a word with a number in one."""
     common = "bees fly over green old"
     titles = [(f"Bees fly over w{n} green x{n} old y{n} hills", "no") for n in range(10)]
     short = [
@@ -34,7 +34,7 @@ def test_a_title_or_else_a_sentence_asks_without_its_rarest_third(tmp_path: Path
     assert found.queries["item-d10"] == "green bees fly over old hills"
 
 
-def test_a_sample_is_the_seeds_and_of_the_whole_file(tmp_path: Path) -> None:
+def test_a_sample_depends_on_the_seed_and_covers_the_whole_file(tmp_path: Path) -> None:
     texts = [(f"Bees fly over green old hills w{n}", "no") for n in range(200)]
     file = corpus(tmp_path / "corpus.jsonl", texts)
     drawn = [set(known_items(path, 20, seed).queries) for path, seed in ((file, 0), (tmp_path, 0))]
@@ -47,7 +47,7 @@ def test_a_sample_is_the_seeds_and_of_the_whole_file(tmp_path: Path) -> None:
     assert max(numbers) >= 150
 
 
-def test_too_few_are_said(tmp_path: Path) -> None:
+def test_an_error_says_that_there_are_too_few_items(tmp_path: Path) -> None:
     texts = [("Bees fly over green old hills", "no")] * 9 + [("Bees fly", "Too short. So too.")]
     with pytest.raises(InputError, match="9 documents have a title or a sentence of 6 words"):
         known_items(corpus(tmp_path / "corpus.jsonl", texts), 20, 0)

@@ -1,4 +1,4 @@
-"""Which judgements choose and which report, of folders in BEIR's layout and in TREC's."""
+"""Splits of folders in BEIR and TREC layout into queries that choose and queries that report."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_queries_of_both_files_report_and_do_not_choose(tmp_path: Path) -> None:
     choose, report = names(found)
     assert choose == {f"q{n}" for n in range(30)} == set(found.development.qrels)
     assert report == {f"q{n}" for n in range(30, 90)}
-    assert "30 queries of dev, without 20 that are in test too" in found.description
-    with pytest.raises(InputError, match="5 queries with a relevant document, and 10 are needed"):
+    assert "30 queries of dev, without 20 that are also in test" in found.description
+    with pytest.raises(InputError, match="5 queries with a relevant document; tuning needs 10"):
         split(beir(tmp_path / "few", dev=range(35), test=range(5, 90)))
 
 
@@ -48,14 +48,20 @@ def test_one_file_is_halved(tmp_path: Path) -> None:
     assert "qrels/train.tsv" in found.description
 
 
-def test_files_that_are_not_there_are_said(tmp_path: Path) -> None:
+def test_errors_name_missing_judgement_files(tmp_path: Path) -> None:
     folder = beir(tmp_path / "c", dev=range(50), all=range(60))
-    with pytest.raises(InputError, match=r"no qrels/tset.tsv; name one with --report \(there: all"):
+    with pytest.raises(
+        InputError, match=r"no qrels/tset.tsv; name one with --report \(existing: all"
+    ):
         split(folder, "dev", "tset")
-    with pytest.raises(InputError, match=r"no qrels/dve.tsv; name one with --split \(there: all"):
+    with pytest.raises(
+        InputError, match=r"no qrels/dve.tsv; name one with --split \(existing: all"
+    ):
         split(folder, "dve")
     other = beir(tmp_path / "other", all=range(60))
-    with pytest.raises(InputError, match=r"no qrels/test.tsv; name one with --split \(there: all"):
+    with pytest.raises(
+        InputError, match=r"no qrels/test.tsv; name one with --split \(existing: all"
+    ):
         split(other)
     with pytest.raises(InputError, match="no such folder"):
         split(tmp_path / "nowhere")
@@ -66,5 +72,7 @@ def test_collections_of_trec_are_halved(tmp_path: Path) -> None:
     (tmp_path / "qrels.txt").write_text("".join(f"{n} 0 d{n} 1\n" for n in range(110)))
     choose, report = names(split(tmp_path))
     assert (len(choose), len(report)) == (55, 55)
-    with pytest.raises(InputError, match=r"no qrels/dev.tsv; name one with --split \(there: none"):
+    with pytest.raises(
+        InputError, match=r"no qrels/dev.tsv; name one with --split \(existing: none"
+    ):
         split(tmp_path, "dev")

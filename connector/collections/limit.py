@@ -1,9 +1,10 @@
-"""Collections after the recipe of LIMIT (arXiv 2508.21038), of any size.
+"""Generated collections after the recipe of LIMIT (arXiv 2508.21038), of any size.
 
 names and things → people who like things → questions who likes one thing → BEIR folder
 
-Every two of a few documents are the answer to one question, so a vector of a document would have
-to be near to those of all others, each time for another question. A word has no such trouble.
+Any two documents of a small set may be the answer to a question. A dense vector would have to be
+close to every other vector of the set, for a different question each time; a word index is not
+affected.
 """
 
 from __future__ import annotations
@@ -21,19 +22,25 @@ from string import ascii_uppercase
 from typing import IO
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.limit_words import (
-    FIRST_NAMES,
-    KINDS,
-    SURNAME_BEGINNINGS,
-    SURNAME_ENDINGS,
-    THINGS,
-)
 from latent_ingest.connector.files import disk_errors
 
-# Things that each document likes, unless it is asked for more; the paper's collections have 45.
+WORDS = json.loads(Path(__file__).with_name("limit_words.json").read_text(encoding="utf-8"))
+
+# A person's name is a first name and a surname, which is a beginning and an ending.
+FIRST_NAMES: list[str] = WORDS["first_names"]
+SURNAME_BEGINNINGS: list[str] = WORDS["surname_beginnings"]
+SURNAME_ENDINGS: list[str] = WORDS["surname_endings"]
+
+# No two things have the same stem, nor do a thing and a name: one word identifies a thing.
+THINGS: list[str] = WORDS["things"]
+
+# With more questions than things, a question asks for a kind and a thing: "Posters of Quokkas".
+KINDS: list[str] = WORDS["kinds"]
+
+# Things per document unless the number of pairs requires more; 45 in the paper's collections.
 LIKES = 45
 
-# Things at least that nobody asks for: what other documents like, and what fills the judged ones.
+# Minimum number of things that no question asks for, which fill all documents up to LIKES.
 UNASKED = 400
 
 MOST_QUERIES = len(THINGS) * (1 + len(KINDS)) - UNASKED
@@ -41,15 +48,16 @@ MOST_QUERIES = len(THINGS) * (1 + len(KINDS)) - UNASKED
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A collection that can be written: the same numbers give the same bytes.
+    """Recipe of one collection; the same numbers give the same bytes.
 
-    Up to some 1,250 questions ask for things of one word, as in the paper; with more, some ask for
-    "Posters of Quokkas", whose words occur elsewhere too.
+    Up to about 1,250 questions ask for one word each, as in the paper. With more, some ask for
+    "Posters of Quokkas", whose words occur in other documents too.
     """
 
     documents: int
+    """Number of documents."""
     queries: int
-    """Each has two relevant documents, and no other has the same two."""
+    """Number of questions; each has its own pair of relevant documents."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,19 +65,18 @@ class Limit:
             raise InputError(f"--queries {self.queries}: must be at least 1")
         if self.queries > MOST_QUERIES:
             raise InputError(
-                f"--queries {self.queries}: the word lists are good for {MOST_QUERIES}"
+                f"--queries {self.queries}: the word lists allow at most {MOST_QUERIES}"
             )
         if self.documents < self.judged:
             pairs = comb(self.documents, 2) if self.documents > 1 else 0
             raise InputError(
                 f"--queries {self.queries}: {self.documents} documents make {pairs} pairs, and "
-                f"each question has a pair of its own; ask for at least "
-                f"--documents {self.judged}"
+                f"each question needs its own; use at least --documents {self.judged}"
             )
 
     @property
     def judged(self) -> int:
-        """Documents that are relevant to any question: the fewest that have enough pairs."""
+        """Number of documents that are relevant to a question: the fewest with enough pairs."""
         number = isqrt(2 * self.queries)
         while comb(number, 2) < self.queries:
             number += 1
@@ -77,18 +84,18 @@ class Limit:
 
     @property
     def likes(self) -> int:
-        """Things that each document likes."""
+        """Number of things per document."""
         return max(LIKES, self.judged - 1)
 
     def write(self, folder: Path, tick: Callable[[int], object] = lambda done: None) -> None:
         """Write corpus.jsonl, queries.jsonl and qrels/test.tsv.
 
         Args:
-            folder: to be made; it appears when all is written.
-            tick: called with documents done.
+            folder: new folder, created under its name once all files are complete.
+            tick: called with the number of documents written since the last call.
 
         Raises:
-            InputError: the folder exists, or cannot be written.
+            InputError: the folder exists already, or cannot be written.
         """
         random = Random(self.seed)
         asked, unasked = self._things(random)
@@ -121,7 +128,7 @@ class Limit:
                     tick(1)
 
     def _things(self, random: Random) -> tuple[Sequence[str], Sequence[str]]:
-        """What is asked for, one thing a question; and what is not."""
+        """Return the things that questions ask for, one per question, and all others."""
         kinds = (f"{kind} of {thing}" for kind, thing in product(KINDS, THINGS))
         number = max(len(THINGS), self.queries + UNASKED)
         things = list(islice(chain(THINGS, kinds), number))
@@ -129,13 +136,13 @@ class Limit:
         return things[: self.queries], things[self.queries :]
 
     def _pairs(self, random: Random) -> list[tuple[int, int]]:
-        """The relevant documents of each question, as numbers among the judged ones."""
+        """Return the relevant documents of each question, numbered within the judged ones."""
         pairs = list(combinations(range(self.judged), 2))
         random.shuffle(pairs)
         return pairs[: self.queries]
 
     def _names(self, random: Random) -> Callable[[int], str]:
-        """Names of documents by their place, all different, in an order of no meaning."""
+        """Return a function from a document's position to its unique name, in random order."""
         people = len(FIRST_NAMES) * len(SURNAME_BEGINNINGS) * len(SURNAME_ENDINGS)
         initials = 0
         while people * 26**initials < self.documents:
@@ -162,16 +169,16 @@ class Limit:
 
 
 def lines(path: Path) -> IO[str]:
-    """A file to write, of the same bytes on every system."""
+    """Open a file for writing, with the same line ends on every system."""
     return path.open("w", encoding="utf-8", newline="\n")
 
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its name at the end, and is gone if that does not come.
+    """Yield a temporary folder that is renamed to `folder` on success and deleted on failure.
 
     Raises:
-        InputError: the folder exists, or cannot be written.
+        InputError: the folder exists already, or cannot be written.
     """
     if folder.exists():
         raise InputError(f"{folder}: exists already; name another folder")

@@ -1,40 +1,41 @@
-"""The curves of the knobs, by matplotlib."""
+"""Plots of the knobs' curves, by matplotlib."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from latent_ingest.connector.tuning.choosing import Curve
+from latent_ingest.connector.tuning.selection import Curve
 
-# Knobs whose values differ by factors.
+# Knobs on a logarithmic axis.
 LOGARITHMIC = ("latent_boost", "k1", "query_k", "max_query_terms", "head_terms", "window")
 
-# Ticks are further apart than by this factor.
+# Smallest ratio of two neighbouring ticks.
 APART = 1.15
 
 
 def draw(folder: Path, curves: list[Curve]) -> list[str]:
-    """Write a picture for each knob; none without matplotlib.
+    """Write a PNG file per knob; none if matplotlib is not installed.
 
     Returns:
-        Their file names.
+        Names of the files.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return []
     names = []
-    # A knob that is tuned twice is drawn as it was the last time.
+    # Of a knob that is tuned twice, the second curve is drawn.
     for name, curve in {curve.knob: curve for curve in curves}.items():
-        figure = picture(Figure(figsize=(6, 4)), curve)
+        figure = plot(Figure(figsize=(6, 4)), curve)
         names.append(f"{name.replace('_', '-')}.png")
         figure.savefig(folder / names[-1], dpi=120, bbox_inches="tight")
     return names
 
 
-def picture(figure: Any, curve: Curve) -> Any:
-    """nDCG@10 by value, the value before and the best one marked; below it, the time."""
+def plot(figure: Any, curve: Curve) -> Any:
+    """Plot nDCG@10 and time by value; mark the value before tuning and the best one."""
+
     axes = figure.subplots()
     values = [point.value for point in curve.points]
     axes.plot(values, [point.ndcg for point in curve.points], "o-", color="C0")

@@ -1,6 +1,7 @@
-"""Files of TREC topics: query ids and texts by tabs, in TREC's own tags, or in XML.
+"""Readers of query files and judgement files.
 
-Files of judgements: BEIR's `query document grade`, by tabs, TREC's `query 0 document grade`.
+Topics: query id and text separated by a tab, TREC's tags, or XML. Judgements (qrels): BEIR's
+`query document grade` separated by tabs, or TREC's `query 0 document grade`.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from pathlib import Path
 from latent_ingest.connector.corpus import CorpusFile
 from latent_ingest.connector.errors import InputError
 
-# Tags of TREC's older topics are not closed: a field ends where the next tag begins.
+# Older TREC topics do not close their tags: a field ends where the next tag begins.
 TOP = re.compile(r"<top>(.*?)</top>", re.DOTALL | re.IGNORECASE)
 NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*([^\s<]+)", re.IGNORECASE)
 TITLE = re.compile(r"<title>\s*(?:Topic:)?([^<]*)", re.IGNORECASE)
 
-# Newer ones: `<topic number="1"><query>...</query>`; some have a title in place of the query.
+# Newer TREC topics: `<topic number="1"><query>...</query>`; some have a title instead of a query.
 TOPIC = re.compile(r"<topic\s+number=\"([^\"]+)\"[^>]*>(.*?)</topic>", re.DOTALL | re.IGNORECASE)
 QUERY = re.compile(r"<(?:query|title)>([^<]*)", re.IGNORECASE)
 
 
 def read_topics(path: Path) -> dict[str, str]:
-    """Query id → text: the short form that users type, TREC's title, not its description.
+    """Read a topics file (plain or .gz) as query id → text; of TREC topics, the title.
 
     Raises:
         InputError: the file cannot be read, or a topic has no number or no text.
@@ -51,19 +52,19 @@ def read_topics(path: Path) -> dict[str, str]:
 
 
 def first_in(pattern: re.Pattern[str], text: str) -> str:
-    """What a pattern's group holds; empty where it does not match."""
+    """Return the first group of the first match; "" if the pattern does not match."""
     found = pattern.search(text)
     return found[1] if found else ""
 
 
 def rows(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    """Query ids and texts by tabs; further columns are left out."""
+    """Yield query id and text of each line of a tab-separated file; further columns are ignored."""
     for number, row in enumerate(text.splitlines(), 1):
         parts = row.split("\t")
         if row.strip() and len(parts) < 2:
             raise InputError(
-                f"{path}: line {number}: {row[:60]!r} is no topic; write query id and text by a "
-                f"tab, or TREC's <top> tags"
+                f"{path}: line {number}: {row[:60]!r} is not a topic; separate query id and text "
+                f"by a tab, or use TREC's <top> tags"
             )
         if row.strip():
             yield parts[0], parts[1]
@@ -71,21 +72,21 @@ def rows(path: Path, text: str) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One line of a file of judgements."""
+    """One line of a judgement file."""
 
     line: int
-    """Counted from 1."""
+    """Line number, from 1."""
     query: str
     document: str
     grade: int
-    """How relevant; 0 and below is not."""
+    """Degree of relevance; 0 and below is not relevant."""
 
 
 def read_judgements(path: Path) -> Iterator[Judgement]:
-    """The judgements of a file, BEIR's or TREC's, line by line.
+    """Yield the judgements of a file, BEIR's or TREC's, line by line.
 
     Raises:
-        InputError: a line is no judgement, says otherwise than one before, or there is none.
+        InputError: a line is not a judgement or contradicts an earlier line, or the file has none.
     """
     grades: dict[tuple[str, str], int] = {}
     with CorpusFile(path) as file:
@@ -96,21 +97,21 @@ def read_judgements(path: Path) -> Iterator[Judgement]:
                 continue
             if len(parts) != 3:
                 parts = content.split()
-                del parts[1:2]  # TREC's iteration, which nobody uses
+                del parts[1:2]  # TREC's iteration, which is unused
             try:
                 query, document, number = parts
                 grade = whole(number)
             except ValueError:
                 raise InputError(
-                    f"{path}: line {line.number}: {content[:60]!r} is no judgement; write "
-                    f"query id, document id and a whole number, by tabs, or as TREC does "
-                    f"query id, 0, document id and the number"
+                    f"{path}: line {line.number}: {content[:60]!r} is not a judgement; write "
+                    f"query id, document id and an integer separated by tabs, or as in TREC "
+                    f"query id, 0, document id and the integer"
                 ) from None
             before = grades.setdefault((query, document), grade)
             if before != grade:
                 raise InputError(
                     f"{path}: line {line.number}: document {document!r} has grade {grade} for "
-                    f"query {query!r}, and {before} in a line above; keep one of them"
+                    f"query {query!r}, and {before} in an earlier line; keep one of them"
                 )
             yield Judgement(line.number, query, document, grade)
     if not grades:
@@ -118,7 +119,7 @@ def read_judgements(path: Path) -> Iterator[Judgement]:
 
 
 def whole(text: str) -> int:
-    """A whole number, also one written as 1.0; raises ValueError."""
+    """Parse an integer, which may be written as 1.0; raises ValueError."""
     number = float(text)
     if not number.is_integer():
         raise ValueError(text)

@@ -1,4 +1,4 @@
-"""Values chosen on a grid and finer, by the queries that may choose alone."""
+"""Selection of values on a grid and between its points, by the development queries only."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.collection import Collection
 from latent_ingest.connector.evaluation.measures import randomisation_p
-from latent_ingest.connector.tuning.choosing import choose
 from latent_ingest.connector.tuning.knobs import Knob, Settings
+from latent_ingest.connector.tuning.report import outcomes_of
+from latent_ingest.connector.tuning.selection import select
 from latent_ingest.connector.tuning.splits import folds, halved
 from latent_ingest.connector.tuning.trials import Trial
-from latent_ingest.connector.tuning.tune import chosen_by_others, combined, outcomes_of
+from latent_ingest.connector.tuning.tuning import combined, selected_by_others
 
 QUERIES = [f"q{n}" for n in range(20)]
 
@@ -30,7 +31,7 @@ def trial(values: dict[str, float], took: float = 1.0, clauses: float = 2.0) -> 
 
 
 def answer(settings: Settings, _form: str) -> Trial:
-    """Of "d" queries a boost of .26 is best, of "t" queries .05; 100 terms are enough."""
+    """A boost of .26 is best for "d" queries and .05 for "t" queries; 100 terms are enough."""
     enough = min(settings.max_query_terms, 100) / 1000
     own = 0.5 - abs(settings.latent_boost - 0.26) + enough
     other = 0.5 - abs(settings.latent_boost - 0.05) + enough
@@ -39,7 +40,7 @@ def answer(settings: Settings, _form: str) -> Trial:
 
 
 def test_the_best_is_found_between_the_values_of_the_grid() -> None:
-    settings, (curve,) = choose(answer, Settings(2.0, 0.7), [BOOST], ["d1", "d2"], "hybrid")
+    settings, (curve,) = select(answer, Settings(2.0, 0.7), [BOOST], ["d1", "d2"], "hybrid")
     assert settings == replace(Settings(2.0, 0.7), latent_boost=curve.chosen)
     tried = [point.value for point in curve.points]
     assert len(tried) > len(BOOST.grid) + 2
@@ -50,7 +51,7 @@ def test_the_best_is_found_between_the_values_of_the_grid() -> None:
     assert curve.chosen == curve.best
 
 
-def test_what_is_better_by_chance_is_not_taken() -> None:
+def test_a_gain_within_noise_is_not_taken() -> None:
     def noisy(settings: Settings, _form: str) -> Trial:
         """A boost of .2 gains on half of the queries and loses nearly as much on the others."""
         signs = {f"q{n}": 1 if n % 2 else -0.9 for n in range(20)}
@@ -58,23 +59,23 @@ def test_what_is_better_by_chance_is_not_taken() -> None:
         return trial({q: 0.5 + 0.1 * sign * away for q, sign in signs.items()})
 
     queries = [f"q{n}" for n in range(20)]
-    settings, (curve,) = choose(noisy, Settings(2.0, 0.7), [BOOST], queries, "hybrid")
+    settings, (curve,) = select(noisy, Settings(2.0, 0.7), [BOOST], queries, "hybrid")
     assert curve.gain > 0
     assert not curve.outside_noise
     assert settings.latent_boost == curve.chosen == 0.15 != curve.best
 
 
-def test_the_queries_that_may_choose_alone_choose() -> None:
-    assert choose(answer, Settings(2.0, 0.7), [BOOST], ["t1"], "hybrid")[0].latent_boost == 0.05
+def test_only_the_given_queries_choose() -> None:
+    assert select(answer, Settings(2.0, 0.7), [BOOST], ["t1"], "hybrid")[0].latent_boost == 0.05
 
 
 def test_a_knob_that_saves_time_is_as_small_as_quality_allows() -> None:
-    settings, _ = choose(answer, Settings(2.0, 0.7), [TERMS], ["d1"], "hybrid")
+    settings, _ = select(answer, Settings(2.0, 0.7), [TERMS], ["d1"], "hybrid")
     assert settings.max_query_terms == 128
 
 
 def test_a_cheaper_value_is_taken_where_it_is_measured_to_be_cheaper() -> None:
-    """By the clauses, or by the engine's time where these are as many."""
+    """By clauses, or by time in the engine if the clauses are equal."""
 
     def ask(noise: float, settings: Settings, _form: str) -> Trial:
         """Shorter windows are faster, by less than the noise from question to question."""
@@ -85,15 +86,15 @@ def test_a_cheaper_value_is_taken_where_it_is_measured_to_be_cheaper() -> None:
         return Trial(dict.fromkeys(QUERIES, 0.5), took, 64.0)
 
     start = Settings(2.0, 0.7)
-    assert choose(partial(ask, 0.0), start, [WINDOW], QUERIES, "hybrid")[0].window == 50
-    assert choose(partial(ask, 9.0), start, [WINDOW], QUERIES, "hybrid")[0].window == 200
+    assert select(partial(ask, 0.0), start, [WINDOW], QUERIES, "hybrid")[0].window == 50
+    assert select(partial(ask, 9.0), start, [WINDOW], QUERIES, "hybrid")[0].window == 200
     alike = trial(dict.fromkeys(QUERIES, 0.5))
-    found, (curve,) = choose(lambda _settings, _form: alike, start, [TERMS], QUERIES, "hybrid")
+    found, (curve,) = select(lambda _settings, _form: alike, start, [TERMS], QUERIES, "hybrid")
     assert (found.max_query_terms, curve.chosen) == (192, 192)
 
 
-def test_knobs_that_save_time_lose_next_to_nothing_together() -> None:
-    """Each of the three would cost .0008, so that one of them is taken, and not two."""
+def test_knobs_that_save_time_lose_almost_nothing_together() -> None:
+    """Each of the three loses .0008, so only one is taken."""
 
     def ask(settings: Settings, _form: str) -> Trial:
         cost = settings.max_query_terms + settings.window + settings.head_terms
@@ -101,21 +102,21 @@ def test_knobs_that_save_time_lose_next_to_nothing_together() -> None:
         return trial(dict.fromkeys(QUERIES, 0.5 - 0.0008 * sum(small)), cost, cost)
 
     start = Settings(2.0, 0.7)
-    settings, _ = choose(ask, start, [TERMS, HEADS, WINDOW], QUERIES, "hybrid")
+    settings, _ = select(ask, start, [TERMS, HEADS, WINDOW], QUERIES, "hybrid")
     assert settings == replace(start, max_query_terms=32)
-    settings, _ = choose(ask, start, [HEADS, WINDOW], QUERIES, "hybrid")
+    settings, _ = select(ask, start, [HEADS, WINDOW], QUERIES, "hybrid")
     assert settings == replace(start, head_terms=8)
 
 
-def test_what_may_lose_more_by_chance_saves_no_time() -> None:
-    """As good in the mean, give or take .0022: no fewer terms than 192."""
+def test_a_possible_loss_within_noise_saves_no_time() -> None:
+    """Equal in the mean, with a standard error of .0022: no fewer than 192 terms."""
 
     def ask(settings: Settings, _form: str) -> Trial:
         away = 0.01 * (settings.max_query_terms < 192)
         values = {query: 0.5 + away * (-1) ** n for n, query in enumerate(QUERIES)}
         return trial(values, clauses=settings.max_query_terms)
 
-    assert choose(ask, Settings(2.0, 0.7), [TERMS], QUERIES, "hybrid")[0].max_query_terms == 192
+    assert select(ask, Settings(2.0, 0.7), [TERMS], QUERIES, "hybrid")[0].max_query_terms == 192
 
 
 def test_a_knob_that_saves_time_is_turned_up_where_that_gains() -> None:
@@ -123,11 +124,11 @@ def test_a_knob_that_saves_time_is_turned_up_where_that_gains() -> None:
         gain = 0.02 * (settings.window >= 400)
         return trial(dict.fromkeys(QUERIES, 0.5 + gain), took=settings.window)
 
-    assert choose(ask, Settings(2.0, 0.7), [WINDOW], QUERIES, "hybrid")[0].window == 400
+    assert select(ask, Settings(2.0, 0.7), [WINDOW], QUERIES, "hybrid")[0].window == 400
 
 
 def test_no_query_chooses_for_itself_in_cross_validation() -> None:
-    """Those of a fold are best at .05 by far, all others at .26, which is what the fold gets."""
+    """A fold's own queries are best at .05, all others at .26; the fold is reported at .26."""
     parts = folds(QUERIES, 0)
 
     def ask(own: list[str], settings: Settings, _form: str) -> Trial:
@@ -141,7 +142,7 @@ def test_no_query_chooses_for_itself_in_cross_validation() -> None:
         )
 
     for place, own in enumerate(parts):
-        found = chosen_by_others(partial(ask, own), Settings(2.0, 0.7), [BOOST], parts, "hybrid")
+        found = selected_by_others(partial(ask, own), Settings(2.0, 0.7), [BOOST], parts, "hybrid")
         assert found[place].latent_boost == pytest.approx(0.26, abs=0.03)
         others = [settings.latent_boost for n, settings in enumerate(found) if n != place]
         assert others == [0.05] * 4
@@ -158,7 +159,7 @@ def test_each_fold_is_reported_with_what_the_others_chose() -> None:
 
 
 def test_p_of_several_forms_is_corrected() -> None:
-    """Six queries that all gain: of 64 sign changes two are as large; twice and once that."""
+    """Six queries that all gain: two of 64 sign changes are as large; corrected by 2 and by 1."""
     queries = [f"q{n}" for n in range(6)]
     before = {form: trial(dict.fromkeys(queries, 0.5)) for form in ("words", "hybrid", "latent")}
     after = {form: trial(dict.fromkeys(queries, 0.6)) for form in ("hybrid", "latent")}
@@ -185,11 +186,11 @@ def test_halves_share_no_query_and_few_are_cross_validated() -> None:
     parts = folds(few.development.queries, 0)
     assert sorted(len(part) for part in parts) == [4, 4, 5, 5, 5]
     assert sorted(q for part in parts for q in part) == sorted(few.development.queries)
-    with pytest.raises(InputError, match=r"9 queries with a relevant document, and 10"):
+    with pytest.raises(InputError, match=r"9 queries with a relevant document; tuning needs 10"):
         halved(collection(9), None, 0, "here")
 
 
-def test_a_limit_is_of_the_queries_that_choose() -> None:
+def test_a_limit_applies_to_the_queries_that_choose() -> None:
     few = halved(collection(60), 12, 0, "here")
     assert few.held_out is None
     assert len(few.development.queries) == 12

@@ -1,4 +1,4 @@
-"""The report of an evaluation in lines for a person."""
+"""Tables of an evaluation report for the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REASONS = {
 
 
 def collection_lines(collection: dict[str, Any], measures: list[str]) -> list[str]:
-    """What was measured on one collection: a table of systems, and one of their differences."""
+    """Format one collection's part of the report: systems, comparisons, word overlap and cost."""
     head = (
         f"{collection['name']} ({collection['split']}): {collection['documents']:,} documents, "
         f"{collection['queries']:,} queries, index {collection['index']}"
@@ -44,7 +44,7 @@ def collection_lines(collection: dict[str, Any], measures: list[str]) -> list[st
 
 
 def systems(collection: dict[str, Any], measures: list[str]) -> list[str]:
-    """Measures and costs of each system, published figures below."""
+    """Format a table of the systems' measures and costs, followed by published figures."""
     rows = [["", *measures, "", "rewrite ms", "took ms", "client ms", "clauses", "hits"]]
     for name, system in collection["systems"].items():
         marks = "".join(
@@ -83,13 +83,13 @@ def systems(collection: dict[str, Any], measures: list[str]) -> list[str]:
         )
     return [
         *lines,
-        "times: median / 95th percentile. rewrite: from the question to the request, its encoding",
-        "in it; took: the engine's own; client: from the question to the answer, all in it",
+        "times: median / 95th percentile. rewrite: from question to request, including encoding;",
+        "took: as the engine reports it; client: from question to answer, including everything",
     ]
 
 
 def comparisons(collection: dict[str, Any]) -> list[str]:
-    """Each system against words and dense."""
+    """Format a table of each system compared with words and dense."""
     rows = [["", collection["comparisons"][0]["measure"], "p", "p (Holm)", "won", "lost", "tied"]]
     rows += [
         [
@@ -106,7 +106,7 @@ def comparisons(collection: dict[str, Any]) -> list[str]:
 
 
 def by_shared_words(collection: dict[str, Any], measure: str) -> list[str]:
-    """The main measure by the share of a question's words that its relevant documents have."""
+    """Format a table of the main measure by word overlap: words shared with relevant documents."""
     names = list(collection["systems"])
     rows = [[f"{measure} by shared words", "queries", *names]]
     rows += [
@@ -118,4 +118,5 @@ def by_shared_words(collection: dict[str, Any], measure: str) -> list[str]:
 
 
 def times(found: dict[str, float] | None) -> str:
+    """Format median and 95th percentile."""
     return f"{found['p50']:.0f} / {found['p95']:.0f}" if found else ""

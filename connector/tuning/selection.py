@@ -1,8 +1,8 @@
-"""Knob by knob, the best value on some queries: on a grid first, then finer around the best.
+"""Selection: the best value of each knob on some queries, on a grid first, then closer to the best.
 
-A value that is better by less than the standard error of the difference is not taken: on other
-queries it would be as likely to be worse. Knobs that save time take a cheaper value where that is
-measured, and where all of them together lose next to nothing.
+A value whose gain is below the standard error of the gain is not taken: on other queries it may as
+well be worse. Knobs that save time take a cheaper value if it is measured to be cheaper, and if all
+such knobs together lose almost nothing.
 """
 
 from __future__ import annotations
@@ -14,44 +14,48 @@ from typing import Any
 
 import numpy as np
 
+from latent_ingest.connector.querying.scoring import Form
 from latent_ingest.connector.tuning.knobs import TOLERANCE, Knob, Settings
 from latent_ingest.connector.tuning.trials import Trial
 
-# Standard errors by which the engine has to be faster: several values are compared, and a machine
-# that does other things as well is faster by one now and then.
+# Standard errors by which the engine must be faster to count as faster: several values are
+# compared, and on a machine with other load one standard error occurs by chance.
 SURELY = 2
 
 Ask = Callable[[Settings, str], Trial]
-"""What comes of a setting in a form."""
+"""Given settings and a form, asks all questions and returns the trial."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One value of a knob, all others as they were chosen before."""
+    """One value of a knob, with the values selected so far for all other knobs."""
 
     value: float
     ndcg: float
     """nDCG@10, mean over the development queries."""
     took_p50: float
+    """Median time in the engine, milliseconds."""
     clauses: float
+    """Clauses per query, mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What one knob does."""
+    """Effect of one knob."""
 
     knob: str
     form: str
+    """Form in which the knob was tuned."""
     default: float
-    """What it was before."""
+    """Value before tuning."""
     best: float
-    """By nDCG@10; of a knob that saves time, the cheapest that may be taken."""
+    """Value with the highest nDCG@10; of a knob that saves time, the cheapest allowed value."""
     chosen: float
-    """The best if that is outside noise, else what it was; of a knob that saves time, the best."""
+    """`best` if its gain is outside noise, else `default`; of a knob that saves time, `best`."""
     gain: float
-    """nDCG@10 of the best less that of the value before."""
+    """nDCG@10 of `best` minus nDCG@10 of `default`."""
     error: float
-    """Standard error of that, paired by query."""
+    """Standard error of `gain`, paired by query."""
     points: list[Point] = field(default_factory=list)
 
     @property
@@ -63,22 +67,22 @@ class Curve:
         return asdict(self) | {"outside_noise": self.outside_noise}
 
 
-def choose(
+def select(
     ask: Ask, start: Settings, knobs: Sequence[Knob], queries: Collection[str], form: str
 ) -> tuple[Settings, list[Curve]]:
-    """The best settings on some queries, and the curves of the knobs.
+    """Select the best settings on some queries; return them and the curve of each knob.
 
     Args:
-        ask: answers settings.
-        start: before.
-        knobs: in the order they are tuned.
-        queries: that decide; no other is looked at.
-        form: "hybrid" or "latent"; knobs of two phases are tuned in its form of two phases.
+        ask: asks all questions with given settings.
+        start: settings before tuning.
+        knobs: knobs in the order of tuning.
+        queries: ids of the queries that decide; no others are looked at.
+        form: "hybrid" or "latent"; knobs of two phases are tuned in its two-phase form.
     """
     settings, curves = start, []
     full: Settings | None = None
     for knob in knobs:
-        asked = form if not knob.two_phase else two_phase_of(form)
+        asked = Form(form).two_phase if knob.two_phase else form
         if knob.saves:
             full = full or settings
         curve = curve_of(ask, settings, knob, queries, asked, full or settings)
@@ -87,23 +91,18 @@ def choose(
     return settings, curves
 
 
-def two_phase_of(form: str) -> str:
-    """A form in two phases."""
-    return "hybrid_two_phase" if form == "hybrid" else "two_phase"
-
-
 def curve_of(
     ask: Ask, settings: Settings, knob: Knob, queries: Collection[str], form: str, full: Settings
 ) -> Curve:
-    """Try values of one knob, and choose.
+    """Try values of one knob and choose one.
 
     Args:
-        ask: answers settings.
-        settings: as they were chosen before.
-        knob: what is turned.
-        queries: that decide.
-        form: that is asked.
-        full: settings before any knob saved time, of whose nDCG@10 next to nothing may be lost.
+        ask: asks all questions with given settings.
+        settings: settings selected so far.
+        knob: knob to tune.
+        queries: ids of the queries that decide.
+        form: form to ask in.
+        full: settings before any knob saved time; almost none of their nDCG@10 may be lost.
     """
 
     def trial(value: float) -> Trial:
@@ -135,13 +134,13 @@ def curve_of(
 def cheapest(
     trials: Mapping[float, Trial], base: float, full: Trial, queries: Collection[str]
 ) -> float:
-    """The cheapest value that loses next to nothing; `base` unless it is cheaper than that.
+    """Return the cheapest value that loses almost nothing; `base` if none is cheaper.
 
     Args:
-        trials: what came of each value.
-        base: the value that others are compared with.
-        full: what came before any knob saved time.
-        queries: that decide.
+        trials: value → its trial.
+        base: value that the others are compared with.
+        full: trial of the settings before any knob saved time.
+        queries: ids of the queries that decide.
     """
     able = [
         value
@@ -153,13 +152,13 @@ def cheapest(
 
 
 def keeps(trial: Trial, base: Trial, queries: Collection[str]) -> bool:
-    """Whether nDCG@10 is lower by next to nothing at most, the standard error counted in."""
+    """Whether nDCG@10 is lower by at most `TOLERANCE`, including the standard error."""
     gain, error = gained(trial, base, queries)
     return gain - error >= -TOLERANCE
 
 
 def is_cheaper(trial: Trial, base: Trial, queries: Collection[str]) -> bool:
-    """Whether a question has fewer clauses, or as many and takes the engine less time, surely."""
+    """Whether queries have fewer clauses, or as many but take the engine surely less time."""
     if trial.clauses != base.clauses:
         return trial.clauses < base.clauses
     less, error = difference([base.took[query] - trial.took[query] for query in queries])
@@ -167,12 +166,13 @@ def is_cheaper(trial: Trial, base: Trial, queries: Collection[str]) -> bool:
 
 
 def gained(trial: Trial, base: Trial, queries: Collection[str]) -> tuple[float, float]:
-    """What nDCG@10 is higher by, and the standard error of that."""
+    """Return the gain in nDCG@10 over `base`, and its standard error."""
     return difference([trial.values[query] - base.values[query] for query in queries])
 
 
 def difference(differences: Sequence[float]) -> tuple[float, float]:
-    """Mean of paired differences and its standard error."""
+    """Return the mean of paired differences, and its standard error."""
+
     some = np.array(differences)
     error = some.std(ddof=1) / len(some) ** 0.5 if len(some) > 1 else 0.0
     return float(some.mean()), float(error)

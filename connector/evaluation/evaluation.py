@@ -1,0 +1,258 @@
+"""An evaluation: systems compared on judged collections, through the engine.
+
+collection → index (made unless complete) → rankings → measures → comparisons → report
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opensearchpy import OpenSearch
+
+from latent_ingest.connector.collections.catalog import default_cache
+from latent_ingest.connector.collections.collection import Collection
+from latent_ingest.connector.engine.client import EngineInfo
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.evaluation.evaluated_index import EvaluatedIndex, RunIngest
+from latent_ingest.connector.evaluation.measures import (
+    DEFAULT_MEASURES,
+    compare,
+    means,
+    parse_measures,
+    per_query,
+)
+from latent_ingest.connector.evaluation.overlap import by_overlap, word_overlap
+from latent_ingest.connector.evaluation.rankings import Tick
+from latent_ingest.connector.evaluation.report import ReportFolder, new_report, published
+from latent_ingest.connector.evaluation.runs import Run, run_systems
+from latent_ingest.connector.evaluation.systems import (
+    REFERENCES,
+    RESCORED,
+    SYSTEMS,
+    Requests,
+    Template,
+)
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.repair import repair
+from latent_ingest.connector.indexing.job import IngestJob
+from latent_ingest.connector.indexing.outcomes import IngestReport
+from latent_ingest.connector.querying.query_encoder import QueryEncoder
+from latent_ingest.connector.querying.rewriter import QueryRewriter
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+Progress = Callable[[str, int], AbstractContextManager[Tick]]
+"""Given a collection's name and the amount of work, opens a display and returns its `Tick`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured on every collection."""
+
+    systems: tuple[str, ...] | None
+    """Names from `SYSTEMS`; None for all that can be used on the index."""
+    templates: tuple[Template, ...]
+    measures: tuple[Any, ...]
+    """Measures of ir-measures; systems are compared on the first."""
+    cache: Path
+    """Folder for dense vectors."""
+
+    @classmethod
+    def of(
+        cls,
+        systems: Sequence[str] | None = None,
+        templates: Sequence[str] = (),
+        measures: Sequence[str] | None = None,
+        cache: Path | None = None,
+    ) -> Plan:
+        """Make a plan from names, as the command `evaluate` takes them.
+
+        Args:
+            systems: names from `SYSTEMS`; None for all that can be used.
+            templates: request bodies of the user's own, each as `name=body.json`.
+            measures: names of measures as ir-measures has them; None for the default ones.
+            cache: folder for dense vectors; None for the user's cache folder.
+
+        Raises:
+            InputError: a name is unknown or used twice, or a template is not a request.
+        """
+        if unknown := set(systems or ()) - set(SYSTEMS):
+            raise InputError(f"--systems: {min(unknown)!r}: use some of {','.join(SYSTEMS)}")
+        loaded = tuple(Template.load(spec) for spec in templates)
+        if len({template.name for template in loaded}) < len(loaded):
+            raise InputError("--system: two have the same name; give each its own")
+        return cls(
+            tuple(dict.fromkeys(systems)) if systems else None,
+            loaded,
+            tuple(parse_measures(measures or DEFAULT_MEASURES)),
+            cache or default_cache(),
+        )
+
+    def work(self, collection: Collection) -> int:
+        """Number of questions asked over all systems, plus documents embedded for dense."""
+        systems = self.systems or SYSTEMS
+        asked = len([s for s in systems if s not in ("dense", "rrf")]) + len(self.templates)
+        if "rrf" in systems:
+            asked += len({"words", "latent"} - set(systems))
+        documents = len(collection.contents.ids) if "dense" in systems else 0
+        return asked * len(collection.queries) + documents
+
+
+@dataclass
+class Evaluation:
+    """Evaluates systems on one collection after the other.
+
+        evaluation = Evaluation(client, encoder, load_collections(["scifact/"]), Plan.of())
+        for part in evaluation.run():
+            print(part["name"], part["systems"]["hybrid"]["means"])
+
+    Raises EngineError if the engine does not answer.
+    """
+
+    client: OpenSearch
+    encoder: LatentEncoder
+    collections: Sequence[Collection]
+    """Collections with different names."""
+    plan: Plan
+    index: str | None = None
+    """Index of the only collection; None for evaluate-COLLECTION-FINGERPRINT, one per model."""
+    journal: Path | None = None
+    """Path of the journal of ingest runs; None for the default one."""
+    folder: ReportFolder | None = None
+    """Where the report is written after each collection; None for nowhere."""
+    command: str | None = None
+    """Command that resumes an interrupted ingest, for the journal."""
+    report: dict[str, Any] = field(init=False)
+    """Content of report.json, which grows with each collection."""
+
+    def __post_init__(self) -> None:
+        names = [str(measure) for measure in self.plan.measures]
+        self.report = new_report(EngineInfo.read(self.client), self.encoder, names)
+
+    def run(
+        self,
+        progress: Progress = lambda name, work: nullcontext(lambda done: None),
+        run_ingest: RunIngest = IngestJob.run,
+    ) -> Iterator[dict[str, Any]]:
+        """Evaluate the collections; yield the part of the report on each when it is complete.
+
+        Args:
+            progress: opens a progress display per collection.
+            run_ingest: runs the job that ingests a collection that is not indexed yet.
+
+        Raises:
+            InputError: a system cannot be used, or the index holds other documents.
+            MismatchError: the index was made with another model, or lacks judged documents.
+            EngineError: a document could not be indexed, or a search failed.
+            KeyboardInterrupt: the ingest was stopped.
+        """
+        model = self.encoder.fingerprint.digest[:8]
+        for collection in self.collections:
+            name = self.index or f"evaluate-{collection.name.lower()}-{model}"
+            repair(self.client, name)
+            index = EvaluatedIndex(Index(self.client, name), collection)
+            ingested = index.make(
+                self.encoder,
+                users_own=bool(self.index),
+                journal=self.journal,
+                command=self.command,
+                run_ingest=run_ingest,
+            )
+            index.check_judged()
+            index.check_language()
+            with progress(collection.name, self.plan.work(collection)) as tick:
+                part, runs = measure(index, self.encoder, self.plan, ingested, tick)
+            self.report["collections"].append(part)
+            yield part
+            if self.folder:
+                self.folder.write(self.report, runs)
+
+
+def measure(
+    evaluated: EvaluatedIndex,
+    encoder: LatentEncoder,
+    plan: Plan,
+    ingested: IngestReport | None = None,
+    tick: Tick = lambda done: None,
+) -> tuple[dict[str, Any], dict[str, Run]]:
+    """Run all systems on one collection, measure and compare them.
+
+    Args:
+        evaluated: the collection, and the index that holds it.
+        encoder: model that the index was made with.
+        plan: systems and measures.
+        ingested: report of the ingest, if the documents were indexed just now.
+        tick: called with the amount of `Plan.work` done since the last call.
+
+    Returns:
+        The collection's part of the report, and the runs by system.
+
+    Raises:
+        InputError: a system cannot be used: dense without a corpus, two phases on chunks.
+        MismatchError: the index was made with another model.
+        EngineError: a search fails.
+    """
+    index, collection = evaluated.index, evaluated.collection
+    queries = QueryEncoder(encoder, cache_size=len(collection.queries))
+    rewriter = QueryRewriter.from_index(index.client, index.name, queries)
+    meta = IndexMeta.read(index.client, index.name)
+    assert meta is not None
+    systems = plan.systems
+    if systems is None:
+        chunked = rewriter.collapse is not None
+        systems = tuple(s for s in SYSTEMS if not (chunked and s in RESCORED))
+    requests = Requests(rewriter, queries, (meta.query_settings or {}).get("query_k"))
+    runs = run_systems(index, requests, collection, systems, plan.templates, plan.cache, tick)
+    values = {
+        system: per_query(collection.qrels, run.ranking, plan.measures)
+        for system, run in runs.items()
+    }
+    main = str(plan.measures[0])
+    of_main = {
+        system: {query: row[main] for query, row in rows.items()} for system, rows in values.items()
+    }
+    n_documents = evaluated.n_documents(meta)
+    rates = ingested.to_json() if ingested else {}
+    measured = {
+        system: {
+            "means": means(values[system], plan.measures),
+            **run.costs(),
+            "per_query": values[system],
+        }
+        for system, run in runs.items()
+    }
+    report = {
+        "name": collection.name,
+        "split": collection.split,
+        "index": index.name,
+        "documents": n_documents,
+        "queries": len(collection.queries),
+        "left_out": collection.left_out,
+        "systems": measured,
+        "comparisons": [
+            comparison.to_json()
+            for reference in REFERENCES
+            if reference in runs
+            for comparison in compare(of_main, reference, main, collection.queries)
+        ],
+        "cost": {
+            "index_bytes": evaluated.field_bytes(),
+            "index_total_bytes": index.size().bytes,
+            "documents_per_second": rates.get("documents_per_second"),
+            "tokens_per_second": rates.get("tokens_per_second"),
+        },
+        "published": published(
+            collection.name, collection.split, n_documents, len(collection.queries)
+        ),
+        "overlap": by_overlap(word_overlap(index, collection), measured, main)
+        if collection.corpus
+        else None,
+        "texts": collection.queries,
+    }
+    return report, runs

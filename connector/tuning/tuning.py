@@ -1,0 +1,229 @@
+"""Tuning of one index: settings selected on some judged queries, and their worth on others.
+
+development queries → best value, knob by knob → held-out queries, before and after
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opensearchpy import OpenSearch
+
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.evaluation.evaluated_index import EvaluatedIndex
+from latent_ingest.connector.evaluation.rankings import Tick
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.preparing import ExistingIndex
+from latent_ingest.connector.indexing.journal import Journal
+from latent_ingest.connector.querying.query_encoder import QueryEncoder
+from latent_ingest.connector.querying.scoring import Form
+from latent_ingest.connector.tuning import tuned_index
+from latent_ingest.connector.tuning.knobs import NAMES, Knob, Settings, knobs_for
+from latent_ingest.connector.tuning.report import TuningReport, outcomes_of
+from latent_ingest.connector.tuning.selection import Ask, select
+from latent_ingest.connector.tuning.splits import Split, folds
+from latent_ingest.connector.tuning.trials import Trial, Trials
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+# Knobs that are settings of the index, which must be closed to change them.
+SIMILARITY_KNOBS = {"k1", "b"}
+
+# Encodings kept per question: one for each value of query_k that is tried.
+ENCODINGS_PER_QUESTION = 5
+
+log = logging.getLogger(__name__)
+
+
+class Tuning:
+    """Tunes the scoring of one index; nothing is encoded or indexed again.
+
+    split = split_of("scifact/", "train", None, None, 0, cache)
+    tuning = Tuning(client, "scifact", split, copy=True)
+    report = tuning.run(encoder)
+    tuning.apply(report)
+    """
+
+    def __init__(
+        self,
+        client: OpenSearch,
+        index: str,
+        split: Split,
+        *,
+        knobs: Sequence[str] = NAMES,
+        form: str = "hybrid",
+        copy: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """Check that the index can be tuned on the collection; nothing is changed.
+
+        Args:
+            client: engine client.
+            index: name or alias of an index that holds the collection.
+            split: queries that choose, and queries that report.
+            knobs: names of the knobs to tune.
+            form: "hybrid" or "latent": the form whose nDCG@10 is maximized.
+            copy: whether to try settings on a clone of the index instead of the index itself.
+            seed: seed of folds and of the randomisation test.
+
+        Raises:
+            InputError: the index does not exist, is closed, lacks most of the judged documents, or
+                has none of the knobs.
+            MismatchError: the index has no latent terms.
+            EngineError: the engine cannot be asked.
+        """
+        names = [name for name in knobs if Form(form).words_score or name != "latent_boost"]
+        self._existing = ExistingIndex.read(client, index)
+        self._meta = tuned_index.check_meta(self._existing)
+        self._split = split
+        self._knobs = knobs_for(self._meta, names)
+        if not self._knobs:
+            raise InputError(
+                f"--knobs {','.join(knobs)}: index {index} has none of these in the form {form}"
+            )
+        self._form = form
+        self._copy = copy
+        self._seed = seed
+        self._check_judged()
+
+    @property
+    def index(self) -> str:
+        """Name of the index, also if an alias was given."""
+        return self._existing.name
+
+    @property
+    def tunes_similarity(self) -> bool:
+        """Whether k1 or b is tuned, so that `apply` closes the index for moments."""
+        return any(knob.name in SIMILARITY_KNOBS for knob in self._knobs)
+
+    @property
+    def closes(self) -> bool:
+        """Whether `run` closes the index for moments."""
+        return self.tunes_similarity and not self._copy
+
+    @property
+    def searches(self) -> int:
+        """Approximate number of searches of `run`."""
+        values = sum(len(knob.grid) + 2 * knob.rounds for knob in self._knobs)
+        held_out = self._split.held_out
+        forms = len(reported_forms(self._form, self._meta)) + 1
+        reported = len(held_out.queries) * 3 * forms if held_out else 0
+        return len(self._split.development.queries) * values + reported
+
+    def check_unused(self, journal: Path | None = None, *, apply: bool = False) -> None:
+        """Check that nobody writes to the index, if tuning closes, clones or changes it.
+
+        Args:
+            journal: path of the journal of ingest runs; None for the default one.
+            apply: whether the settings are to be applied.
+
+        Raises:
+            InputError: an ingest is running, or the index receives writes.
+        """
+        with closing(Journal(journal)) as book:
+            changes = self.closes or self._copy or apply
+            if changes and book.running(self._existing.index.uuid()):
+                raise InputError(f"a run of ingest writes to {self.index}; wait until it ends")
+        if self.closes or self._copy:
+            tuned_index.check_quiet(self._existing.index)
+
+    def run(self, encoder: LatentEncoder, tick: Tick = lambda done: None) -> TuningReport:
+        """Select settings on the development queries, then report on the held-out ones.
+
+        The index is restored, and a copy deleted, when this returns or raises. Judgements of the
+        held-out queries are not looked at until everything is selected.
+
+        Args:
+            encoder: model that the index was made with.
+            tick: called with the number of searches done since the last call.
+
+        Raises:
+            InputError: the index receives writes.
+            MismatchError: the index was made with another model.
+            EngineError: a search fails, or another command changed the index.
+        """
+        self._meta.check(encoder, self.index)
+        held_out = self._split.held_out
+        questions = len(self._split.development.queries) + len(held_out.queries if held_out else ())
+        queries = QueryEncoder(encoder, cache_size=ENCODINGS_PER_QUESTION * questions)
+        in_place = tuned_index.in_place if self.closes else tuned_index.as_it_is
+        with (tuned_index.on_a_copy if self._copy else in_place)(self._existing) as index:
+            start = Settings.of(self._meta, *index.similarity)
+            own = self._split.development
+            trials = Trials(index, own, queries, tick)
+            selected, curves = select(trials, start, self._knobs, own.queries, self._form)
+            forms = reported_forms(self._form, self._meta)
+            per_fold: list[Settings] = []
+            if held_out is None:
+                parts = folds(own.queries, self._seed)
+                per_fold = selected_by_others(trials, start, self._knobs, parts, self._form)
+                after = {
+                    form: combined(
+                        [(trials(s, form), part) for s, part in zip(per_fold, parts, strict=True)]
+                    )
+                    for form in forms
+                }
+            else:
+                trials = Trials(index, held_out, queries, tick)
+                after = {form: trials(selected, form) for form in forms}
+            before = {form: trials(start, form) for form in ("words", *forms)}
+        return TuningReport(
+            self._split,
+            self.index,
+            start,
+            selected,
+            curves,
+            before["words"].mean(before["words"].values),
+            outcomes_of(before, after, self._seed),
+            per_fold,
+        )
+
+    def apply(self, report: TuningReport) -> None:
+        """Store the selected settings in the index, for all later questions.
+
+        Raises:
+            InputError: the index receives writes; it is unchanged.
+            EngineError: the engine refuses.
+        """
+        tuned_index.apply(self._existing.index, report.after)
+
+    def _check_judged(self) -> None:
+        """Log a warning if the index lacks relevant documents; raises InputError if most."""
+        judged = self._split.development
+        missing = EvaluatedIndex(self._existing.index, judged).missing(judged.relevant)
+        if len(missing) * 2 > len(judged.relevant):
+            raise InputError(
+                f"index {self.index} lacks {len(missing):,} of the {len(judged.relevant):,} "
+                f"documents that {judged.name} judges relevant, such as {missing[0]!r}; name the "
+                f"index of that collection with --index"
+            )
+        if missing:
+            log.warning(
+                "index %s lacks %s of the documents judged relevant", self.index, len(missing)
+            )
+
+
+def reported_forms(form: str, meta: IndexMeta) -> list[str]:
+    """Return the forms to report: the tuned one, its two-phase form, and latent."""
+    phases = [] if meta.long == "chunks" else [Form(form).two_phase]
+    return [form, *phases, *([Form.LATENT] if Form(form).words_score else [])]
+
+
+def selected_by_others(
+    ask: Ask, start: Settings, knobs: Sequence[Knob], parts: Sequence[Sequence[str]], form: str
+) -> list[Settings]:
+    """Return, for each part of the queries, the settings that all other parts select."""
+    rest = [[q for other in parts if other is not held for q in other] for held in parts]
+    return [select(ask, start, knobs, queries, form)[0] for queries in rest]
+
+
+def combined(parts: Sequence[tuple[Trial, Sequence[str]]]) -> Trial:
+    """Combine trials, each of which counts for the queries beside it; clauses are averaged."""
+    values = {query: trial.values[query] for trial, queries in parts for query in queries}
+    took = {query: trial.took[query] for trial, queries in parts for query in queries}
+    return Trial(values, took, sum(trial.clauses for trial, _ in parts) / len(parts))

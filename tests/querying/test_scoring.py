@@ -1,0 +1,121 @@
+"""Forms, settings, and rewriters that do not change."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.querying.query_encoder import QueryEncoder
+from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.querying.scoring import Form, Scoring
+
+QUESTION = "does vitamin D prevent falls"
+
+
+class Toy:
+    """A model of four latents per word, which needs no file."""
+
+    def encode(self, texts: list[str], k: int | None = None, **options: Any) -> list[Any]:
+        assert options == {"kind": "query"}
+        found = []
+        for text in texts:
+            latents = np.arange((k or 4) * len(text.split()), dtype=np.int32)
+            found.append((latents, (1 + latents[::-1]).astype(np.float32)))
+        return found
+
+    def idf(self) -> Any:
+        return np.ones(10_000, dtype=np.float32)
+
+
+@pytest.fixture
+def rewriter() -> QueryRewriter:
+    return QueryRewriter(Toy(), text_fields=["title", "text"])  # type: ignore[arg-type]
+
+
+def test_forms_are_their_spelling() -> None:
+    assert [str(form) for form in Form] == ["hybrid", "latent", "two_phase", "hybrid_two_phase"]
+    assert f"{Form.TWO_PHASE:>10}" == " two_phase"
+    assert Form("latent") == "latent" in {Form.LATENT: 1}
+    assert json.dumps([Form.HYBRID_TWO_PHASE]) == '["hybrid_two_phase"]'
+    with pytest.raises(InputError, match="form 'dense': use one of hybrid, latent, two_phase"):
+        Form("dense")
+
+
+def test_a_form_in_one_phase_in_two_and_without_words() -> None:
+    others = {form: [form.one_phase, form.two_phase, form.latent_only] for form in Form}
+    assert others == {
+        "hybrid": ["hybrid", "hybrid_two_phase", "latent"],
+        "latent": ["latent", "two_phase", "latent"],
+        "two_phase": ["latent", "two_phase", "two_phase"],
+        "hybrid_two_phase": ["hybrid", "hybrid_two_phase", "two_phase"],
+    }
+    assert [form for form in Form if form.words_score] == ["hybrid", "hybrid_two_phase"]
+    assert [form for form in Form if form.two_phases] == ["two_phase", "hybrid_two_phase"]
+
+
+@pytest.mark.parametrize("form", list(Form))
+def test_a_question_is_rewritten_as_the_body_of_its_words(
+    rewriter: QueryRewriter, form: Form
+) -> None:
+    """Whether it is built directly or its words are rewritten, request and report are the same."""
+    filters: list[Any] = [None, {"term": {"year": 2024}}, [{"match": {"title": "a word"}}]]
+    variants = [
+        rewriter,
+        rewriter.with_settings(words_fields=["title^3", "text"]),
+        rewriter.with_settings(max_query_terms=5, head_terms=3, window=7),
+        rewriter.with_settings(max_clauses=18, latent_boost=1.0, query_k=2),
+    ]
+    for some in variants:
+        for clause in filters:
+            for size in (0, 3, 300):
+                asked = some.rewrite_and_report(QUESTION, form=form, size=size, filter=clause)
+                words = some.words_only(QUESTION, size=size, filter=clause)
+                assert asked == some.rewrite_and_report(words, form=form, matching="expand")
+                assert json.dumps(asked[0]) == json.dumps(some.rewrite(
+                    QUESTION, form=form.value, size=size, filter=clause
+                ))  # fmt: skip
+
+
+def test_a_rewriter_does_not_change(rewriter: QueryRewriter) -> None:
+    """Another one has other settings, and shares the model and its cache."""
+    before = rewriter.rewrite(QUESTION, form="two_phase")
+    names = [name for name in vars(rewriter) if not name.startswith("_")]
+    assert {"field", "index", "indices", "latent_boost", "max_clauses", "scoring"} <= {*names}
+    for name in names:
+        with pytest.raises(AttributeError, match=f"{name} is read-only"):
+            setattr(rewriter, name, None)
+    other = rewriter.with_settings(head_terms=2, latent_boost=0.5, query_k=3, field="f")
+    assert other.scoring == Scoring(latent_boost=0.5, head_terms=2, query_k=3)
+    assert (other.field, other.text_fields) == ("f", ["title", "text"])
+    assert len(other.rewrite(QUESTION, form="two_phase")["query"]["bool"]["should"]) == 2
+    assert len(other.terms(QUESTION)) == 3 * len(QUESTION.split())
+    assert rewriter.rewrite(QUESTION, form="two_phase") == before
+    assert rewriter.cache_info() == other.cache_info()
+    assert rewriter.cache_info().currsize == 2
+
+
+@pytest.mark.parametrize("name", ["head_terms", "window", "max_query_terms"])
+def test_settings_out_of_range_are_refused(name: str) -> None:
+    settings: dict[str, Any] = {name: 0}
+    with pytest.raises(InputError, match=f"{name} 0: must be"):
+        QueryRewriter(QueryEncoder(), **settings)
+    with pytest.raises(InputError, match=r"words_fields title\^x, text: .*'x'"):
+        QueryRewriter(Toy(), words_fields=["title^x", "text"]).rewrite("a")  # type: ignore[arg-type]
+
+
+def test_a_request_does_not_share_the_filter(rewriter: QueryRewriter) -> None:
+    """Nor do the requests of several questions; a filter too deep to be copied is accepted."""
+    clause: dict[str, Any] = {"terms": {"year": (2023, 2024)}}
+    one, other = rewriter.rewrite_many(["bees", "storms"], filter=clause)
+    one["query"]["bool"]["filter"][0]["terms"]["year"].append(2025)
+    assert other["query"]["bool"]["filter"] == [{"terms": {"year": [2023, 2024]}}]
+    assert clause == {"terms": {"year": (2023, 2024)}}
+    for _ in range(200):
+        clause = {"bool": {"must": [clause]}}
+    body, report = rewriter.rewrite_and_report("bees", filter=clause)
+    assert body["query"]["bool"]["filter"][0] is clause
+    assert len(report.rewritten) == 1
