@@ -197,9 +197,9 @@ def test_an_index_put_by_hand_from_mappings_is_taken(
     [
         ("holds documents", "has no latent terms"),
         ("no such similarity", "has no latent terms"),
-        ("k1", "was made by hand, with another mapping"),
-        ("latent is no such field", "was made by hand, with another mapping"),
-        ("lean", "was made by hand, with another mapping"),
+        ("k1", "was made by hand with another mapping"),
+        ("latent is no such field", "was made by hand with another mapping"),
+        ("lean", "was made by hand with another mapping"),
     ],
 )
 def test_an_index_put_by_hand_that_is_another_stays_as_it_is(
