@@ -161,7 +161,7 @@ def ingest(
     job = IngestJob(
         connection.open(),
         file,
-        index=None if alias else index,
+        index=None if alias is not None else index,
         alias=alias,
         encoder=partial(load_encoder, model, device, dtype),
         id_fields=comma_list(id_field),

@@ -157,7 +157,7 @@ def test_other_fields_and_filters(run: Run, index: str) -> None:
         (["search", "bees", "--filter", "{"], 2, "not JSON"),
         (["search", "bees", "--filter", "[]"], 2, "write an object"),
         (["rewrite", "bees", "--form", "magic"], 2, "'magic' is not one of"),
-        (["evaluate", "."], 2, "neither queries.jsonl and qrels/*.tsv, as BEIR has them"),
+        (["evaluate", "."], 2, "neither queries.jsonl and qrels/*.tsv (BEIR layout)"),
         (["evaluate", ".", "--systems", "words,magic"], 2, "'magic': use some of"),
         (["train", "none.jsonl", "--out", "m"], 2, "none.jsonl: no such file"),
         (["train", "corpus.jsonl", "--out", "m", "--tokens", "many"], 2, "500K or 3M"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -145,19 +146,19 @@ def test_an_interrupted_run_resumes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def cut_copying(copy: Copy, retry: Any, ended: threading.Event, _: Any) -> None:
-        ended.set()
+        signal.raise_signal(signal.SIGINT)
         monkeypatch.setattr(copying, "ASK_SECONDS", 0)
         fill(copy, retry, ended)
 
-    def cut_encoding(job: Enrich) -> EnrichReport:
-        return job.run(lambda report: job.stop() if report.encoded >= 6 else None)
+    def cut_encoding(job: Enrich, _: Any) -> EnrichReport:
+        return run(job, lambda report: job.stop() if report.encoded >= 6 else None)
 
-    fill = Copy.fill
+    fill, run = Copy.fill, Enrich.run
     with monkeypatch.context() as patch:
         if where == "copying":
             patch.setattr(Copy, "fill", cut_copying)
         else:
-            patch.setattr("latent_ingest.cli.commands.enrich.run_with_bar", cut_encoding)
+            patch.setattr(Enrich, "run", cut_encoding)
         stopped = command(code=130)
     assert f"alias {alias} still points at {index}: the run was stopped" in stopped.stderr
     assert behind(client, alias) == [index]

@@ -110,7 +110,7 @@ def test_tags_and_escaping_are_the_callers(encoder: LatentEncoder) -> None:
     (first, *_) = plain.highlight("Falls & <vitamin D> of the elderly")
     assert "& <" in first
     assert "[" in first
-    with pytest.raises(ValueError, match="both above 0"):
+    with pytest.raises(ValueError, match="both must be above 0"):
         Highlighter(QueryRewriter(encoder), QUESTION, fragment_size=0)
 
 
