@@ -13,6 +13,7 @@ from latent_ingest.connector.querying.asked_indices import IndexFields
 from latent_ingest.connector.querying.body import BodyWalk
 from latent_ingest.connector.querying.clauses import TextClause, read_text_clause
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.querying.term_weights import Source
 
 QUESTION = "does vitamin D prevent falls"
 MATCH = {"match": {"text": QUESTION}}
@@ -396,8 +397,8 @@ def test_latents_of_an_application_do_not_hide_its_texts() -> None:
 def test_fields_that_the_latents_do_not_have_are_said(rewriter: QueryRewriter) -> None:
     """The report says whether they are still searched, and still score."""
     several = {"multi_match": {"query": QUESTION, "fields": ["text", "author", "t*"]}}
-    rewriter = QueryRewriter(rewriter.encoder, text_fields=["title", "text"])
-    rewriter._fields = IndexFields({"title": True, "text": True, "author": True, "tags": True})
+    known = IndexFields({"title": True, "text": True, "author": True, "tags": True})
+    rewriter = rewriter.with_settings(source=Source(fields=known))
     said = {
         (form, matching): list(
             rewriter.rewrite_and_report({"query": several}, form=form, matching=matching)[1].lines()
@@ -426,8 +427,8 @@ def test_fields_of_an_index_are_looked_through_once(encoder: LatentEncoder) -> N
             looked.append("items")
             return super().items()
 
-    rewriter = QueryRewriter(encoder, text_fields=["title", "text"])
-    rewriter._fields = Watched({"title": True, "text": True, "author": True})
+    known = Source(fields=Watched({"title": True, "text": True, "author": True}))
+    rewriter = QueryRewriter(encoder, text_fields=["title", "text"], source=known)
     given = {"query": {"multi_match": {"query": QUESTION, "fields": ["t*", "a*"]}}}
     rewriter.rewrite_body(given)
     assert sorted(looked) == ["items", "names", "names"]
