@@ -5,7 +5,7 @@ WORKERS ?= $(if $(OPENSEARCH_URL),0,2)
 
 BIN := .venv/bin
 DEMO_EXTRAS := backbone,engine
-ALL_EXTRAS := async,aws,backbone,engine,evaluate,ir-datasets,sentence-transformers,train,dev
+ALL_EXTRAS := async,aws,backbone,docs,engine,evaluate,ir-datasets,sentence-transformers,train,dev
 # Stamps of the two installations; the second contains the first.
 DEMO := .venv/.installed-demo
 ALL := .venv/.installed
@@ -15,16 +15,17 @@ PACKAGES := -p latent_ingest.connector -p latent_ingest.mappings -p latent_inges
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
 .NOTPARALLEL:
-.PHONY: help demo install check format test test-slow clean about-demo about-test
+.PHONY: help demo install check format test test-slow docs clean about-demo about-test
 
 help:
 	@echo 'make demo       install what the demo needs, index 1,500 docstrings, ask three questions'
 	@echo 'make test       install everything, run the checks and the fast tests'
 	@echo 'make test-slow  the other tests: whole collections, clusters, killed runs, long random tests'
+	@echo 'make docs       build the documentation into site/; a broken link fails'
 	@echo 'make check      format, lint and types'
 	@echo 'make format     format the code and fix what the linter can'
 	@echo 'make install    install everything into .venv'
-	@echo 'make clean      delete .venv, the demo and caches'
+	@echo 'make clean      delete .venv, the demo, the site and caches'
 	@echo
 	@echo 'Variables: PYTHON=python3.12 (for .venv), PORT=9200 (demo), WORKERS=2 (test processes)'
 
@@ -84,7 +85,10 @@ test: about-test check
 	$(PYTEST) -m "not slow"
 
 test-slow: $(ALL)
-	$(PYTEST) -m slow
+	$(PYTEST) --no-loadscope-reorder -m slow
+
+docs: $(ALL)
+	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv demo site .mypy_cache .pytest_cache .ruff_cache .hypothesis

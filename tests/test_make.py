@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -19,9 +20,10 @@ def printed(root: Path, *arguments: str) -> str:
 def test_slow_and_other_tests_are_all_tests(root: Path) -> None:
     lines = printed(root, "--dry-run", "test", "test-slow").splitlines()
     runs = [line.split("bin/pytest ")[1] for line in lines if "bin/pytest " in line]
-    fast, slow = (dict(re.findall(r'(-+\S+) ("[^"]+"|\S+)', run)) for run in runs)
-    assert (fast.pop("-m"), slow.pop("-m")) == ('"not slow"', "slow")
-    assert fast.keys() == slow.keys() == {"--numprocesses", "--dist"}
+    fast, slow = (shlex.split(run) for run in runs)
+    processes = ["--numprocesses", fast[1], "--dist", "loadfile"]
+    assert fast == [*processes, "-m", "not slow"]
+    assert slow == [*processes, "--no-loadscope-reorder", "-m", "slow"]
 
 
 def test_pre_commit_runs_what_make_check_runs(root: Path) -> None:

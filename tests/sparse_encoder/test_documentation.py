@@ -14,7 +14,7 @@ def test_the_examples_run(
     root: Path, tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (root / "docs" / "sentence-transformers.md").read_text()
-    load, train = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    load, _, train = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(load, {})
     assert capsys.readouterr().out.startswith("torch.Size([32768]) True")
     (tmp_path / "texts.jsonl").write_bytes(corpus.read_bytes())

@@ -52,6 +52,7 @@ def lost(model: SparseEncoder, texts: list[str]) -> float:
     return loss([model.preprocess(texts)]).item()
 
 
+@pytest.mark.slow
 def test_a_run_learns_is_resumed_and_its_model_serves(
     small: SparseEncoder, documents: list[dict[str, str]], tmp_path: Path
 ) -> None:
