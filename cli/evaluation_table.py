@@ -45,7 +45,8 @@ def collection_lines(collection: dict[str, Any], measures: list[str]) -> list[st
 
 def systems(collection: dict[str, Any], measures: list[str]) -> list[str]:
     """Format a table of the systems' measures and costs, followed by published figures."""
-    rows = [["", *measures, "", "rewrite ms", "took ms", "client ms", "clauses", "hits"]]
+    heads = ["", *measures, "", "rewrite ms", "took ms", "client ms", "clauses", "hits"]
+    rows = []
     for name, system in collection["systems"].items():
         marks = "".join(
             MARKS[found["against"]]
@@ -70,9 +71,7 @@ def systems(collection: dict[str, Any], measures: list[str]) -> list[str]:
         values = [f"{row['value']:.3f} " if row["measure"] == m else "" for m in measures]
         name = f"published: {row['system']} [{sources.index(row['source']) + 1}]"
         rows.append([name, *values, *[""] * 6])
-    right = [i for i in range(1, len(rows[0])) if i != len(measures) + 1]
-    heads, *cells = rows
-    lines = table(heads, cells, right=right)
+    lines = table(heads, rows, right=[i for i in range(1, len(heads)) if heads[i]])
     lines += [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
     against = {found["against"] for found in collection["comparisons"]}
     legend = [f"{mark} differs from {name}" for name, mark in MARKS.items() if name in against]
@@ -90,8 +89,8 @@ def systems(collection: dict[str, Any], measures: list[str]) -> list[str]:
 
 def comparisons(collection: dict[str, Any]) -> list[str]:
     """Format a table of each system compared with words and dense."""
-    rows = [["", collection["comparisons"][0]["measure"], "p", "p (Holm)", "won", "lost", "tied"]]
-    rows += [
+    heads = ["", collection["comparisons"][0]["measure"], "p", "p (Holm)", "won", "lost", "tied"]
+    rows = [
         [
             f"{found['system']} against {found['against']}",
             f"{found['difference']:+.4f}",
@@ -101,20 +100,18 @@ def comparisons(collection: dict[str, Any]) -> list[str]:
         ]
         for found in collection["comparisons"]
     ]
-    heads, *cells = rows
-    return table(heads, cells, right=range(1, 7))
+    return table(heads, rows, right=range(1, 7))
 
 
 def by_shared_words(collection: dict[str, Any], measure: str) -> list[str]:
     """Format a table of the main measure by word overlap: words shared with relevant documents."""
     names = list(collection["systems"])
-    rows = [[f"{measure} by shared words", "queries", *names]]
-    rows += [
+    heads = [f"{measure} by shared words", "queries", *names]
+    rows = [
         [row["overlap"], f"{row['queries']:,}", *(f"{row['systems'][name]:.4f}" for name in names)]
         for row in collection["overlap"]
     ]
-    heads, *cells = rows
-    return table(heads, cells, right=range(1, len(heads)))
+    return table(heads, rows, right=range(1, len(heads)))
 
 
 def times(found: dict[str, float] | None) -> str:

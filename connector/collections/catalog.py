@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import platformdirs
 
 from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.files import replacing
 
 PREFIX = "ir_datasets:"
 
@@ -26,12 +26,10 @@ def default_cache() -> Path:
 
 
 def load_collection(name: str, split: str, cache: Path) -> Collection:
-    """Load a collection from a folder, or from ir_datasets; raises InputError.
+    """Load a collection, named by a folder or by `ir_datasets:` and a dataset.
 
-    Args:
-        name: path of a folder, or `ir_datasets:` and the name of a dataset.
-        split: which judgements of a folder in BEIR layout.
-        cache: folder for corpus files of ir_datasets.
+    Raises:
+        InputError: the collection cannot be used.
     """
     if name.startswith(PREFIX):
         return load_ir_dataset(name.removeprefix(PREFIX), cache)
@@ -68,11 +66,7 @@ def load_collections(
 
 
 def load_ir_dataset(name: str, cache: Path) -> Collection:
-    """Load a dataset of ir_datasets; its documents are written to a corpus file once.
-
-    Args:
-        name: as for `ir_datasets.load`.
-        cache: folder for the corpus file.
+    """Load a dataset of ir_datasets; its documents are written to a corpus file in `cache` once.
 
     Raises:
         InputError: the package is not installed, has no such dataset or cannot download it, or the
@@ -115,11 +109,9 @@ def load_ir_dataset(name: str, cache: Path) -> Collection:
 def write_corpus(dataset: Any, path: Path) -> None:
     """Write the documents of a dataset as JSONL; the file appears once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
+    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
         for document in dataset.docs_iter():
             file.write(json.dumps({"_id": document.doc_id, "text": text_of(document)}) + "\n")
-    part.replace(path)
 
 
 def text_of(record: Any) -> str:

@@ -66,27 +66,28 @@ class EvaluatedIndex:
             )
         if self.collection.corpus is None:
             return True
-        return self.n_documents(meta) == len(set(self.collection.contents.ids))
+        return self.n_documents() == len(set(self.collection.contents.ids))
 
-    def n_documents(self, meta: IndexMeta) -> int:
+    def n_documents(self) -> int:
         """Number of documents in the index; chunks of one document count once."""
-        return self.index.count({"term": {"chunk": 0}} if meta.long == "chunks" else None)
+        chunked = self.index.meta().long == "chunks"
+        return self.index.count({"term": {"chunk": 0}} if chunked else None)
 
     def make(
         self,
         encoder: LatentEncoder,
         *,
-        users_own: bool = False,
-        journal: Path | None = None,
-        command: str | None = None,
-        run_ingest: RunIngest = IngestJob.run,
+        users_own: bool,
+        journal: Path | None,
+        command: str | None,
+        run_ingest: RunIngest,
     ) -> IngestReport | None:
         """Ingest the corpus unless the index is complete; resume an interrupted ingest.
 
         Args:
             encoder: model that encodes the documents.
-            users_own: whether the user named the index. Then documents in it that no run in the
-                journal explains are never added to.
+            users_own: whether the user named the index. If it holds documents that no run in the
+                journal explains, none are added.
             journal: path of the journal; None for the default one.
             command: command that resumes the run, for the journal.
             run_ingest: runs the job that ingests the corpus.
@@ -161,8 +162,7 @@ class EvaluatedIndex:
 
     def check_language(self) -> None:
         """Log a warning if words are analyzed as English but the corpus seems not to be English."""
-        meta = IndexMeta.read(self.index.client, self.index.name)
-        if meta is None or meta.analyzer != "english" or self.collection.corpus is None:
+        if self.collection.corpus is None or self.index.meta().analyzer != "english":
             return
         if not seems_english(self.collection.contents.sample):
             log.warning(
@@ -175,8 +175,7 @@ class EvaluatedIndex:
     def missing(self, ids: Iterable[str]) -> list[str]:
         """Return the sorted ids of the documents that the index lacks."""
         client, name = self.index.client, self.index.name
-        meta = IndexMeta.read(client, name)
-        suffix = "#0" if meta and meta.long == "chunks" else ""
+        suffix = "#0" if self.index.meta().long == "chunks" else ""
         missing: list[str] = []
         for some in batched(sorted(ids), LOOKED_UP):
             wanted = {"ids": {"values": [id + suffix for id in some]}}

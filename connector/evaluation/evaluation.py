@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,6 @@ from latent_ingest.connector.evaluation.systems import (
     Template,
 )
 from latent_ingest.connector.index.index import Index
-from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.repair import repair
 from latent_ingest.connector.indexing.job import IngestJob
 from latent_ingest.connector.indexing.outcomes import IngestReport
@@ -181,17 +180,7 @@ def measure(
     ingested: IngestReport | None = None,
     tick: Tick = lambda done: None,
 ) -> tuple[dict[str, Any], dict[str, Run]]:
-    """Run all systems on one collection, measure and compare them.
-
-    Args:
-        evaluated: the collection, and the index that holds it.
-        encoder: model that the index was made with.
-        plan: systems and measures.
-        ingested: report of the ingest, if the documents were indexed just now.
-        tick: called with the amount of `Plan.work` done since the last call.
-
-    Returns:
-        The collection's part of the report, and the runs by system.
+    """Run all systems on one collection; return its part of the report, and the runs by system.
 
     Raises:
         InputError: a system cannot be used: dense without a corpus, two phases on chunks.
@@ -201,13 +190,11 @@ def measure(
     index, collection = evaluated.index, evaluated.collection
     queries = QueryEncoder(encoder, cache_size=len(collection.queries))
     rewriter = QueryRewriter.from_index(index.client, index.name, queries)
-    meta = IndexMeta.read(index.client, index.name)
-    assert meta is not None
+    query_k = (index.meta().query_settings or {}).get("query_k")
     systems = plan.systems
     if systems is None:
-        chunked = rewriter.collapse is not None
-        systems = tuple(s for s in SYSTEMS if not (chunked and s in RESCORED))
-    requests = Requests(rewriter, queries, (meta.query_settings or {}).get("query_k"))
+        systems = tuple(s for s in SYSTEMS if not (rewriter.collapse and s in RESCORED))
+    requests = Requests(rewriter, queries, query_k)
     runs = run_systems(index, requests, collection, systems, plan.templates, plan.cache, tick)
     values = {
         system: per_query(collection.qrels, run.ranking, plan.measures)
@@ -217,7 +204,7 @@ def measure(
     of_main = {
         system: {query: row[main] for query, row in rows.items()} for system, rows in values.items()
     }
-    n_documents = evaluated.n_documents(meta)
+    n_documents = evaluated.n_documents()
     rates = ingested.to_json() if ingested else {}
     measured = {
         system: {
@@ -236,7 +223,7 @@ def measure(
         "left_out": collection.left_out,
         "systems": measured,
         "comparisons": [
-            comparison.to_json()
+            asdict(comparison)
             for reference in REFERENCES
             if reference in runs
             for comparison in compare(of_main, reference, main, collection.queries)

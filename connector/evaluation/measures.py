@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -113,9 +113,6 @@ class Comparison:
     """Queries that gain most, largest gain first: `query`, `text`, `difference`."""
     lost_most: list[dict[str, Any]]
     """Queries that lose most, largest loss first."""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def compare(

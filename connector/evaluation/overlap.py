@@ -8,9 +8,8 @@ a system does when users and documents use different words.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import accumulate
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from math import ceil
 from typing import Any
 
@@ -51,38 +50,30 @@ def word_overlap(index: Index, collection: Collection) -> dict[str, float]:
     if meta is None:
         raise MismatchError(f"no index {index.name}; evaluate the collection first")
     field = meta.words_fields[0]
-    asked = dict(words_of(index, field, collection.queries.items()))
-    relevant: dict[str, list[str]] = {}
-    for query, judged in collection.qrels.items():
-        for document, grade in judged.items():
-            if grade > 0 and document != query:
-                relevant.setdefault(document, []).append(query)
-    texts = ((id, text) for id, text in collection.contents.relevant.items() if id in relevant)
-    shares: dict[str, list[float]] = {}
-    for document, words in words_of(index, field, texts):
-        for query in relevant[document]:
-            share = len(asked[query] & words) / len(asked[query]) if asked[query] else 0.0
-            shares.setdefault(query, []).append(share)
-    return {q: sum(shares[q]) / len(shares[q]) for q in collection.queries if q in shares}
+    words = {id: words_of(index, field, text) for id, text in collection.contents.relevant.items()}
+    shares = {}
+    for query, text in collection.queries.items():
+        asked = words_of(index, field, text)
+        relevant = [
+            words[document]
+            for document, grade in collection.qrels[query].items()
+            if grade > 0 and document != query and document in words
+        ]
+        if relevant:
+            shared = sum(len(asked & own) for own in relevant)
+            shares[query] = shared / (len(asked) * len(relevant)) if asked else 0.0
+    return shares
 
 
-def words_of(
-    index: Index, field: str, texts: Iterable[tuple[str, str]]
-) -> Iterator[tuple[str, set[str]]]:
-    """Yield the id and the words of each text, given as id and text, by a field's analyzer."""
-    words: dict[str, set[str]] = {}
-    batch: list[tuple[str, str]] = []
-    for id, text in texts:
-        words[id] = set()
-        for piece in pieces(text):
-            if batch and sum(len(one) for _, one in batch) + len(piece) > CHARACTERS:
-                analyze(index, field, batch, words)
-                done = [other for other in words if other != id]
-                yield from ((other, words.pop(other)) for other in done)
-                batch = []
-            batch.append((id, piece))
-    analyze(index, field, batch, words)
-    yield from words.items()
+def words_of(index: Index, field: str, text: str) -> set[str]:
+    """Return the words of a text, by a field's analyzer."""
+    words: set[str] = set()
+    for piece in pieces(text):
+        with engine_errors(index.client):
+            body = {"field": field, "text": piece}
+            tokens = index.client.indices.analyze(index=index.name, body=body)["tokens"]
+        words.update(token["token"] for token in tokens)
+    return words
 
 
 def pieces(text: str) -> Iterator[str]:
@@ -92,21 +83,6 @@ def pieces(text: str) -> Iterator[str]:
         yield text[:end]
         text = text[end:]
     yield text
-
-
-def analyze(
-    index: Index, field: str, batch: list[tuple[str, str]], words: dict[str, set[str]]
-) -> None:
-    """Analyze a batch of ids and texts, and add the words of each text to `words`."""
-    if not batch:
-        return
-    with engine_errors(index.client):
-        body = {"field": field, "text": [text for _, text in batch]}
-        tokens = index.client.indices.analyze(index=index.name, body=body)["tokens"]
-    # The engine's offsets count UTF-16 units over all texts, plus one between two texts.
-    starts = [0, *accumulate(len(text.encode("utf-16-le")) // 2 + 1 for _, text in batch)]
-    for token in tokens:
-        words[batch[bisect_right(starts, token["start_offset"]) - 1][0]].add(token["token"])
 
 
 def by_overlap(

@@ -46,11 +46,7 @@ class ReportFolder:
         """Write the report, and the files of the collection that was added last.
 
         `COLLECTION.SYSTEM.run` is a TREC run file; `COLLECTION.SYSTEM.per_query.json` maps query
-        ids to measures to values.
-
-        Args:
-            report: report on all collections so far.
-            runs: system → its run on the last collection.
+        ids to measures to values. `runs` has the systems' runs on the last collection.
 
         Raises:
             InputError: the folder cannot be written.
@@ -100,12 +96,6 @@ def published(name: str, split: str, n_documents: int, n_queries: int) -> list[d
     """Return figures that others have published for a BEIR collection; published.json has them.
 
     There are none unless the numbers of documents and questions are those of the collection.
-
-    Args:
-        name: name of the collection or its folder.
-        split: split of its judgements.
-        n_documents: number of its documents.
-        n_queries: number of the questions asked.
 
     Returns:
         Objects with `system`, `measure`, `value` and `source`.

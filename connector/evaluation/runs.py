@@ -90,15 +90,6 @@ def run_systems(
 ) -> dict[str, Run]:
     """Run systems and templates on all questions of a collection.
 
-    Args:
-        index: index that holds the collection.
-        requests: makes the requests for this index.
-        collection: the questions.
-        systems: names from `SYSTEMS`.
-        templates: systems of the user's own.
-        cache: folder for the dense vectors.
-        tick: called with the number of questions, or documents embedded, since the last call.
-
     Raises:
         InputError: a system cannot be used on an index of chunks, or dense has no corpus.
         EngineError: a search fails.
@@ -140,14 +131,6 @@ def ask(
     tick: Tick,
 ) -> Run:
     """Search for each question separately; count the matches in requests that are not timed.
-
-    Args:
-        system: name of the system, for messages.
-        make: makes the requests for some questions.
-        collection: the questions.
-        index: index to search.
-        fields: its fields, by which clauses are counted; see `read_fields`.
-        tick: called with the number of questions done since the last call.
 
     Raises:
         EngineError: a search fails, or not all shards answer.

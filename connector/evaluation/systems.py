@@ -26,7 +26,6 @@ RESCORED = tuple(form for form in Form if form.two_phases)
 # Systems that every other one is compared with.
 REFERENCES = ("words", "dense")
 
-
 PLACEHOLDER = "{{question}}"
 
 # Name of a system, which becomes part of file names.
@@ -70,12 +69,9 @@ class Template:
         return cls(name, content)
 
     def body(self, question: str, size: int, collapse: str | None = None) -> dict[str, Any]:
-        """Return the request body for a question.
+        """Return the request body for a question, for `size` hits.
 
-        Args:
-            question: replaces the placeholder.
-            size: number of hits to request.
-            collapse: in an index of chunks, the field that names each chunk's parent.
+        In an index of chunks, `collapse` is the field that names each chunk's parent.
         """
         body: dict[str, Any] = filled(self.content, question)
         body["size"] = size
@@ -104,12 +100,9 @@ class Requests:
     def __init__(
         self, rewriter: QueryRewriter, encoder: QueryEncoder, query_k: int | None = None
     ) -> None:
-        """Encode nothing yet.
+        """Take the rewriter of the index and its encoder, with a cache for all questions.
 
-        Args:
-            rewriter: rewriter of the index.
-            encoder: its encoder, with a cache large enough for all questions.
-            query_k: latents per token of a question; None for the model's k.
+        `query_k` is the number of latents per token of a question; None for the model's k.
         """
         self.rewriter = rewriter
         self._encoder = encoder

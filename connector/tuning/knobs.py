@@ -72,18 +72,7 @@ class Knob:
         return value if low < value < high else None
 
 
-# Order of tuning; the boost comes a second time, since its best value depends on k1 and b.
-ORDER = (
-    "latent_boost",
-    "k1",
-    "b",
-    "latent_boost",
-    "query_k",
-    "max_query_terms",
-    "head_terms",
-    "window",
-)
-NAMES = tuple(dict.fromkeys(ORDER))
+NAMES = ("latent_boost", "k1", "b", "query_k", "max_query_terms", "head_terms", "window")
 
 
 def knobs_for(meta: IndexMeta, names: Sequence[str]) -> list[Knob]:
@@ -91,21 +80,17 @@ def knobs_for(meta: IndexMeta, names: Sequence[str]) -> list[Knob]:
 
     Engines cannot rescore an index of chunks, which therefore has no knobs of two phases.
     """
-
-    scale = meta.scale
-    half = [k for k in (meta.k // 4, meta.k // 2, 3 * meta.k // 4) if k >= 1]
-    every = {
-        "latent_boost": Knob("latent_boost", (0.05, 0.1, 0.15, 0.22, 0.32, 0.5), 2),
-        "k1": Knob("k1", tuple(scale * k1 for k1 in (0.6, 1.2, 2.0, 3.5, 6.0)), 1),
-        "b": Knob("b", (0.3, 0.5, 0.7, 0.9), 1),
-        "query_k": Knob("query_k", (*half, meta.k), 0, whole=True, saves=True),
-        "max_query_terms": Knob(
-            "max_query_terms", (32, 64, 128, 192, 384), 1, whole=True, saves=True
-        ),
-        "head_terms": Knob(
-            "head_terms", (8, 16, 32, 64), 1, whole=True, saves=True, two_phase=True
-        ),
-        "window": Knob("window", (50, 100, 200, 400), 1, whole=True, saves=True, two_phase=True),
-    }
-    found = [every[name] for name in ORDER if name in names]
-    return [knob for knob in found if not (knob.two_phase and meta.long == "chunks")]
+    fewer = [k for k in (meta.k // 4, meta.k // 2, 3 * meta.k // 4) if k >= 1]
+    boost = Knob("latent_boost", (0.05, 0.1, 0.15, 0.22, 0.32, 0.5), 2)
+    in_order = [
+        boost,
+        Knob("k1", [meta.scale * k1 for k1 in (0.6, 1.2, 2.0, 3.5, 6.0)], 1),
+        Knob("b", (0.3, 0.5, 0.7, 0.9), 1),
+        boost,  # a second time, since its best value depends on k1 and b
+        Knob("query_k", (*fewer, meta.k), 0, whole=True, saves=True),
+        Knob("max_query_terms", (32, 64, 128, 192, 384), 1, whole=True, saves=True),
+        Knob("head_terms", (8, 16, 32, 64), 1, whole=True, saves=True, two_phase=True),
+        Knob("window", (50, 100, 200, 400), 1, whole=True, saves=True, two_phase=True),
+    ]
+    rescores = meta.long != "chunks"
+    return [knob for knob in in_order if knob.name in names and (rescores or not knob.two_phase)]

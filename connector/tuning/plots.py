@@ -15,11 +15,7 @@ APART = 1.15
 
 
 def draw(folder: Path, curves: list[Curve]) -> list[str]:
-    """Write a PNG file per knob; none if matplotlib is not installed.
-
-    Returns:
-        Names of the files.
-    """
+    """Write a PNG file per knob and return their names; none if matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -35,7 +31,6 @@ def draw(folder: Path, curves: list[Curve]) -> list[str]:
 
 def plot(figure: Any, curve: Curve) -> Any:
     """Plot nDCG@10 and time by value; mark the value before tuning and the best one."""
-
     axes = figure.subplots()
     values = [point.value for point in curve.points]
     axes.plot(values, [point.ndcg for point in curve.points], "o-", color="C0")

@@ -13,15 +13,15 @@ from latent_ingest.connector.evaluation.measures import holm, randomisation_p
 from latent_ingest.connector.evaluation.report import writing
 from latent_ingest.connector.tuning.knobs import Settings
 from latent_ingest.connector.tuning.plots import draw
-from latent_ingest.connector.tuning.selection import Curve, gained
+from latent_ingest.connector.tuning.selection import Curve, Gained, gained
 from latent_ingest.connector.tuning.splits import Split
 from latent_ingest.connector.tuning.trials import Trial
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+@dataclass(frozen=True)
+class Outcome(Gained):
     """A form before and after tuning, on queries that did not choose."""
 
     form: str
@@ -29,9 +29,6 @@ class Outcome:
     """nDCG@10 with the settings before tuning."""
     after: float
     """nDCG@10 with the selected settings."""
-    gain: float
-    error: float
-    """Standard error of `gain`, paired by query."""
     p: float
     """Two-sided p of the paired randomisation test."""
     p_holm: float
@@ -42,14 +39,6 @@ class Outcome:
     clauses_before: float
     """Clauses per query before tuning, mean."""
     clauses_after: float
-
-    @property
-    def outside_noise(self) -> bool:
-        """Whether the gain, or the loss, is larger than its standard error."""
-        return abs(self.gain) > self.error
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"outside_noise": self.outside_noise}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +97,22 @@ def outcomes_of(
         for form, trial in after.items()
     }
     corrected = holm(p_values)
-    return [
-        Outcome(
-            form,
-            before[form].mean(trial.values),
-            trial.mean(trial.values),
-            *gained(trial, before[form], trial.values),
-            p_values[form],
-            corrected[form],
-            before[form].took_p50,
-            trial.took_p50,
-            before[form].clauses,
-            trial.clauses,
+    outcomes = []
+    for form, trial in after.items():
+        gain, error = gained(trial, before[form], trial.values)
+        outcomes.append(
+            Outcome(
+                form=form,
+                before=before[form].mean(trial.values),
+                after=trial.mean(trial.values),
+                gain=gain,
+                error=error,
+                p=p_values[form],
+                p_holm=corrected[form],
+                took_p50_before=before[form].took_p50,
+                took_p50_after=trial.took_p50,
+                clauses_before=before[form].clauses,
+                clauses_after=trial.clauses,
+            )
         )
-        for form, trial in after.items()
-    ]
+    return outcomes

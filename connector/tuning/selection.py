@@ -8,7 +8,7 @@ such knobs together lose almost nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -39,9 +39,27 @@ class Point:
     """Clauses per query, mean."""
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """Effect of one knob."""
+@dataclass(frozen=True, kw_only=True)
+class Gained:
+    """A gain in nDCG@10."""
+
+    gain: float
+    """nDCG@10 after minus nDCG@10 before."""
+    error: float
+    """Standard error of `gain`, paired by query."""
+
+    @property
+    def outside_noise(self) -> bool:
+        """Whether the gain, or the loss, is larger than its standard error."""
+        return abs(self.gain) > self.error
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"outside_noise": self.outside_noise}
+
+
+@dataclass(frozen=True)
+class Curve(Gained):
+    """Effect of one knob; the gain is of `best` over `default`."""
 
     knob: str
     form: str
@@ -52,19 +70,7 @@ class Curve:
     """Value with the highest nDCG@10; of a knob that saves time, the cheapest allowed value."""
     chosen: float
     """`best` if its gain is outside noise, else `default`; of a knob that saves time, `best`."""
-    gain: float
-    """nDCG@10 of `best` minus nDCG@10 of `default`."""
-    error: float
-    """Standard error of `gain`, paired by query."""
-    points: list[Point] = field(default_factory=list)
-
-    @property
-    def outside_noise(self) -> bool:
-        """Whether the gain, or the loss, is larger than its standard error."""
-        return abs(self.gain) > self.error
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"outside_noise": self.outside_noise}
+    points: list[Point]
 
 
 def select(
@@ -94,15 +100,9 @@ def select(
 def curve_of(
     ask: Ask, settings: Settings, knob: Knob, queries: Collection[str], form: str, full: Settings
 ) -> Curve:
-    """Try values of one knob and choose one.
+    """Try values of one knob and choose one, with the settings selected so far for all others.
 
-    Args:
-        ask: asks all questions with given settings.
-        settings: settings selected so far.
-        knob: knob to tune.
-        queries: ids of the queries that decide.
-        form: form to ask in.
-        full: settings before any knob saved time; almost none of their nDCG@10 may be lost.
+    Almost nothing may be lost of the nDCG@10 of `full`, the settings before any knob saved time.
     """
 
     def trial(value: float) -> Trial:
@@ -128,20 +128,13 @@ def curve_of(
     gain, error = gained(trial(best), trial(now), queries)
     points = [Point(v, trial(v).mean(queries), trial(v).took_p50, trial(v).clauses) for v in values]
     chosen = best if knob.saves or gain > error else now
-    return Curve(knob.name, form, now, best, chosen, gain, error, points)
+    return Curve(knob.name, form, now, best, chosen, points, gain=gain, error=error)
 
 
 def cheapest(
     trials: Mapping[float, Trial], base: float, full: Trial, queries: Collection[str]
 ) -> float:
-    """Return the cheapest value that loses almost nothing; `base` if none is cheaper.
-
-    Args:
-        trials: value → its trial.
-        base: value that the others are compared with.
-        full: trial of the settings before any knob saved time.
-        queries: ids of the queries that decide.
-    """
+    """Return the cheapest value that loses almost nothing, to `base` and `full`; else `base`."""
     able = [
         value
         for value, trial in trials.items()
@@ -172,7 +165,6 @@ def gained(trial: Trial, base: Trial, queries: Collection[str]) -> tuple[float, 
 
 def difference(differences: Sequence[float]) -> tuple[float, float]:
     """Return the mean of paired differences, and its standard error."""
-
     some = np.array(differences)
     error = some.std(ddof=1) / len(some) ** 0.5 if len(some) > 1 else 0.0
     return float(some.mean()), float(error)

@@ -110,6 +110,5 @@ def check_enough(judged: Collection, source: str) -> None:
 
 def folds(queries: Some[str], seed: int) -> list[list[str]]:
     """Divide the queries into five parts of equal size, plus or minus one."""
-
     mixed = shuffled(queries, seed)
     return [mixed[start::FOLDS] for start in range(FOLDS)]

@@ -72,13 +72,7 @@ class Trials:
         encoder: QueryEncoder,
         tick: Tick = lambda done: None,
     ) -> None:
-        """Ask nothing yet.
-
-        Args:
-            tuned: index to search; its k1 and b are set as needed.
-            collection: questions and judgements.
-            encoder: encoder with a cache large enough for all questions.
-            tick: called with the number of questions answered since the last call.
+        """Ask nothing yet; `encoder` has a cache large enough for all questions.
 
         Raises:
             InputError: the `evaluate` extra is not installed.
@@ -145,7 +139,6 @@ class Trials:
 
 def plain(settings: Settings, form: str) -> Settings:
     """Reset the knobs that do not matter in a form, so that equal requests are asked once."""
-
     if form == "words":
         return Settings(settings.k1, settings.b)
     if not Form(form).two_phases:

@@ -40,10 +40,8 @@ class TunedIndex:
     def __init__(self, index: Index, noted: Index, note: dict[str, Any] | None) -> None:
         """Change nothing yet.
 
-        Args:
-            index: the index that is searched.
-            noted: the index that is tuned, which holds the note.
-            note: the note of what to restore; None for an index that is not changed.
+        `noted` is the index that is tuned, which holds the note of what to restore; the note is
+        None for an index that is not changed.
         """
         self.index = index
         self.similarity = similarity_of(index)
@@ -83,12 +81,6 @@ class TunedIndex:
             )
         if self._note and time.time() - self._note["renewed"] > RENEW_SECONDS:
             renew(self._noted, self._note)
-
-
-@contextmanager
-def as_it_is(existing: ExistingIndex) -> Iterator[TunedIndex]:
-    """Yield the index itself, for knobs that do not change it."""
-    yield TunedIndex(existing.index, existing.index, None)
 
 
 @contextmanager
@@ -133,7 +125,7 @@ def on_a_copy(existing: ExistingIndex) -> Iterator[TunedIndex]:
             index.update_meta(tuning=None)
 
 
-def apply(index: Index, settings: Settings) -> None:
+def apply_settings(index: Index, settings: Settings) -> None:
     """Write k1 and b into the index and the rest into its `_meta`, for good.
 
     Raises:

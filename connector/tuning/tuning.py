@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,19 @@ from latent_ingest.connector.index.preparing import ExistingIndex
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.scoring import Form
-from latent_ingest.connector.tuning import tuned_index
 from latent_ingest.connector.tuning.knobs import NAMES, Knob, Settings, knobs_for
 from latent_ingest.connector.tuning.report import TuningReport, outcomes_of
 from latent_ingest.connector.tuning.selection import Ask, select
 from latent_ingest.connector.tuning.splits import Split, folds
 from latent_ingest.connector.tuning.trials import Trial, Trials
+from latent_ingest.connector.tuning.tuned_index import (
+    TunedIndex,
+    apply_settings,
+    check_meta,
+    check_quiet,
+    in_place,
+    on_a_copy,
+)
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -79,7 +86,7 @@ class Tuning:
         """
         names = [name for name in knobs if Form(form).words_score or name != "latent_boost"]
         self._existing = ExistingIndex.read(client, index)
-        self._meta = tuned_index.check_meta(self._existing)
+        self._meta = check_meta(self._existing)
         self._split = split
         self._knobs = knobs_for(self._meta, names)
         if not self._knobs:
@@ -130,7 +137,7 @@ class Tuning:
             if changes and book.running(self._existing.index.uuid()):
                 raise InputError(f"a run of ingest writes to {self.index}; wait until it ends")
         if self.closes or self._copy:
-            tuned_index.check_quiet(self._existing.index)
+            check_quiet(self._existing.index)
 
     def run(self, encoder: LatentEncoder, tick: Tick = lambda done: None) -> TuningReport:
         """Select settings on the development queries, then report on the held-out ones.
@@ -151,8 +158,7 @@ class Tuning:
         held_out = self._split.held_out
         questions = len(self._split.development.queries) + len(held_out.queries if held_out else ())
         queries = QueryEncoder(encoder, cache_size=ENCODINGS_PER_QUESTION * questions)
-        in_place = tuned_index.in_place if self.closes else tuned_index.as_it_is
-        with (tuned_index.on_a_copy if self._copy else in_place)(self._existing) as index:
+        with self._opened() as index:
             start = Settings.of(self._meta, *index.similarity)
             own = self._split.development
             trials = Trials(index, own, queries, tick)
@@ -190,7 +196,15 @@ class Tuning:
             InputError: the index receives writes; it is unchanged.
             EngineError: the engine refuses.
         """
-        tuned_index.apply(self._existing.index, report.after)
+        apply_settings(self._existing.index, report.after)
+
+    def _opened(self) -> AbstractContextManager[TunedIndex]:
+        """Return a context with the index to search: a copy, or the index itself."""
+        if self._copy:
+            return on_a_copy(self._existing)
+        if self.closes:
+            return in_place(self._existing)
+        return nullcontext(TunedIndex(self._existing.index, self._existing.index, None))
 
     def _check_judged(self) -> None:
         """Log a warning if the index lacks relevant documents; raises InputError if most."""

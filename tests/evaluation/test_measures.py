@@ -125,7 +125,7 @@ def test_run_files_and_values_are_read_back(tmp_path: Path) -> None:
     import pytrec_eval
 
     measures = parse_measures(["nDCG@10"])
-    values = per_query(QRELS, RANKING, measures)
+    values = {"q0": {"nDCG@10": 0.0}, **per_query(QRELS, RANKING, measures)}
     written = report(name="ours")
     written["collections"][0]["systems"]["mine"] = {
         **written["collections"][0]["systems"]["words"], "per_query": values
