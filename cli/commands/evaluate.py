@@ -100,7 +100,7 @@ def evaluate(
     """
     from latent_ingest.connector.collections.catalog import load_collections
     from latent_ingest.connector.evaluation.evaluation import Evaluation, Plan
-    from latent_ingest.connector.evaluation.report import ReportFolder
+    from latent_ingest.connector.evaluation.report import make_folder
 
     plan = Plan.of(
         comma_list(systems) if systems else None,
@@ -110,7 +110,8 @@ def evaluate(
     )
     if index and len(names) > 1:
         raise InputError("--index is for one collection; leave it out, or evaluate one by one")
-    folder = ReportFolder(out) if out else None
+    if out:
+        make_folder(out)
     collections = load_collections(names, split, limit_queries, plan.cache)
     client = connection.open()
     EngineInfo.read(client)  # fails early, before the model is loaded
@@ -121,7 +122,7 @@ def evaluate(
         plan,
         index=index,
         journal=journal,
-        folder=folder,
+        folder=out,
         command=resuming_command(),
     )
     for part in evaluation.run(bar_of, run_with_bar):
@@ -129,7 +130,7 @@ def evaluate(
             print_lines([*collection_lines(part, evaluation.report["measures"]), ""])
     if as_json:
         print_json(in_short(evaluation.report) | evaluation.report)
-    if folder:
+    if out:
         click.echo(f"report: {out}", err=True)
 
 

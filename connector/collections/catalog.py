@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,6 @@ from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.files import replacing
 
 PREFIX = "ir_datasets:"
-
-log = logging.getLogger(__name__)
 
 
 def default_cache() -> Path:
@@ -59,8 +56,8 @@ def load_collections(
         if any(other.name == whole.name for other in collections):
             raise InputError(f"{name}: another collection is named {whole.name}; rename one")
         collection = whole.limited(limit_queries)
-        if whole.corpus and (line := whole.unknown_documents(collection.contents.ids)):
-            log.warning("%s", line)
+        if whole.corpus:
+            whole.check_judged(collection.contents.ids)
         collections.append(collection)
     return collections
 

@@ -7,6 +7,7 @@ qrels/<split>.tsv), or a folder with TREC files beside the corpus (topics*, qrel
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 from collections.abc import Collection as Ids
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from latent_ingest.connector.errors import InputError
 
 # Documents at the beginning of a corpus by which its language is guessed.
 SAMPLE_DOCUMENTS = 200
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +144,16 @@ class Collection:
             raise InputError(f"{self.corpus}: no documents")
         return Contents(ids, digest.hexdigest()[:32], sample, texts)
 
-    def unknown_documents(self, known: Ids[str]) -> str | None:
-        """Describe the judged documents that a corpus lacks in one line; None if it has them all.
-
-        Args:
-            known: document ids of the corpus.
+    def check_judged(self, known: Ids[str]) -> None:
+        """Log a warning if a corpus, given by its ids, lacks judged documents.
 
         Raises:
-            InputError: the corpus has none of the judged documents.
+            InputError: the corpus has none of them.
         """
         judged = self.judged
-        unknown = judged - set(known)
+        unknown = judged.difference(known)
         if not unknown:
-            return None
+            return
         where = f"{self.name}: document {min(unknown)!r}"
         if self.qrels_file:
             first = next(j for j in read_judgements(self.qrels_file) if j.document in unknown)
@@ -163,9 +163,12 @@ class Collection:
                 f"{where} is not in the corpus, nor is any other of the {len(judged):,} judged "
                 f"documents; use the corpus that the judgements were made for"
             )
-        return (
-            f"{where} is not in the corpus; {len(unknown):,} of the {len(judged):,} judged "
-            f"documents are missing, and no system can find them"
+        log.warning(
+            "%s is not in the corpus; %s of the %s judged documents are missing, and no system can "
+            "find them",
+            where,
+            f"{len(unknown):,}",
+            f"{len(judged):,}",
         )
 
     def part(self, queries: Ids[str]) -> Collection:

@@ -6,7 +6,6 @@ Topics: query id and text separated by a tab, TREC's tags, or XML. Judgements (q
 
 from __future__ import annotations
 
-import gzip
 import html
 import re
 from collections.abc import Iterator
@@ -32,11 +31,8 @@ def read_topics(path: Path) -> dict[str, str]:
     Raises:
         InputError: the file cannot be read, or a topic has no number or no text.
     """
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8", "replace")
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+    with CorpusFile(path) as file:
+        text = b"\n".join(line.content for line in file).decode("utf-8", "replace")
     if tops := TOP.findall(text):
         pairs = [(first_in(NUMBER, top), first_in(TITLE, top)) for top in tops]
     elif topics := TOPIC.findall(text):

@@ -14,14 +14,7 @@ from numpy.typing import NDArray
 
 from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.rankings import (
-    HITS,
-    Ranking,
-    Tick,
-    batched,
-    measured,
-    without_itself,
-)
+from latent_ingest.connector.evaluation.rankings import HITS, Ranking, Tick, batched, measured
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.backbone import Backbone
@@ -53,7 +46,7 @@ def rank_by_dense(collection: Collection, backbone: Backbone, cache: Path, tick:
     ranking: Ranking = {}
     for query, row, values in zip(queries, places.tolist(), scores.tolist(), strict=True):
         hits = {ids[place]: value for place, value in zip(row, values, strict=True)}
-        ranking[query] = measured(without_itself(query, hits))
+        ranking[query] = measured(query, hits)
     return ranking
 
 

@@ -27,7 +27,7 @@ from latent_ingest.connector.evaluation.measures import (
 )
 from latent_ingest.connector.evaluation.overlap import by_overlap, word_overlap
 from latent_ingest.connector.evaluation.rankings import Tick
-from latent_ingest.connector.evaluation.report import ReportFolder, new_report, published
+from latent_ingest.connector.evaluation.report import new_report, published, write_report
 from latent_ingest.connector.evaluation.runs import Run, run_systems
 from latent_ingest.connector.evaluation.systems import (
     REFERENCES,
@@ -123,8 +123,8 @@ class Evaluation:
     """Index of the only collection; None for evaluate-COLLECTION-FINGERPRINT, one per model."""
     journal: Path | None = None
     """Path of the journal of ingest runs; None for the default one."""
-    folder: ReportFolder | None = None
-    """Where the report is written after each collection; None for nowhere."""
+    folder: Path | None = None
+    """Existing folder, to which the report is written after each collection; None for nowhere."""
     command: str | None = None
     """Command that resumes an interrupted ingest, for the journal."""
     report: dict[str, Any] = field(init=False)
@@ -170,7 +170,7 @@ class Evaluation:
             self.report["collections"].append(part)
             yield part
             if self.folder:
-                self.folder.write(self.report, runs)
+                write_report(self.folder, self.report, runs)
 
 
 def measure(

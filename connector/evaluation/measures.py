@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Any
 
 import numpy as np
@@ -118,20 +119,20 @@ class Comparison:
 def compare(
     values: Mapping[str, Mapping[str, float]], against: str, measure: str, texts: Mapping[str, str]
 ) -> list[Comparison]:
-    """Compare all other systems with one.
+    """Compare all other systems with one, on the same queries.
 
     Args:
-        values: system → query id → value of the measure, on the same queries for all systems.
+        values: system → query id → value of the measure.
         against: the system that others are compared with.
         measure: name of the measure.
         texts: query id → text.
     """
-    others = [system for system in values if system != against]
     differences = {
-        system: {query: values[system][query] - values[against][query] for query in texts}
-        for system in others
+        system: {query: own[query] - values[against][query] for query in texts}
+        for system, own in values.items()
+        if system != against
     }
-    p_values = {s: randomisation_p(list(differences[s].values())) for s in others}
+    p_values = {s: randomisation_p(list(found.values())) for s, found in differences.items()}
     corrected = holm(p_values)
     return [
         Comparison(
@@ -192,8 +193,5 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 def most(differences: Mapping[str, float], texts: Mapping[str, str]) -> list[dict[str, Any]]:
     """List the queries with the largest differences, and their texts."""
-    ordered = sorted(differences.items(), key=lambda item: -abs(item[1]))
-    return [
-        {"query": query, "text": texts[query], "difference": value}
-        for query, value in ordered[:NAMED]
-    ]
+    largest = nlargest(NAMED, differences.items(), key=lambda item: abs(item[1]))
+    return [{"query": query, "text": texts[query], "difference": value} for query, value in largest]

@@ -49,11 +49,9 @@ def document_of(hit: dict[str, Any]) -> str:
 
 
 def fused(rankings: Sequence[Ranking], depth: int) -> Ranking:
-    """Fuse rankings by reciprocal ranks: a document's score is the sum of 1 / (60 + rank).
+    """Fuse rankings of the same queries by reciprocal ranks; keep `depth` documents per query.
 
-    Args:
-        rankings: of the same queries, documents best first; ranks count from 1.
-        depth: number of documents kept per query.
+    A document's score is the sum of 1 / (60 + rank); ranks count from 1.
     """
     result: Ranking = {}
     for query in rankings[0]:
@@ -70,9 +68,9 @@ def without_itself(query: str, hits: dict[str, float]) -> dict[str, float]:
     return {document: score for document, score in hits.items() if document != query}
 
 
-def measured(hits: dict[str, float]) -> dict[str, float]:
-    """Keep the first `MEASURED_HITS` hits."""
-    return dict(list(hits.items())[:MEASURED_HITS])
+def measured(query: str, hits: dict[str, float]) -> dict[str, float]:
+    """Keep the first `MEASURED_HITS` hits besides the query itself."""
+    return dict(islice(without_itself(query, hits).items(), MEASURED_HITS))
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

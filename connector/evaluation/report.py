@@ -34,35 +34,24 @@ def new_report(engine: EngineInfo, encoder: LatentEncoder, measures: list[str]) 
     }
 
 
-class ReportFolder:
-    """Folder of a report, which is rewritten after each collection."""
+def write_report(folder: Path, report: dict[str, Any], runs: dict[str, Run]) -> None:
+    """Write the report, and the files of the collection that was added last.
 
-    def __init__(self, path: Path) -> None:
-        """Create the folder; raises InputError if it cannot be written to."""
-        self._path = path
-        make_folder(path)
+    `COLLECTION.SYSTEM.run` is a TREC run file; `COLLECTION.SYSTEM.per_query.json` maps query ids
+    to measures to values. `runs` has the systems' runs on that collection.
 
-    def write(self, report: dict[str, Any], runs: dict[str, Run]) -> None:
-        """Write the report, and the files of the collection that was added last.
-
-        `COLLECTION.SYSTEM.run` is a TREC run file; `COLLECTION.SYSTEM.per_query.json` maps query
-        ids to measures to values. `runs` has the systems' runs on the last collection.
-
-        Raises:
-            InputError: the folder cannot be written.
-        """
-        collection = report["collections"][-1]
-        with writing(self._path):
-            for system, run in runs.items():
-                stem = f"{collection['name']}.{system}"
-                self._text(f"{stem}.run", "".join(trec_lines(run, system)))
-                values = collection["systems"][system]["per_query"]
-                self._text(f"{stem}.per_query.json", json.dumps(values))
-            self._text("report.json", json.dumps(report, indent=1))
-            self._text("report.html", html(report))
-
-    def _text(self, name: str, content: str) -> None:
-        (self._path / name).write_text(content, encoding="utf-8")
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    collection = report["collections"][-1]
+    files = {"report.json": json.dumps(report, indent=1), "report.html": html(report)}
+    for system, run in runs.items():
+        stem = f"{collection['name']}.{system}"
+        files[f"{stem}.run"] = "".join(trec_lines(run, system))
+        files[f"{stem}.per_query.json"] = json.dumps(collection["systems"][system]["per_query"])
+    with writing(folder):
+        for name, content in files.items():
+            (folder / name).write_text(content, encoding="utf-8")
 
 
 def trec_lines(run: Run, tag: str) -> list[str]:

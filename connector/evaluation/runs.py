@@ -27,7 +27,6 @@ from latent_ingest.connector.evaluation.rankings import (
     fused,
     hits_of,
     measured,
-    without_itself,
 )
 from latent_ingest.connector.evaluation.systems import (
     RESCORED,
@@ -147,7 +146,7 @@ def ask(
             run.rewrite_ms.append(rewrite_ms)
             run.client_ms.append(rewrite_ms + milliseconds_since(started))
             run.took_ms.append(answer["took"])
-            run.ranking[query] = measured(without_itself(query, hits_of(answer)))
+            run.ranking[query] = measured(query, hits_of(answer))
             run.clauses.append(clauses(body, fields))
         # Matches of anything but a query (of a suggester, say) cannot be counted this way.
         if all("query" in body for body, _ in requests):

@@ -36,24 +36,15 @@ SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 def split_of_known_items(path: Path, limit: int | None, seed: int) -> Split:
-    """Return the split of a collection of known items; see `known_items`.
-
-    Args:
-        path: corpus file, or a folder that holds corpus.jsonl.
-        limit: maximum number of queries that choose.
-        seed: seed of the sample and the halves.
-    """
+    """Return the split of a collection of known items, with at most `limit` that choose."""
     judged = known_items(path, 2 * (limit or QUERIES), seed)
     return replace(halved(judged, limit, seed, "known items"), known_items=True)
 
 
 def known_items(path: Path, n_questions: int, seed: int) -> Collection:
-    """Make a collection of known items.
+    """Make a collection of at most `n_questions` known items, each of another document.
 
-    Args:
-        path: corpus file, or a folder that holds corpus.jsonl.
-        n_questions: maximum number of questions, each of another document.
-        seed: seed of the sample.
+    `path` is a corpus file, or a folder that holds corpus.jsonl.
 
     Raises:
         InputError: there is no corpus, a line is malformed, or too few documents have a title or

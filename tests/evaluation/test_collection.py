@@ -138,16 +138,19 @@ def test_errors_name_missing_files_and_duplicates(tmp_path: Path) -> None:
         Collection.load(beir(tmp_path / "c", "q1\td1\t1\n", '{"_id": "q1", "text": " "}'))
 
 
-def test_judged_documents_missing_from_the_corpus_are_named_by_line(tmp_path: Path) -> None:
+def test_judged_documents_missing_from_the_corpus_are_named_by_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     some = Collection.load(beir(tmp_path / "some", "q1\td1\t1\nq1\tx\t1\nq1\ty\t1\n"))
-    line = some.unknown_documents(some.contents.ids)
-    assert line is not None
+    some.check_judged(some.contents.ids)
+    (line,) = caplog.messages
     assert re.search(r"test.tsv: line 3: document 'x' .* 2 of the 3 judged", line)
     every = Collection.load(beir(tmp_path / "every", "q1\td1\t1\nq1\td2\t1\n"))
-    assert every.unknown_documents(every.contents.ids) is None
+    every.check_judged(every.contents.ids)
+    assert caplog.messages == [line]
     none = Collection.load(beir(tmp_path / "none", "q1\tx\t1\n"))
     with pytest.raises(InputError, match=r"line 2: document 'x' is not in the corpus, nor is any"):
-        none.unknown_documents(none.contents.ids)
+        none.check_judged(none.contents.ids)
 
 
 def test_errors_name_an_empty_or_missing_corpus(tmp_path: Path) -> None:

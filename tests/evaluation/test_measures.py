@@ -20,7 +20,7 @@ from latent_ingest.connector.evaluation.measures import (
     per_query,
 )
 from latent_ingest.connector.evaluation.rankings import hits_of
-from latent_ingest.connector.evaluation.report import ReportFolder
+from latent_ingest.connector.evaluation.report import make_folder, write_report
 from latent_ingest.connector.evaluation.runs import Run, reciprocal_rank_fusion
 from latent_ingest.connector.evaluation.systems import Template
 
@@ -130,8 +130,9 @@ def test_run_files_and_values_are_read_back(tmp_path: Path) -> None:
     written["collections"][0]["systems"]["mine"] = {
         **written["collections"][0]["systems"]["words"], "per_query": values
     }  # fmt: skip
-    ReportFolder(tmp_path / "new" / "out").write(written, {"mine": Run(RANKING)})
     folder = tmp_path / "new" / "out"
+    make_folder(folder)
+    write_report(folder, written, {"mine": Run(RANKING)})
     assert json.loads((folder / "report.json").read_text()) == written
     assert "ours" in (folder / "report.html").read_text()
     assert json.loads((folder / "ours.mine.per_query.json").read_text()) == values
@@ -151,7 +152,7 @@ def test_an_error_names_a_report_folder_that_cannot_be_written(tmp_path: Path) -
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/report")):
         with pytest.raises(InputError, match=r"--out .*: cannot be written: .*; name a writable"):
-            ReportFolder(path)
+            make_folder(path)
 
 
 def test_bytes_of_fields_are_summed_over_indices() -> None:
