@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,7 +24,7 @@ from latent_ingest.cli.options import (
 from latent_ingest.cli.output import confirm, print_json, print_lines, progress_bar, table
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.tuning.knobs import NAMES
+from latent_ingest.connector.tuning.knobs import NAMES, Settings
 
 if TYPE_CHECKING:
     from latent_ingest.connector.tuning.report import TuningReport
@@ -210,9 +210,10 @@ def lines_of(found: TuningReport) -> list[str]:
     if split.known_items:
         lines.append(f"These are {KNOWN_ITEMS}.")
     lines += ["", *GAINS]
+    heads = ["knob", "before", "best", "gain", "error", "chosen", "took", ""]
     rows = []
     for curve in found.curves:
-        at = {point.value: point for point in curve.points}
+        took = {point.value: point.took_p50 for point in curve.points}
         rows.append(
             [
                 curve.knob,
@@ -221,34 +222,37 @@ def lines_of(found: TuningReport) -> list[str]:
                 f"{curve.gain:+.4f}",
                 f"{curve.error:.4f}",
                 f"{curve.chosen:g}",
-                f"{at[curve.default].took_p50:.0f} → {at[curve.best].took_p50:.0f} ms",
+                f"{took[curve.default]:.0f} → {took[curve.best]:.0f} ms",
                 "" if curve.outside_noise else "inside noise",
             ]
         )
-    heads = ["knob", "before", "best", "gain", "error", "chosen", "took", ""]
     lines += table(heads, rows, right=range(1, 7))
     held = "each fold, tuned on the others" if found.folds else "held-out queries"
     lines += ["", f"reported on {held} (nDCG@10; words {found.words:.4f})"]
+    heads = ["form", "before", "tuned", "gain", "error", "p", "p (Holm)", "took", "clauses", ""]
     rows = [
         [
             one.form,
-            *(f"{value:.4f}" for value in (one.before, one.after)),
+            f"{one.before:.4f}",
+            f"{one.after:.4f}",
             f"{one.gain:+.4f}",
-            *(f"{value:.4f}" for value in (one.error, one.p, one.p_holm)),
+            f"{one.error:.4f}",
+            f"{one.p:.4f}",
+            f"{one.p_holm:.4f}",
             f"{one.took_p50_before:.0f} → {one.took_p50_after:.0f} ms",
             f"{one.clauses_before:.0f} → {one.clauses_after:.0f}",
             "" if one.outside_noise else "inside noise",
         ]
         for one in found.outcomes
     ]
-    heads = ["form", "before", "tuned", "gain", "error", "p", "p (Holm)", "took", "clauses", ""]
     lines += table(heads, rows, right=range(1, 9))
-    for number, fold in enumerate(found.folds, start=1):
-        lines.append(f"fold {number}: {shown(asdict(fold))}")
-    return [*lines, "", f"settings: {shown(asdict(found.after))}"]
+    lines += [f"fold {number}: {shown(fold)}" for number, fold in enumerate(found.folds, start=1)]
+    return [*lines, "", f"settings: {shown(found.after)}"]
 
 
-def shown(settings: dict[str, Any]) -> str:
+def shown(settings: Settings) -> str:
     """Format settings as names and values."""
-    named = {name: "all" if value is None else f"{value:g}" for name, value in settings.items()}
-    return ", ".join(f"{name} {value}" for name, value in named.items())
+    return ", ".join(
+        f"{name} all" if value is None else f"{name} {value:g}"
+        for name, value in asdict(settings).items()
+    )

@@ -35,6 +35,7 @@ from latent_ingest.connector.evaluation.systems import (
     SYSTEMS,
     Requests,
     Template,
+    searching,
 )
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.repair import repair
@@ -96,9 +97,7 @@ class Plan:
     def work(self, collection: Collection) -> int:
         """Number of questions asked over all systems, plus documents embedded for dense."""
         systems = self.systems or SYSTEMS
-        asked = len([s for s in systems if s not in ("dense", "rrf")]) + len(self.templates)
-        if "rrf" in systems:
-            asked += len({"words", "latent"} - set(systems))
+        asked = len(searching(systems)) + len(self.templates)
         documents = len(collection.contents.ids) if "dense" in systems else 0
         return asked * len(collection.queries) + documents
 
@@ -205,6 +204,7 @@ def measure(
         system: {query: row[main] for query, row in rows.items()} for system, rows in values.items()
     }
     n_documents = evaluated.n_documents()
+    n_queries = len(collection.queries)
     rates = ingested.to_json() if ingested else {}
     measured = {
         system: {
@@ -219,7 +219,7 @@ def measure(
         "split": collection.split,
         "index": index.name,
         "documents": n_documents,
-        "queries": len(collection.queries),
+        "queries": n_queries,
         "left_out": collection.left_out,
         "systems": measured,
         "comparisons": [
@@ -234,9 +234,7 @@ def measure(
             "documents_per_second": rates.get("documents_per_second"),
             "tokens_per_second": rates.get("tokens_per_second"),
         },
-        "published": published(
-            collection.name, collection.split, n_documents, len(collection.queries)
-        ),
+        "published": published(collection.name, collection.split, n_documents, n_queries),
         "overlap": by_overlap(word_overlap(index, collection), measured, main)
         if collection.corpus
         else None,

@@ -63,6 +63,7 @@ def html(report: Mapping[str, Any]) -> str:
         "percentiles": percentiles,
         "question": lambda text: abbreviated(text, SHOWN),
         "signed": signed,
+        "size": size_text,
         "whole": whole,
     }
     environment.tests["significant"] = lambda comparison: comparison["p_holm"] < SIGNIFICANT
@@ -81,12 +82,6 @@ def collection_view(collection: Mapping[str, Any], measures: Sequence[str]) -> d
     """Return what the template shows of one collection: the report's part, charts, best values."""
     main = measures[0]
     systems = collection["systems"]
-    cost = collection["cost"]
-    costs = {
-        "whole index": size_text(cost["index_total_bytes"]),
-        "documents per second, ingest": whole(cost["documents_per_second"]),
-        "tokens per second, encoding": whole(cost["tokens_per_second"]),
-    }
     return {
         **collection,
         "best": {
@@ -96,8 +91,7 @@ def collection_view(collection: Mapping[str, Any], measures: Sequence[str]) -> d
         "bars": measure_bars(systems, collection["published"], main),
         "scatter": scatter(systems, main),
         "differences": differences(systems, collection["texts"], main),
-        "bytes": byte_bars(cost["index_bytes"] or {}),
-        "costs": {name: value for name, value in costs.items() if value != NONE},
+        "bytes": byte_bars(collection["cost"]["index_bytes"] or {}),
     }
 
 

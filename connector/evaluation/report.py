@@ -91,11 +91,6 @@ def published(name: str, split: str, n_documents: int, n_queries: int) -> list[d
     """
     stored = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
     sizes = {"documents": n_documents, "queries": n_queries}
-    known = [
-        key
-        for key, size in stored["collections"].items()
-        if key in name.lower() and split == stored["split"] and size == sizes
-    ]
     return [
         {
             "system": row["system"],
@@ -103,6 +98,7 @@ def published(name: str, split: str, n_documents: int, n_queries: int) -> list[d
             "value": row["values"][key],
             "source": row["source"],
         }
-        for key in known
+        for key, size in stored["collections"].items()
+        if key in name.lower() and split == stored["split"] and size == sizes
         for row in stored["systems"]
     ]

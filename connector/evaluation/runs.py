@@ -34,6 +34,7 @@ from latent_ingest.connector.evaluation.systems import (
     Requests,
     Template,
     milliseconds_since,
+    searching,
 )
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.querying.asked_indices import IndexFields, read_fields
@@ -99,25 +100,15 @@ def run_systems(
         raise InputError(
             f"system {refused[0]}: engines cannot rescore hits of an index of chunks; leave it out"
         )
+    makers = {system: partial(requests.of_system, system) for system in searching(systems)}
+    makers |= {template.name: partial(requests.of_template, template) for template in templates}
     fields = read_fields(index.client, index.name)
-    runs: dict[str, Run] = {}
-
-    def run(system: str) -> Run:
-        if system in runs:
-            return runs[system]
-        if system == "dense":
-            backbone = requests.rewriter.encoder.backbone
-            return Run(rank_by_dense(collection, backbone, cache, tick))
-        if system == "rrf":
-            return reciprocal_rank_fusion(run("words"), run("latent"))
-        make = partial(requests.of_system, system)
-        return ask(system, make, collection, index, fields, tick)
-
-    for system in sorted(systems, key=lambda system: system == "rrf"):
-        runs[system] = run(system)
-    for template in templates:
-        make = partial(requests.of_template, template)
-        runs[template.name] = ask(template.name, make, collection, index, fields, tick)
+    runs = {name: ask(name, make, collection, index, fields, tick) for name, make in makers.items()}
+    if "dense" in systems:
+        backbone = requests.rewriter.encoder.backbone
+        runs["dense"] = Run(rank_by_dense(collection, backbone, cache, tick))
+    if "rrf" in systems:
+        runs["rrf"] = reciprocal_rank_fusion(runs["words"], runs["latent"])
     return {name: runs[name] for name in [*systems, *(template.name for template in templates)]}
 
 

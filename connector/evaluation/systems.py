@@ -35,6 +35,12 @@ Requested = tuple[dict[str, Any], float]
 """A request body, and the milliseconds that it took to make it from its question."""
 
 
+def searching(systems: Sequence[str]) -> list[str]:
+    """Return the systems to search with: also words and latent for rrf, which fuses them."""
+    fused = ("words", "latent") if "rrf" in systems else ()
+    return [name for name in dict.fromkeys([*systems, *fused]) if name not in ("dense", "rrf")]
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
     """A user's own system: a request body with `{{question}}` in one or several strings."""

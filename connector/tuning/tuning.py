@@ -165,18 +165,17 @@ class Tuning:
             selected, curves = select(trials, start, self._knobs, own.queries, self._form)
             forms = reported_forms(self._form, self._meta)
             per_fold: list[Settings] = []
-            if held_out is None:
-                parts = folds(own.queries, self._seed)
-                per_fold = selected_by_others(trials, start, self._knobs, parts, self._form)
-                after = {
-                    form: combined(
-                        [(trials(s, form), part) for s, part in zip(per_fold, parts, strict=True)]
-                    )
-                    for form in forms
-                }
-            else:
+            if held_out:
                 trials = Trials(index, held_out, queries, tick)
                 after = {form: trials(selected, form) for form in forms}
+            else:
+                parts = folds(own.queries, self._seed)
+                per_fold = selected_by_others(trials, start, self._knobs, parts, self._form)
+                by_fold = list(zip(per_fold, parts, strict=True))
+                after = {
+                    form: combined([(trials(settings, form), part) for settings, part in by_fold])
+                    for form in forms
+                }
             before = {form: trials(start, form) for form in ("words", *forms)}
         return TuningReport(
             self._split,
