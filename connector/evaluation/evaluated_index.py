@@ -1,30 +1,21 @@
-"""The index under evaluation: made from the corpus, or checked to hold the collection."""
+"""The index under evaluation: whether it holds the collection, and the size of its fields."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.engine.client import engine_errors
-from latent_ingest.connector.errors import EngineError, InputError, MismatchError
+from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.evaluation.rankings import batched
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.opening import open_index
-from latent_ingest.connector.indexing.job import IngestJob, JobResult
-from latent_ingest.connector.indexing.journal import DONE, Journal
-from latent_ingest.connector.indexing.outcomes import IngestReport
-
-if TYPE_CHECKING:
-    from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 # Ids looked up per request; engines return at most 10,000 hits.
 LOOKED_UP = 5_000
@@ -35,9 +26,6 @@ ENGLISH = frozenset({"the", "of", "and", "to", "that", "for", "with", "are", "th
 # Smallest share of these words in an English text: .18 in SciFact, .05 in LIMIT, whose documents
 # are lists of what people like.
 LEAST_SHARE = 0.02
-
-RunIngest = Callable[[IngestJob], JobResult[IngestReport]]
-"""Runs a job; a command passes one that shows progress and stops the job on Ctrl-C."""
 
 log = logging.getLogger(__name__)
 
@@ -73,66 +61,8 @@ class EvaluatedIndex:
         chunked = self.index.meta().long == "chunks"
         return self.index.count({"term": {"chunk": 0}} if chunked else None)
 
-    def make(
-        self,
-        encoder: LatentEncoder,
-        *,
-        users_own: bool,
-        journal: Path | None,
-        command: str | None,
-        run_ingest: RunIngest,
-    ) -> IngestReport | None:
-        """Ingest the corpus unless the index is complete; resume an interrupted ingest.
-
-        Args:
-            encoder: model that encodes the documents.
-            users_own: whether the user named the index. If it holds documents that no run in the
-                journal explains, none are added.
-            journal: path of the journal; None for the default one.
-            command: command that resumes the run, for the journal.
-            run_ingest: runs the job that ingests the corpus.
-
-        Returns:
-            The report of the ingest; None if the index was complete.
-
-        Raises:
-            InputError: the index holds other documents, or the collection has no corpus.
-            EngineError: not all documents could be indexed.
-            KeyboardInterrupt: the ingest was stopped.
-        """
-        if self.is_complete():
-            return None
-        name = self.index.name
-        corpus = str(Path(str(self.collection.corpus)).resolve())
-        _ = self.collection.contents  # raises InputError before the index is created
-        open_index(self.index.client, name, encoder, {})
-        with closing(Journal(journal)) as book:
-            runs = [run for run in book.runs() if (run.corpus, run.index) == (corpus, name)]
-        explained = any(run.state != DONE for run in runs)
-        if users_own and not explained and self.index.holds_documents():
-            raise self._other_documents()
-        log.info("indexing %s into %s", self.collection.corpus, name)
-        report = run_ingest(
-            IngestJob(
-                self.index.client,
-                corpus,
-                index=name,
-                encoder=encoder,
-                journal=journal,
-                command=command,
-            )
-        ).report
-        if report.stopped == "interrupted":
-            raise KeyboardInterrupt
-        if not report.ok:
-            why = report.stopped or f"{report.failures_file} says why"
-            lost = f"{report.failed + report.not_sent:,} of {report.lines:,} documents"
-            raise EngineError(f"{lost} are not in {name}: {why}")
-        if not self.is_complete():
-            raise self._other_documents()
-        return report
-
-    def _other_documents(self) -> InputError:
+    def other_documents(self) -> InputError:
+        """Return the error for an index that holds other documents than the corpus."""
         return InputError(
             f"index {self.index.name} holds other documents than {self.collection.corpus}; name a "
             f"new index with --index"

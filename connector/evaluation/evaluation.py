@@ -5,8 +5,9 @@ collection → index (made unless complete) → rankings → measures → compar
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,8 @@ from opensearchpy import OpenSearch
 from latent_ingest.connector.collections.catalog import default_cache
 from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.engine.client import EngineInfo
-from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.evaluation.evaluated_index import EvaluatedIndex, RunIngest
+from latent_ingest.connector.errors import EngineError, InputError
+from latent_ingest.connector.evaluation.evaluated_index import EvaluatedIndex
 from latent_ingest.connector.evaluation.measures import (
     DEFAULT_MEASURES,
     compare,
@@ -38,8 +39,10 @@ from latent_ingest.connector.evaluation.systems import (
     searching,
 )
 from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.index.repair import repair
-from latent_ingest.connector.indexing.job import IngestJob
+from latent_ingest.connector.indexing.job import IngestJob, JobResult
+from latent_ingest.connector.indexing.journal import DONE, Journal
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -49,6 +52,11 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int], AbstractContextManager[Tick]]
 """Given a collection's name and the amount of work, opens a display and returns its `Tick`."""
+
+RunIngest = Callable[[IngestJob], JobResult[IngestReport]]
+"""Runs a job; a command passes one that shows progress and stops the job on Ctrl-C."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +163,7 @@ class Evaluation:
             name = self.index or f"evaluate-{collection.name.lower()}-{model}"
             repair(self.client, name)
             index = EvaluatedIndex(Index(self.client, name), collection)
-            ingested = index.make(
-                self.encoder,
-                users_own=bool(self.index),
-                journal=self.journal,
-                command=self.command,
-                run_ingest=run_ingest,
-            )
+            ingested = self._ingest(index, run_ingest)
             index.check_judged()
             index.check_language()
             with progress(collection.name, self.plan.work(collection)) as tick:
@@ -170,6 +172,40 @@ class Evaluation:
             yield part
             if self.folder:
                 write_report(self.folder, self.report, runs)
+
+    def _ingest(self, evaluated: EvaluatedIndex, run_ingest: RunIngest) -> IngestReport | None:
+        """Ingest the corpus unless the index is complete; resume an interrupted ingest."""
+        if evaluated.is_complete():
+            return None
+        name, collection = evaluated.index.name, evaluated.collection
+        _ = collection.contents  # raises InputError before the index is created
+        corpus = str(Path(str(collection.corpus)).resolve())
+        open_index(self.client, name, self.encoder, {})
+        with closing(Journal(self.journal)) as book:
+            runs = [run for run in book.runs() if (run.corpus, run.index) == (corpus, name)]
+        explained = any(run.state != DONE for run in runs)
+        # The user named the index, and its documents are not from an interrupted run.
+        if self.index and not explained and evaluated.index.holds_documents():
+            raise evaluated.other_documents()
+        log.info("indexing %s into %s", collection.corpus, name)
+        job = IngestJob(
+            self.client,
+            corpus,
+            index=name,
+            encoder=self.encoder,
+            journal=self.journal,
+            command=self.command,
+        )
+        report = run_ingest(job).report
+        if report.stopped == "interrupted":
+            raise KeyboardInterrupt
+        if not report.ok:
+            why = report.stopped or f"{report.failures_file} says why"
+            lost = f"{report.failed + report.not_sent:,} of {report.lines:,} documents"
+            raise EngineError(f"{lost} are not in {name}: {why}")
+        if not evaluated.is_complete():
+            raise evaluated.other_documents()
+        return report
 
 
 def measure(
