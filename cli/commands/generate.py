@@ -1,4 +1,4 @@
-"""latent-ingest generate, docstrings: collections and a corpus to try things with."""
+"""The commands `generate` and `docstrings`: collections and a corpus to try things with."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ Examples:
     "--limit",
     "most",
     type=click.IntRange(min=1),
-    help="Maximum number of documents, drawn from all modules alike.  [default: all]",
+    help="Maximum number of documents, taken evenly from all modules.  [default: all]",
 )
 @click.option(
     "--out",

@@ -168,18 +168,15 @@ def tune(
         )
     tuning.check_unused(journal, apply=apply)
     encoder = load_encoder(model, device, dtype)
-    with (
-        sigterm_interrupts(),
-        progress_bar(total=tuning.searches, desc="tuning", unit=" searches") as bar,
-    ):
+    click.get_current_context().with_resource(sigterm_interrupts())
+    with progress_bar(total=tuning.searches, desc="tuning", unit=" searches") as bar:
         found = tuning.run(encoder, bar.update)
     if not as_json:
         print_lines(lines_of(found))
     applied = False
     try:
         if apply:
-            with sigterm_interrupts():
-                tuning.apply(found)
+            tuning.apply(found)
             applied = True
     finally:  # the result of a long search is kept even if it cannot be applied
         if as_json:

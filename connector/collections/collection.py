@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What one pass over a corpus file collects."""
+    """Results of one pass over a corpus file."""
 
     ids: list[str]
     """Document ids, in the order of the file."""
@@ -120,7 +120,7 @@ class Collection:
 
     @cached_property
     def contents(self) -> Contents:
-        """What one pass over the corpus collects; made on first use.
+        """Results of one pass over the corpus, made on first use.
 
         The texts are not kept but for these few, so that a corpus may be larger than the memory:
         ingest and the vectors of the system dense read the file again, each once.
@@ -193,7 +193,7 @@ def shuffled(queries: Ids[str], seed: int) -> list[str]:
 
 
 def find(folder: Path, *names: str) -> Path | None:
-    """Return the first of some files that exists in a folder; None if none does."""
+    """Return the first of some files that exists in a folder, or None."""
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 

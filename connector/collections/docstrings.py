@@ -43,7 +43,7 @@ def standard_library() -> Iterator[Document]:
 
 
 def documents(path: Path, module: str) -> Iterator[Document]:
-    """Yield the documents of one source file; none if Python cannot parse it."""
+    """Yield the documents of one source file; skip a file that Python cannot parse."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
@@ -63,9 +63,9 @@ def described(node: ast.AST, name: str, kind: str) -> Iterator[Document]:
 
 
 def from_all_modules(found: Iterable[Document], limit: int) -> list[Document]:
-    """`limit` documents: the first of each top-level module, then the second, and so on.
+    """Take `limit` documents: the first of each top-level module, then the second, and so on.
 
-    They are in the order in which they were found.
+    They stay in the order in which they were found.
     """
     modules: defaultdict[str, list[tuple[int, Document]]] = defaultdict(list)
     for place, document in enumerate(found):

@@ -100,7 +100,7 @@ def columns(gains: Sequence[tuple[float, str]]) -> list[Column]:
 
 
 def scatter(systems: Systems, main: str) -> dict[str, Any] | None:
-    """Return quality against latency of the systems that have a latency; None if none has.
+    """Return quality against latency, of the systems that have a latency; or None.
 
     Returns:
         `points`, the best first; `x_ticks` and `y_ticks`, each as position and text; `without`,

@@ -39,6 +39,7 @@ from latent_ingest.connector.evaluation.systems import (
     searching,
 )
 from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.index.repair import repair
 from latent_ingest.connector.indexing.job import IngestJob, JobResult
@@ -61,7 +62,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured on every collection."""
+    """Systems and measures of an evaluation."""
 
     systems: tuple[str, ...] | None
     """Names from `SYSTEMS`; None for all that can be used on the index."""
@@ -102,9 +103,14 @@ class Plan:
             cache or default_cache(),
         )
 
-    def work(self, collection: Collection) -> int:
+    def chosen(self, meta: IndexMeta) -> tuple[str, ...]:
+        """Names of the systems to run; engines cannot rescore hits of an index of chunks."""
+        rescores = meta.long != "chunks"
+        return self.systems or tuple(s for s in SYSTEMS if rescores or s not in RESCORED)
+
+    def work(self, collection: Collection, meta: IndexMeta) -> int:
         """Number of questions asked over all systems, plus documents embedded for dense."""
-        systems = self.systems or SYSTEMS
+        systems = self.chosen(meta)
         asked = len(searching(systems)) + len(self.templates)
         documents = len(collection.contents.ids) if "dense" in systems else 0
         return asked * len(collection.queries) + documents
@@ -166,7 +172,7 @@ class Evaluation:
             ingested = self._ingest(index, run_ingest)
             index.check_judged()
             index.check_language()
-            with progress(collection.name, self.plan.work(collection)) as tick:
+            with progress(collection.name, self.plan.work(collection, index.index.meta())) as tick:
                 part, runs = measure(index, self.encoder, self.plan, ingested, tick)
             self.report["collections"].append(part)
             yield part
@@ -225,11 +231,9 @@ def measure(
     index, collection = evaluated.index, evaluated.collection
     queries = QueryEncoder(encoder, cache_size=len(collection.queries))
     rewriter = QueryRewriter.from_index(index.client, index.name, queries)
-    query_k = (index.meta().query_settings or {}).get("query_k")
-    systems = plan.systems
-    if systems is None:
-        systems = tuple(s for s in SYSTEMS if not (rewriter.collapse and s in RESCORED))
-    requests = Requests(rewriter, queries, query_k)
+    meta = index.meta()
+    requests = Requests(rewriter, queries, (meta.query_settings or {}).get("query_k"))
+    systems = plan.chosen(meta)
     runs = run_systems(index, requests, collection, systems, plan.templates, plan.cache, tick)
     values = {
         system: per_query(collection.qrels, run.ranking, plan.measures)

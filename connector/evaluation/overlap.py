@@ -101,14 +101,18 @@ def by_overlap(
         share of the quarter), `queries` (their number), `systems` (name → mean). Questions with
         equal shares are never separated, so there may be fewer rows.
     """
-    return [
-        {
-            "overlap": bounds([shares[query] for query in band]),
-            "queries": len(band),
-            "systems": means(band, systems, measure),
-        }
-        for band in bands(shares)
-    ]
+    rows = []
+    for band in bands(shares):
+        own = [shares[query] for query in band]
+        rows.append(
+            {
+                # ".25 to .5", or one number if both are equal.
+                "overlap": " to ".join(dict.fromkeys([short(min(own)), short(max(own))])),
+                "queries": len(band),
+                "systems": means(band, systems, measure),
+            }
+        )
+    return rows
 
 
 def bands(shares: Mapping[str, float]) -> list[list[str]]:
@@ -129,11 +133,6 @@ def means(
         name: sum(system["per_query"].get(q, {}).get(measure, 0.0) for q in queries) / len(queries)
         for name, system in systems.items()
     }
-
-
-def bounds(shares: list[float]) -> str:
-    """Write the lowest and the highest share as ".25 to .5", or as one number if they are equal."""
-    return " to ".join(dict.fromkeys(short(share) for share in (min(shares), max(shares))))
 
 
 def short(share: float) -> str:

@@ -75,7 +75,7 @@ def known_items(path: Path, n_questions: int, seed: int) -> Collection:
 
 
 def title_or_sentence(document: Document, generator: random.Random) -> str | None:
-    """Return a document's title if it is long enough, else a random sentence; None if none is."""
+    """Return a document's title if it is long enough, else a random sentence that is, or None."""
     title = document.fields.get("title")
     if isinstance(title, str) and fits(title):
         return title

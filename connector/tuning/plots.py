@@ -23,15 +23,15 @@ def draw(folder: Path, curves: list[Curve]) -> list[str]:
     names = []
     # Of a knob that is tuned twice, the second curve is drawn.
     for name, curve in {curve.knob: curve for curve in curves}.items():
-        figure = plot(Figure(figsize=(6, 4)), curve)
+        figure = Figure(figsize=(6, 4))
+        plot(figure.subplots(), curve)
         names.append(f"{name.replace('_', '-')}.png")
         figure.savefig(folder / names[-1], dpi=120, bbox_inches="tight")
     return names
 
 
-def plot(figure: Any, curve: Curve) -> Any:
+def plot(axes: Any, curve: Curve) -> None:
     """Plot nDCG@10 and time by value; mark the value before tuning and the best one."""
-    axes = figure.subplots()
     values = [point.value for point in curve.points]
     axes.plot(values, [point.ndcg for point in curve.points], "o-", color="C0")
     axes.axvline(curve.default, color="gray", linestyle=":", label=f"before: {curve.default:g}")
@@ -50,4 +50,3 @@ def plot(figure: Any, curve: Curve) -> Any:
     other.set_ylabel("median took, ms (dotted)", color="C1")
     other.set_ylim(bottom=0)
     axes.legend()
-    return figure

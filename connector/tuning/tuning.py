@@ -132,9 +132,10 @@ class Tuning:
         Raises:
             InputError: an ingest is running, or the index receives writes.
         """
+        if not (self.closes or self._copy or apply):
+            return
         with closing(Journal(journal)) as book:
-            changes = self.closes or self._copy or apply
-            if changes and book.running(self._existing.index.uuid()):
+            if book.running(self._existing.index.uuid()):
                 raise InputError(f"a run of ingest writes to {self.index}; wait until it ends")
         if self.closes or self._copy:
             check_quiet(self._existing.index)

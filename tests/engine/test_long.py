@@ -359,7 +359,9 @@ def test_evaluate_ranks_documents_of_an_index_of_chunks(
     load(client, index, collection.corpus, wanted=CHUNKS)
     assert evaluated.is_complete()
     plan = Plan(None, (), tuple(parse_measures(["nDCG@10"])), tmp_path / "cache")
-    report, _ = measure(evaluated, encoder, plan)
+    done: list[int] = []
+    report, _ = measure(evaluated, encoder, plan, tick=done.append)
+    assert sum(done) == plan.work(collection, evaluated.index.meta())
     assert report["documents"] == 2
     # Forms of two phases are left out, which cannot be asked for here.
     systems = {name: system["means"]["nDCG@10"] for name, system in report["systems"].items()}
