@@ -137,7 +137,6 @@ def tune(
     clone is. An interrupted run leaves nothing behind: Ctrl-C restores the index at once, and after
     a kill the next command that uses the index restores it.
     """
-    from latent_ingest.connector.collections.catalog import default_cache
     from latent_ingest.connector.evaluation.report import make_folder
     from latent_ingest.connector.tuning.known_items import split_of_known_items
     from latent_ingest.connector.tuning.splits import split_of
@@ -155,7 +154,7 @@ def tune(
     if from_titles:
         parts = split_of_known_items(Path(collection), limit_queries, seed)
     else:
-        parts = split_of(collection, split, report, limit_queries, seed, cache or default_cache())
+        parts = split_of(collection, split, report, limit_queries, seed, cache)
     client = open_client(connection, index)
     EngineInfo.read(client)
     tuning = Tuning(client, index, parts, knobs=names, form=form, copy=copy, seed=seed)

@@ -22,7 +22,7 @@ def default_cache() -> Path:
     return platformdirs.user_cache_path("latent-ingest")
 
 
-def load_collection(name: str, split: str, cache: Path) -> Collection:
+def load_collection(name: str, split: str, cache: Path | None) -> Collection:
     """Load a collection, named by a folder or by `ir_datasets:` and a dataset.
 
     Raises:
@@ -52,7 +52,7 @@ def load_collections(
     """
     collections: list[Collection] = []
     for name in names:
-        whole = load_collection(name, split, cache or default_cache())
+        whole = load_collection(name, split, cache)
         if any(other.name == whole.name for other in collections):
             raise InputError(f"{name}: another collection is named {whole.name}; rename one")
         collection = whole.limited(limit_queries)
@@ -62,7 +62,7 @@ def load_collections(
     return collections
 
 
-def load_ir_dataset(name: str, cache: Path) -> Collection:
+def load_ir_dataset(name: str, cache: Path | None) -> Collection:
     """Load a dataset of ir_datasets; its documents are written to a corpus file in `cache` once.
 
     Raises:
@@ -89,7 +89,7 @@ def load_ir_dataset(name: str, cache: Path) -> Collection:
             qrels.setdefault(judgement.query_id, {})[judgement.doc_id] = int(judgement.relevance)
         texts = {query.query_id: text_of(query) for query in dataset.queries_iter()}
         short = re.sub(r"[^\w.-]+", "-", name)
-        corpus = cache / "corpora" / f"{short}.jsonl"
+        corpus = (cache or default_cache()) / "corpora" / f"{short}.jsonl"
         if not corpus.is_file():
             write_corpus(dataset, corpus)
     except Exception as error:  # each source of a dataset fails in its own way

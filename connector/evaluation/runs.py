@@ -156,6 +156,18 @@ def search(index: Index, body: dict[str, Any], which: str) -> dict[str, Any]:
     return of_all_shards(answer, index.name, which)
 
 
+def search_many(
+    index: Index, bodies: Sequence[dict[str, Any]], which: Sequence[str], **params: Any
+) -> list[dict[str, Any]]:
+    """Send several searches in one request, `which` names them; raises as `search`."""
+    requests = [part for body in bodies for part in ({}, {**body, "_source": False})]
+    with engine_errors(index.client):
+        answers = index.client.msearch(body=requests, index=index.name, params=params)["responses"]
+    return [
+        of_all_shards(answer, index.name, name) for answer, name in zip(answers, which, strict=True)
+    ]
+
+
 def of_all_shards(answer: dict[str, Any], index: str, which: str) -> dict[str, Any]:
     """Return the answer; raises EngineError if a shard failed or timed out."""
     if "error" in answer:
@@ -167,13 +179,9 @@ def of_all_shards(answer: dict[str, Any], index: str, which: str) -> dict[str, A
 
 def count_hits(index: Index, queries: Sequence[dict[str, Any]]) -> list[int]:
     """Count the documents (chunks, in an index of chunks) that match each query."""
-    requests: list[dict[str, Any]] = []
-    for query in queries:
-        requests += [{}, {"query": query, "size": 0, "track_total_hits": True}]
-    with engine_errors(index.client):
-        answers = index.client.msearch(body=requests, index=index.name)["responses"]
-    counted = [of_all_shards(answer, index.name, "counting hits") for answer in answers]
-    return [answer["hits"]["total"]["value"] for answer in counted]
+    bodies = [{"query": query, "size": 0, "track_total_hits": True} for query in queries]
+    answers = search_many(index, bodies, ["counting hits"] * len(bodies))
+    return [answer["hits"]["total"]["value"] for answer in answers]
 
 
 def clauses(body: dict[str, Any], fields: IndexFields | None) -> int:

@@ -32,7 +32,12 @@ class Split:
 
 
 def split_of(
-    name: str, split: str | None, report: str | None, limit: int | None, seed: int, cache: Path
+    name: str,
+    split: str | None = None,
+    report: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    cache: Path | None = None,
 ) -> Split:
     """Split the queries of a collection.
 
@@ -44,7 +49,7 @@ def split_of(
             are no others, the queries are halved, or cross-validated if they are few.
         limit: maximum number of queries that choose.
         seed: seed of halves, folds and limits.
-        cache: folder for collections of ir_datasets.
+        cache: folder for collections of ir_datasets; None for the user's cache folder.
 
     Raises:
         InputError: the judgements do not exist, are malformed, or are too few.

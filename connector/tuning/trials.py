@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
 from latent_ingest.connector.collections.collection import Collection
-from latent_ingest.connector.engine.client import EngineInfo, engine_errors
+from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.evaluation.measures import parse_measures, per_query
 from latent_ingest.connector.evaluation.rankings import (
     DEPTH,
@@ -25,7 +24,7 @@ from latent_ingest.connector.evaluation.rankings import (
     hits_of,
     without_itself,
 )
-from latent_ingest.connector.evaluation.runs import clauses, of_all_shards
+from latent_ingest.connector.evaluation.runs import clauses, search_many
 from latent_ingest.connector.querying.asked_indices import read_fields
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -77,14 +76,17 @@ class Trials:
         Raises:
             InputError: the `evaluate` extra is not installed.
         """
+        index = tuned.index
         self._tuned = tuned
-        self._client, self._name = tuned.index.client, tuned.index.name
         self._queries, self._qrels = collection.queries, collection.qrels
         self._tick = tick
-        self._engine = EngineInfo.read(self._client)
+        self._engine = EngineInfo.read(index.client)
         self._measures = parse_measures([NDCG])
-        self._fields = read_fields(self._client, self._name)
-        self._encoder = encoder
+        self._fields = read_fields(index.client, index.name)
+        # Document frequencies do not change, and the index is closed now and then.
+        self._rewriter = QueryRewriter.from_index(
+            index.client, index.name, encoder, statistics_seconds=math.inf
+        )
         self._done: dict[tuple[Settings, str], Trial] = {}
         self._warm: set[str] = set()
 
@@ -114,13 +116,9 @@ class Trials:
             else:
                 bodies = rewriter.rewrite_many(texts, form=form, size=DEPTH)
             counted += [clauses(body, self._fields) for body in bodies]
-            requests = [part for body in bodies for part in ({}, {**body, "_source": False})]
-            with engine_errors(self._client):
-                answers = self._client.msearch(
-                    body=requests, index=self._name, params={"max_concurrent_searches": 1}
-                )["responses"]
+            which = [f"query {query!r} ({form})" for query in batch]
+            answers = search_many(self._tuned.index, bodies, which, max_concurrent_searches=1)
             for query, answer in zip(batch, answers, strict=True):
-                of_all_shards(answer, self._name, f"query {query!r} ({form})")
                 took[query] = answer["took"]
                 ranking[query] = without_itself(query, hits_of(answer))
             self._tuned.check()
@@ -128,13 +126,6 @@ class Trials:
         found = per_query(self._qrels, ranking, self._measures)
         values = {query: row[NDCG] for query, row in found.items()}
         return Trial(values, took, float(np.mean(counted)))
-
-    @cached_property
-    def _rewriter(self) -> QueryRewriter:
-        # Document frequencies do not change, and the index is closed now and then.
-        return QueryRewriter.from_index(
-            self._client, self._name, self._encoder, statistics_seconds=math.inf
-        )
 
 
 def plain(settings: Settings, form: str) -> Settings:

@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 class Tuning:
     """Tunes the scoring of one index; nothing is encoded or indexed again.
 
-    split = split_of("scifact/", "train", None, None, 0, cache)
+    split = split_of("scifact/", "train")
     tuning = Tuning(client, "scifact", split, copy=True)
     report = tuning.run(encoder)
     tuning.apply(report)

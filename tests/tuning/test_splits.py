@@ -23,7 +23,7 @@ def beir(folder: Path, **judged: range) -> Path:
 
 
 def split(folder: Path, split: str | None = None, report: str | None = None) -> Split:
-    return split_of(str(folder), split, report, None, 0, folder / "cache")
+    return split_of(str(folder), split, report)
 
 
 def names(split: Split) -> tuple[set[str], set[str]]:
