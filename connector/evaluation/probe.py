@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ TEXTS_AT_ONCE = 512
 
 # BM25 of words, with the engines' defaults.
 WORDS_K1, WORDS_B = 1.2, 0.75
+
+Weighted = tuple[NDArray[np.int32], NDArray[np.float32]]
+"""Terms of a question and their weights, `[n]` each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,8 @@ class Probe:
         asked = list(collection.queries.values())
         self._documents = embed(backbone, texts, "document", folder / "documents", on_progress)
         self._questions = embed(backbone, asked, "query", folder / "questions", on_progress)
-        self.words = self._rank_words(texts, asked)
+        words = WordIndex(texts)
+        self.words = self._ndcg(words.bm25, map(words.query, asked))
         """nDCG@10 of lower-cased words, not stemmed."""
 
     @torch.no_grad()
@@ -84,19 +89,15 @@ class Probe:
             indices, values, offsets = latents_of(autoencoder, self._questions)
         bm25 = MemoryBM25(documents[0], terms.counts(documents[1]), documents[2], n_latents)
         weights = terms.weights(values)
-        ranking = {}
-        for query, start, end in zip(self._queries, offsets, offsets[1:], strict=False):
-            span = slice(start, end)
-            hits = bm25.ranking(self._ids, indices[span], weights[span], DEPTH)
-            ranking[query] = without_itself(query, hits)
-        return mean_ndcg(self._qrels, ranking)
+        spans = [slice(start, end) for start, end in pairwise(offsets)]
+        return self._ndcg(bm25, ((indices[span], weights[span]) for span in spans))
 
-    def _rank_words(self, texts: list[str], asked: list[str]) -> float:
-        words = WordIndex(texts)
-        ranking = {}
-        for query, text in zip(self._queries, asked, strict=True):
-            hits = words.bm25.ranking(self._ids, *words.query(text), DEPTH)
-            ranking[query] = without_itself(query, hits)
+    def _ndcg(self, bm25: MemoryBM25, questions: Iterable[Weighted]) -> float:
+        """nDCG@10 of questions, given as terms and their weights."""
+        ranking = {
+            query: without_itself(query, bm25.ranking(self._ids, *question, DEPTH))
+            for query, question in zip(self._queries, questions, strict=True)
+        }
         return mean_ndcg(self._qrels, ranking)
 
 
@@ -121,7 +122,7 @@ class WordIndex:
             b=WORDS_B,
         )
 
-    def query(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def query(self, text: str) -> Weighted:
         """Numbers of the known words of a question, and their weights, 1."""
         known = [self._vocabulary[word] for word in every_word(text) if word in self._vocabulary]
         return np.array(known, dtype=np.int32), np.ones(len(known), dtype=np.float32)
