@@ -13,7 +13,7 @@ from latent_ingest.connector.evaluation.measures import holm, randomisation_p
 from latent_ingest.connector.evaluation.report import writing
 from latent_ingest.connector.tuning.knobs import Settings
 from latent_ingest.connector.tuning.plots import draw
-from latent_ingest.connector.tuning.selection import Curve, Gained, gained
+from latent_ingest.connector.tuning.selection import Curve, Gain, gained
 from latent_ingest.connector.tuning.splits import Split
 from latent_ingest.connector.tuning.trials import Trial
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Outcome(Gained):
+class Outcome(Gain):
     """A form before and after tuning, on queries that did not choose."""
 
     form: str

@@ -40,7 +40,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gained:
+class Gain:
     """A gain in nDCG@10."""
 
     gain: float
@@ -58,7 +58,7 @@ class Gained:
 
 
 @dataclass(frozen=True)
-class Curve(Gained):
+class Curve(Gain):
     """Effect of one knob; the gain is of `best` over `default`."""
 
     knob: str
