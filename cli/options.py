@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 class Scaled(click.ParamType):  # type: ignore[type-arg]
@@ -66,6 +71,20 @@ class Duration(Scaled):
     examples = "90s, 10m or 2h"
 
 
+class NameList(click.ParamType):  # type: ignore[type-arg]
+    """Names separated by commas, such as `a,b , c`; at least one."""
+
+    name = "text"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[str]:
+        names = [name.strip() for name in str(value).split(",") if name.strip()]
+        if not names:
+            self.fail(f"{value!r}: write at least one name", param, ctx)
+        return names
+
+
 class JsonObject(click.ParamType):  # type: ignore[type-arg]
     """A JSON object, such as a query clause."""
 
@@ -83,27 +102,11 @@ class JsonObject(click.ParamType):  # type: ignore[type-arg]
         return content
 
 
-def comma_list(text: str) -> list[str]:
-    """The names in `a,b , c`; usage error if there is none."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise click.BadParameter(f"{text!r}: name at least one field")
-    return names
-
-
 def resuming_command() -> str:
     """The command that resumes the current run: in this folder, without --restart."""
     arguments = click.get_current_context().meta["arguments"]
     again = [argument for argument in arguments if argument != "--restart"]
     return f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(['latent-ingest', *again])}"
-
-
-def load_encoder(model: Path | None, device: str, dtype: str) -> LatentEncoder:
-    """The encoder of the chosen model; a terminal shows that it is loading, which takes seconds."""
-    with announced("loading the model"):
-        from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-        return LatentEncoder.shared(model, device=device, dtype=dtype)
 
 
 index_option = click.option(
@@ -112,7 +115,7 @@ index_option = click.option(
 
 journal_option = click.option(
     "--journal",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OUTPUT_FILE,
     envvar="LATENT_INGEST_JOURNAL",
     show_envvar=True,
     help="File that records the progress of runs.  [default: in the user's state folder]",
@@ -144,7 +147,7 @@ form_option = click.option(
 
 cache_option = click.option(
     "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     envvar="LATENT_INGEST_CACHE",
     show_envvar=True,
     help="Folder for dense vectors and ir_datasets collections.  "
@@ -155,14 +158,10 @@ filter_option = click.option(
     "--filter", "filter_clause", type=JsonObject(), help="Query clause that hits must match."
 )
 
-model_option = click.option(
-    "--model",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Model folder.  [default: the model in this package]",
-)
-
-id_field_option = click.option(
+id_fields_option = click.option(
     "--id-field",
+    "id_fields",
+    type=NameList(),
     default="_id,id",
     show_default=True,
     help="Id fields, separated by commas; the first that a document has is its id.",
@@ -170,9 +169,20 @@ id_field_option = click.option(
 
 text_fields_option = click.option(
     "--text-fields",
+    type=NameList(),
     default="title,text",
     show_default=True,
     help="Fields whose text is read, separated by commas.",
+)
+
+spelling_option = click.option(
+    "--spelling",
+    type=click.Choice(["repeat", "delimited"]),
+    help="Spelling of counts; delimited needs OpenSearch 2.10.  [default: repeat]",
+)
+
+latent_field_option = click.option(
+    "--latent-field", help="Field of latent terms.  [default: latent]"
 )
 
 json_option = click.option(
@@ -188,6 +198,49 @@ COMPUTE_OPTIONS = (
         help="float32, bfloat16, or auto: bfloat16 if the device computes in it.",
     ),
 )
+
+MODEL_OPTIONS = (
+    click.option(
+        "--model",
+        type=FOLDER,
+        help="Model folder.  [default: the model in this package]",
+    ),
+    *COMPUTE_OPTIONS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenModel:
+    """The model that the options of a command choose; it is not loaded yet."""
+
+    folder: Path | None = None
+    """Model folder; the model in this package if None."""
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def load(self) -> LatentEncoder:
+        """The encoder; a terminal shows that it is loading, which takes seconds."""
+        with announced("loading the model"):
+            from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+            return LatentEncoder.shared(self.folder, device=self.device, dtype=self.dtype)
+
+    def labels(self, encoder: LatentEncoder) -> Mapping[int, str]:
+        """The labels in the folder of the loaded model, by latent; empty if it has none."""
+        from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
+        from latent_ingest.connector.inspection.labels import read_labels
+
+        return read_labels(self.folder or SHIPPED_MODEL, encoder.fingerprint.autoencoder)
+
+
+def model_options(command: Command) -> Command:
+    """Add --model, --device and --dtype; the command receives a `ChosenModel` as `model`."""
+
+    @functools.wraps(command)
+    def with_model(*args: Any, model: Path | None, device: str, dtype: str, **others: Any) -> Any:
+        return command(*args, model=ChosenModel(model, device, dtype), **others)
+
+    return cast(Command, with_options(with_model, MODEL_OPTIONS))
 
 
 def compute_options(command: Command) -> Command:

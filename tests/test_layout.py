@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -12,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latent_ingest.cli.commands.search import column, lines_of, title_and_text
+from latent_ingest.cli.jobs import finish
 from latent_ingest.cli.output import (
-    exit_after,
     one_line,
     printable,
     progress_bar,
@@ -22,6 +21,8 @@ from latent_ingest.cli.output import (
     table,
     warn,
 )
+from latent_ingest.connector.indexing.job import JobResult
+from latent_ingest.connector.indexing.outcomes import IngestReport
 
 letters = st.text(alphabet=st.sampled_from("ab 水é🙂\x1b\n\u200b\ud800"), max_size=60)
 
@@ -126,36 +127,33 @@ def test_progress_in_a_log_is_plain_lines(capsys: pytest.CaptureFixture[str]) ->
     assert "a line between" in others
 
 
-@dataclass
-class Report:
-    ok: bool = True
-    stopped: str | None = None
-
-
 @pytest.mark.parametrize(
     ("report", "refusal", "status", "said"),
     [
-        (Report(), None, None, ""),
-        (Report(), "alias a stays", 1, "Error: alias a stays\n"),
-        (Report(ok=False), None, 1, ""),
-        (Report(False, "too many failed"), None, 1, "Error: too many failed\n"),
-        (Report(False, "interrupted"), "alias a stays", 130, "Error: alias a stays\n"),
+        (IngestReport(), None, None, ""),
+        (IngestReport(), "alias a stays", 1, "Error: alias a stays\n"),
+        (IngestReport(failed=1), None, 1, ""),
+        (IngestReport(stopped="too many failed"), None, 1, "Error: too many failed\n"),
+        (IngestReport(stopped="interrupted"), "alias a stays", 130, "Error: alias a stays\n"),
     ],
 )
 def test_a_run_ends_with_its_status(
-    report: Report,
+    report: IngestReport,
     refusal: str | None,
     status: int | None,
     said: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    result = JobResult(report, "papers-1", None, "papers", refusal=refusal)  # type: ignore[arg-type]
     if status is None:
-        exit_after(report, refusal)
+        finish(result, [], as_json=False)
     else:
         with pytest.raises(click.exceptions.Exit) as raised:
-            exit_after(report, refusal)
+            finish(result, [], as_json=False)
         assert raised.value.exit_code == status
-    assert capsys.readouterr().err == said
+    shown = capsys.readouterr()
+    assert shown.err == said
+    assert shown.out == ("" if refusal else "alias papers → papers-1\n")
 
 
 def test_commands_do_not_import_each_other(root: Path) -> None:

@@ -12,9 +12,9 @@ import click
 from opensearchpy import OpenSearch
 
 from latent_ingest.cli.connection import connection_options
+from latent_ingest.cli.jobs import alias_moved
 from latent_ingest.cli.options import journal_option, json_option
 from latent_ingest.cli.output import (
-    alias_moved,
     confirm,
     one_line,
     print_json,

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latent_ingest.cli.options import (
+    FOLDER,
+    OUTPUT_FILE,
+    ChosenModel,
     TokenCount,
-    comma_list,
     compute_options,
     json_option,
-    load_encoder,
     text_fields_option,
 )
 from latent_ingest.cli.output import (
@@ -34,11 +35,9 @@ from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.errors import InputError
 
 if TYPE_CHECKING:
-    from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
     from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.inspection.labelling import Labelling
     from latent_ingest.connector.inspection.survey import Survey
-    from latent_ingest.connector.training.texts import TrainingTexts
 
 Row = dict[str, Any]
 
@@ -62,7 +61,7 @@ Examples:
   latent-ingest inspect my-model/ --sample texts.jsonl.gz --html report.html
 """
 )
-@click.argument("model", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.argument("model", required=False, type=FOLDER)
 @click.option(
     "--sample",
     "samples",
@@ -85,7 +84,7 @@ Examples:
 @click.option(
     "--html",
     "page_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OUTPUT_FILE,
     help="HTML page to write, in which the latents can be browsed.",
 )
 @click.option("--baseline", is_flag=True, help="Show the figures of random directions too.")
@@ -95,7 +94,7 @@ def inspect(
     model: Path | None,
     samples: tuple[str, ...],
     tokens: int,
-    text_fields: str,
+    text_fields: list[str],
     numbers: tuple[int, ...],
     text: str | None,
     write_labels: bool,
@@ -115,7 +114,7 @@ def inspect(
         raise InputError("the text is empty; write some words")
     if page_file and not page_file.absolute().parent.is_dir():
         raise InputError(f"{page_file}: no such folder {page_file.absolute().parent}; make it")
-    encoder = load_encoder(model, device, dtype)
+    encoder = ChosenModel(model, device, dtype).load()
     from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
     from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
     from latent_ingest.connector.inspection import labels as stored
@@ -137,15 +136,14 @@ def inspect(
     if text is not None:
         told["text"] = latents_of(encoder, text, stored.read_labels(folder, own))
         if not as_json:
-            print_lines(list(text_lines(told["text"])))
+            print_lines(text_lines(told["text"]))
         if not (numbers or write_labels or page_file or baseline):
             if as_json:
                 print_json(told)
             return
     encoders = [encoder]
-    autoencoder = TokenAutoencoder.load(folder) if baseline or page_file else None
-    if baseline and autoencoder:
-        encoders.append(random_encoder(encoder, autoencoder))
+    if baseline:
+        encoders.append(random_encoder(encoder, TokenAutoencoder.load(folder)))
     (found, *random), named = read_sample(encoders, samples, text_fields, tokens)
     labelling = Labelling(found)
     told["sample"] = {"sources": named, "texts": found.n_texts, "tokens": found.n_tokens}
@@ -158,59 +156,49 @@ def inspect(
         labels = labelling.labels()
         path = stored.write_labels(folder, labels, fingerprint=own, sample=told["sample"])
         warn(f"{path}: written")
-    if page_file and autoencoder:
-        write_page(page_file, found, labelling, autoencoder, told)
+    if page_file:
+        write_page(page_file, folder, found, labelling, told)
         warn(f"{page_file}: {size(page_file.stat().st_size)}")
     if as_json:
         print_json(told)
     elif numbers:
         for row in told["latents"]:
-            print_lines(list(latent_lines(row, found.n_texts)))
+            print_lines(latent_lines(row, found.n_texts))
     else:
-        print_lines(list(overview_lines(told)))
+        print_lines(overview_lines(told))
 
 
 def read_sample(
-    encoders: list[LatentEncoder], samples: tuple[str, ...], text_fields: str, tokens: int
+    encoders: list[LatentEncoder], samples: tuple[str, ...], text_fields: list[str], tokens: int
 ) -> tuple[list[Survey], list[str]]:
     """One survey of the sample per encoder, and the names of its sources."""
     from latent_ingest.connector.inspection.survey import survey
+    from latent_ingest.connector.training.texts import Source, TrainingTexts, find_sources
 
     with tempfile.TemporaryDirectory(prefix="latent-ingest-inspect-") as spool:
-        texts, named = sample_texts(samples, text_fields, Path(spool))
+        if samples:
+            sources = find_sources(samples, Path(spool))
+            named = [Path(source.path).name for source in sources]
+        else:
+            file = Path(spool, "docstrings.jsonl")
+            with file.open("w", encoding="utf-8") as lines:
+                lines.writelines(json.dumps(document) + "\n" for document in standard_library())
+            sources = [Source(str(file))]
+            named = [f"docstrings of Python {sys.version_info[0]}.{sys.version_info[1]}"]
+        texts = TrainingTexts(sources, text_fields=text_fields)
         with progress_bar(total=tokens, unit="tok", unit_scale=True, desc="reading") as bar:
             found = survey(encoders, texts.round(), tokens=tokens, progress=bar.update)
     return found, named
 
 
-def sample_texts(
-    samples: tuple[str, ...], text_fields: str, spool: Path
-) -> tuple[TrainingTexts, list[str]]:
-    """The texts of the sample, and the names of its sources."""
-    from latent_ingest.connector.training.texts import Source, TrainingTexts, find_sources
-
-    if samples:
-        sources = find_sources(samples, spool)
-        named = [Path(source.path).name for source in sources]
-    else:
-        file = spool / "docstrings.jsonl"
-        with file.open("w", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(document) + "\n" for document in standard_library())
-        sources = [Source(str(file))]
-        named = [f"docstrings of Python {sys.version_info[0]}.{sys.version_info[1]}"]
-    texts = TrainingTexts(sources, text_fields=comma_list(text_fields))
-    return texts, named
-
-
-def write_page(
-    file: Path, survey: Survey, labelling: Labelling, autoencoder: TokenAutoencoder, told: Row
-) -> None:
+def write_page(file: Path, model: Path, survey: Survey, labelling: Labelling, told: Row) -> None:
     """Write the HTML page; InputError if the file cannot be written."""
+    from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
     from latent_ingest.connector.files import disk_errors
     from latent_ingest.connector.inspection.html_page import page
     from latent_ingest.connector.inspection.neighbours import nearest
 
-    decoder = autoencoder.W_dec
+    decoder = TokenAutoencoder.load(model).W_dec
     with progress_bar(total=len(survey.alive), unit="latent", desc="neighbours") as bar:
         near = nearest(survey, survey.alive, decoder, progress=bar.update)
     text = page(
@@ -300,38 +288,22 @@ def figures(told: Row) -> list[list[str]]:
     """Rows of a table of latents, random directions (with --baseline) and words; heads first."""
     from latent_ingest.connector.inspection.labelling import LEAST_TEXTS
 
-    own = told["vocabulary"]
-    names = [
-        "",
-        "different terms",
-        "slope",
-        "R2",
-        "in one text only",
-        "in over half of the texts",
-        f"in {LEAST_TEXTS} texts or more",
-        "of those, with a label",
-        "label words hold half of the activation",
-    ]
-    columns = [names, column("latents", own["latents"], own["labels"])]
-    if "baseline" in told:
-        columns.append(column("random", told["baseline"]["latents"], told["baseline"]["labels"]))
-    columns.append(column("words", own["words"], None))
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
-def column(name: str, terms: Row, labels: Row | None) -> list[str]:
-    """The figures of one vocabulary, formatted; words have no labels."""
-    said = (
-        [f"{labels['latents']:,}", f"{labels['labelled']:,}", f"{labels['share']:.1%}"]
-        if labels
-        else ["", "", ""]
-    )
-    return [
-        name,
-        f"{terms['terms']:,}",
-        f"{terms['slope']:.2f}",
-        f"{terms['r2']:.2f}",
-        f"{terms['hapax']:.1%}",
-        f"{terms['common']:.2%}",
-        *said,
+    own, baseline = told["vocabulary"], told.get("baseline")
+    columns = {"latents": {**own["latents"], **own["labels"]}}
+    if baseline:
+        columns["random"] = {**baseline["latents"], **baseline["labels"]}
+    columns["words"] = own["words"]  # words have no labels
+    rows = {
+        "different terms": ("terms", ","),
+        "slope": ("slope", ".2f"),
+        "R2": ("r2", ".2f"),
+        "in one text only": ("hapax", ".1%"),
+        "in over half of the texts": ("common", ".2%"),
+        f"in {LEAST_TEXTS} texts or more": ("latents", ","),
+        "of those, with a label": ("labelled", ","),
+        "label words hold half of the activation": ("share", ".1%"),
+    }
+    return [["", *columns]] + [
+        [name, *(format(some[key], form) if key in some else "" for some in columns.values())]
+        for name, (key, form) in rows.items()
     ]

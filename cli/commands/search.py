@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from latent_ingest.cli.connection import connection_options, open_client
 from latent_ingest.cli.options import (
-    compute_options,
+    ChosenModel,
     filter_option,
     form_option,
     index_option,
     json_option,
-    load_encoder,
-    model_option,
+    model_options,
 )
 from latent_ingest.cli.output import (
     TEXT_WIDTH,
@@ -40,7 +38,6 @@ from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.scoring import Form
 
 if TYPE_CHECKING:
-    from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.inspection.explain import Contribution, Explanation
 
 Hit = dict[str, Any]
@@ -71,11 +68,7 @@ Examples:
 @index_option
 @form_option
 @click.option(
-    "--size",
-    type=click.IntRange(1, 10_000),
-    default=10,
-    show_default=True,
-    help="Number of hits.",
+    "--size", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Number of hits."
 )
 @filter_option
 @click.option(
@@ -84,8 +77,7 @@ Examples:
 @click.option("--explain", is_flag=True, help="Show what adds most to the score of each hit.")
 @click.option("--compare", is_flag=True, help="Show word, latent and hybrid hits side by side.")
 @connection_options
-@model_option
-@compute_options
+@model_options
 @click.option(
     "--json",
     "as_json",
@@ -103,9 +95,7 @@ def search(
     explain: bool,
     compare: bool,
     connection: Connection,
-    model: Path | None,
-    device: str,
-    dtype: str,
+    model: ChosenModel,
     as_json: bool,
 ) -> None:
     """Search for QUERY by meaning."""
@@ -114,13 +104,15 @@ def search(
         raise InputError("--explain and --compare: use one of them; --form chooses what to explain")
     client = open_client(connection, index)
     engine = EngineInfo.read(client)
-
-    encoder = load_encoder(model, device, dtype)
+    encoder = model.load()
     rewriter = QueryRewriter.from_index(client, index, encoder)
-    asked: dict[str, Any] = {"size": size, "filter": filter_clause}
-    bodies = {"words": rewriter.words_only(query, **asked)} if compare else {}
-    for name in ("latent", "hybrid") if compare else (form,):
-        bodies[name] = rewriter.rewrite(query, form=name, **asked)
+    forms = ("words", "latent", "hybrid") if compare else (form,)
+    bodies = {
+        name: rewriter.words_only(query, size=size, filter=filter_clause)
+        if name == "words"
+        else rewriter.rewrite(query, form=name, size=size, filter=filter_clause)
+        for name in forms
+    }
     if highlight:
         from latent_ingest.connector.inspection.highlight import word_highlight
 
@@ -131,21 +123,21 @@ def search(
         answers = {
             name: client.search(index=rewriter.index, body=body) for name, body in bodies.items()
         }
-    hits = {name: answer["hits"]["hits"] for name, answer in answers.items()}
+    hits: dict[str, list[Hit]] = {name: answer["hits"]["hits"] for name, answer in answers.items()}
+    every = [hit for some in hits.values() for hit in some]
     if highlight:
-        for some in hits.values():
-            add_highlights(some, rewriter, query, for_json=as_json)
+        add_highlights(every, rewriter, query, for_json=as_json)
     if explain:
         from latent_ingest.connector.inspection.explain import explain_hits
 
-        labels = labels_of(model, encoder)
-        found = explain_hits(client, rewriter, query, bodies[form], hits[form], labels=labels)
-        for hit, explanation in zip(hits[form], found, strict=True):
+        labels = model.labels(encoder)
+        found = explain_hits(client, rewriter, query, bodies[form], every, labels=labels)
+        for hit, explanation in zip(every, found, strict=True):
             hit["contributions"] = explanation.contributions
     if as_json:
         print_json(answers if compare else answers[form], default=asdict)
         return
-    show_own_ids(client, index, [hit for some in hits.values() for hit in some])
+    show_own_ids(client, index, every)
     width = terminal_width()
     if compare and width and width >= COLUMNS_WIDTH:
         columns = [column(name, some, rewriter.text_fields) for name, some in hits.items()]
@@ -158,14 +150,6 @@ def search(
             click.echo("  no hits")
         for rank, hit in enumerate(some, start=1):
             print_lines(lines_of(rank, hit, rewriter.text_fields, width))
-
-
-def labels_of(model: Path | None, encoder: LatentEncoder) -> Mapping[int, str]:
-    """The labels in the model's folder, by latent; empty if it has none."""
-    from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
-    from latent_ingest.connector.inspection.labels import read_labels
-
-    return read_labels(model or SHIPPED_MODEL, encoder.fingerprint.autoencoder)
 
 
 def add_highlights(
@@ -264,8 +248,7 @@ Examples:
     "--all", "every", is_flag=True, help=f"Show all contributions, not only the first {MOST}."
 )
 @connection_options
-@model_option
-@compute_options
+@model_options
 @json_option
 def explain(
     query: str,
@@ -274,9 +257,7 @@ def explain(
     form: str,
     every: bool,
     connection: Connection,
-    model: Path | None,
-    device: str,
-    dtype: str,
+    model: ChosenModel,
     as_json: bool,
 ) -> None:
     """Show what each word and each latent of QUERY adds to a document's score.
@@ -288,18 +269,16 @@ def explain(
 
     check_question(query)
     client = open_client(connection, index)
-    EngineInfo.read(client)
-
-    encoder = load_encoder(model, device, dtype)
-    labels = labels_of(model, encoder)
+    encoder = model.load()
     rewriter = QueryRewriter.from_index(client, index, encoder)
     made = engine_id(client, index, identifier)
+    labels = model.labels(encoder)
     found = explain_document(client, rewriter, query, made, form=form, labels=labels)
     found = replace(found, id=identifier)
     if as_json:
         print_json({"query": query, "form": form, **found.to_json()})
     elif found.matched:
-        print_lines(list(explanation_lines(found, form, None if every else MOST)))
+        print_lines(explanation_lines(found, form, None if every else MOST))
     else:
         click.echo(
             f"{one_line(identifier)} in {found.index} does not match: it has no term of the query"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latent_ingest.cli.options import (
+    FOLDER,
     TokenCount,
-    comma_list,
     compute_options,
     json_option,
     text_fields_option,
@@ -42,7 +42,6 @@ Examples:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to create.")
 @click.option(
     "--backbone",
-    default=None,
     help="Hub name or folder of the dense retriever.  [default: all-MiniLM-L6-v2]",
 )
 @click.option("--latents", "n_latents", default=16384, show_default=True, help="Number of latents.")
@@ -76,7 +75,7 @@ Examples:
 @text_fields_option
 @click.option(
     "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     help="Folder that keeps the token embeddings (2 bytes per dimension and token) for further "
     "rounds and runs.",
 )
@@ -99,8 +98,7 @@ def train(
     sources: tuple[str, ...],
     out: Path,
     backbone: str | None,
-    tokens: int,
-    text_fields: str,
+    text_fields: list[str],
     cache: Path | None,
     probe_folder: Path | None,
     split: str,
@@ -131,7 +129,7 @@ def train(
     from latent_ingest.connector.training.texts import TrainingTexts, find_sources
     from latent_ingest.connector.training.trainer import Trainer, check_place
 
-    config = TrainingConfig(tokens=tokens, **settings)
+    config = TrainingConfig(**settings)
     check_place(out, resume=resume)
     spool = ctx.with_resource(tempfile.TemporaryDirectory(prefix="latent-ingest-train-"))
     processes = ProcessGroup.join(pick_device(device))
@@ -139,16 +137,12 @@ def train(
     if not processes.first:
         # All processes read the same files, so one of them reports invalid lines.
         logging.getLogger(TrainingTexts.__module__).setLevel(logging.ERROR)
-    texts = TrainingTexts(
-        find_sources(sources, Path(spool)),
-        text_fields=comma_list(text_fields),
-        seed=config.seed,
-    )
+    found = find_sources(sources, Path(spool))
+    texts = TrainingTexts(found, text_fields=text_fields, seed=config.seed)
     with announced("loading the backbone"):
         retriever = Backbone.load(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype)
-    with progress_bar(
-        total=tokens, unit="tok", unit_scale=True, disable=not processes.first
-    ) as bar:
+    shape = {"total": config.tokens, "unit": "tok", "unit_scale": True}
+    with progress_bar(**shape, disable=not processes.first) as bar:
         shown = TrainingBar(bar, config)
         trainer = Trainer(
             retriever,

@@ -13,13 +13,12 @@ import click
 
 from latent_ingest.cli.connection import connection_options, open_client
 from latent_ingest.cli.options import (
+    ChosenModel,
+    NameList,
     cache_option,
-    comma_list,
-    compute_options,
     journal_option,
     json_option,
-    load_encoder,
-    model_option,
+    model_options,
 )
 from latent_ingest.cli.output import confirm, print_json, print_lines, progress_bar, table
 from latent_ingest.connector.engine.client import Connection, EngineInfo
@@ -76,7 +75,13 @@ Examples:
     help="Maximum number of queries that choose, a random sample.",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of halves, folds and samples.")
-@click.option("--knobs", default=KNOBS, show_default=True, help="Comma-separated knobs to tune.")
+@click.option(
+    "--knobs",
+    type=NameList(),
+    default=KNOBS,
+    show_default=True,
+    help="Comma-separated knobs to tune.",
+)
 @click.option(
     "--form",
     type=click.Choice(["hybrid", "latent"]),
@@ -101,8 +106,7 @@ Examples:
 )
 @cache_option
 @connection_options
-@model_option
-@compute_options
+@model_options
 @journal_option
 @json_option
 def tune(
@@ -113,7 +117,7 @@ def tune(
     from_titles: bool,
     limit_queries: int | None,
     seed: int,
-    knobs: str,
+    knobs: list[str],
     form: str,
     copy: bool,
     yes: bool,
@@ -121,9 +125,7 @@ def tune(
     out: Path | None,
     cache: Path | None,
     connection: Connection,
-    model: Path | None,
-    device: str,
-    dtype: str,
+    model: ChosenModel,
     journal: Path | None,
     as_json: bool,
 ) -> None:
@@ -143,8 +145,7 @@ def tune(
     from latent_ingest.connector.tuning.splits import split_of
     from latent_ingest.connector.tuning.tuning import Tuning
 
-    names = comma_list(knobs)
-    if unknown := sorted(set(names) - set(NAMES)):
+    if unknown := sorted(set(knobs) - set(NAMES)):
         raise click.BadParameter(f"{unknown[0]!r}: use some of {KNOBS}", param_hint="--knobs")
     if from_titles and (split or report):
         raise InputError("--from-titles makes its own judgements; leave out --split and --report")
@@ -158,7 +159,7 @@ def tune(
         parts = split_of(collection, split, report, limit_queries, seed, cache or default_cache())
     client = open_client(connection, index)
     EngineInfo.read(client)
-    tuning = Tuning(client, index, parts, knobs=names, form=form, copy=copy, seed=seed)
+    tuning = Tuning(client, index, parts, knobs=knobs, form=form, copy=copy, seed=seed)
     if tuning.closes or (apply and tuning.tunes_similarity):
         confirm(
             f"index {tuning.index} will be closed for moments, to set k1 and b; searches and "
@@ -167,7 +168,7 @@ def tune(
             hint="agree with --yes, or try on a clone with --copy",
         )
     tuning.check_unused(journal, apply=apply)
-    encoder = load_encoder(model, device, dtype)
+    encoder = model.load()
     with (
         sigterm_interrupts(),
         progress_bar(total=tuning.searches, desc="tuning", unit=" searches") as bar,

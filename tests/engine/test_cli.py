@@ -146,7 +146,7 @@ def test_other_fields_and_filters(run: Run, index: str) -> None:
         (["corpus.jsonl", "--model", "no-model"], 1, "no-model: no such model folder"),
         (["corpus.jsonl", "--scale", "0"], 2, "scale 0.0: must be above 0"),
         (["corpus.jsonl", "--failures", "no/f.jsonl"], 2, "no/f.jsonl: cannot be written: No such"),
-        (["corpus.jsonl", "--text-fields", ","], 2, "name at least one field"),
+        (["corpus.jsonl", "--text-fields", ","], 2, "write at least one name"),
         (["corpus.jsonl", "--colour", "red"], 2, "No such option '--colour'"),
         (
             ["search", "bees", "--index", "latent-ingest-test-none"],

@@ -83,7 +83,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Choose which loaded model `latent-ingest ingest` uses."""
 
     def choose(chosen: LatentEncoder) -> None:
-        monkeypatch.setattr("latent_ingest.cli.commands.ingest.load_encoder", lambda *_: chosen)
+        monkeypatch.setattr("latent_ingest.cli.options.ChosenModel.load", lambda *_: chosen)
 
     return choose
 
@@ -634,7 +634,7 @@ def test_names_that_cannot_be_an_alias_are_refused(
 def test_other_refusals(run: Run, client: OpenSearch, alias: str, new_index: Any) -> None:
     file = write(ROWS)
     both = run(file, "--alias", alias, "--index", "papers", code=2)
-    assert "--alias names the index itself; leave --index out" in error(both)
+    assert "an alias names its own indices; give index or alias, not both" in error(both)
     words = new_index()
     client.indices.create(index=words)
     client.indices.put_alias(index=words, name=alias)
