@@ -64,6 +64,7 @@ def speed(report: Report) -> str:
 
 
 def tokens_per_second(report: Report) -> str:
+    """Tokens per second, with the unit."""
     return f"{report.tokens / max(report.seconds, 1e-9):,.0f} tokens/s"
 
 
@@ -76,9 +77,9 @@ def first_line(result: JobResult[Any], number: int, done: str) -> str:
     )
 
 
-def notes(*lines: tuple[int | None, str]) -> list[str]:
-    """The lines whose number is not zero."""
-    return [line for number, line in lines if number]
+def notes(*lines: tuple[object, str]) -> list[str]:
+    """The lines whose condition holds, such as a number that is not zero."""
+    return [line for holds, line in lines if holds]
 
 
 def long_and_empty(report: Report) -> list[str]:

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -28,47 +28,36 @@ OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 class Scaled(click.ParamType):  # type: ignore[type-arg]
-    """A number, not negative, that may end with the letter of a unit."""
+    """A number, at least `least`, that may end with the letter of a unit: 3M, 10m."""
 
-    units: ClassVar[dict[str, int]]
-    examples: str
+    def __init__(
+        self, name: str, examples: str, units: dict[str, int], kind: type = float, least: int = 0
+    ) -> None:
+        self.name = name
+        self.examples = examples
+        self.units = units
+        self.kind = kind
+        self.least = least
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
+    ) -> Any:
         text = str(value).lower()
-        factor = self.units.get(text[-1:])
+        unit = text[-1:] if text[-1:] in self.units else ""
         try:
-            number = float(text[:-1]) * factor if factor else float(text)
-        except ValueError:
-            number = -1.0
-        if not 0 <= number < math.inf:
+            number = self.kind(float(text.removesuffix(unit)) * self.units.get(unit, 1))
+        except (ValueError, OverflowError):  # not a number, or infinite
+            number = -1
+        if not self.least <= number < math.inf:
             self.fail(f"{value!r}: write a {self.name} like {self.examples}", param, ctx)
         return number
 
 
-class TokenCount(Scaled):
-    """A whole number above 0; K, M or G after it stand for thousands, millions or billions."""
-
-    name = "number"
-    units: ClassVar = {"k": 10**3, "m": 10**6, "g": 10**9}
-    examples = "500000, 500K or 3M"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        number = int(super().convert(value, param, ctx))
-        if number < 1:
-            self.fail(f"{value!r}: must be above 0", param, ctx)
-        return number
-
-
-class Duration(Scaled):
-    """A duration in seconds, written as 90, 90s, 10m or 2h."""
-
-    name = "duration"
-    units: ClassVar = {"s": 1, "m": 60, "h": 3600}
-    examples = "90s, 10m or 2h"
+# K, M and G are thousands, millions and billions.
+TOKEN_COUNT = Scaled(
+    "number", "500000, 500K or 3M", {"k": 10**3, "m": 10**6, "g": 10**9}, int, least=1
+)
+SECONDS = Scaled("duration", "90s, 10m or 2h", {"s": 1, "m": 60, "h": 3600})
 
 
 class NameList(click.ParamType):  # type: ignore[type-arg]
@@ -109,11 +98,9 @@ def resuming_command() -> str:
     return f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(['latent-ingest', *again])}"
 
 
-index_option = click.option(
-    "--index", default="latent", show_default=True, help="Name of the index."
-)
+index = click.option("--index", default="latent", help="Name of the index.")
 
-journal_option = click.option(
+journal = click.option(
     "--journal",
     type=OUTPUT_FILE,
     envvar="LATENT_INGEST_JOURNAL",
@@ -121,31 +108,28 @@ journal_option = click.option(
     help="File that records the progress of runs.  [default: in the user's state folder]",
 )
 
-give_up_option = click.option(
+give_up_after = click.option(
     "--give-up-after",
-    type=Duration(),
+    type=SECONDS,
     default="10m",
-    show_default=True,
     help="Stop if the engine refuses requests or is unreachable for this long (90s, 10m, 2h).",
 )
 
-concurrency_option = click.option(
+concurrency = click.option(
     "--concurrency",
     type=click.IntRange(min=1, max=MAX_CONNECTIONS),
     default=CONCURRENCY,
-    show_default=True,
     help="Maximum number of concurrent requests; fewer while the engine is busy.",
 )
 
-form_option = click.option(
+form = click.option(
     "--form",
     type=click.Choice([form.value for form in Form]),
     default="hybrid",
-    show_default=True,
     help="What scores: words and latents, or latents only; in one phase or two.",
 )
 
-cache_option = click.option(
+cache = click.option(
     "--cache",
     type=FOLDER,
     envvar="LATENT_INGEST_CACHE",
@@ -154,56 +138,49 @@ cache_option = click.option(
     "[default: in the user's cache folder]",
 )
 
-filter_option = click.option(
+filter_clause = click.option(
     "--filter", "filter_clause", type=JsonObject(), help="Query clause that hits must match."
 )
 
-id_fields_option = click.option(
+id_fields = click.option(
     "--id-field",
     "id_fields",
     type=NameList(),
     default="_id,id",
-    show_default=True,
     help="Id fields, separated by commas; the first that a document has is its id.",
 )
 
-text_fields_option = click.option(
+text_fields = click.option(
     "--text-fields",
     type=NameList(),
     default="title,text",
-    show_default=True,
     help="Fields whose text is read, separated by commas.",
 )
 
-spelling_option = click.option(
+spelling = click.option(
     "--spelling",
     type=click.Choice(["repeat", "delimited"]),
     help="Spelling of counts; delimited needs OpenSearch 2.10.  [default: repeat]",
 )
 
-latent_field_option = click.option(
-    "--latent-field", help="Field of latent terms.  [default: latent]"
-)
+latent_field = click.option("--latent-field", help="Field of latent terms.  [default: latent]")
 
-json_option = click.option(
+as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as one JSON object."
 )
 
 COMPUTE_OPTIONS = (
-    click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu."),
+    click.option("--device", default="auto", help="auto, cuda, mps or cpu."),
     click.option(
         "--dtype",
         default="auto",
-        show_default=True,
         help="float32, bfloat16, or auto: bfloat16 if the device computes in it.",
     ),
 )
 
 MODEL_OPTIONS = (
     click.option(
-        "--model",
-        type=FOLDER,
-        help="Model folder.  [default: the model in this package]",
+        "--model", type=FOLDER, help="Model folder.  [default: the model in this package]"
     ),
     *COMPUTE_OPTIONS,
 )
@@ -233,7 +210,7 @@ class ChosenModel:
         return read_labels(self.folder or SHIPPED_MODEL, encoder.fingerprint.autoencoder)
 
 
-def model_options(command: Command) -> Command:
+def model(command: Command) -> Command:
     """Add --model, --device and --dtype; the command receives a `ChosenModel` as `model`."""
 
     @functools.wraps(command)
@@ -243,7 +220,7 @@ def model_options(command: Command) -> Command:
     return cast(Command, with_options(with_model, MODEL_OPTIONS))
 
 
-def compute_options(command: Command) -> Command:
+def compute(command: Command) -> Command:
     """Add --device and --dtype to a command."""
     return cast(Command, with_options(command, COMPUTE_OPTIONS))
 

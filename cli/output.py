@@ -76,7 +76,6 @@ def table(
     *,
     right: Sequence[int] = (),
     shrink: Sequence[int] = (),
-    width: int | None = None,
 ) -> list[str]:
     """Lines of a table: the heads in bold, then the rows.
 
@@ -84,13 +83,13 @@ def table(
         heads: One per column.
         rows: One cell per column; what is not printable becomes a space.
         right: Numbers of the columns that are flush right.
-        shrink: Numbers of the columns whose cells are shortened to fit into `width`.
-        width: Cells of a line; no cell is shortened without it.
+        shrink: Numbers of the columns whose cells are shortened to fit the terminal, if any.
     """
     lines = [[printable(cell) for cell in cells] for cells in (heads, *rows)]
     widths = [max(map(wcwidth.width, cells)) for cells in zip(*lines, strict=True)]
-    for i in shrink if width else ():
-        excess = sum(widths) + 2 * (len(widths) - 1) - (width or 0)
+    room = terminal_width() or sys.maxsize
+    for i in shrink:
+        excess = sum(widths) + 2 * (len(widths) - 1) - room
         widths[i] = min(widths[i], max(widths[i] - excess, LEAST_WIDTH))
     first, *others = [
         "  ".join(

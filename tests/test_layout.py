@@ -10,6 +10,7 @@ import wcwidth
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latent_ingest.cli import output
 from latent_ingest.cli.commands.search import column, lines_of, title_and_text
 from latent_ingest.cli.jobs import finish
 from latent_ingest.cli.output import (
@@ -37,18 +38,21 @@ def test_wide_letters_take_two_cells() -> None:
     assert (wcwidth.strip_sequences(heads), row) == ("a      1", "水水  10")
 
 
-def test_tables_lose_nothing_unless_they_are_fitted() -> None:
+def test_tables_lose_nothing_unless_they_are_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the columns that may shrink do, to no less than their least width."""
     rows = [["0.1234", "水" * 40, "word " * 20 + "end", "1,234"]]
-    whole = table(["a", "b", "c", "d"], rows, right=(0, 3), shrink=(2, 1))
-    assert whole[1] == "  ".join(rows[0])
-    fitted = table(["a", "b", "c", "d"], rows, right=(0, 3), shrink=(2, 1), width=90)
-    assert wcwidth.width(fitted[1]) <= 90
-    assert fitted[1].startswith("0.1234  " + "水" * 5)
-    assert fitted[1].count("...") == 2
-    assert fitted[1].endswith("  1,234")
-    narrow = table(["a", "b", "c", "d"], rows, right=(0, 3), shrink=(2, 1), width=10)
-    assert narrow[1].endswith("  1,234")
+
+    def row_in(width: int | None) -> str:
+        monkeypatch.setattr(output, "terminal_width", lambda: width)
+        return table(["a", "b", "c", "d"], rows, right=(0, 3), shrink=(2, 1))[1]
+
+    assert row_in(None) == "  ".join(rows[0])
+    fitted = row_in(90)
+    assert wcwidth.width(fitted) <= 90
+    assert fitted.startswith("0.1234  " + "水" * 5)
+    assert fitted.count("...") == 2
+    assert fitted.endswith("  1,234")
+    assert row_in(10).endswith("  1,234")
 
 
 @given(text=letters, width=st.integers(0, 40))

@@ -8,22 +8,8 @@ from typing import Any
 
 import click
 
+from latent_ingest.cli import jobs, options
 from latent_ingest.cli.connection import connection_options
-from latent_ingest.cli.jobs import finish, first_line, job_bar, long_and_empty, notes, speed
-from latent_ingest.cli.options import (
-    OUTPUT_FILE,
-    ChosenModel,
-    NameList,
-    concurrency_option,
-    give_up_option,
-    index_option,
-    journal_option,
-    json_option,
-    latent_field_option,
-    model_options,
-    resuming_command,
-    spelling_option,
-)
 from latent_ingest.cli.output import confirm, counted, sum_of
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.indexing.job import EnrichJob, JobResult
@@ -42,16 +28,16 @@ Exit status: 0 if every document has the latent terms of its text, 1 if some do 
 usage or input, 130 if interrupted.
 """
 )
-@index_option
+@options.index
 @connection_options
-@model_options
+@options.model
 @click.option(
     "--text-fields",
-    type=NameList(),
+    type=options.NameList(),
     help="Fields to encode, separated by commas; a.b inside objects. Required the first time.",
 )
-@spelling_option
-@latent_field_option
+@options.spelling
+@options.latent_field
 @click.option(
     "--alias",
     help="Leave the index as it is: copy it to a new index ALIAS-<model>-<number>, and point the "
@@ -63,15 +49,15 @@ usage or input, 130 if interrupted.
 @click.option("--yes", is_flag=True, help="Close the index for a moment without asking.")
 @click.option(
     "--failures",
-    type=OUTPUT_FILE,
+    type=options.OUTPUT_FILE,
     help="File for documents that fail.  [default: INDEX.failed.jsonl]",
 )
-@concurrency_option
-@give_up_option
-@journal_option
-@json_option
+@options.concurrency
+@options.give_up_after
+@options.journal
+@options.as_json
 def enrich(
-    connection: Connection, model: ChosenModel, yes: bool, as_json: bool, **settings: Any
+    connection: Connection, model: options.ChosenModel, yes: bool, as_json: bool, **settings: Any
 ) -> None:
     """Add latent terms to an existing index, or update them.
 
@@ -85,19 +71,21 @@ def enrich(
     takes the alias if nothing was written to the index meanwhile; writes during the move are
     refused.
     """
-    job = EnrichJob(connection.open(), encoder=model.load, command=resuming_command(), **settings)
+    job = EnrichJob(
+        connection.open(), encoder=model.load, command=options.resuming_command(), **settings
+    )
     result = run_with_bar(job, yes=yes)
-    finish(result, summary(result), as_json=as_json)
+    jobs.finish(result, summary(result), as_json=as_json)
 
 
 def run_with_bar(job: EnrichJob, *, yes: bool) -> JobResult[EnrichReport]:
     """Run with a progress bar, which is shown once the model is loaded and the user agrees."""
     # The engine warns each time when the state of a finished copying task is read.
     warnings.filterwarnings("ignore", message="this request accesses system indices")
-    with job_bar(job, unit=" documents") as move:
+    with jobs.job_bar(job, unit=" documents") as move:
 
         def show(report: EnrichReport, total: int) -> None:
-            text = f"{report.encoded:,} encoded, {speed(report)}"
+            text = f"{report.encoded:,} encoded, {jobs.speed(report)}"
             move(text, report.read - report.left, total)
 
         return job.run(show, partial(move, "copying"), partial(confirm, yes=yes))
@@ -114,16 +102,15 @@ def summary(result: JobResult[EnrichReport]) -> list[str]:
         "left": report.left,
     }
     changes = counted(report.conflicts, "change")
-    lines = [
-        first_line(result, report.encoded, "encoded"),
+    return [
+        jobs.first_line(result, report.encoded, "encoded"),
         f"{counted(report.read, 'document')} read = {sum_of(parts)}",
-        *notes(
+        *jobs.notes(
             (report.conflicts, f"{changes} by others meanwhile; those documents were read again")
         ),
-        *long_and_empty(report),
+        *jobs.long_and_empty(report),
+        *jobs.notes(
+            (report.failures_file, f"failures: {report.failures_file}"),
+            (report.stopped, "stopped; the same command resumes, and skips what is up to date"),
+        ),
     ]
-    if report.failures_file:
-        lines.append(f"failures: {report.failures_file}")
-    if report.stopped:
-        lines.append("stopped; the same command resumes, and skips what is up to date")
-    return lines

@@ -9,17 +9,10 @@ from typing import Any
 
 import click
 
+from latent_ingest.cli import options
 from latent_ingest.cli.connection import connection_options
 from latent_ingest.cli.evaluation_table import collection_lines
 from latent_ingest.cli.jobs import run_with_bar
-from latent_ingest.cli.options import (
-    ChosenModel,
-    NameList,
-    cache_option,
-    journal_option,
-    model_options,
-    resuming_command,
-)
 from latent_ingest.cli.output import print_json, print_lines, progress_bar
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
@@ -40,10 +33,10 @@ body.json is a request body of your application, with {{question}} in place of t
 )
 @click.argument("names", metavar="COLLECTION...", nargs=-1, required=True)
 @click.option("--index", default=None, help="Index name.  [default: evaluate-COLLECTION-MODEL]")
-@click.option("--split", default="test", show_default=True, help="Judgements: qrels/SPLIT.tsv.")
+@click.option("--split", default="test", help="Judgements: qrels/SPLIT.tsv.")
 @click.option(
     "--systems",
-    type=NameList(),
+    type=options.NameList(),
     help=f"Comma-separated systems to compare.  [default: {','.join(SYSTEMS)}]",
 )
 @click.option(
@@ -51,7 +44,7 @@ body.json is a request body of your application, with {{question}} in place of t
 )
 @click.option(
     "--measures",
-    type=NameList(),
+    type=options.NameList(),
     help="Comma-separated measures of ir-measures; systems are compared on the first.  "
     "[default: nDCG@10,R@100,RR@10,AP@100]",
 )
@@ -63,10 +56,10 @@ body.json is a request body of your application, with {{question}} in place of t
     type=click.Path(path_type=Path),
     help="Folder for report.html, report.json, TREC run files and values per question.",
 )
-@cache_option
+@options.cache
 @connection_options
-@model_options
-@journal_option
+@options.model
+@options.journal
 @click.option(
     "--json",
     "as_json",
@@ -85,7 +78,7 @@ def evaluate(
     out: Path | None,
     cache: Path | None,
     connection: Connection,
-    model: ChosenModel,
+    model: options.ChosenModel,
     journal: Path | None,
     as_json: bool,
 ) -> None:
@@ -117,7 +110,7 @@ def evaluate(
         index=index,
         journal=journal,
         folder=folder,
-        command=resuming_command(),
+        command=options.resuming_command(),
     )
     for part in evaluation.run(bar_of, run_with_bar):
         if not as_json:

@@ -6,22 +6,8 @@ from typing import Any
 
 import click
 
+from latent_ingest.cli import jobs, options
 from latent_ingest.cli.connection import connection_options
-from latent_ingest.cli.jobs import finish, first_line, long_and_empty, notes, run_with_bar
-from latent_ingest.cli.options import (
-    OUTPUT_FILE,
-    ChosenModel,
-    NameList,
-    concurrency_option,
-    give_up_option,
-    id_fields_option,
-    journal_option,
-    json_option,
-    latent_field_option,
-    model_options,
-    resuming_command,
-    spelling_option,
-)
 from latent_ingest.cli.output import counted, size, sum_of
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.indexing.job import IngestJob, JobResult
@@ -53,14 +39,14 @@ interrupted.
     "document.",
 )
 @connection_options
-@model_options
-@id_fields_option
+@options.model
+@options.id_fields
 @click.option(
     "--text-fields",
-    type=NameList(),
+    type=options.NameList(),
     help="Fields to encode, separated by commas.  [default: title,text]",
 )
-@spelling_option
+@options.spelling
 @click.option(
     "--long",
     type=click.Choice(LONG),
@@ -76,7 +62,7 @@ interrupted.
 )
 @click.option("--scale", type=float, help="Factor on the counts.  [default: 1]")
 @click.option("--analyzer", help="Analyzer of the words.  [default: english]")
-@latent_field_option
+@options.latent_field
 @click.option(
     "--lean",
     is_flag=True,
@@ -91,7 +77,7 @@ interrupted.
 )
 @click.option(
     "--failures",
-    type=OUTPUT_FILE,
+    type=options.OUTPUT_FILE,
     help="File for lines that fail.  [default: FILE.failed.jsonl]",
 )
 @click.option(
@@ -99,15 +85,15 @@ interrupted.
     type=click.IntRange(min=0),
     help="End early if more lines than this fail.  [default: 1,000, or 1 % of the lines]",
 )
-@concurrency_option
-@give_up_option
+@options.concurrency
+@options.give_up_after
 @click.option(
     "--restart", is_flag=True, help="Start from the beginning instead of resuming the run."
 )
-@journal_option
-@json_option
+@options.journal
+@options.as_json
 def ingest(
-    file: str, connection: Connection, model: ChosenModel, as_json: bool, **settings: Any
+    file: str, connection: Connection, model: options.ChosenModel, as_json: bool, **settings: Any
 ) -> None:
     """Encode FILE (JSONL, plain or .gz; - for standard input) into latent terms and index it.
 
@@ -121,10 +107,10 @@ def ingest(
     new index.
     """
     job = IngestJob(
-        connection.open(), file, encoder=model.load, command=resuming_command(), **settings
+        connection.open(), file, encoder=model.load, command=options.resuming_command(), **settings
     )
-    result = run_with_bar(job)
-    finish(result, summary(result, restarted=job.restart), as_json=as_json)
+    result = jobs.run_with_bar(job)
+    jobs.finish(result, summary(result, restarted=job.restart), as_json=as_json)
 
 
 def summary(result: JobResult[IngestReport], *, restarted: bool) -> list[str]:
@@ -143,16 +129,16 @@ def summary(result: JobResult[IngestReport], *, restarted: bool) -> list[str]:
     repeated = counted(report.repeated, "document")
     generated = counted(report.generated_ids, "document")
     lines = [
-        first_line(result, report.indexed, "indexed"),
+        jobs.first_line(result, report.indexed, "indexed"),
         f"{counted(report.lines, 'line')} = {sum_of(parts)}",
-        *notes(
+        *jobs.notes(
             (report.resumed_after, f"{resumed} of these by an earlier run"),
             (report.chunks, f"{indexed} in {chunks}"),
             (report.removed_chunks, f"{removed} deleted that documents no longer have"),
             (report.repeated, f"{repeated} with the id of an earlier line: all are in the index"),
         ),
-        *long_and_empty(report),
-        *notes((report.generated_ids, f"{generated} with an id made of the content")),
+        *jobs.long_and_empty(report),
+        *jobs.notes((report.generated_ids, f"{generated} with an id made of the content")),
     ]
     if report.bytes_a_document is not None and report.documents_in_index:
         noun = "chunk" if report.chunks else "document"

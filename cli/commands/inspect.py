@@ -11,26 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latent_ingest.cli.options import (
-    FOLDER,
-    OUTPUT_FILE,
-    ChosenModel,
-    TokenCount,
-    compute_options,
-    json_option,
-    text_fields_option,
-)
-from latent_ingest.cli.output import (
-    one_line,
-    print_json,
-    print_lines,
-    printable,
-    progress_bar,
-    size,
-    table,
-    terminal_width,
-    warn,
-)
+from latent_ingest.cli import options, output
+from latent_ingest.cli.output import one_line
 from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.errors import InputError
 
@@ -61,7 +43,7 @@ Examples:
   latent-ingest inspect my-model/ --sample texts.jsonl.gz --html report.html
 """
 )
-@click.argument("model", required=False, type=FOLDER)
+@click.argument("model", required=False, type=options.FOLDER)
 @click.option(
     "--sample",
     "samples",
@@ -72,24 +54,23 @@ Examples:
 )
 @click.option(
     "--tokens",
-    type=TokenCount(),
+    type=options.TOKEN_COUNT,
     default="500K",
-    show_default=True,
     help="Approximate number of tokens to read (K, M); the docstrings have about 300K.",
 )
-@text_fields_option
+@options.text_fields
 @click.option("--latent", "numbers", multiple=True, type=int, help="Latent to show; repeatable.")
 @click.option("--text", help="Question whose latents are shown, with the words that fire them.")
 @click.option("--write-labels", is_flag=True, help="Store labels.json in the model's folder.")
 @click.option(
     "--html",
     "page_file",
-    type=OUTPUT_FILE,
+    type=options.OUTPUT_FILE,
     help="HTML page to write, in which the latents can be browsed.",
 )
 @click.option("--baseline", is_flag=True, help="Show the figures of random directions too.")
-@compute_options
-@json_option
+@options.compute
+@options.as_json
 def inspect(
     model: Path | None,
     samples: tuple[str, ...],
@@ -114,7 +95,7 @@ def inspect(
         raise InputError("the text is empty; write some words")
     if page_file and not page_file.absolute().parent.is_dir():
         raise InputError(f"{page_file}: no such folder {page_file.absolute().parent}; make it")
-    encoder = ChosenModel(model, device, dtype).load()
+    encoder = options.ChosenModel(model, device, dtype).load()
     from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
     from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
     from latent_ingest.connector.inspection import labels as stored
@@ -136,10 +117,10 @@ def inspect(
     if text is not None:
         told["text"] = latents_of(encoder, text, stored.read_labels(folder, own))
         if not as_json:
-            print_lines(text_lines(told["text"]))
+            output.print_lines(text_lines(told["text"]))
         if not (numbers or write_labels or page_file or baseline):
             if as_json:
-                print_json(told)
+                output.print_json(told)
             return
     encoders = [encoder]
     if baseline:
@@ -155,17 +136,17 @@ def inspect(
     if write_labels:
         labels = labelling.labels()
         path = stored.write_labels(folder, labels, fingerprint=own, sample=told["sample"])
-        warn(f"{path}: written")
+        output.warn(f"{path}: written")
     if page_file:
         write_page(page_file, folder, found, labelling, told)
-        warn(f"{page_file}: {size(page_file.stat().st_size)}")
+        output.warn(f"{page_file}: {output.size(page_file.stat().st_size)}")
     if as_json:
-        print_json(told)
+        output.print_json(told)
     elif numbers:
         for row in told["latents"]:
-            print_lines(latent_lines(row, found.n_texts))
+            output.print_lines(latent_lines(row, found.n_texts))
     else:
-        print_lines(overview_lines(told))
+        output.print_lines(overview_lines(told))
 
 
 def read_sample(
@@ -186,7 +167,7 @@ def read_sample(
             sources = [Source(str(file))]
             named = [f"docstrings of Python {sys.version_info[0]}.{sys.version_info[1]}"]
         texts = TrainingTexts(sources, text_fields=text_fields)
-        with progress_bar(total=tokens, unit="tok", unit_scale=True, desc="reading") as bar:
+        with output.progress_bar(total=tokens, unit="tok", unit_scale=True, desc="reading") as bar:
             found = survey(encoders, texts.round(), tokens=tokens, progress=bar.update)
     return found, named
 
@@ -199,7 +180,7 @@ def write_page(file: Path, model: Path, survey: Survey, labelling: Labelling, to
     from latent_ingest.connector.inspection.neighbours import nearest
 
     decoder = TokenAutoencoder.load(model).W_dec
-    with progress_bar(total=len(survey.alive), unit="latent", desc="neighbours") as bar:
+    with output.progress_bar(total=len(survey.alive), unit="latent", desc="neighbours") as bar:
         near = nearest(survey, survey.alive, decoder, progress=bar.update)
     text = page(
         survey,
@@ -225,7 +206,7 @@ def text_lines(rows: list[Row]) -> Iterator[str]:
         for row in rows[:MOST]
     ]
     heads = ["term", "activation", "means", "fired by"]
-    yield from table(heads, cells, right=(1,), shrink=(3, 2), width=terminal_width())
+    yield from output.table(heads, cells, right=(1,), shrink=(3, 2))
     if rest := rows[MOST:]:
         share = sum(row["activation"] for row in rest) / sum(row["activation"] for row in rows)
         yield f"and {len(rest)} more, together {share:.1%}; --json shows them"
@@ -235,7 +216,7 @@ def overview_lines(told: Row) -> Iterator[str]:
     """Figures of the vocabulary, and a table of some latents."""
     heads, *rows = figures(told)
     yield from (title(told), "")
-    yield from table(heads, rows, right=range(1, len(heads)))
+    yield from output.table(heads, rows, right=range(1, len(heads)))
     yield from ("", f"{len(told['latents'])} latents at even distances by document frequency:")
     cells = [
         [
@@ -247,7 +228,7 @@ def overview_lines(told: Row) -> Iterator[str]:
         for row in told["latents"]
     ]
     heads = ["latent", "texts", "label", "heaviest words"]
-    yield from table(heads, cells, right=(0, 1), shrink=(3, 2), width=terminal_width())
+    yield from output.table(heads, cells, right=(0, 1), shrink=(3, 2))
 
 
 def latent_lines(row: Row, n_texts: int) -> Iterator[str]:
@@ -260,7 +241,7 @@ def latent_lines(row: Row, n_texts: int) -> Iterator[str]:
     cells = [
         [word["word"], f"{word['share']:.1%}", f"{word['lift']:,.1f}"] for word in row["words"]
     ]
-    yield from table(["word", "share", "lift"], cells, right=(1, 2))
+    yield from output.table(["word", "share", "lift"], cells, right=(1, 2))
     for context in row["contexts"]:
         yield f"{context['activation']:6.2f}  {marked(context['text'], context['marks'])}"
 
@@ -269,10 +250,10 @@ def marked(text: str, marks: Any) -> str:
     """The text with its marked parts in brackets, and bold on a terminal."""
     written, at = [], 0
     for start, end in marks:
-        word = click.style(f"[{printable(text[start:end])}]", bold=True)
-        written += [printable(text[at:start]), word]
+        word = click.style(f"[{output.printable(text[start:end])}]", bold=True)
+        written += [output.printable(text[at:start]), word]
         at = end
-    return "".join([*written, printable(text[at:])])
+    return "".join([*written, output.printable(text[at:])])
 
 
 def title(told: Row) -> str:

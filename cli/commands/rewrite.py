@@ -7,15 +7,8 @@ from typing import IO, Any
 
 import click
 
+from latent_ingest.cli import options
 from latent_ingest.cli.connection import connection_options, open_client
-from latent_ingest.cli.options import (
-    ChosenModel,
-    NameList,
-    filter_option,
-    form_option,
-    index_option,
-    model_options,
-)
 from latent_ingest.cli.output import warn
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
@@ -39,8 +32,8 @@ Examples:
     type=click.File(encoding="utf-8"),
     help="Request body to rewrite instead of QUERY; - is standard input.",
 )
-@index_option
-@form_option
+@options.index
+@options.form
 @click.option(
     "--matching",
     type=click.Choice(MATCHINGS),
@@ -49,11 +42,11 @@ Examples:
 )
 @click.option(
     "--fields",
-    type=NameList(),
+    type=options.NameList(),
     help="With --body: rewrite only clauses on these fields, separated by commas.",
 )
 @click.option("--size", type=click.IntRange(1, 10_000), help="Number of hits.  [default: 10]")
-@filter_option
+@options.filter_clause
 @click.option(
     "--max-query-terms",
     type=click.IntRange(1, 1024),
@@ -61,7 +54,7 @@ Examples:
     f"[default: {MAX_QUERY_TERMS}, or the index's tuned value]",
 )
 @connection_options
-@model_options
+@options.model
 def rewrite(
     query: str | None,
     body: IO[str] | None,
@@ -73,7 +66,7 @@ def rewrite(
     filter_clause: dict[str, Any] | None,
     max_query_terms: int | None,
     connection: Connection,
-    model: ChosenModel,
+    model: options.ChosenModel,
 ) -> None:
     """Print the request body for QUERY, or for an application's request body; nothing is searched.
 

@@ -9,26 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latent_ingest.cli import options, output
 from latent_ingest.cli.connection import connection_options, open_client
-from latent_ingest.cli.options import (
-    ChosenModel,
-    filter_option,
-    form_option,
-    index_option,
-    json_option,
-    model_options,
-)
-from latent_ingest.cli.output import (
-    TEXT_WIDTH,
-    one_line,
-    print_json,
-    print_lines,
-    printable,
-    shorten,
-    side_by_side,
-    table,
-    terminal_width,
-)
+from latent_ingest.cli.output import one_line
 from latent_ingest.connector.engine.client import Connection, EngineInfo, engine_errors
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.reading import values_at
@@ -65,19 +48,17 @@ Examples:
 """
 )
 @click.argument("query")
-@index_option
-@form_option
-@click.option(
-    "--size", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Number of hits."
-)
-@filter_option
+@options.index
+@options.form
+@click.option("--size", type=click.IntRange(1, 10_000), default=10, help="Number of hits.")
+@options.filter_clause
 @click.option(
     "--highlight", is_flag=True, help="Show the best passages of each hit, with marked words."
 )
 @click.option("--explain", is_flag=True, help="Show what adds most to the score of each hit.")
 @click.option("--compare", is_flag=True, help="Show word, latent and hybrid hits side by side.")
 @connection_options
-@model_options
+@options.model
 @click.option(
     "--json",
     "as_json",
@@ -95,7 +76,7 @@ def search(
     explain: bool,
     compare: bool,
     connection: Connection,
-    model: ChosenModel,
+    model: options.ChosenModel,
     as_json: bool,
 ) -> None:
     """Search for QUERY by meaning."""
@@ -135,13 +116,13 @@ def search(
         for hit, explanation in zip(every, found, strict=True):
             hit["contributions"] = explanation.contributions
     if as_json:
-        print_json(answers if compare else answers[form], default=asdict)
+        output.print_json(answers if compare else answers[form], default=asdict)
         return
     show_own_ids(client, index, every)
-    width = terminal_width()
+    width = output.terminal_width()
     if compare and width and width >= COLUMNS_WIDTH:
         columns = [column(name, some, rewriter.text_fields) for name, some in hits.items()]
-        print_lines(side_by_side(columns, width))
+        output.print_lines(output.side_by_side(columns, width))
         return
     for name, some in hits.items():
         if compare:
@@ -149,7 +130,7 @@ def search(
         if not some:
             click.echo("  no hits")
         for rank, hit in enumerate(some, start=1):
-            print_lines(lines_of(rank, hit, rewriter.text_fields, width))
+            output.print_lines(lines_of(rank, hit, rewriter.text_fields, width))
 
 
 def add_highlights(
@@ -165,7 +146,7 @@ def add_highlights(
         rewriter,
         query,
         tags=TAGS if for_json else BOLD,
-        escape=html.escape if for_json else printable,
+        escape=html.escape if for_json else output.printable,
     )
     found = highlighter.highlight_hits(hits, rewriter.text_fields)
     for hit, passages in zip(hits, found, strict=True):
@@ -176,12 +157,12 @@ def lines_of(rank: int, hit: Hit, text_fields: Sequence[str], width: int | None)
     """A hit: rank, score, id and title, then its passages or the beginning of its text, then what
     adds most to its score. A text without a title is in the first line."""
     start = f"{rank:>3}  {hit['_score']:>7.3f}  {one_line(hit['_id'])}  "
-    room = max(width - len(start), 20) if width else TEXT_WIDTH
+    room = max(width - len(start), 20) if width else output.TEXT_WIDTH
     title, text = title_and_text(hit, text_fields)
     passages = passages_of(hit, text_fields)
-    lines = [(start + shorten(title or text, room)).rstrip()]
+    lines = [(start + output.shorten(title or text, room)).rstrip()]
     if title and text and not passages:
-        passages = [shorten(text, room)]
+        passages = [output.shorten(text, room)]
     lines += [f"     {passage}" for passage in passages]
     if heaviest := hit.get("contributions"):
         lines.append("     " + ", ".join(map(in_short, heaviest[:HEAVIEST])))
@@ -236,20 +217,20 @@ Examples:
 """
 )
 @click.argument("query")
-@index_option
+@options.index
 @click.option(
     "--id",
     "identifier",
     required=True,
     help="The document's _id, or its own id if the engine generates _id.",
 )
-@form_option
+@options.form
 @click.option(
     "--all", "every", is_flag=True, help=f"Show all contributions, not only the first {MOST}."
 )
 @connection_options
-@model_options
-@json_option
+@options.model
+@options.as_json
 def explain(
     query: str,
     index: str,
@@ -257,7 +238,7 @@ def explain(
     form: str,
     every: bool,
     connection: Connection,
-    model: ChosenModel,
+    model: options.ChosenModel,
     as_json: bool,
 ) -> None:
     """Show what each word and each latent of QUERY adds to a document's score.
@@ -276,9 +257,9 @@ def explain(
     found = explain_document(client, rewriter, query, made, form=form, labels=labels)
     found = replace(found, id=identifier)
     if as_json:
-        print_json({"query": query, "form": form, **found.to_json()})
+        output.print_json({"query": query, "form": form, **found.to_json()})
     elif found.matched:
-        print_lines(explanation_lines(found, form, None if every else MOST))
+        output.print_lines(explanation_lines(found, form, None if every else MOST))
     else:
         click.echo(
             f"{one_line(identifier)} in {found.index} does not match: it has no term of the query"
@@ -295,7 +276,7 @@ def explanation_lines(found: Explanation, form: str, most: int | None) -> Iterat
     shown = found.contributions[:most]
     heads = ["share", "score", "term", "means", "weight", "idf", "freq"]
     rows = [cells(item) for item in shown]
-    yield from table(heads, rows, right=(0, 1, 4, 5, 6), shrink=(3, 2), width=terminal_width())
+    yield from output.table(heads, rows, right=(0, 1, 4, 5, 6), shrink=(3, 2))
     if rest := found.contributions[len(shown) :]:
         share = sum(item.share for item in rest)
         yield f"and {len(rest)} more, together {share:.1%}; --all shows them"

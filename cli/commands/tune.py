@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latent_ingest.cli import options
 from latent_ingest.cli.connection import connection_options, open_client
-from latent_ingest.cli.options import (
-    ChosenModel,
-    NameList,
-    cache_option,
-    journal_option,
-    json_option,
-    model_options,
-)
 from latent_ingest.cli.output import confirm, print_json, print_lines, progress_bar, table
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
@@ -74,19 +67,14 @@ Examples:
     type=click.IntRange(10),
     help="Maximum number of queries that choose, a random sample.",
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of halves, folds and samples.")
+@click.option("--seed", default=0, help="Seed of halves, folds and samples.")
 @click.option(
-    "--knobs",
-    type=NameList(),
-    default=KNOBS,
-    show_default=True,
-    help="Comma-separated knobs to tune.",
+    "--knobs", type=options.NameList(), default=KNOBS, help="Comma-separated knobs to tune."
 )
 @click.option(
     "--form",
     type=click.Choice(["hybrid", "latent"]),
     default="hybrid",
-    show_default=True,
     help="Form whose nDCG@10 is maximized.",
 )
 @click.option(
@@ -97,18 +85,18 @@ Examples:
     "--apply/--dry-run",
     "apply",
     default=False,
-    help="Store the settings in the index, or change nothing.  [default: dry-run]",
+    help="Store the settings in the index, or change nothing.",
 )
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for tune.json and a plot per knob.",
 )
-@cache_option
+@options.cache
 @connection_options
-@model_options
-@journal_option
-@json_option
+@options.model
+@options.journal
+@options.as_json
 def tune(
     collection: str,
     index: str,
@@ -125,7 +113,7 @@ def tune(
     out: Path | None,
     cache: Path | None,
     connection: Connection,
-    model: ChosenModel,
+    model: options.ChosenModel,
     journal: Path | None,
     as_json: bool,
 ) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from latent_ingest.cli import options
 from latent_ingest.cli.connection import connection_options, open_client
-from latent_ingest.cli.options import id_fields_option, index_option, json_option
 from latent_ingest.cli.output import print_json, print_lines, progress_bar, sum_of
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
@@ -23,10 +23,10 @@ Exit status: 0 if the index holds exactly the file, 1 if not, 2 for wrong usage 
 """
 )
 @click.argument("file")
-@index_option
+@options.index
 @connection_options
-@id_fields_option
-@json_option
+@options.id_fields
+@options.as_json
 def verify(
     file: str, index: str, connection: Connection, id_fields: list[str], as_json: bool
 ) -> None:

@@ -80,7 +80,7 @@ def other(backbone: Backbone) -> LatentEncoder:
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Choose which loaded model `latent-ingest ingest` uses."""
+    """Choose which loaded model the commands use."""
 
     def choose(chosen: LatentEncoder) -> None:
         monkeypatch.setattr("latent_ingest.cli.options.ChosenModel.load", lambda *_: chosen)
@@ -141,7 +141,7 @@ def within_the_run(act: Callable[[IngestJob], JobResult[IngestReport]]) -> Itera
     """Within it, the command's job is run by `act`, one line a batch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "MAX_BATCH_LINES", 1)
-        patch.setattr("latent_ingest.cli.commands.ingest.run_with_bar", act)
+        patch.setattr("latent_ingest.cli.jobs.run_with_bar", act)
         yield
 
 
@@ -649,7 +649,7 @@ def test_other_refusals(run: Run, client: OpenSearch, alias: str, new_index: Any
 
 
 def test_search_rewrite_and_verify_take_the_alias(
-    run: Run, alias: str, model: Any, other: LatentEncoder
+    run: Run, alias: str, model: Any, encoder: LatentEncoder, other: LatentEncoder
 ) -> None:
     index = built(run, alias)
     file = write(ROWS)
@@ -659,6 +659,7 @@ def test_search_rewrite_and_verify_take_the_alias(
     assert f"index {index} is exactly" in run("verify", file, "--index", alias).stdout
     model(other)
     second = built(run, alias)
+    model(encoder)
     refused = error(run("search", QUESTIONS[0], "--index", alias, code=1))
     assert f"index {second} was made by model Other Model!" in refused
 
