@@ -70,12 +70,12 @@ def connection_options(command: Command) -> Command:
     def with_connection(*args: Any, insecure: bool, **others: Any) -> Any:
         if insecure:
             click.echo("warning: --insecure: the server's certificate is not checked", err=True)
-        secrets = {
+        secrets: dict[str, Any] = {
             name: read_secret(name, others.pop(f"{name}_env"), others.pop(f"{name}_file"))
             for name in ("password", "api_key", "token")
         }
         names = [field.name for field in fields(Connection) if field.name in others]
-        plain: dict[str, Any] = {name: others.pop(name) for name in names}
+        plain = {name: others.pop(name) for name in names}
         plain["url"] = plain["url"] or default_url()
         secrets["password"] = checked_password(plain["user"], secrets["password"])
         connection = Connection(**plain, **secrets, verify=not insecure)

@@ -277,12 +277,7 @@ def answer(url: str, seconds: float = 2.0) -> dict[str, Any] | None:
 def port_taken(port: int) -> bool:
     """Whether something listens on this port of the loopback interface."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-        return False
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def who_answers(port: int) -> str:
