@@ -1,4 +1,4 @@
-"""What the commands that run a job share: progress, the lines of a summary, the exit status."""
+"""Progress bar, summary lines and exit status of the commands that run a job."""
 
 from __future__ import annotations
 

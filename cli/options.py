@@ -27,17 +27,15 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
+@dataclass(eq=False)
 class Scaled(click.ParamType):  # type: ignore[type-arg]
     """A number, at least `least`, that may end with the letter of a unit: 3M, 10m."""
 
-    def __init__(
-        self, name: str, examples: str, units: dict[str, int], kind: type = float, least: int = 0
-    ) -> None:
-        self.name = name
-        self.examples = examples
-        self.units = units
-        self.kind = kind
-        self.least = least
+    name: str
+    examples: str
+    units: dict[str, int]
+    kind: type = float
+    least: int = 0
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None

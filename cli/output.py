@@ -1,4 +1,4 @@
-"""What commands print: text made safe for a terminal, tables, progress; and how they end.
+"""Output of the commands: text made safe for a terminal, tables, progress, questions.
 
 Results go to standard output, everything else to standard error.
 """

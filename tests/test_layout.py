@@ -1,4 +1,4 @@
-"""What commands print: columns, tables and lines on a terminal; progress in a log."""
+"""Output of the commands: columns, tables and lines on a terminal; progress in a log."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_run_ends_with_its_status(
 
 
 def test_commands_do_not_import_each_other(root: Path) -> None:
-    """What several commands need stands in the modules beside their room."""
+    """Code that several commands need is in the modules of `cli`."""
     sources = {path.name: path.read_text() for path in (root / "cli" / "commands").glob("*.py")}
     assert len(sources) > 10
     assert [name for name, text in sources.items() if "latent_ingest.cli.commands" in text] == []

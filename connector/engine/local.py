@@ -83,7 +83,7 @@ class EngineState:
 
 
 class LocalEngine:
-    """One node with its data in its own folder. What happens is logged."""
+    """One node with its data in its own folder. Its start and unexpected ends are logged."""
 
     def __init__(self, kind: str = "opensearch", home: Path | None = None) -> None:
         """Name a node; nothing is started.

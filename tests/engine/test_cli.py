@@ -230,7 +230,7 @@ def test_an_interrupted_ingest_ends_in_good_order(
     documents: list[dict[str, str]],
     number: signal.Signals,
 ) -> None:
-    """Ctrl-C or SIGTERM: what is indexed stays, counts add up, refresh is put back, status 130."""
+    """Ctrl-C or SIGTERM: indexed documents stay, counts add up, refresh is restored, status 130."""
     with Path("corpus.jsonl").open("w") as file:
         for line in range(100_000):
             text = documents[line % len(documents)]["text"]
