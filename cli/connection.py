@@ -9,6 +9,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,8 +42,7 @@ CONNECTION_OPTIONS = (
         "http://localhost:9200]",
     ),
     click.option(
-        "--user",
-        help="User name; the password is asked for unless an option below gives it.",
+        "--user", help="User name; the password is asked for unless an option below gives it."
     ),
     *secret_options("password", "the password"),
     *secret_options("api-key", "an API key (encoded form)"),
@@ -62,47 +62,30 @@ CONNECTION_OPTIONS = (
     click.option("--insecure", is_flag=True, help="Do not check the server's certificate."),
 )
 
-# Options that `Connection` takes as they are given.
-PLAIN = ("aws_region", "aws_service", "aws_profile", "client_cert", "client_key", "ca_file")
-
 
 def connection_options(command: Command) -> Command:
     """Add the engine's address and authentication; the command receives them as `connection`."""
 
     @functools.wraps(command)
-    def with_connection(
-        *args: Any, url: str | None, user: str | None, insecure: bool, **others: Any
-    ) -> Any:
+    def with_connection(*args: Any, insecure: bool, **others: Any) -> Any:
         if insecure:
             click.echo("warning: --insecure: the server's certificate is not checked", err=True)
-        secrets = {
-            name: read_secret(
-                f"--{name.replace('_', '-')}",
-                others.pop(f"{name}_env"),
-                others.pop(f"{name}_file"),
-            )
+        secrets: dict[str, Any] = {
+            name: read_secret(name, others.pop(f"{name}_env"), others.pop(f"{name}_file"))
             for name in ("password", "api_key", "token")
         }
-        connection = Connection(
-            url or default_url(),
-            user,
-            checked_password(user, secrets.pop("password")),
-            verify=not insecure,
-            **secrets,
-            **{name: others.pop(name) for name in PLAIN},
-        )
+        names = [field.name for field in fields(Connection) if field.name in others]
+        plain = {name: others.pop(name) for name in names}
+        plain["url"] = plain["url"] or default_url()
+        secrets["password"] = checked_password(plain["user"], secrets["password"])
+        connection = Connection(**plain, **secrets, verify=not insecure)
         return command(*args, connection=connection, **others)
 
     return cast(Command, with_options(with_connection, CONNECTION_OPTIONS))
 
 
 def open_client(connection: Connection, index: str) -> OpenSearch:
-    """A client for a command that opens an index, which is first restored if `tune` left it.
-
-    Args:
-        connection: The command's connection options.
-        index: Name, alias or pattern of the index, or several separated by commas.
-    """
+    """A client for a command that opens these indices; first restores what `tune` left changed."""
     client = connection.open()
     repair(client, index)
     return client
@@ -119,29 +102,30 @@ def checked_password(user: str | None, password: str | None) -> str | None:
     return str(click.prompt("Password", hide_input=True, err=True))
 
 
-def read_secret(option: str, variable: str | None, file: Path | None) -> str | None:
+def read_secret(name: str, variable: str | None, file: Path | None) -> str | None:
     """The content of a variable or a file without its last line end; None if neither is given.
 
     Raises:
         InputError: Both are given, or the content is missing, unreadable or empty.
     """
+    option = f"--{name.replace('_', '-')}"
     if variable is not None and file is not None:
         raise InputError(f"{option}-env and {option}-file: give one of them")
     if variable is not None:
+        where = f"{option}-env {variable}"
         if variable not in os.environ:
-            raise InputError(f"{option}-env {variable}: no such environment variable")
-        return not_empty(os.environ[variable], f"{option}-env {variable}")
-    if file is not None:
+            raise InputError(f"{where}: no such environment variable")
+        secret = os.environ[variable]
+    elif file is not None:
+        where = f"{option}-file {file}"
         try:
             # Windows editors begin a text with a byte order mark.
             text = file.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{option}-file {file}: not a text file that can be read") from error
-        return not_empty(text.removesuffix("\n").removesuffix("\r"), f"{option}-file {file}")
-    return None
-
-
-def not_empty(secret: str, where: str) -> str:
+            raise InputError(f"{where}: not a text file that can be read") from error
+        secret = text.removesuffix("\n").removesuffix("\r")
+    else:
+        return None
     if not secret:
         raise InputError(f"{where}: empty")
     return secret

@@ -114,7 +114,7 @@ def refuse_misspelt(word: str, ctx: click.Context) -> None:
 @click.command(
     cls=LazyGroup,
     epilog=EXAMPLES,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     no_args_is_help=True,
 )
 @click.version_option(package_name="latent-ingest")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -21,49 +23,53 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+FOLDER = click.Path(file_okay=False, path_type=Path)
+OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
 
+
+@dataclass(eq=False)
 class Scaled(click.ParamType):  # type: ignore[type-arg]
-    """A number, not negative, that may end with the letter of a unit."""
+    """A number, at least `least`, that may end with the letter of a unit: 3M, 10m."""
 
-    units: ClassVar[dict[str, int]]
+    name: str
     examples: str
+    units: dict[str, int]
+    kind: type = float
+    least: int = 0
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
+    ) -> Any:
         text = str(value).lower()
-        factor = self.units.get(text[-1:])
+        unit = text[-1:] if text[-1:] in self.units else ""
         try:
-            number = float(text[:-1]) * factor if factor else float(text)
-        except ValueError:
-            number = -1.0
-        if not 0 <= number < math.inf:
+            number = self.kind(float(text.removesuffix(unit)) * self.units.get(unit, 1))
+        except (ValueError, OverflowError):  # not a number, or infinite
+            number = -1
+        if not self.least <= number < math.inf:
             self.fail(f"{value!r}: write a {self.name} like {self.examples}", param, ctx)
         return number
 
 
-class TokenCount(Scaled):
-    """A whole number above 0; K, M or G after it stand for thousands, millions or billions."""
+# K, M and G are thousands, millions and billions.
+TOKEN_COUNT = Scaled(
+    "number", "500000, 500K or 3M", {"k": 10**3, "m": 10**6, "g": 10**9}, int, least=1
+)
+SECONDS = Scaled("duration", "90s, 10m or 2h", {"s": 1, "m": 60, "h": 3600})
 
-    name = "number"
-    units: ClassVar = {"k": 10**3, "m": 10**6, "g": 10**9}
-    examples = "500000, 500K or 3M"
+
+class NameList(click.ParamType):  # type: ignore[type-arg]
+    """Names separated by commas, such as `a,b , c`; at least one."""
+
+    name = "text"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        number = int(super().convert(value, param, ctx))
-        if number < 1:
-            self.fail(f"{value!r}: must be above 0", param, ctx)
-        return number
-
-
-class Duration(Scaled):
-    """A duration in seconds, written as 90, 90s, 10m or 2h."""
-
-    name = "duration"
-    units: ClassVar = {"s": 1, "m": 60, "h": 3600}
-    examples = "90s, 10m or 2h"
+    ) -> list[str]:
+        names = [name.strip() for name in str(value).split(",") if name.strip()]
+        if not names:
+            self.fail(f"{value!r}: write at least one name", param, ctx)
+        return names
 
 
 class JsonObject(click.ParamType):  # type: ignore[type-arg]
@@ -83,14 +89,6 @@ class JsonObject(click.ParamType):  # type: ignore[type-arg]
         return content
 
 
-def comma_list(text: str) -> list[str]:
-    """The names in `a,b , c`; usage error if there is none."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise click.BadParameter(f"{text!r}: name at least one field")
-    return names
-
-
 def resuming_command() -> str:
     """The command that resumes the current run: in this folder, without --restart."""
     arguments = click.get_current_context().meta["arguments"]
@@ -98,99 +96,129 @@ def resuming_command() -> str:
     return f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(['latent-ingest', *again])}"
 
 
-def load_encoder(model: Path | None, device: str, dtype: str) -> LatentEncoder:
-    """The encoder of the chosen model; a terminal shows that it is loading, which takes seconds."""
-    with announced("loading the model"):
-        from latent_ingest.connector.encoding.encoder import LatentEncoder
+index = click.option("--index", default="latent", help="Name of the index.")
 
-        return LatentEncoder.shared(model, device=device, dtype=dtype)
-
-
-index_option = click.option(
-    "--index", default="latent", show_default=True, help="Name of the index."
-)
-
-journal_option = click.option(
+journal = click.option(
     "--journal",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OUTPUT_FILE,
     envvar="LATENT_INGEST_JOURNAL",
     show_envvar=True,
     help="File that records the progress of runs.  [default: in the user's state folder]",
 )
 
-give_up_option = click.option(
+give_up_after = click.option(
     "--give-up-after",
-    type=Duration(),
+    type=SECONDS,
     default="10m",
-    show_default=True,
     help="Stop if the engine refuses requests or is unreachable for this long (90s, 10m, 2h).",
 )
 
-concurrency_option = click.option(
+concurrency = click.option(
     "--concurrency",
     type=click.IntRange(min=1, max=MAX_CONNECTIONS),
     default=CONCURRENCY,
-    show_default=True,
     help="Maximum number of concurrent requests; fewer while the engine is busy.",
 )
 
-form_option = click.option(
+form = click.option(
     "--form",
     type=click.Choice([form.value for form in Form]),
     default="hybrid",
-    show_default=True,
     help="What scores: words and latents, or latents only; in one phase or two.",
 )
 
-cache_option = click.option(
+cache = click.option(
     "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     envvar="LATENT_INGEST_CACHE",
     show_envvar=True,
     help="Folder for dense vectors and ir_datasets collections.  "
     "[default: in the user's cache folder]",
 )
 
-filter_option = click.option(
+filter_clause = click.option(
     "--filter", "filter_clause", type=JsonObject(), help="Query clause that hits must match."
 )
 
-model_option = click.option(
-    "--model",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Model folder.  [default: the model in this package]",
-)
-
-id_field_option = click.option(
+id_fields = click.option(
     "--id-field",
+    "id_fields",
+    type=NameList(),
     default="_id,id",
-    show_default=True,
     help="Id fields, separated by commas; the first that a document has is its id.",
 )
 
-text_fields_option = click.option(
+text_fields = click.option(
     "--text-fields",
+    type=NameList(),
     default="title,text",
-    show_default=True,
     help="Fields whose text is read, separated by commas.",
 )
 
-json_option = click.option(
+spelling = click.option(
+    "--spelling",
+    type=click.Choice(["repeat", "delimited"]),
+    help="Spelling of counts; delimited needs OpenSearch 2.10.  [default: repeat]",
+)
+
+latent_field = click.option("--latent-field", help="Field of latent terms.  [default: latent]")
+
+as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as one JSON object."
 )
 
 COMPUTE_OPTIONS = (
-    click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu."),
+    click.option("--device", default="auto", help="auto, cuda, mps or cpu."),
     click.option(
         "--dtype",
         default="auto",
-        show_default=True,
         help="float32, bfloat16, or auto: bfloat16 if the device computes in it.",
     ),
 )
 
+MODEL_OPTIONS = (
+    click.option(
+        "--model", type=FOLDER, help="Model folder.  [default: the model in this package]"
+    ),
+    *COMPUTE_OPTIONS,
+)
 
-def compute_options(command: Command) -> Command:
+
+@dataclass(frozen=True, slots=True)
+class ChosenModel:
+    """The model that the options of a command choose; it is not loaded yet."""
+
+    folder: Path | None = None
+    """Model folder; the model in this package if None."""
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def load(self) -> LatentEncoder:
+        """The encoder; a terminal shows that it is loading, which takes seconds."""
+        with announced("loading the model"):
+            from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+            return LatentEncoder.shared(self.folder, device=self.device, dtype=self.dtype)
+
+    def labels(self, encoder: LatentEncoder) -> Mapping[int, str]:
+        """The labels in the folder of the loaded model, by latent; empty if it has none."""
+        from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
+        from latent_ingest.connector.inspection.labels import read_labels
+
+        return read_labels(self.folder or SHIPPED_MODEL, encoder.fingerprint.autoencoder)
+
+
+def model(command: Command) -> Command:
+    """Add --model, --device and --dtype; the command receives a `ChosenModel` as `model`."""
+
+    @functools.wraps(command)
+    def with_model(*args: Any, model: Path | None, device: str, dtype: str, **others: Any) -> Any:
+        return command(*args, model=ChosenModel(model, device, dtype), **others)
+
+    return cast(Command, with_options(with_model, MODEL_OPTIONS))
+
+
+def compute(command: Command) -> Command:
     """Add --device and --dtype to a command."""
     return cast(Command, with_options(command, COMPUTE_OPTIONS))
 

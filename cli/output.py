@@ -1,4 +1,4 @@
-"""What commands print: text made safe for a terminal, tables, progress; and how they end.
+"""Output of the commands: text made safe for a terminal, tables, progress, questions.
 
 Results go to standard output, everything else to standard error.
 """
@@ -10,20 +10,16 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
+from typing import Any
 
 import click
 import wcwidth
 from tqdm import tqdm
 
 from latent_ingest.connector.errors import InputError
-
-if TYPE_CHECKING:
-    from latent_ingest.connector.indexing.job import IngestJob, JobResult
-    from latent_ingest.connector.indexing.outcomes import IngestReport, Report
 
 # Exit status after Ctrl-C, as in shells.
 INTERRUPTED = 130
@@ -68,15 +64,9 @@ def shorten(text: str, width: int) -> str:
 def side_by_side(columns: Sequence[Sequence[str]], width: int, gap: int = 3) -> list[str]:
     """Lines that show columns of equal width beside each other; long cells are shortened."""
     each = (width - gap * (len(columns) - 1)) // len(columns)
-    longest = max((len(column) for column in columns), default=0)
     return [
-        (" " * gap)
-        .join(
-            wcwidth.ljust(shorten(column[row] if row < len(column) else "", each), each)
-            for column in columns
-        )
-        .rstrip()
-        for row in range(longest)
+        (" " * gap).join(wcwidth.ljust(shorten(cell, each), each) for cell in cells).rstrip()
+        for cells in zip_longest(*columns, fillvalue="")
     ]
 
 
@@ -86,7 +76,6 @@ def table(
     *,
     right: Sequence[int] = (),
     shrink: Sequence[int] = (),
-    width: int | None = None,
 ) -> list[str]:
     """Lines of a table: the heads in bold, then the rows.
 
@@ -94,13 +83,13 @@ def table(
         heads: One per column.
         rows: One cell per column; what is not printable becomes a space.
         right: Numbers of the columns that are flush right.
-        shrink: Numbers of the columns whose cells are shortened to fit into `width`.
-        width: Cells of a line; no cell is shortened without it.
+        shrink: Numbers of the columns whose cells are shortened to fit the terminal, if any.
     """
     lines = [[printable(cell) for cell in cells] for cells in (heads, *rows)]
     widths = [max(map(wcwidth.width, cells)) for cells in zip(*lines, strict=True)]
-    for i in shrink if width else ():
-        excess = sum(widths) + 2 * (len(widths) - 1) - (width or 0)
+    room = terminal_width() or sys.maxsize
+    for i in shrink:
+        excess = sum(widths) + 2 * (len(widths) - 1) - room
         widths[i] = min(widths[i], max(widths[i] - excess, LEAST_WIDTH))
     first, *others = [
         "  ".join(
@@ -112,7 +101,7 @@ def table(
     return [click.style(first, bold=True), *others]
 
 
-def print_lines(lines: Sequence[str]) -> None:
+def print_lines(lines: Iterable[str]) -> None:
     """Print lines on standard output; bold text is plain if it is not a terminal."""
     for line in lines:
         click.echo(line)
@@ -123,13 +112,14 @@ def print_json(content: object, default: Callable[[Any], Any] | None = None) -> 
     click.echo(json.dumps(content, default=default))
 
 
-def number_of(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
     """The number with its noun: "1 line", "2 lines"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def documents(number: int) -> str:
-    return number_of(number, "document")
+def sum_of(parts: Mapping[str, int]) -> str:
+    """The parts that are not zero as a sum: "3 indexed + 1 failed"."""
+    return " + ".join(f"{number:,} {name}" for name, number in parts.items() if number) or "none"
 
 
 def size(n_bytes: float) -> str:
@@ -138,32 +128,6 @@ def size(n_bytes: float) -> str:
         if n_bytes >= factor:
             return f"{n_bytes / factor:,.1f} {unit}"
     return f"{n_bytes / 1e3:,.1f} kB"
-
-
-def long_and_empty(report: Report) -> list[str]:
-    """Lines about texts that are longer than the backbone window, or have no latents."""
-    lines = []
-    if report.pooled:
-        texts = number_of(report.pooled, "text")
-        lines.append(f"{texts} longer than the backbone window, pooled over several windows")
-    if report.truncated:
-        texts = number_of(report.truncated, "text")
-        lines.append(f"{texts} longer than the backbone window, truncated")
-    if report.empty:
-        lines.append(f"{documents(report.empty)} without text, so without latents")
-    return lines
-
-
-def alias_moved(alias: str, before: str | None, index: str) -> str:
-    """The line that says where an alias points now, and where it pointed before."""
-    return f"alias {alias}: {before} → {index}" if before else f"alias {alias} → {index}"
-
-
-def alias_lines(result: JobResult[Any]) -> list[str]:
-    """The line about the alias of a job, if it was moved."""
-    if result.alias is None or result.refusal:
-        return []
-    return [alias_moved(result.alias, result.before, result.index)]
 
 
 class PlainLines:
@@ -244,58 +208,3 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def run_with_bar(job: IngestJob) -> JobResult[IngestReport]:
-    """Run with a progress bar; Ctrl-C ends the run in good order, a second one exits at once."""
-    bar_format = "{desc} [{elapsed}]"
-    if job.file_bytes:
-        bar_format = "{percentage:3.0f}% |{bar}| {desc} [{elapsed}, {remaining} left]"
-    with ExitStack() as stack:
-
-        @cache
-        def bar() -> tqdm[Any]:
-            """Shown from when the model is loaded and the run starts."""
-            stack.enter_context(stopping(job.stop))
-            shown = progress_bar(
-                total=job.file_bytes, unit="B", unit_scale=True, bar_format=bar_format
-            )
-            return stack.enter_context(shown)
-
-        def show(report: IngestReport, position: int) -> None:
-            rate = report.tokens / max(report.seconds, 1e-9)
-            bar().set_description_str(
-                f"{report.indexed + report.replaced:,} documents, {rate:,.0f} tokens/s, "
-                f"{report.failed:,} failed",
-                refresh=False,
-            )
-            bar().update(position - bar().n)
-
-        return job.run(show)
-
-
-class Ended(Protocol):
-    """The report of a run, as far as the exit status depends on it."""
-
-    stopped: str | None
-    """Why the run ended early, "interrupted" after Ctrl-C; None if it did not."""
-
-    @property
-    def ok(self) -> bool: ...
-
-
-def exit_after(report: Ended, refusal: str | None = None) -> None:
-    """End the command as its run ended: print errors and exit with 1 or 130, or return.
-
-    Args:
-        report: The report of the run.
-        refusal: Why the alias was not moved, if it should have been.
-    """
-    if refusal:
-        click.echo(f"Error: {refusal}", err=True)
-    if report.stopped == "interrupted":
-        raise click.exceptions.Exit(INTERRUPTED)
-    if report.stopped:
-        click.echo(f"Error: {report.stopped}", err=True)
-    if not report.ok or refusal:
-        raise click.exceptions.Exit(1)

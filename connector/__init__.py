@@ -46,34 +46,28 @@ if TYPE_CHECKING:
     from latent_ingest.connector.querying.searcher import AsyncSearcher as AsyncSearcher
     from latent_ingest.connector.querying.searcher import Searcher as Searcher
 
-_HOMES = {
-    "AsyncSearcher": "querying.searcher",
-    "Connection": "engine.client",
-    "EngineError": "errors",
-    "EnrichJob": "indexing.job",
-    "Explanation": "inspection.explain",
-    "Highlighter": "inspection.highlight",
-    "IndexMeta": "index.meta",
-    "Ingest": "indexing.ingest",
-    "IngestJob": "indexing.job",
-    "IngestReport": "indexing.outcomes",
-    "InputError": "errors",
-    "JobResult": "indexing.job",
-    "LatentEncoder": "encoding.encoder",
-    "LatentIngestError": "errors",
-    "LatentVectors": "encoding.vectors",
-    "LocalEngine": "engine.local",
-    "MismatchError": "errors",
-    "ModelError": "errors",
-    "QueryEncoder": "querying.query_encoder",
-    "QueryRewriter": "querying.rewriter",
-    "RewriteReport": "querying.report",
-    "Searcher": "querying.searcher",
-    "explain": "inspection.explain",
-    "hybrid_boost": "querying.scoring",
-    "open_index": "index.opening",
-    "terms": "terms",
+# Module → its public names.
+_MODULES = {
+    "encoding.encoder": ["LatentEncoder"],
+    "encoding.vectors": ["LatentVectors"],
+    "engine.client": ["Connection"],
+    "engine.local": ["LocalEngine"],
+    "errors": ["EngineError", "InputError", "LatentIngestError", "MismatchError", "ModelError"],
+    "index.meta": ["IndexMeta"],
+    "index.opening": ["open_index"],
+    "indexing.ingest": ["Ingest"],
+    "indexing.job": ["EnrichJob", "IngestJob", "JobResult"],
+    "indexing.outcomes": ["IngestReport"],
+    "inspection.explain": ["Explanation", "explain"],
+    "inspection.highlight": ["Highlighter"],
+    "querying.query_encoder": ["QueryEncoder"],
+    "querying.report": ["RewriteReport"],
+    "querying.rewriter": ["QueryRewriter"],
+    "querying.scoring": ["hybrid_boost"],
+    "querying.searcher": ["AsyncSearcher", "Searcher"],
+    "terms": ["terms"],
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = list(_HOMES)
 

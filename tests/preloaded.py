@@ -41,14 +41,14 @@ def run(
     import tenacity
     from preloaded_model import ENCODER
 
-    from latent_ingest.cli.commands import ingest
     from latent_ingest.cli.main import cli
+    from latent_ingest.cli.options import ChosenModel
     from latent_ingest.connector.engine import client, retry
     from latent_ingest.connector.indexing import batches
 
     os.chdir(folder)
     os.environ.update(environment)
-    ingest.load_encoder = lambda *_: ENCODER
+    ChosenModel.load = lambda _: ENCODER  # type: ignore[method-assign]
     batches.MAX_BATCH_LINES = 8
     retry.WAIT = tenacity.wait_random(0, 0.02)
     client.REQUEST_SECONDS = timeout  # type: ignore[assignment]

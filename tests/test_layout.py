@@ -1,8 +1,7 @@
-"""What commands print: columns, tables and lines on a terminal; progress in a log."""
+"""Output of the commands: columns, tables and lines on a terminal; progress in a log."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -11,9 +10,10 @@ import wcwidth
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latent_ingest.cli import output
 from latent_ingest.cli.commands.search import column, lines_of, title_and_text
+from latent_ingest.cli.jobs import finish
 from latent_ingest.cli.output import (
-    exit_after,
     one_line,
     printable,
     progress_bar,
@@ -22,6 +22,8 @@ from latent_ingest.cli.output import (
     table,
     warn,
 )
+from latent_ingest.connector.indexing.job import JobResult
+from latent_ingest.connector.indexing.outcomes import IngestReport
 
 letters = st.text(alphabet=st.sampled_from("ab 水é🙂\x1b\n\u200b\ud800"), max_size=60)
 
@@ -36,18 +38,21 @@ def test_wide_letters_take_two_cells() -> None:
     assert (wcwidth.strip_sequences(heads), row) == ("a      1", "水水  10")
 
 
-def test_tables_lose_nothing_unless_they_are_fitted() -> None:
+def test_tables_lose_nothing_unless_they_are_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the columns that may shrink do, to no less than their least width."""
     rows = [["0.1234", "水" * 40, "word " * 20 + "end", "1,234"]]
-    whole = table(["a", "b", "c", "d"], rows, right=(0, 3), shrink=(2, 1))
-    assert whole[1] == "  ".join(rows[0])
-    fitted = table(["a", "b", "c", "d"], rows, right=(0, 3), shrink=(2, 1), width=90)
-    assert wcwidth.width(fitted[1]) <= 90
-    assert fitted[1].startswith("0.1234  " + "水" * 5)
-    assert fitted[1].count("...") == 2
-    assert fitted[1].endswith("  1,234")
-    narrow = table(["a", "b", "c", "d"], rows, right=(0, 3), shrink=(2, 1), width=10)
-    assert narrow[1].endswith("  1,234")
+
+    def row_in(width: int | None) -> str:
+        monkeypatch.setattr(output, "terminal_width", lambda: width)
+        return table(["a", "b", "c", "d"], rows, right=(0, 3), shrink=(2, 1))[1]
+
+    assert row_in(None) == "  ".join(rows[0])
+    fitted = row_in(90)
+    assert wcwidth.width(fitted) <= 90
+    assert fitted.startswith("0.1234  " + "水" * 5)
+    assert fitted.count("...") == 2
+    assert fitted.endswith("  1,234")
+    assert row_in(10).endswith("  1,234")
 
 
 @given(text=letters, width=st.integers(0, 40))
@@ -126,40 +131,37 @@ def test_progress_in_a_log_is_plain_lines(capsys: pytest.CaptureFixture[str]) ->
     assert "a line between" in others
 
 
-@dataclass
-class Report:
-    ok: bool = True
-    stopped: str | None = None
-
-
 @pytest.mark.parametrize(
     ("report", "refusal", "status", "said"),
     [
-        (Report(), None, None, ""),
-        (Report(), "alias a stays", 1, "Error: alias a stays\n"),
-        (Report(ok=False), None, 1, ""),
-        (Report(False, "too many failed"), None, 1, "Error: too many failed\n"),
-        (Report(False, "interrupted"), "alias a stays", 130, "Error: alias a stays\n"),
+        (IngestReport(), None, None, ""),
+        (IngestReport(), "alias a stays", 1, "Error: alias a stays\n"),
+        (IngestReport(failed=1), None, 1, ""),
+        (IngestReport(stopped="too many failed"), None, 1, "Error: too many failed\n"),
+        (IngestReport(stopped="interrupted"), "alias a stays", 130, "Error: alias a stays\n"),
     ],
 )
 def test_a_run_ends_with_its_status(
-    report: Report,
+    report: IngestReport,
     refusal: str | None,
     status: int | None,
     said: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    result = JobResult(report, "papers-1", None, "papers", refusal=refusal)  # type: ignore[arg-type]
     if status is None:
-        exit_after(report, refusal)
+        finish(result, [], as_json=False)
     else:
         with pytest.raises(click.exceptions.Exit) as raised:
-            exit_after(report, refusal)
+            finish(result, [], as_json=False)
         assert raised.value.exit_code == status
-    assert capsys.readouterr().err == said
+    shown = capsys.readouterr()
+    assert shown.err == said
+    assert shown.out == ("" if refusal else "alias papers → papers-1\n")
 
 
 def test_commands_do_not_import_each_other(root: Path) -> None:
-    """What several commands need stands in the modules beside their room."""
+    """Code that several commands need is in the modules of `cli`."""
     sources = {path.name: path.read_text() for path in (root / "cli" / "commands").glob("*.py")}
     assert len(sources) > 10
     assert [name for name, text in sources.items() if "latent_ingest.cli.commands" in text] == []

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from latent_ingest.cli.options import json_option
+from latent_ingest.cli import options
 from latent_ingest.cli.output import print_json
 from latent_ingest.connector.engine.local import DISTRIBUTIONS, PORTS, LocalEngine, answer
 
@@ -33,17 +33,12 @@ def engine() -> None:
     "kind",
     type=click.Choice(list(DISTRIBUTIONS)),
     default="opensearch",
-    show_default=True,
     help="Engine to start.",
 )
 @click.option(
-    "--port",
-    type=click.IntRange(PORTS.start, PORTS.stop - 1),
-    default=9200,
-    show_default=True,
-    help="HTTP port.",
+    "--port", type=click.IntRange(PORTS.start, PORTS.stop - 1), default=9200, help="HTTP port."
 )
-@click.option("--heap", default="2g", show_default=True, help="Java heap.")
+@click.option("--heap", default="2g", help="Java heap.")
 def up(kind: str, port: int, heap: str) -> None:
     """Start the engine, wait until it answers, and print its URL."""
     state = LocalEngine(kind).up(port=port, heap=heap)
@@ -51,7 +46,7 @@ def up(kind: str, port: int, heap: str) -> None:
 
 
 @engine.command()
-@json_option
+@options.as_json
 def status(as_json: bool) -> None:
     """Show which engines run. Exit status 1 if none does."""
     states = [state for kind in DISTRIBUTIONS if (state := LocalEngine(kind).running())]

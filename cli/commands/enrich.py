@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import ExitStack
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import click
-from tqdm import tqdm
 
+from latent_ingest.cli import jobs, options
 from latent_ingest.cli.connection import connection_options
-from latent_ingest.cli.options import (
-    comma_list,
-    compute_options,
-    concurrency_option,
-    give_up_option,
-    index_option,
-    journal_option,
-    json_option,
-    load_encoder,
-    model_option,
-    resuming_command,
-)
-from latent_ingest.cli.output import (
-    alias_lines,
-    confirm,
-    documents,
-    exit_after,
-    long_and_empty,
-    number_of,
-    print_json,
-    progress_bar,
-    stopping,
-)
+from latent_ingest.cli.output import confirm, counted, sum_of
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.indexing.job import EnrichJob, JobResult
 from latent_ingest.connector.indexing.outcomes import EnrichReport
@@ -52,22 +28,16 @@ Exit status: 0 if every document has the latent terms of its text, 1 if some do 
 usage or input, 130 if interrupted.
 """
 )
-@index_option
+@options.index
 @connection_options
-@model_option
-@compute_options
+@options.model
 @click.option(
     "--text-fields",
-    default=None,
+    type=options.NameList(),
     help="Fields to encode, separated by commas; a.b inside objects. Required the first time.",
 )
-@click.option(
-    "--spelling",
-    type=click.Choice(["repeat", "delimited"]),
-    default=None,
-    help="Spelling of counts; delimited needs OpenSearch 2.10.  [default: repeat]",
-)
-@click.option("--latent-field", default=None, help="Field of latent terms.  [default: latent]")
+@options.spelling
+@options.latent_field
 @click.option(
     "--alias",
     help="Leave the index as it is: copy it to a new index ALIAS-<model>-<number>, and point the "
@@ -79,29 +49,15 @@ usage or input, 130 if interrupted.
 @click.option("--yes", is_flag=True, help="Close the index for a moment without asking.")
 @click.option(
     "--failures",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.OUTPUT_FILE,
     help="File for documents that fail.  [default: INDEX.failed.jsonl]",
 )
-@concurrency_option
-@give_up_option
-@journal_option
-@json_option
+@options.concurrency
+@options.give_up_after
+@options.journal
+@options.as_json
 def enrich(
-    index: str,
-    connection: Connection,
-    model: Path | None,
-    device: str,
-    dtype: str,
-    text_fields: str | None,
-    alias: str | None,
-    restart: bool,
-    yes: bool,
-    failures: Path | None,
-    concurrency: int,
-    give_up_after: float,
-    journal: Path | None,
-    as_json: bool,
-    **mapping: Any,
+    connection: Connection, model: options.ChosenModel, yes: bool, as_json: bool, **settings: Any
 ) -> None:
     """Add latent terms to an existing index, or update them.
 
@@ -115,63 +71,29 @@ def enrich(
     takes the alias if nothing was written to the index meanwhile; writes during the move are
     refused.
     """
-    if restart and alias is None:
-        raise click.UsageError("--restart is for --alias; without it, nothing is done twice")
     job = EnrichJob(
-        connection.open(),
-        index,
-        alias=alias,
-        encoder=partial(load_encoder, model, device, dtype),
-        text_fields=None if text_fields is None else comma_list(text_fields),
-        failures=failures,
-        concurrency=concurrency,
-        give_up_after=give_up_after,
-        restart=restart,
-        journal=journal,
-        command=resuming_command(),
-        **mapping,
+        connection.open(), encoder=model.load, command=options.resuming_command(), **settings
     )
     result = run_with_bar(job, yes=yes)
-    if as_json:
-        print_json(result.to_json())
-    else:
-        click.echo(summary(result))
-    exit_after(result.report, result.refusal)
+    jobs.finish(result, summary(result), as_json=as_json)
 
 
 def run_with_bar(job: EnrichJob, *, yes: bool) -> JobResult[EnrichReport]:
-    """Run with a progress bar; Ctrl-C ends the run in good order, a second one exits at once."""
+    """Run with a progress bar, which is shown once the model is loaded and the user agrees."""
     # The engine warns each time when the state of a finished copying task is read.
     warnings.filterwarnings("ignore", message="this request accesses system indices")
-    with ExitStack() as stack:
-
-        @cache
-        def bar() -> tqdm[Any]:
-            """Shown from when the run starts."""
-            stack.enter_context(stopping(job.stop))
-            return stack.enter_context(progress_bar(unit=" documents"))
-
-        def move(text: str, done: int, total: int) -> None:
-            bar().total = total or None
-            bar().set_description_str(text, refresh=False)
-            bar().update(done - bar().n)
+    with jobs.job_bar(job, unit=" documents") as move:
 
         def show(report: EnrichReport, total: int) -> None:
-            rate = report.tokens / max(report.seconds, 1e-9)
-            text = f"{report.encoded:,} encoded, {rate:,.0f} tokens/s, {report.failed:,} failed"
+            text = f"{report.encoded:,} encoded, {jobs.speed(report)}"
             move(text, report.read - report.left, total)
 
         return job.run(show, partial(move, "copying"), partial(confirm, yes=yes))
 
 
-def summary(result: JobResult[EnrichReport]) -> str:
+def summary(result: JobResult[EnrichReport]) -> list[str]:
     """The counts in lines for a person; they add up to the documents read."""
     report = result.report
-    seconds = max(report.seconds, 1e-9)
-    lines = [
-        f"index {result.index}: {documents(report.encoded)} encoded in {report.seconds:,.1f} s "
-        f"({report.tokens:,} tokens, {report.tokens / seconds:,.0f} tokens/s)"
-    ]
     parts = {
         "up to date already": report.up_to_date,
         "encoded": report.encoded,
@@ -179,14 +101,16 @@ def summary(result: JobResult[EnrichReport]) -> str:
         "failed": report.failed,
         "left": report.left,
     }
-    shown = [f"{number:,} {name}" for name, number in parts.items() if number]
-    lines.append(f"{documents(report.read)} read = {' + '.join(shown) or 'none'}")
-    if report.conflicts:
-        changes = number_of(report.conflicts, "change")
-        lines.append(f"{changes} by others meanwhile; those documents were read again")
-    lines += long_and_empty(report)
-    if report.failures_file:
-        lines.append(f"failures: {report.failures_file}")
-    if report.stopped:
-        lines.append("stopped; the same command resumes, and skips what is up to date")
-    return "\n".join([*lines, *alias_lines(result)])
+    changes = counted(report.conflicts, "change")
+    return [
+        jobs.first_line(result, report.encoded, "encoded"),
+        f"{counted(report.read, 'document')} read = {sum_of(parts)}",
+        *jobs.notes(
+            (report.conflicts, f"{changes} by others meanwhile; those documents were read again")
+        ),
+        *jobs.long_and_empty(report),
+        *jobs.notes(
+            (report.failures_file, f"failures: {report.failures_file}"),
+            (report.stopped, "stopped; the same command resumes, and skips what is up to date"),
+        ),
+    ]

@@ -9,18 +9,11 @@ from typing import Any
 
 import click
 
+from latent_ingest.cli import options
 from latent_ingest.cli.connection import connection_options
 from latent_ingest.cli.evaluation_table import collection_lines
-from latent_ingest.cli.options import (
-    cache_option,
-    comma_list,
-    compute_options,
-    journal_option,
-    load_encoder,
-    model_option,
-    resuming_command,
-)
-from latent_ingest.cli.output import print_json, print_lines, progress_bar, run_with_bar
+from latent_ingest.cli.jobs import run_with_bar
+from latent_ingest.cli.output import print_json, print_lines, progress_bar
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.rankings import Tick
@@ -40,15 +33,18 @@ body.json is a request body of your application, with {{question}} in place of t
 )
 @click.argument("names", metavar="COLLECTION...", nargs=-1, required=True)
 @click.option("--index", default=None, help="Index name.  [default: evaluate-COLLECTION-MODEL]")
-@click.option("--split", default="test", show_default=True, help="Judgements: qrels/SPLIT.tsv.")
+@click.option("--split", default="test", help="Judgements: qrels/SPLIT.tsv.")
 @click.option(
-    "--systems", help=f"Comma-separated systems to compare.  [default: {','.join(SYSTEMS)}]"
+    "--systems",
+    type=options.NameList(),
+    help=f"Comma-separated systems to compare.  [default: {','.join(SYSTEMS)}]",
 )
 @click.option(
     "--system", "specs", multiple=True, metavar="NAME=FILE", help="Compare your own request body."
 )
 @click.option(
     "--measures",
+    type=options.NameList(),
     help="Comma-separated measures of ir-measures; systems are compared on the first.  "
     "[default: nDCG@10,R@100,RR@10,AP@100]",
 )
@@ -60,11 +56,10 @@ body.json is a request body of your application, with {{question}} in place of t
     type=click.Path(path_type=Path),
     help="Folder for report.html, report.json, TREC run files and values per question.",
 )
-@cache_option
+@options.cache
 @connection_options
-@model_option
-@compute_options
-@journal_option
+@options.model
+@options.journal
 @click.option(
     "--json",
     "as_json",
@@ -76,16 +71,14 @@ def evaluate(
     names: tuple[str, ...],
     index: str | None,
     split: str,
-    systems: str | None,
+    systems: list[str] | None,
     specs: tuple[str, ...],
-    measures: str | None,
+    measures: list[str] | None,
     limit_queries: int | None,
     out: Path | None,
     cache: Path | None,
     connection: Connection,
-    model: Path | None,
-    device: str,
-    dtype: str,
+    model: options.ChosenModel,
     journal: Path | None,
     as_json: bool,
 ) -> None:
@@ -102,12 +95,7 @@ def evaluate(
     from latent_ingest.connector.evaluation.evaluation import Evaluation, Plan
     from latent_ingest.connector.evaluation.report import make_folder
 
-    plan = Plan.of(
-        comma_list(systems) if systems else None,
-        specs,
-        comma_list(measures) if measures else None,
-        cache,
-    )
+    plan = Plan.of(systems, specs, measures, cache)
     if index and len(names) > 1:
         raise InputError("--index is for one collection; leave it out, or evaluate one by one")
     if out:
@@ -117,13 +105,13 @@ def evaluate(
     EngineInfo.read(client)  # fails early, before the model is loaded
     evaluation = Evaluation(
         client,
-        load_encoder(model, device, dtype),
+        model.load(),
         collections,
         plan,
         index=index,
         journal=journal,
         folder=out,
-        command=resuming_command(),
+        command=options.resuming_command(),
     )
     for part in evaluation.run(bar_of, run_with_bar):
         if not as_json:

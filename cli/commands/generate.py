@@ -8,7 +8,7 @@ from typing import IO
 
 import click
 
-from latent_ingest.cli.options import json_option
+from latent_ingest.cli import options
 from latent_ingest.cli.output import print_json, progress_bar
 from latent_ingest.connector.collections.docstrings import from_all_modules, standard_library
 
@@ -31,19 +31,16 @@ Examples:
   latent-ingest generate limit --documents 46 --queries 1035 --out limit-small/
 """
 )
-@click.option("--documents", default=50_000, show_default=True, help="Number of documents.")
-@click.option("--queries", default=1000, show_default=True, help="Number of questions.")
-@click.option(
-    "--seed", default=0, show_default=True, help="Random seed; the same seed gives the same bytes."
-)
+@click.option("--documents", default=50_000, help="Number of documents.")
+@click.option("--queries", default=1000, help="Number of questions.")
+@click.option("--seed", default=0, help="Random seed; the same seed gives the same bytes.")
 @click.option(
     "--out",
     default="limit",
-    show_default=True,
     type=click.Path(path_type=Path),
     help="New folder for the collection, in BEIR layout.",
 )
-@json_option
+@options.as_json
 def limit(documents: int, queries: int, seed: int, out: Path, as_json: bool) -> None:
     """Generate a collection after the recipe of LIMIT (arXiv 2508.21038).
 
@@ -85,7 +82,6 @@ Examples:
     "--out",
     type=click.File("w", encoding="utf-8", lazy=True),
     default="-",
-    show_default=True,
     help="File to write; - is standard output.",
 )
 def docstrings(most: int | None, out: IO[str]) -> None:

@@ -11,18 +11,8 @@ from typing import Any
 import click
 from opensearchpy import OpenSearch
 
+from latent_ingest.cli import jobs, options, output
 from latent_ingest.cli.connection import connection_options
-from latent_ingest.cli.options import journal_option, json_option
-from latent_ingest.cli.output import (
-    alias_moved,
-    confirm,
-    one_line,
-    print_json,
-    print_lines,
-    size,
-    table,
-    warn,
-)
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.index.alias import Alias
 from latent_ingest.connector.index.index import Index
@@ -42,7 +32,7 @@ Examples:
 )
 @click.option("--alias", help="List only the versions of this alias, and the index behind it.")
 @connection_options
-@json_option
+@options.as_json
 def indices(alias: str | None, connection: Connection, as_json: bool) -> None:
     """List the indices that hold latent terms: model, documents, size, state, alias, creation time.
 
@@ -61,9 +51,9 @@ def indices(alias: str | None, connection: Connection, as_json: bool) -> None:
             found.insert(0, current)
     rows = described(client, found)
     if as_json:
-        print_json({"indices": rows})
+        output.print_json({"indices": rows})
     elif rows:
-        print_lines(index_table(rows))
+        output.print_lines(index_table(rows))
     else:
         click.echo("no indices")
 
@@ -101,14 +91,14 @@ def index_table(rows: list[dict[str, Any]]) -> list[str]:
                 row["index"],
                 row["model"] or "none",
                 "closed" if closed else f"{row['documents']:,}",
-                "" if closed else size(row["bytes"]).replace(" ", ""),
+                "" if closed else output.size(row["bytes"]).replace(" ", ""),
                 "loading" if loading else STATES[row["complete"]],
                 ", ".join(row["aliases"]) or "-",
                 minute(row["created"]),
             ]
         )
     heads = ["index", "model", "documents", "size", "state", "alias", "created"]
-    return table(heads, cells, right=(2, 3))
+    return output.table(heads, cells, right=(2, 3))
 
 
 def minute(seconds: float) -> str:
@@ -128,8 +118,8 @@ Examples:
     "--to", metavar="INDEX", help="Index to point it at.  [default: the previous complete version]"
 )
 @connection_options
-@journal_option
-@json_option
+@options.journal
+@options.as_json
 def rollback(
     alias: str, to: str | None, connection: Connection, journal: Path | None, as_json: bool
 ) -> None:
@@ -143,12 +133,12 @@ def rollback(
         before, new = versions.rollback(Alias(client, alias), book, to)
     name = before.name if before else None
     if as_json:
-        print_json({"alias": alias, "from": name, "to": new.name})
+        output.print_json({"alias": alias, "from": name, "to": new.name})
         return
-    click.echo(alias_moved(alias, name, new.name))
+    click.echo(jobs.alias_moved(alias, name, new.name))
     if before and before.stored.get("fingerprint") != new.stored.get("fingerprint"):
         models = f"its model is {new.stored['model']}, it was {before.stored.get('model')}"
-        click.echo(one_line(models))
+        click.echo(output.one_line(models))
 
 
 @click.command(
@@ -163,14 +153,13 @@ Examples:
     "--keep",
     type=click.IntRange(min=1),
     default=2,
-    show_default=True,
     help="Number of complete versions to keep besides the current one.",
 )
 @connection_options
-@journal_option
+@options.journal
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
-@json_option
+@options.as_json
 def prune(
     alias: str,
     keep: int,
@@ -193,24 +182,24 @@ def prune(
         old, loading = versions.prunable(handle, keep, book)
         rows = described(client, old)
         for index in loading:
-            warn(
+            output.warn(
                 f"{index.name} stays: a run is loading it, or a run that this journal does not "
                 f"know was interrupted; end that run, prune where its journal is, or delete the "
                 f"index (DELETE /{index.name})"
             )
         if old and not as_json:
-            print_lines(index_table(rows))
+            output.print_lines(index_table(rows))
         if old and not dry_run:
             what = "this index" if len(old) == 1 else f"these {len(old)} indices"
             hint = "agree with --yes, or list them with --dry-run"
-            confirm(f"prune deletes {what}", yes=yes, hint=hint)
+            output.confirm(f"prune deletes {what}", yes=yes, hint=hint)
             # The user may have taken minutes to answer.
             still = {index.name for index in versions.prunable(handle, keep, book)[0]}
             old = [index for index in old if index.name in still]
             rows = [row for row in rows if row["index"] in still]
             versions.delete(handle, old)
     if as_json:
-        print_json({"alias": alias, "dry_run": dry_run, "indices": rows})
+        output.print_json({"alias": alias, "dry_run": dry_run, "indices": rows})
     elif not old:
         click.echo(f"nothing to delete for alias {alias}")
     elif not dry_run:
@@ -223,16 +212,18 @@ Example:
   latent-ingest runs
 """
 )
-@journal_option
-@json_option
+@options.journal
+@options.as_json
 def runs(journal: Path | None, as_json: bool) -> None:
     """List runs, the latest first: progress, result, and the command that resumes them."""
     with closing(Journal(journal)) as book:
         records = book.runs()
     if as_json:
-        print_json({"runs": [asdict(record) for record in records]})
+        output.print_json({"runs": [asdict(record) for record in records]})
     else:
-        print_lines([line for record in records for line in run_lines(record)] or ["no runs yet"])
+        output.print_lines(
+            [line for record in records for line in run_lines(record)] or ["no runs yet"]
+        )
 
 
 def run_lines(record: RunRecord) -> list[str]:

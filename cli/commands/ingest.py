@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
+from latent_ingest.cli import jobs, options
 from latent_ingest.cli.connection import connection_options
-from latent_ingest.cli.options import (
-    comma_list,
-    compute_options,
-    concurrency_option,
-    give_up_option,
-    id_field_option,
-    index_option,
-    journal_option,
-    json_option,
-    load_encoder,
-    model_option,
-    resuming_command,
-)
-from latent_ingest.cli.output import (
-    alias_lines,
-    documents,
-    exit_after,
-    long_and_empty,
-    number_of,
-    print_json,
-    run_with_bar,
-    size,
-)
+from latent_ingest.cli.output import counted, size, sum_of
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.indexing.job import IngestJob, JobResult
 from latent_ingest.connector.indexing.outcomes import IngestReport
@@ -56,31 +32,24 @@ interrupted.
 """
 )
 @click.argument("file")
-@index_option
+@click.option("--index", help="Name of the index.  [default: latent]")
 @click.option(
     "--alias",
     help="Build a new index ALIAS-<model>-<number>, and point the alias at it once it holds every "
     "document.",
 )
 @connection_options
-@model_option
-@compute_options
-@id_field_option
+@options.model
+@options.id_fields
 @click.option(
     "--text-fields",
-    default=None,
+    type=options.NameList(),
     help="Fields to encode, separated by commas.  [default: title,text]",
 )
-@click.option(
-    "--spelling",
-    type=click.Choice(["repeat", "delimited"]),
-    default=None,
-    help="Spelling of counts; delimited needs OpenSearch 2.10.  [default: repeat]",
-)
+@options.spelling
 @click.option(
     "--long",
     type=click.Choice(LONG),
-    default=None,
     help="Documents longer than the backbone window: pool sums the latents of all windows, chunks "
     "indexes one document per window and collapses them in searches, truncate encodes the first "
     "window only.  [default: pool]",
@@ -88,13 +57,12 @@ interrupted.
 @click.option(
     "--ids",
     type=click.Choice(IDS),
-    default=None,
     help="Use engine for collections that refuse ids (managed serverless): the engine makes them, "
     "and after a failure a document may be there twice, which verify finds.  [default: document]",
 )
-@click.option("--scale", type=float, default=None, help="Factor on the counts.  [default: 1]")
-@click.option("--analyzer", default=None, help="Analyzer of the words.  [default: english]")
-@click.option("--latent-field", default=None, help="Field of latent terms.  [default: latent]")
+@click.option("--scale", type=float, help="Factor on the counts.  [default: 1]")
+@click.option("--analyzer", help="Analyzer of the words.  [default: english]")
+@options.latent_field
 @click.option(
     "--lean",
     is_flag=True,
@@ -109,7 +77,7 @@ interrupted.
 )
 @click.option(
     "--failures",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.OUTPUT_FILE,
     help="File for lines that fail.  [default: FILE.failed.jsonl]",
 )
 @click.option(
@@ -117,32 +85,15 @@ interrupted.
     type=click.IntRange(min=0),
     help="End early if more lines than this fail.  [default: 1,000, or 1 % of the lines]",
 )
-@concurrency_option
-@give_up_option
+@options.concurrency
+@options.give_up_after
 @click.option(
     "--restart", is_flag=True, help="Start from the beginning instead of resuming the run."
 )
-@journal_option
-@json_option
+@options.journal
+@options.as_json
 def ingest(
-    file: str,
-    index: str,
-    alias: str | None,
-    connection: Connection,
-    model: Path | None,
-    device: str,
-    dtype: str,
-    id_field: str,
-    text_fields: str | None,
-    merge: bool,
-    failures: Path | None,
-    max_rejected: int | None,
-    concurrency: int,
-    give_up_after: float,
-    restart: bool,
-    journal: Path | None,
-    as_json: bool,
-    **mapping: Any,
+    file: str, connection: Connection, model: options.ChosenModel, as_json: bool, **settings: Any
 ) -> None:
     """Encode FILE (JSONL, plain or .gz; - for standard input) into latent terms and index it.
 
@@ -155,43 +106,17 @@ def ingest(
     moved only if the run succeeds and the new index holds every document. --restart builds another
     new index.
     """
-    source = click.get_current_context().get_parameter_source("index")
-    if alias is not None and source is not ParameterSource.DEFAULT:
-        raise click.UsageError("--alias names the index itself; leave --index out")
     job = IngestJob(
-        connection.open(),
-        file,
-        index=None if alias is not None else index,
-        alias=alias,
-        encoder=partial(load_encoder, model, device, dtype),
-        id_fields=comma_list(id_field),
-        text_fields=None if text_fields is None else comma_list(text_fields),
-        failures=failures,
-        merge=merge,
-        max_rejected=max_rejected,
-        concurrency=concurrency,
-        give_up_after=give_up_after,
-        restart=restart,
-        journal=journal,
-        command=resuming_command(),
-        **mapping,
+        connection.open(), file, encoder=model.load, command=options.resuming_command(), **settings
     )
-    result = run_with_bar(job)
-    if as_json:
-        print_json(result.to_json())
-    else:
-        click.echo(summary(result, restarted=restart))
-    exit_after(result.report, result.refusal)
+    result = jobs.run_with_bar(job)
+    jobs.finish(result, summary(result, restarted=job.restart), as_json=as_json)
 
 
-def summary(result: JobResult[IngestReport], *, restarted: bool) -> str:
+def summary(result: JobResult[IngestReport], *, restarted: bool) -> list[str]:
     """The counts in lines for a person; they add up to the lines read."""
     report = result.report
-    seconds = max(report.seconds, 1e-9)
-    lines = [
-        f"index {result.index}: {documents(report.indexed)} indexed in {report.seconds:,.1f} s "
-        f"({report.tokens:,} tokens, {report.tokens / seconds:,.0f} tokens/s)"
-    ]
+    indexed, chunks = counted(report.indexed, "document"), counted(report.chunks, "chunk")
     parts = {
         "indexed": report.indexed,
         "replaced by a later line with the same id": report.replaced,
@@ -199,27 +124,27 @@ def summary(result: JobResult[IngestReport], *, restarted: bool) -> str:
         "not sent": report.not_sent,
         "blank": report.blank,
     }
-    shown = [f"{number:,} {name}" for name, number in parts.items() if number]
-    lines.append(f"{number_of(report.lines, 'line')} = {' + '.join(shown) or 'none'}")
-    if report.resumed_after:
-        lines.append(f"{number_of(report.resumed_after, 'line')} of these by an earlier run")
-    if report.chunks:
-        lines.append(f"{documents(report.indexed)} in {number_of(report.chunks, 'chunk')}")
-    if report.removed_chunks:
-        chunks = number_of(report.removed_chunks, "chunk")
-        lines.append(f"{chunks} deleted that documents no longer have")
-    if report.repeated:
-        lines.append(
-            f"{documents(report.repeated)} with the id of an earlier line: all are in the index"
-        )
-    lines += long_and_empty(report)
-    if report.generated_ids:
-        lines.append(f"{documents(report.generated_ids)} with an id made of the content")
+    resumed = counted(report.resumed_after, "line")
+    removed = counted(report.removed_chunks, "chunk")
+    repeated = counted(report.repeated, "document")
+    generated = counted(report.generated_ids, "document")
+    lines = [
+        jobs.first_line(result, report.indexed, "indexed"),
+        f"{counted(report.lines, 'line')} = {sum_of(parts)}",
+        *jobs.notes(
+            (report.resumed_after, f"{resumed} of these by an earlier run"),
+            (report.chunks, f"{indexed} in {chunks}"),
+            (report.removed_chunks, f"{removed} deleted that documents no longer have"),
+            (report.repeated, f"{repeated} with the id of an earlier line: all are in the index"),
+        ),
+        *jobs.long_and_empty(report),
+        *jobs.notes((report.generated_ids, f"{generated} with an id made of the content")),
+    ]
     if report.bytes_a_document is not None and report.documents_in_index:
         noun = "chunk" if report.chunks else "document"
         lines.append(
             f"index size {size(report.bytes_a_document)} per {noun}, "
-            f"{number_of(report.documents_in_index, noun)}"
+            f"{counted(report.documents_in_index, noun)}"
         )
     if report.failures_file:
         lines.append(f"failures: {report.failures_file} (correct it and ingest it)")
@@ -229,4 +154,4 @@ def summary(result: JobResult[IngestReport], *, restarted: bool) -> str:
         if result.meta.ids == "engine":
             promise = "may duplicate documents in flight"
         lines.append(f"stopped after line {report.lines:,}; {same} resumes and {promise}")
-    return "\n".join([*lines, *alias_lines(result)])
+    return lines

@@ -11,34 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latent_ingest.cli.options import (
-    TokenCount,
-    comma_list,
-    compute_options,
-    json_option,
-    load_encoder,
-    text_fields_option,
-)
-from latent_ingest.cli.output import (
-    one_line,
-    print_json,
-    print_lines,
-    printable,
-    progress_bar,
-    size,
-    table,
-    terminal_width,
-    warn,
-)
+from latent_ingest.cli import options, output
+from latent_ingest.cli.output import one_line
 from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.errors import InputError
 
 if TYPE_CHECKING:
-    from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
     from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.inspection.labelling import Labelling
     from latent_ingest.connector.inspection.survey import Survey
-    from latent_ingest.connector.training.texts import TrainingTexts
 
 Row = dict[str, Any]
 
@@ -62,7 +43,7 @@ Examples:
   latent-ingest inspect my-model/ --sample texts.jsonl.gz --html report.html
 """
 )
-@click.argument("model", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.argument("model", required=False, type=options.FOLDER)
 @click.option(
     "--sample",
     "samples",
@@ -73,29 +54,28 @@ Examples:
 )
 @click.option(
     "--tokens",
-    type=TokenCount(),
+    type=options.TOKEN_COUNT,
     default="500K",
-    show_default=True,
     help="Approximate number of tokens to read (K, M); the docstrings have about 300K.",
 )
-@text_fields_option
+@options.text_fields
 @click.option("--latent", "numbers", multiple=True, type=int, help="Latent to show; repeatable.")
 @click.option("--text", help="Question whose latents are shown, with the words that fire them.")
 @click.option("--write-labels", is_flag=True, help="Store labels.json in the model's folder.")
 @click.option(
     "--html",
     "page_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.OUTPUT_FILE,
     help="HTML page to write, in which the latents can be browsed.",
 )
 @click.option("--baseline", is_flag=True, help="Show the figures of random directions too.")
-@compute_options
-@json_option
+@options.compute
+@options.as_json
 def inspect(
     model: Path | None,
     samples: tuple[str, ...],
     tokens: int,
-    text_fields: str,
+    text_fields: list[str],
     numbers: tuple[int, ...],
     text: str | None,
     write_labels: bool,
@@ -115,7 +95,7 @@ def inspect(
         raise InputError("the text is empty; write some words")
     if page_file and not page_file.absolute().parent.is_dir():
         raise InputError(f"{page_file}: no such folder {page_file.absolute().parent}; make it")
-    encoder = load_encoder(model, device, dtype)
+    encoder = options.ChosenModel(model, device, dtype).load()
     from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
     from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
     from latent_ingest.connector.inspection import labels as stored
@@ -137,15 +117,14 @@ def inspect(
     if text is not None:
         told["text"] = latents_of(encoder, text, stored.read_labels(folder, own))
         if not as_json:
-            print_lines(list(text_lines(told["text"])))
+            output.print_lines(text_lines(told["text"]))
         if not (numbers or write_labels or page_file or baseline):
             if as_json:
-                print_json(told)
+                output.print_json(told)
             return
     encoders = [encoder]
-    autoencoder = TokenAutoencoder.load(folder) if baseline or page_file else None
-    if baseline and autoencoder:
-        encoders.append(random_encoder(encoder, autoencoder))
+    if baseline:
+        encoders.append(random_encoder(encoder, TokenAutoencoder.load(folder)))
     (found, *random), named = read_sample(encoders, samples, text_fields, tokens)
     labelling = Labelling(found)
     told["sample"] = {"sources": named, "texts": found.n_texts, "tokens": found.n_tokens}
@@ -157,61 +136,51 @@ def inspect(
     if write_labels:
         labels = labelling.labels()
         path = stored.write_labels(folder, labels, fingerprint=own, sample=told["sample"])
-        warn(f"{path}: written")
-    if page_file and autoencoder:
-        write_page(page_file, found, labelling, autoencoder, told)
-        warn(f"{page_file}: {size(page_file.stat().st_size)}")
+        output.warn(f"{path}: written")
+    if page_file:
+        write_page(page_file, folder, found, labelling, told)
+        output.warn(f"{page_file}: {output.size(page_file.stat().st_size)}")
     if as_json:
-        print_json(told)
+        output.print_json(told)
     elif numbers:
         for row in told["latents"]:
-            print_lines(list(latent_lines(row, found.n_texts)))
+            output.print_lines(latent_lines(row, found.n_texts))
     else:
-        print_lines(list(overview_lines(told)))
+        output.print_lines(overview_lines(told))
 
 
 def read_sample(
-    encoders: list[LatentEncoder], samples: tuple[str, ...], text_fields: str, tokens: int
+    encoders: list[LatentEncoder], samples: tuple[str, ...], text_fields: list[str], tokens: int
 ) -> tuple[list[Survey], list[str]]:
     """One survey of the sample per encoder, and the names of its sources."""
     from latent_ingest.connector.inspection.survey import survey
+    from latent_ingest.connector.training.texts import Source, TrainingTexts, find_sources
 
     with tempfile.TemporaryDirectory(prefix="latent-ingest-inspect-") as spool:
-        texts, named = sample_texts(samples, text_fields, Path(spool))
-        with progress_bar(total=tokens, unit="tok", unit_scale=True, desc="reading") as bar:
+        if samples:
+            sources = find_sources(samples, Path(spool))
+            named = [Path(source.path).name for source in sources]
+        else:
+            file = Path(spool, "docstrings.jsonl")
+            with file.open("w", encoding="utf-8") as lines:
+                lines.writelines(json.dumps(document) + "\n" for document in standard_library())
+            sources = [Source(str(file))]
+            named = [f"docstrings of Python {sys.version_info[0]}.{sys.version_info[1]}"]
+        texts = TrainingTexts(sources, text_fields=text_fields)
+        with output.progress_bar(total=tokens, unit="tok", unit_scale=True, desc="reading") as bar:
             found = survey(encoders, texts.round(), tokens=tokens, progress=bar.update)
     return found, named
 
 
-def sample_texts(
-    samples: tuple[str, ...], text_fields: str, spool: Path
-) -> tuple[TrainingTexts, list[str]]:
-    """The texts of the sample, and the names of its sources."""
-    from latent_ingest.connector.training.texts import Source, TrainingTexts, find_sources
-
-    if samples:
-        sources = find_sources(samples, spool)
-        named = [Path(source.path).name for source in sources]
-    else:
-        file = spool / "docstrings.jsonl"
-        with file.open("w", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(document) + "\n" for document in standard_library())
-        sources = [Source(str(file))]
-        named = [f"docstrings of Python {sys.version_info[0]}.{sys.version_info[1]}"]
-    texts = TrainingTexts(sources, text_fields=comma_list(text_fields))
-    return texts, named
-
-
-def write_page(
-    file: Path, survey: Survey, labelling: Labelling, autoencoder: TokenAutoencoder, told: Row
-) -> None:
+def write_page(file: Path, model: Path, survey: Survey, labelling: Labelling, told: Row) -> None:
     """Write the HTML page; InputError if the file cannot be written."""
+    from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
     from latent_ingest.connector.files import disk_errors
     from latent_ingest.connector.inspection.html_page import page
     from latent_ingest.connector.inspection.neighbours import nearest
 
-    decoder = autoencoder.W_dec
-    with progress_bar(total=len(survey.alive), unit="latent", desc="neighbours") as bar:
+    decoder = TokenAutoencoder.load(model).W_dec
+    with output.progress_bar(total=len(survey.alive), unit="latent", desc="neighbours") as bar:
         near = nearest(survey, survey.alive, decoder, progress=bar.update)
     text = page(
         survey,
@@ -237,7 +206,7 @@ def text_lines(rows: list[Row]) -> Iterator[str]:
         for row in rows[:MOST]
     ]
     heads = ["term", "activation", "means", "fired by"]
-    yield from table(heads, cells, right=(1,), shrink=(3, 2), width=terminal_width())
+    yield from output.table(heads, cells, right=(1,), shrink=(3, 2))
     if rest := rows[MOST:]:
         share = sum(row["activation"] for row in rest) / sum(row["activation"] for row in rows)
         yield f"and {len(rest)} more, together {share:.1%}; --json shows them"
@@ -247,7 +216,7 @@ def overview_lines(told: Row) -> Iterator[str]:
     """Figures of the vocabulary, and a table of some latents."""
     heads, *rows = figures(told)
     yield from (title(told), "")
-    yield from table(heads, rows, right=range(1, len(heads)))
+    yield from output.table(heads, rows, right=range(1, len(heads)))
     yield from ("", f"{len(told['latents'])} latents at even distances by document frequency:")
     cells = [
         [
@@ -259,7 +228,7 @@ def overview_lines(told: Row) -> Iterator[str]:
         for row in told["latents"]
     ]
     heads = ["latent", "texts", "label", "heaviest words"]
-    yield from table(heads, cells, right=(0, 1), shrink=(3, 2), width=terminal_width())
+    yield from output.table(heads, cells, right=(0, 1), shrink=(3, 2))
 
 
 def latent_lines(row: Row, n_texts: int) -> Iterator[str]:
@@ -272,7 +241,7 @@ def latent_lines(row: Row, n_texts: int) -> Iterator[str]:
     cells = [
         [word["word"], f"{word['share']:.1%}", f"{word['lift']:,.1f}"] for word in row["words"]
     ]
-    yield from table(["word", "share", "lift"], cells, right=(1, 2))
+    yield from output.table(["word", "share", "lift"], cells, right=(1, 2))
     for context in row["contexts"]:
         yield f"{context['activation']:6.2f}  {marked(context['text'], context['marks'])}"
 
@@ -281,10 +250,10 @@ def marked(text: str, marks: Any) -> str:
     """The text with its marked parts in brackets, and bold on a terminal."""
     written, at = [], 0
     for start, end in marks:
-        word = click.style(f"[{printable(text[start:end])}]", bold=True)
-        written += [printable(text[at:start]), word]
+        word = click.style(f"[{output.printable(text[start:end])}]", bold=True)
+        written += [output.printable(text[at:start]), word]
         at = end
-    return "".join([*written, printable(text[at:])])
+    return "".join([*written, output.printable(text[at:])])
 
 
 def title(told: Row) -> str:
@@ -300,38 +269,22 @@ def figures(told: Row) -> list[list[str]]:
     """Rows of a table of latents, random directions (with --baseline) and words; heads first."""
     from latent_ingest.connector.inspection.labelling import LEAST_TEXTS
 
-    own = told["vocabulary"]
-    names = [
-        "",
-        "different terms",
-        "slope",
-        "R2",
-        "in one text only",
-        "in over half of the texts",
-        f"in {LEAST_TEXTS} texts or more",
-        "of those, with a label",
-        "label words hold half of the activation",
-    ]
-    columns = [names, column("latents", own["latents"], own["labels"])]
-    if "baseline" in told:
-        columns.append(column("random", told["baseline"]["latents"], told["baseline"]["labels"]))
-    columns.append(column("words", own["words"], None))
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
-def column(name: str, terms: Row, labels: Row | None) -> list[str]:
-    """The figures of one vocabulary, formatted; words have no labels."""
-    said = (
-        [f"{labels['latents']:,}", f"{labels['labelled']:,}", f"{labels['share']:.1%}"]
-        if labels
-        else ["", "", ""]
-    )
-    return [
-        name,
-        f"{terms['terms']:,}",
-        f"{terms['slope']:.2f}",
-        f"{terms['r2']:.2f}",
-        f"{terms['hapax']:.1%}",
-        f"{terms['common']:.2%}",
-        *said,
+    own, baseline = told["vocabulary"], told.get("baseline")
+    columns = {"latents": {**own["latents"], **own["labels"]}}
+    if baseline:
+        columns["random"] = {**baseline["latents"], **baseline["labels"]}
+    columns["words"] = own["words"]  # words have no labels
+    rows = {
+        "different terms": ("terms", ","),
+        "slope": ("slope", ".2f"),
+        "R2": ("r2", ".2f"),
+        "in one text only": ("hapax", ".1%"),
+        "in over half of the texts": ("common", ".2%"),
+        f"in {LEAST_TEXTS} texts or more": ("latents", ","),
+        "of those, with a label": ("labelled", ","),
+        "label words hold half of the activation": ("share", ".1%"),
+    }
+    return [["", *columns]] + [
+        [name, *(format(some[key], form) if key in some else "" for some in columns.values())]
+        for name, (key, form) in rows.items()
     ]

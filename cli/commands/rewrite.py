@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import IO, Any
 
 import click
 
+from latent_ingest.cli import options
 from latent_ingest.cli.connection import connection_options, open_client
-from latent_ingest.cli.options import (
-    comma_list,
-    compute_options,
-    filter_option,
-    form_option,
-    index_option,
-    load_encoder,
-    model_option,
-)
 from latent_ingest.cli.output import warn
-from latent_ingest.connector.engine.client import Connection, EngineInfo
+from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.request import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -41,8 +32,8 @@ Examples:
     type=click.File(encoding="utf-8"),
     help="Request body to rewrite instead of QUERY; - is standard input.",
 )
-@index_option
-@form_option
+@options.index
+@options.form
 @click.option(
     "--matching",
     type=click.Choice(MATCHINGS),
@@ -50,10 +41,12 @@ Examples:
     "aggregations stay (keep).  [default: depends on the body]",
 )
 @click.option(
-    "--fields", help="With --body: rewrite only clauses on these fields, separated by commas."
+    "--fields",
+    type=options.NameList(),
+    help="With --body: rewrite only clauses on these fields, separated by commas.",
 )
 @click.option("--size", type=click.IntRange(1, 10_000), help="Number of hits.  [default: 10]")
-@filter_option
+@options.filter_clause
 @click.option(
     "--max-query-terms",
     type=click.IntRange(1, 1024),
@@ -61,22 +54,19 @@ Examples:
     f"[default: {MAX_QUERY_TERMS}, or the index's tuned value]",
 )
 @connection_options
-@model_option
-@compute_options
+@options.model
 def rewrite(
     query: str | None,
     body: IO[str] | None,
     index: str,
     form: str,
     matching: str | None,
-    fields: str | None,
+    fields: list[str] | None,
     size: int | None,
     filter_clause: dict[str, Any] | None,
     max_query_terms: int | None,
     connection: Connection,
-    model: Path | None,
-    device: str,
-    dtype: str,
+    model: options.ChosenModel,
 ) -> None:
     """Print the request body for QUERY, or for an application's request body; nothing is searched.
 
@@ -94,18 +84,15 @@ def rewrite(
         check_question(query)
     given: Any = read_json(body) if body is not None else None
     client = open_client(connection, index)
-    EngineInfo.read(client)
-
-    encoder = load_encoder(model, device, dtype)
     limits = {"max_query_terms": max_query_terms} if max_query_terms else {}
-    rewriter = QueryRewriter.from_index(client, index, encoder, **limits)
+    rewriter = QueryRewriter.from_index(client, index, model.load(), **limits)
     if query is not None:
         made, report = rewriter.rewrite_and_report(
             query, form=form, size=size or 10, filter=filter_clause
         )
     else:
         made, report = rewriter.rewrite_and_report(
-            given, form=form, matching=matching, fields=comma_list(fields) if fields else None
+            given, form=form, matching=matching, fields=fields
         )
     for line in report.lines() if query is None else report.losses():
         warn(line)

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from latent_ingest.cli import options, output
 from latent_ingest.cli.connection import connection_options, open_client
-from latent_ingest.cli.options import (
-    compute_options,
-    filter_option,
-    form_option,
-    index_option,
-    json_option,
-    load_encoder,
-    model_option,
-)
-from latent_ingest.cli.output import (
-    TEXT_WIDTH,
-    one_line,
-    print_json,
-    print_lines,
-    printable,
-    shorten,
-    side_by_side,
-    table,
-    terminal_width,
-)
+from latent_ingest.cli.output import one_line
 from latent_ingest.connector.engine.client import Connection, EngineInfo, engine_errors
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.reading import values_at
@@ -40,7 +21,6 @@ from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.scoring import Form
 
 if TYPE_CHECKING:
-    from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.inspection.explain import Contribution, Explanation
 
 Hit = dict[str, Any]
@@ -68,24 +48,17 @@ Examples:
 """
 )
 @click.argument("query")
-@index_option
-@form_option
-@click.option(
-    "--size",
-    type=click.IntRange(1, 10_000),
-    default=10,
-    show_default=True,
-    help="Number of hits.",
-)
-@filter_option
+@options.index
+@options.form
+@click.option("--size", type=click.IntRange(1, 10_000), default=10, help="Number of hits.")
+@options.filter_clause
 @click.option(
     "--highlight", is_flag=True, help="Show the best passages of each hit, with marked words."
 )
 @click.option("--explain", is_flag=True, help="Show what adds most to the score of each hit.")
 @click.option("--compare", is_flag=True, help="Show word, latent and hybrid hits side by side.")
 @connection_options
-@model_option
-@compute_options
+@options.model
 @click.option(
     "--json",
     "as_json",
@@ -103,9 +76,7 @@ def search(
     explain: bool,
     compare: bool,
     connection: Connection,
-    model: Path | None,
-    device: str,
-    dtype: str,
+    model: options.ChosenModel,
     as_json: bool,
 ) -> None:
     """Search for QUERY by meaning."""
@@ -114,13 +85,15 @@ def search(
         raise InputError("--explain and --compare: use one of them; --form chooses what to explain")
     client = open_client(connection, index)
     engine = EngineInfo.read(client)
-
-    encoder = load_encoder(model, device, dtype)
+    encoder = model.load()
     rewriter = QueryRewriter.from_index(client, index, encoder)
-    asked: dict[str, Any] = {"size": size, "filter": filter_clause}
-    bodies = {"words": rewriter.words_only(query, **asked)} if compare else {}
-    for name in ("latent", "hybrid") if compare else (form,):
-        bodies[name] = rewriter.rewrite(query, form=name, **asked)
+    forms = ("words", "latent", "hybrid") if compare else (form,)
+    bodies = {
+        name: rewriter.words_only(query, size=size, filter=filter_clause)
+        if name == "words"
+        else rewriter.rewrite(query, form=name, size=size, filter=filter_clause)
+        for name in forms
+    }
     if highlight:
         from latent_ingest.connector.inspection.highlight import word_highlight
 
@@ -131,25 +104,25 @@ def search(
         answers = {
             name: client.search(index=rewriter.index, body=body) for name, body in bodies.items()
         }
-    hits = {name: answer["hits"]["hits"] for name, answer in answers.items()}
+    hits: dict[str, list[Hit]] = {name: answer["hits"]["hits"] for name, answer in answers.items()}
+    every = [hit for some in hits.values() for hit in some]
     if highlight:
-        for some in hits.values():
-            add_highlights(some, rewriter, query, for_json=as_json)
+        add_highlights(every, rewriter, query, for_json=as_json)
     if explain:
         from latent_ingest.connector.inspection.explain import explain_hits
 
-        labels = labels_of(model, encoder)
-        found = explain_hits(client, rewriter, query, bodies[form], hits[form], labels=labels)
-        for hit, explanation in zip(hits[form], found, strict=True):
+        labels = model.labels(encoder)
+        found = explain_hits(client, rewriter, query, bodies[form], every, labels=labels)
+        for hit, explanation in zip(every, found, strict=True):
             hit["contributions"] = explanation.contributions
     if as_json:
-        print_json(answers if compare else answers[form], default=asdict)
+        output.print_json(answers if compare else answers[form], default=asdict)
         return
-    show_own_ids(client, index, [hit for some in hits.values() for hit in some])
-    width = terminal_width()
+    show_own_ids(client, index, every)
+    width = output.terminal_width()
     if compare and width and width >= COLUMNS_WIDTH:
         columns = [column(name, some, rewriter.text_fields) for name, some in hits.items()]
-        print_lines(side_by_side(columns, width))
+        output.print_lines(output.side_by_side(columns, width))
         return
     for name, some in hits.items():
         if compare:
@@ -157,15 +130,7 @@ def search(
         if not some:
             click.echo("  no hits")
         for rank, hit in enumerate(some, start=1):
-            print_lines(lines_of(rank, hit, rewriter.text_fields, width))
-
-
-def labels_of(model: Path | None, encoder: LatentEncoder) -> Mapping[int, str]:
-    """The labels in the model's folder, by latent; empty if it has none."""
-    from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
-    from latent_ingest.connector.inspection.labels import read_labels
-
-    return read_labels(model or SHIPPED_MODEL, encoder.fingerprint.autoencoder)
+            output.print_lines(lines_of(rank, hit, rewriter.text_fields, width))
 
 
 def add_highlights(
@@ -181,7 +146,7 @@ def add_highlights(
         rewriter,
         query,
         tags=TAGS if for_json else BOLD,
-        escape=html.escape if for_json else printable,
+        escape=html.escape if for_json else output.printable,
     )
     found = highlighter.highlight_hits(hits, rewriter.text_fields)
     for hit, passages in zip(hits, found, strict=True):
@@ -192,12 +157,12 @@ def lines_of(rank: int, hit: Hit, text_fields: Sequence[str], width: int | None)
     """A hit: rank, score, id and title, then its passages or the beginning of its text, then what
     adds most to its score. A text without a title is in the first line."""
     start = f"{rank:>3}  {hit['_score']:>7.3f}  {one_line(hit['_id'])}  "
-    room = max(width - len(start), 20) if width else TEXT_WIDTH
+    room = max(width - len(start), 20) if width else output.TEXT_WIDTH
     title, text = title_and_text(hit, text_fields)
     passages = passages_of(hit, text_fields)
-    lines = [(start + shorten(title or text, room)).rstrip()]
+    lines = [(start + output.shorten(title or text, room)).rstrip()]
     if title and text and not passages:
-        passages = [shorten(text, room)]
+        passages = [output.shorten(text, room)]
     lines += [f"     {passage}" for passage in passages]
     if heaviest := hit.get("contributions"):
         lines.append("     " + ", ".join(map(in_short, heaviest[:HEAVIEST])))
@@ -252,21 +217,20 @@ Examples:
 """
 )
 @click.argument("query")
-@index_option
+@options.index
 @click.option(
     "--id",
     "identifier",
     required=True,
     help="The document's _id, or its own id if the engine generates _id.",
 )
-@form_option
+@options.form
 @click.option(
     "--all", "every", is_flag=True, help=f"Show all contributions, not only the first {MOST}."
 )
 @connection_options
-@model_option
-@compute_options
-@json_option
+@options.model
+@options.as_json
 def explain(
     query: str,
     index: str,
@@ -274,9 +238,7 @@ def explain(
     form: str,
     every: bool,
     connection: Connection,
-    model: Path | None,
-    device: str,
-    dtype: str,
+    model: options.ChosenModel,
     as_json: bool,
 ) -> None:
     """Show what each word and each latent of QUERY adds to a document's score.
@@ -288,18 +250,16 @@ def explain(
 
     check_question(query)
     client = open_client(connection, index)
-    EngineInfo.read(client)
-
-    encoder = load_encoder(model, device, dtype)
-    labels = labels_of(model, encoder)
+    encoder = model.load()
     rewriter = QueryRewriter.from_index(client, index, encoder)
     made = engine_id(client, index, identifier)
+    labels = model.labels(encoder)
     found = explain_document(client, rewriter, query, made, form=form, labels=labels)
     found = replace(found, id=identifier)
     if as_json:
-        print_json({"query": query, "form": form, **found.to_json()})
+        output.print_json({"query": query, "form": form, **found.to_json()})
     elif found.matched:
-        print_lines(list(explanation_lines(found, form, None if every else MOST)))
+        output.print_lines(explanation_lines(found, form, None if every else MOST))
     else:
         click.echo(
             f"{one_line(identifier)} in {found.index} does not match: it has no term of the query"
@@ -316,7 +276,7 @@ def explanation_lines(found: Explanation, form: str, most: int | None) -> Iterat
     shown = found.contributions[:most]
     heads = ["share", "score", "term", "means", "weight", "idf", "freq"]
     rows = [cells(item) for item in shown]
-    yield from table(heads, rows, right=(0, 1, 4, 5, 6), shrink=(3, 2), width=terminal_width())
+    yield from output.table(heads, rows, right=(0, 1, 4, 5, 6), shrink=(3, 2))
     if rest := found.contributions[len(shown) :]:
         share = sum(item.share for item in rest)
         yield f"and {len(rest)} more, together {share:.1%}; --all shows them"

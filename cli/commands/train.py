@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latent_ingest.cli.options import (
-    TokenCount,
-    comma_list,
-    compute_options,
-    json_option,
-    text_fields_option,
-)
-from latent_ingest.cli.output import announced, print_json, progress_bar, stopping, warn
+from latent_ingest.cli import options, output
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -41,42 +34,33 @@ Examples:
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to create.")
 @click.option(
-    "--backbone",
-    default=None,
-    help="Hub name or folder of the dense retriever.  [default: all-MiniLM-L6-v2]",
+    "--backbone", help="Hub name or folder of the dense retriever.  [default: all-MiniLM-L6-v2]"
 )
-@click.option("--latents", "n_latents", default=16384, show_default=True, help="Number of latents.")
-@click.option("--k", default=16, show_default=True, help="Active latents per token.")
+@click.option("--latents", "n_latents", default=16384, help="Number of latents.")
+@click.option("--k", default=16, help="Active latents per token.")
 @click.option(
     "--tokens",
-    type=TokenCount(),
+    type=options.TOKEN_COUNT,
     default="3M",
-    show_default=True,
     help="Number of tokens to train on (K, M, G).",
 )
 @click.option(
     "--activation",
     type=click.Choice(["topk", "batchtopk", "jumprelu"]),
     default="topk",
-    show_default=True,
     help="Which latents are active: k per token, k per token on average, or those above a learned "
     "threshold.",
 )
 @click.option("--multi-k", is_flag=True, help="Also reconstruct from 4k latents per token.")
 @click.option(
-    "--batch",
-    "batch_tokens",
-    default=4096,
-    show_default=True,
-    type=TokenCount(),
-    help="Tokens per step.",
+    "--batch", "batch_tokens", default=4096, type=options.TOKEN_COUNT, help="Tokens per step."
 )
-@click.option("--learning-rate", default=1e-3, show_default=True, help="Peak learning rate.")
-@click.option("--seed", default=0, show_default=True, help="Seed of all random numbers.")
-@text_fields_option
+@click.option("--learning-rate", default=1e-3, help="Peak learning rate.")
+@click.option("--seed", default=0, help="Seed of all random numbers.")
+@options.text_fields
 @click.option(
     "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.FOLDER,
     help="Folder that keeps the token embeddings (2 bytes per dimension and token) for further "
     "rounds and runs.",
 )
@@ -86,12 +70,14 @@ Examples:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Small collection in BEIR's layout; its nDCG@10 is measured eight times during the run.",
 )
-@click.option("--split", default="test", show_default=True, help="Split of the probe's qrels.")
+@click.option("--split", default="test", help="Split of the probe's qrels.")
 @click.option("--resume", is_flag=True, help="Resume the interrupted run of --out.")
 @click.option("--keep-decoder", is_flag=True, help="Also write the decoder (twice the size).")
-@click.option("--licence", default="", help="Licence of the texts, for the model card.")
-@compute_options
-@json_option
+@click.option(
+    "--licence", default="", show_default=False, help="Licence of the texts, for the model card."
+)
+@options.compute
+@options.as_json
 @click.pass_context
 def train(
     ctx: click.Context,
@@ -99,8 +85,7 @@ def train(
     sources: tuple[str, ...],
     out: Path,
     backbone: str | None,
-    tokens: int,
-    text_fields: str,
+    text_fields: list[str],
     cache: Path | None,
     probe_folder: Path | None,
     split: str,
@@ -131,7 +116,7 @@ def train(
     from latent_ingest.connector.training.texts import TrainingTexts, find_sources
     from latent_ingest.connector.training.trainer import Trainer, check_place
 
-    config = TrainingConfig(tokens=tokens, **settings)
+    config = TrainingConfig(**settings)
     check_place(out, resume=resume)
     spool = ctx.with_resource(tempfile.TemporaryDirectory(prefix="latent-ingest-train-"))
     processes = ProcessGroup.join(pick_device(device))
@@ -139,16 +124,12 @@ def train(
     if not processes.first:
         # All processes read the same files, so one of them reports invalid lines.
         logging.getLogger(TrainingTexts.__module__).setLevel(logging.ERROR)
-    texts = TrainingTexts(
-        find_sources(sources, Path(spool)),
-        text_fields=comma_list(text_fields),
-        seed=config.seed,
-    )
-    with announced("loading the backbone"):
+    found = find_sources(sources, Path(spool))
+    texts = TrainingTexts(found, text_fields=text_fields, seed=config.seed)
+    with output.announced("loading the backbone"):
         retriever = Backbone.load(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype)
-    with progress_bar(
-        total=tokens, unit="tok", unit_scale=True, disable=not processes.first
-    ) as bar:
+    shape = {"total": config.tokens, "unit": "tok", "unit_scale": True}
+    with output.progress_bar(**shape, disable=not processes.first) as bar:
         shown = TrainingBar(bar, config)
         trainer = Trainer(
             retriever,
@@ -163,14 +144,14 @@ def train(
         )
         if probe_folder and processes.first:
             trainer.probe = load_probe(probe_folder, split, retriever)
-        with stopping(trainer.stop):
+        with output.stopping(trainer.stop):
             report = trainer.run()
     if not processes.first:
         return
     command = " ".join(["latent-ingest", *map(shorten, ctx.meta["arguments"])])
     trainer.write(report, command=command, licence=licence, keep_decoder=keep_decoder)
     if as_json:
-        print_json({"out": str(out), **asdict(report)})
+        output.print_json({"out": str(out), **asdict(report)})
         return
     click.echo(
         f"{out}: {report.tokens:,} tokens in {report.seconds:,.0f} s, normalised MSE "
@@ -178,7 +159,7 @@ def train(
         f"{report.dead:,} of {config.n_latents:,} latents dead"
     )
     if report.skipped_lines or report.duplicate_texts:
-        warn(
+        output.warn(
             f"left out: {report.skipped_lines:,} lines without text, "
             f"{report.duplicate_texts:,} duplicate texts"
         )
@@ -210,7 +191,7 @@ class TrainingBar:
         )
         bar.update(progress.tokens - bar.n)
         if probed:
-            warn(f"{progress.tokens:,} tokens{probed}")
+            output.warn(f"{progress.tokens:,} tokens{probed}")
 
 
 def load_probe(folder: Path, split: str, backbone: Backbone) -> Probe:
@@ -220,7 +201,7 @@ def load_probe(folder: Path, split: str, backbone: Backbone) -> Probe:
 
     collection = Collection.load(folder, split)
     total = len(collection.queries) + sum(1 for _ in collection.documents())
-    with progress_bar(total=total, unit="text", desc=f"embedding {collection.name}") as bar:
+    with output.progress_bar(total=total, unit="text", desc=f"embedding {collection.name}") as bar:
         return Probe(collection, backbone, bar.update)
 
 

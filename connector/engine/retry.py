@@ -11,9 +11,7 @@ from typing import Any, TypeVar
 
 import tenacity
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import (
-    ConnectionError as NoConnection,
-)
+from opensearchpy.exceptions import ConnectionError as NoConnection
 from opensearchpy.exceptions import (
     OpenSearchException,
     SerializationError,
@@ -21,7 +19,7 @@ from opensearchpy.exceptions import (
     TransportError,
 )
 
-from latent_ingest.connector.engine.client import in_words, retry_after, url_of
+from latent_ingest.connector.engine.client import in_words, url_of
 from latent_ingest.connector.errors import EngineError
 
 Result = TypeVar("Result")
@@ -111,7 +109,8 @@ class Retry:
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds to wait: as the engine asks, or at random; never past the time to give up."""
         left = self._seconds - (state.seconds_since_start or 0)
-        return min(max(retry_after(failure(state)) or 0.0, WAIT(state)), max(left, 0.0))
+        asked = getattr(failure(state), "retry_after", None) or 0.0
+        return min(max(asked, WAIT(state)), max(left, 0.0))
 
     def _say(self, state: tenacity.RetryCallState) -> None:
         now = time.monotonic()

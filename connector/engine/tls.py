@@ -96,13 +96,9 @@ def tls_in_words(error: BaseException | None, url: str, reason: str) -> str:
             )
     alert = getattr(error, "reason", None) or ""
     if any(name in alert for name in CLIENT_CERTIFICATE_ALERTS):
+        words = alert.split("ALERT_")[-1].replace("_", " ").lower()
         return (
-            f"{url} requires another client certificate ({words_of(alert)}); "
+            f"{url} requires another client certificate ({words}); "
             f"check --client-cert and --client-key"
         )
     return f"TLS failure at {url}: {reason}; check --ca, or write http:// if it has no TLS"
-
-
-def words_of(alert: str) -> str:
-    """Readable name of a TLS alert, such as "certificate required"."""
-    return alert.split("ALERT_")[-1].replace("_", " ").lower()

@@ -146,7 +146,7 @@ def test_other_fields_and_filters(run: Run, index: str) -> None:
         (["corpus.jsonl", "--model", "no-model"], 1, "no-model: no such model folder"),
         (["corpus.jsonl", "--scale", "0"], 2, "scale 0.0: must be above 0"),
         (["corpus.jsonl", "--failures", "no/f.jsonl"], 2, "no/f.jsonl: cannot be written: No such"),
-        (["corpus.jsonl", "--text-fields", ","], 2, "name at least one field"),
+        (["corpus.jsonl", "--text-fields", ","], 2, "write at least one name"),
         (["corpus.jsonl", "--colour", "red"], 2, "No such option '--colour'"),
         (
             ["search", "bees", "--index", "latent-ingest-test-none"],
@@ -230,7 +230,7 @@ def test_an_interrupted_ingest_ends_in_good_order(
     documents: list[dict[str, str]],
     number: signal.Signals,
 ) -> None:
-    """Ctrl-C or SIGTERM: what is indexed stays, counts add up, refresh is put back, status 130."""
+    """Ctrl-C or SIGTERM: indexed documents stay, counts add up, refresh is restored, status 130."""
     with Path("corpus.jsonl").open("w") as file:
         for line in range(100_000):
             text = documents[line % len(documents)]["text"]

@@ -36,8 +36,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run(opensearch_url: str, encoder: LatentEncoder, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The commands, with four documents a request."""
-    for name in ("ingest", "search", "evaluate", "enrich"):
-        monkeypatch.setattr(f"latent_ingest.cli.commands.{name}.load_encoder", lambda *_: encoder)
+    monkeypatch.setattr("latent_ingest.cli.options.ChosenModel.load", lambda _: encoder)
     monkeypatch.setattr(batches, "MAX_BATCH_LINES", 4)
 
     def invoke(*arguments: str, code: int = 0, url: str = opensearch_url) -> Result:

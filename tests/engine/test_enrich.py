@@ -734,7 +734,7 @@ def test_the_command_refuses_in_one_line(command: Command) -> None:
     for arguments, message in {
         ("--index", "not-there"): "no index not-there; check --index",
         ("--text-fields", "bodi"): "no field 'bodi' in index",
-        ("--text-fields", ","): "name at least one field",
+        ("--text-fields", ","): "write at least one name",
         ("--url", "http://127.0.0.1:1"): "nothing answers at http://127.0.0.1:1",
     }.items():
         done = command(*arguments)

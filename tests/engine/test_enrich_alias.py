@@ -66,7 +66,7 @@ def command(
     encoder: LatentEncoder,
 ) -> Command:
     monkeypatch.setenv("OPENSEARCH_URL", opensearch_url)
-    monkeypatch.setattr("latent_ingest.cli.commands.enrich.load_encoder", lambda *_: encoder)
+    monkeypatch.setattr("latent_ingest.cli.options.ChosenModel.load", lambda *_: encoder)
 
     def invoke(*arguments: str, code: int = 0) -> Result:
         given = ["enrich", "--index", index, "--alias", alias, "--text-fields", "title,body"]

@@ -116,6 +116,13 @@ def test_a_port_taken_by_another_program_is_said(tmp_path: Path) -> None:
             LocalEngine("opensearch", tmp_path).up(port=port)
 
 
+def test_a_local_engine_is_asked_without_a_proxy(
+    opensearch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert answer(opensearch_url)
+
+
 def test_a_port_the_runner_cannot_have_is_refused(tmp_path: Path) -> None:
     for port in (80, PORTS.stop):
         with pytest.raises(EngineError, match="must be 1025 to 9299"):

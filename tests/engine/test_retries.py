@@ -305,7 +305,7 @@ def test_every_request_of_a_run_is_tried_again(
     spoilt: set[str],
 ) -> None:
     """From the making of the index to the move of the alias."""
-    monkeypatch.setattr("latent_ingest.cli.commands.ingest.load_encoder", lambda *_: encoder)
+    monkeypatch.setattr("latent_ingest.cli.options.ChosenModel.load", lambda *_: encoder)
     monkeypatch.setattr(BusyOnce, "asked", set(), raising=False)
     monkeypatch.setattr(BusyOnce, "begun", begun, raising=False)
     Path("c.jsonl").write_text(line("a") + "\n" + line("b"))

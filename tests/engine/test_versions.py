@@ -80,10 +80,10 @@ def other(backbone: Backbone) -> LatentEncoder:
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Choose which loaded model `latent-ingest ingest` uses."""
+    """Choose which loaded model the commands use."""
 
     def choose(chosen: LatentEncoder) -> None:
-        monkeypatch.setattr("latent_ingest.cli.commands.ingest.load_encoder", lambda *_: chosen)
+        monkeypatch.setattr("latent_ingest.cli.options.ChosenModel.load", lambda *_: chosen)
 
     return choose
 
@@ -141,7 +141,7 @@ def within_the_run(act: Callable[[IngestJob], JobResult[IngestReport]]) -> Itera
     """Within it, the command's job is run by `act`, one line a batch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "MAX_BATCH_LINES", 1)
-        patch.setattr("latent_ingest.cli.commands.ingest.run_with_bar", act)
+        patch.setattr("latent_ingest.cli.jobs.run_with_bar", act)
         yield
 
 
@@ -634,7 +634,7 @@ def test_names_that_cannot_be_an_alias_are_refused(
 def test_other_refusals(run: Run, client: OpenSearch, alias: str, new_index: Any) -> None:
     file = write(ROWS)
     both = run(file, "--alias", alias, "--index", "papers", code=2)
-    assert "--alias names the index itself; leave --index out" in error(both)
+    assert "an alias names its own indices; give index or alias, not both" in error(both)
     words = new_index()
     client.indices.create(index=words)
     client.indices.put_alias(index=words, name=alias)
@@ -649,7 +649,7 @@ def test_other_refusals(run: Run, client: OpenSearch, alias: str, new_index: Any
 
 
 def test_search_rewrite_and_verify_take_the_alias(
-    run: Run, alias: str, model: Any, other: LatentEncoder
+    run: Run, alias: str, model: Any, encoder: LatentEncoder, other: LatentEncoder
 ) -> None:
     index = built(run, alias)
     file = write(ROWS)
@@ -659,6 +659,7 @@ def test_search_rewrite_and_verify_take_the_alias(
     assert f"index {index} is exactly" in run("verify", file, "--index", alias).stdout
     model(other)
     second = built(run, alias)
+    model(encoder)
     refused = error(run("search", QUESTIONS[0], "--index", alias, code=1))
     assert f"index {second} was made by model Other Model!" in refused
 
