@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -23,6 +22,7 @@ from latent_ingest.connector.encoding.model_folder import (
     find_pooling,
     latents_per_token,
     read_json,
+    reading,
 )
 from latent_ingest.connector.errors import ModelError
 
@@ -231,7 +231,7 @@ class TokenAutoencoder(nn.Module):
             attention_mask = torch.ones(hidden.shape[:2], device=hidden.device)
         mask = attention_mask.bool()
         lengths = mask.sum(dim=1).cpu()
-        return hidden[mask], torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+        return hidden[mask], boundaries(lengths)
 
     def save(
         self, folder: Path, *, decoder: bool = False, dtype: torch.dtype = torch.float16
@@ -259,10 +259,7 @@ class TokenAutoencoder(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> TokenAutoencoder:
-        """Read a folder written by `save`, or a model of sentence-transformers.
-
-        Returns:
-            The autoencoder in float32, on the CPU.
+        """Read a folder written by `save`, or a model of sentence-transformers; float32, CPU.
 
         Raises:
             ModelError: a file is missing or broken, or weights and config disagree.
@@ -317,18 +314,19 @@ def from_sentence_transformers(content: dict[str, Any], folder: Path) -> dict[st
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The tensors in a file; raises ModelError if it is missing or broken."""
-    try:
+    with reading(path):
         return load_file(path)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; a model folder has one") from None
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: cannot be read: {error}") from error
 
 
 def write_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
     """Write tensors to a safetensors file that everybody can read."""
     save_file({name: t.detach().cpu().contiguous() for name, t in weights.items()}, path)
     path.chmod(0o644)  # safetensors makes it readable for its owner only
+
+
+def boundaries(lengths: torch.Tensor) -> torch.Tensor:
+    """Boundaries of packed texts of these lengths, `[n_texts]` → `[n_texts + 1]`."""
+    return nn.functional.pad(lengths.cumsum(0), (1, 0))
 
 
 def padded_tokens(tokens: int) -> int:

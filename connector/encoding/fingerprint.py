@@ -50,10 +50,7 @@ def autoencoder_fingerprint(autoencoder: TokenAutoencoder) -> str:
 def check_fit(config: AutoencoderConfig, backbone: Backbone, name: str = "") -> None:
     """Raise ModelError unless an autoencoder was trained on this backbone.
 
-    Args:
-        config: of the autoencoder.
-        backbone: with its weights as they are stored.
-        name: of the model, for the message.
+    `name` is that of the model, for the message.
     """
     if config.d_in != backbone.d_in:
         raise ModelError(

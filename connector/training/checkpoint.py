@@ -28,48 +28,41 @@ class Identity:
     """`TrainingTexts.fingerprint`."""
 
 
-class CheckpointFile:
-    """The latest checkpoint of a run."""
+def save_checkpoint(path: Path, identity: Identity, state: dict[str, Any]) -> None:
+    """Replace the checkpoint; if this raises InputError, the previous one stays complete."""
+    buffer = io.BytesIO()
+    torch.save({**state, "identity": asdict(identity)}, buffer)
+    advice = "the previous checkpoint is complete: make room and resume with --resume"
+    with disk_errors(path, if_full=advice):
+        write_atomically(path, buffer.getvalue())
 
-    def __init__(self, path: Path, identity: Identity) -> None:
-        self.path = path
-        self._identity = identity
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint; if this fails, the previous one stays complete.
+def load_checkpoint(path: Path, identity: Identity) -> dict[str, Any]:
+    """The saved state, its tensors on the CPU.
 
-        Raises:
-            InputError: the disk is full, or the folder cannot be written.
-        """
-        buffer = io.BytesIO()
-        torch.save({**state, "identity": asdict(self._identity)}, buffer)
-        advice = "the previous checkpoint is complete: make room and resume with --resume"
-        with disk_errors(self.path, if_full=advice):
-            write_atomically(self.path, buffer.getvalue())
-
-    def load(self) -> dict[str, Any]:
-        """The saved state, its tensors on the CPU.
-
-        Raises:
-            InputError: there is no checkpoint, it is broken, or it belongs to another run.
-        """
-        try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-            stored = Identity(**state.pop("identity"))
-        except FileNotFoundError:
-            raise InputError(f"{self.path}: no checkpoint to resume; omit --resume") from None
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
-            raise InputError(f"{self.path}: broken ({type(error).__name__}); delete it") from error
-        for name in ("backbone", "texts"):
-            if getattr(stored, name) != getattr(self._identity, name):
-                raise InputError(
-                    f"{self.path}: the run was started with another {name}; resume with the same "
-                    f"command, or delete {self.path.parent}"
-                )
-        for name, value in self._identity.settings.items():
-            if name not in MAY_CHANGE and stored.settings.get(name) != value:
-                raise InputError(
-                    f"{self.path}: the run was started with {name} {stored.settings.get(name)}, "
-                    f"not {value}; resume with the same command, or delete {self.path.parent}"
-                )
-        return state
+    Raises:
+        InputError: there is no checkpoint, it is broken, or it belongs to another run.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        stored = Identity(**state.pop("identity"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no checkpoint to resume; omit --resume") from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
+        raise InputError(f"{path}: broken ({type(error).__name__}); delete it") from error
+    differs = [
+        f"another {name}"
+        for name in ("backbone", "texts")
+        if getattr(stored, name) != getattr(identity, name)
+    ]
+    differs += [
+        f"{name} {stored.settings.get(name)}, not {value}"
+        for name, value in identity.settings.items()
+        if name not in MAY_CHANGE and stored.settings.get(name) != value
+    ]
+    if differs:
+        raise InputError(
+            f"{path}: the run was started with {differs[0]}; resume with the same command, or "
+            f"delete {path.parent}"
+        )
+    return state
