@@ -235,7 +235,7 @@ class LatentEncoder:
     def _tokens(
         self, texts: Sequence[str], kind: str, long: str
     ) -> Iterator[tuple[NDArray[Any], ...]]:
-        """Of each token: its text, its window's start, whether it is finite; `TokenVectors`."""
+        """Columns per token: text, window start, finiteness, and those of `TokenVectors`."""
         for batch in self.backbone.embed(texts, kind=kind, long=long):
             with torch.inference_mode():
                 found = self._autoencoder.encode(

@@ -107,19 +107,14 @@ class LatentBM25Evaluator(BaseEvaluator):
         )
         ids = list(self.corpus)
         rankings: dict[str, Ranking] = {"bm25": {}, "dot": {}}
-        for row, query in enumerate(self.queries):
-            asked = queries[row]
-            rankings["bm25"][query] = bm25.ranking(
-                ids, asked.indices, terms.weights(asked.data), DEPTH
-            )
+        for query, asked in zip(self.queries, queries, strict=True):
+            weights = terms.weights(asked.data)
+            rankings["bm25"][query] = bm25.ranking(ids, asked.indices, weights, DEPTH)
             rankings["dot"][query] = best(ids, (documents @ asked.T).toarray().ravel(), DEPTH)
-        metrics = {
-            f"{system}_{measure.lower()}": value
-            for system, ranking in rankings.items()
-            for measure, value in means(
-                per_query(self.qrels, ranking, self._measures), self._measures
-            ).items()
-        }
+        metrics: dict[str, float] = {}
+        for system, ranking in rankings.items():
+            values = means(per_query(self.qrels, ranking, self._measures), self._measures)
+            metrics |= {f"{system}_{name.lower()}": value for name, value in values.items()}
         metrics = self.prefix_name_to_metrics(metrics, self.name)
         self.store_metrics_in_model_card_data(model, metrics, epoch, steps)
         return metrics
@@ -131,14 +126,13 @@ class LatentBM25Evaluator(BaseEvaluator):
     def _encode(self, encode: Any, texts: list[str], what: str) -> scipy.sparse.csr_matrix:
         """Sparse vectors, `[n_texts, n_latents]`, with sorted columns."""
         blocks = []
-        bar = tqdm(total=len(texts), desc=what, disable=not self.show_progress_bar)
-        for chunk in batched(texts, TEXTS_AT_ONCE):
-            vectors = encode(chunk, batch_size=self.batch_size, show_progress_bar=False)
-            bar.update(len(chunk))
-            rows, columns = vectors.coalesce().indices().cpu().numpy()
-            values = vectors.coalesce().values().float().cpu().numpy()
-            blocks.append(scipy.sparse.csr_matrix((values, (rows, columns)), vectors.shape))
-        bar.close()
+        with tqdm(total=len(texts), desc=what, disable=not self.show_progress_bar) as bar:
+            for chunk in batched(texts, TEXTS_AT_ONCE):
+                vectors = encode(chunk, batch_size=self.batch_size, show_progress_bar=False)
+                vectors = vectors.coalesce().cpu()
+                places, values = vectors.indices().numpy(), vectors.values().float().numpy()
+                blocks.append(scipy.sparse.csr_matrix((values, places), vectors.shape))
+                bar.update(len(chunk))
         return scipy.sparse.vstack(blocks, format="csr", dtype=np.float32)
 
 

@@ -62,13 +62,7 @@ class SparseAutoEncoderTokenEncoder(Module):
         super().__init__()  # type: ignore[no-untyped-call]
         if variant not in VARIANTS:
             raise ModelError(f"variant {variant!r}: use one of {', '.join(VARIANTS)}")
-        config = AutoencoderConfig(
-            d_in=input_dim,
-            n_latents=hidden_dim,
-            k=k,
-            variant=VARIANTS[variant],
-            rms_scale=rms_scale,
-        )
+        config = AutoencoderConfig(input_dim, hidden_dim, k, VARIANTS[variant], rms_scale)
         autoencoder = TokenAutoencoder(config)
         autoencoder.initialize(torch.default_generator)
         if not has_decoder:
@@ -181,7 +175,7 @@ class SparseAutoEncoderTokenEncoder(Module):
         init_defaults: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> SparseAutoEncoderTokenEncoder:
-        """Read a folder written by `save` or `latent-ingest train`.
+        """Read a folder written by `save` or `latent-ingest train`, on disk or on the hub.
 
         Raises:
             ModelError: a file is missing or broken, or weights and config disagree.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,44 +32,36 @@ CHARACTERS_PER_BLOCK = 1_000_000
 TOKENS_PER_BLOCK = 1024
 
 
-class TokenSource(Protocol):
-    """An endless stream of blocks of token embeddings `[n_tokens, d_in]`."""
-
-    rounds: int
-    """Completed rounds over all tokens."""
-
-    def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
-        """Every `step`-th block from number `start`, counted from 0."""
-        ...
-
-
+@dataclass
 class TextTokens:
     """Embeds texts when their tokens are needed."""
 
-    def __init__(
-        self, backbone: Backbone, texts: TrainingTexts, held_out: frozenset[str] = frozenset()
-    ) -> None:
-        """`held_out` texts are skipped in every round."""
-        self._backbone = backbone
-        self._texts = texts
-        self._held_out = held_out
-        self.rounds = 0
+    backbone: Backbone
+    texts: TrainingTexts
+    held_out: frozenset[str] = frozenset()
+    """Texts that are skipped in every round."""
+    rounds: int = 0
+    """Completed rounds over all texts."""
 
     def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
-        """See `TokenSource`; raises InputError if a whole round has no tokens."""
+        """An endless stream of blocks `[n_tokens, d_in]`: from `start` on, every `step`-th.
+
+        Raises:
+            InputError: a whole round has no tokens.
+        """
         tokens, first_round = 0, None
         for block in islice(self._text_blocks(), start, None, step):
             first_round = self.rounds if first_round is None else first_round
             if self.rounds > first_round + 1 and not tokens:
                 raise InputError("the texts have no tokens to train on; name other texts")
-            hidden = embedded(self._backbone, block)
+            hidden = embedded(self.backbone, block)
             tokens += len(hidden)
             yield hidden
 
     def _text_blocks(self) -> Iterator[list[str]]:
         for number in count():
             self.rounds = number
-            yield from blocks_of(one_round(self._texts, self._held_out, number))
+            yield from blocks_of(one_round(self.texts, self.held_out, number))
 
 
 class CachedTokens:
@@ -83,10 +75,11 @@ class CachedTokens:
         self.rounds = 0
 
     def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
+        """Like `TextTokens.blocks`."""
         number = start
         while True:
             self.rounds = number // self.n_blocks
-            shuffling = np.random.default_rng([self._seed, number // self.n_blocks])
+            shuffling = np.random.default_rng([self._seed, self.rounds])
             for block in shuffling.permutation(self.n_blocks)[number % self.n_blocks :: step]:
                 first = int(block) * TOKENS_PER_BLOCK
                 yield torch.from_numpy(self._tokens[first : first + TOKENS_PER_BLOCK].copy())
@@ -148,11 +141,7 @@ class EmbeddingCache:
     def __init__(
         self, folder: Path, backbone: Backbone, texts: TrainingTexts, held_out: frozenset[str]
     ) -> None:
-        """Open or start a cache.
-
-        Raises:
-            InputError: the folder belongs to another backbone or other texts, or is not a cache.
-        """
+        """Open or start a cache; raises InputError if the folder has anything else."""
         self._folder = folder
         self._backbone = backbone
         self._texts = texts
@@ -166,18 +155,17 @@ class EmbeddingCache:
         )
         self.state = self._stored() or fresh
         for name in ("backbone", "prompts", "texts", "held_out", "d_in"):
-            if getattr(self.state, name) != getattr(fresh, name):
+            stored, ours = getattr(self.state, name), getattr(fresh, name)
+            if stored != ours:
                 raise InputError(
-                    f"{folder}: the cache was made with {name} {getattr(self.state, name)}, but "
-                    f"this run has {getattr(fresh, name)}; name another --cache, or delete this one"
+                    f"{folder}: the cache was made with {name} {stored}, but this run has {ours}; "
+                    f"name another --cache, or delete this one"
                 )
 
     def fill(self, tokens: int, on_progress: Callable[[int], None] = lambda tokens: None) -> None:
         """Embed texts until the cache has `tokens` tokens, or all texts.
 
-        Args:
-            tokens: number of tokens wanted.
-            on_progress: called with the number of tokens in the cache.
+        `on_progress` is called with the number of tokens in the cache.
 
         Raises:
             InputError: the disk has too little room, or is full.
@@ -250,7 +238,7 @@ class TokenBatches:
 
     def __init__(
         self,
-        source: TokenSource,
+        source: TextTokens | CachedTokens,
         *,
         batch_tokens: int,
         buffer_tokens: int,
@@ -274,32 +262,21 @@ class TokenBatches:
         return self
 
     def __next__(self) -> torch.Tensor:
-        if self._buffer is None or len(self._buffer) - self._batch_tokens < self._keep:
-            self._fill()
-        assert self._buffer is not None
-        batch = self._buffer[: self._batch_tokens]
-        self._buffer = self._buffer[self._batch_tokens :]
-        return batch
+        buffer = self._buffer
+        if buffer is None or len(buffer) - self._batch_tokens < self._buffer_tokens // 2:
+            buffer = self._filled()
+        self._buffer = buffer[self._batch_tokens :]
+        return buffer[: self._batch_tokens]
 
-    @property
-    def _keep(self) -> int:
-        return self._buffer_tokens // 2
-
-    def _fill(self) -> None:
+    def _filled(self) -> torch.Tensor:
+        """The buffer with further blocks, shuffled."""
         parts = [] if self._buffer is None else [self._buffer]
-        held = sum(map(len, parts))
-        while held < self._buffer_tokens:
+        while sum(map(len, parts)) < self._buffer_tokens:
             parts.append(next(self._blocks).to(self._device))
             self._next += self._step
-            held += len(parts[-1])
         buffer = torch.cat(parts)
         order = torch.randperm(len(buffer), generator=self._generator)
-        self._buffer = buffer[order.to(self._device)]
-
-    @property
-    def rounds(self) -> int:
-        """Completed rounds over all tokens."""
-        return self._source.rounds
+        return buffer[order.to(self._device)]
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to continue with the very next batch."""

@@ -63,19 +63,8 @@ def write_model(
 ) -> Frequencies:
     """Write a model folder: weights, modules.json, metrics, figures and model card.
 
-    Args:
-        folder: to be made.
-        model: the trained autoencoder.
-        held_out: texts that document frequencies are counted in.
-        run: settings and results of the run.
-        metrics: folder of metrics.jsonl and `tensorboard/`, which are copied to the model.
-        keep_decoder: write `W_dec` too.
-
-    Returns:
-        Document frequencies of the latents.
-
-    Raises:
-        OSError: the disk is full, or the folder cannot be written.
+    Document frequencies are counted in the `held_out` texts; those of the latents are returned.
+    `metrics` is the folder of metrics.jsonl and `tensorboard/`, which are copied to the model.
     """
     backbone = run.backbone
     latents = Frequencies.of(count_documents(model, backbone, held_out))

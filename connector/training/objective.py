@@ -133,9 +133,9 @@ class Objective(nn.Module):
         """The loss of token embeddings `[n_tokens, d_in]`; in training, records active latents."""
         model = self.autoencoder
         x = model.normalize(hidden)
-        candidates = self.activation.candidates
-        if self.multi_k:
-            candidates = max(candidates, MOST_TIMES_K * self.activation.k)
+        candidates = (
+            MOST_TIMES_K * self.activation.k if self.multi_k else self.activation.candidates
+        )
         pre, indices = TopActivations.apply(
             x,
             model.b_pre,

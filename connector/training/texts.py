@@ -10,7 +10,7 @@ import random
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Source:
         return self.weight * packed * max(Path(self.path).stat().st_size, 1)
 
 
+@dataclass(eq=False)
 class TrainingTexts:
     """Rounds of texts, the same for the same files and seed.
 
@@ -65,28 +66,17 @@ class TrainingTexts:
     and weights; a source that ends drops out. The first invalid line of each file is logged.
     """
 
-    def __init__(
-        self,
-        sources: Sequence[Source],
-        *,
-        text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS,
-        seed: int = 0,
-    ) -> None:
-        """Name the texts; nothing is read yet.
-
-        Args:
-            sources: files; see `find_sources`.
-            text_fields: fields of a JSONL line or Parquet row that are joined to one text.
-            seed: seed of the shuffling.
-        """
-        self.sources = list(sources)
-        self.text_fields = text_fields
-        self.seed = seed
-        self.skipped = 0
-        """Lines of the first round that are invalid or have no text."""
-        self.duplicates = 0
-        """Texts of the first round that occurred before."""
-        self._warned: set[str] = set()
+    sources: Sequence[Source]
+    _: KW_ONLY
+    text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS
+    """Fields of a JSONL line or Parquet row that are joined to one text."""
+    seed: int = 0
+    """Seed of the shuffling."""
+    skipped: int = field(default=0, init=False)
+    """Lines of the first round that are invalid or have no text."""
+    duplicates: int = field(default=0, init=False)
+    """Texts of the first round that occurred before."""
+    _warned: set[str] = field(default_factory=set, init=False)
 
     @property
     def fingerprint(self) -> str:
@@ -103,12 +93,11 @@ class TrainingTexts:
         """
         if number == 0:
             self.skipped = self.duplicates = 0
-        given = 0
+        text = None
         every = self._each(first=number == 0)
-        for text in self._shuffled(every, random.Random(f"{self.seed} {number}")):
-            given += 1
+        for text in shuffled(every, random.Random(f"{self.seed} {number}")):
             yield text
-        if not given:
+        if text is None:
             names = ", ".join(source.path for source in self.sources)
             raise InputError(f"{names}: no texts; fields read: {', '.join(self.text_fields)}")
 
@@ -143,18 +132,6 @@ class TrainingTexts:
                 self.duplicates += first
         seen.close()
 
-    def _shuffled(self, texts: Iterator[str], chance: random.Random) -> Iterator[str]:
-        held: list[str] = []
-        for text in texts:
-            if len(held) < SHUFFLED_TEXTS:
-                held.append(text)
-            else:
-                place = chance.randrange(SHUFFLED_TEXTS)
-                held[place], text = text, held[place]
-                yield text
-        chance.shuffle(held)
-        yield from held
-
     def _read(self, source: Source, *, count: bool) -> Iterator[str]:
         for place, text in self._texts(source.path):
             if isinstance(text, str) and text.strip():
@@ -181,6 +158,17 @@ class TrainingTexts:
                     yield f"line {line.number}", text
 
 
+def shuffled(texts: Iterator[str], chance: random.Random) -> Iterator[str]:
+    """The texts, shuffled within a buffer of `SHUFFLED_TEXTS`."""
+    held = list(islice(texts, SHUFFLED_TEXTS))
+    for text in texts:
+        place = chance.randrange(SHUFFLED_TEXTS)
+        yield held[place]
+        held[place] = text
+    chance.shuffle(held)
+    yield from held
+
+
 def plain_text(line: Line) -> str | BadLine:
     """The line as text, or what is wrong with it."""
     try:
@@ -192,9 +180,7 @@ def plain_text(line: Line) -> str | BadLine:
 def find_sources(arguments: Sequence[str], spool: Path) -> list[Source]:
     """Sources from command-line arguments: FILE, FOLDER or -, each optionally with =WEIGHT.
 
-    Args:
-        arguments: as given on the command line.
-        spool: folder for a copy of standard input, which is JSONL and can be read only once.
+    Standard input, which is JSONL and can be read only once, is copied to the folder `spool`.
 
     Raises:
         InputError: a path does not exist, a folder has no text files, a format or weight is
@@ -243,11 +229,10 @@ def split_weight(argument: str) -> tuple[str, float]:
 
 def format_of(path: str) -> str:
     """The format of a file by its name, one of `FORMATS`; empty if it has none of them."""
-    suffixes = [suffix.lower() for suffix in Path(path).suffixes[-2:]]
-    if suffixes and suffixes[-1] in COMPRESSED:
-        suffixes.pop()
-        return suffixes[-1] if suffixes and suffixes[-1] in FORMATS[:3] else ""
-    return suffixes[-1] if suffixes and suffixes[-1] in FORMATS else ""
+    suffixes = ["", "", *(suffix.lower() for suffix in Path(path).suffixes)]
+    if suffixes[-1] in COMPRESSED:
+        return suffixes[-2] if suffixes[-2] in FORMATS[:3] else ""
+    return suffixes[-1] if suffixes[-1] in FORMATS else ""
 
 
 def parquet_texts(path: str, text_fields: Sequence[str]) -> Iterator[tuple[str, str | BadLine]]:

@@ -20,9 +20,13 @@ from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.files import disk_errors
 from latent_ingest.connector.training.card import RunSummary
-from latent_ingest.connector.training.checkpoint import CheckpointFile, Identity
+from latent_ingest.connector.training.checkpoint import (
+    Identity,
+    load_checkpoint,
+    save_checkpoint,
+)
 from latent_ingest.connector.training.config import TrainingConfig, check_memory
-from latent_ingest.connector.training.distributed import ProcessGroup
+from latent_ingest.connector.training.distributed import ALONE, ProcessGroup
 from latent_ingest.connector.training.embeddings import (
     CachedTokens,
     EmbeddingCache,
@@ -65,7 +69,7 @@ class Trainer:
         *,
         cache: Path | None = None,
         resume: bool = False,
-        processes: ProcessGroup | None = None,
+        processes: ProcessGroup = ALONE,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         on_step: Callable[[TrainingProgress], None] = lambda progress: None,
         on_cache: Callable[[int], None] = lambda tokens: None,
@@ -100,16 +104,16 @@ class Trainer:
         self._texts = texts
         self._cache = cache
         self._resume = resume
-        self._processes = processes or ProcessGroup()
-        check_memory(config, backbone, self._processes.size)
+        self._processes = processes
         self._checkpoint_seconds = checkpoint_seconds
         self._on_step = on_step
         self._on_cache = on_cache
         self._stopped = False
-        if config.batch_tokens % self._processes.size:
+        check_memory(config, backbone, processes.size)
+        if config.batch_tokens % processes.size:
             raise InputError(
                 f"a batch of {config.batch_tokens:,} tokens cannot be divided evenly among "
-                f"{self._processes.size} processes; choose another --batch"
+                f"{processes.size} processes; choose another --batch"
             )
 
     def stop(self) -> None:
@@ -126,7 +130,8 @@ class Trainer:
         """
         with disk_errors(self.folder, if_full=IF_FULL):
             self._prepare()
-            seconds = self._take_steps()
+            self._take_steps()
+        seconds = time.monotonic() - self._began
         if not self._cache:
             self._left_out = self._texts.skipped, self._texts.duplicates
         model = self._optimization.finished()
@@ -143,7 +148,7 @@ class Trainer:
             duplicate_texts=self._left_out[1],
             step_tokens_per_second=self._stepping.tokens_per_second(n),
             backbone_tokens_per_second=self._embedding.tokens_per_second(n),
-            rounds=self._batches.rounds,
+            rounds=self._source.rounds,
             processes=self._processes.size,
             probe=self.probe.name if self.probe else None,
             probe_words=self.probe.words if self.probe else None,
@@ -188,43 +193,39 @@ class Trainer:
     def _prepare(self) -> None:
         """Open texts, batches and optimization: new ones, or as the checkpoint has them."""
         config, backbone = self.config, self._backbone
-        settings = {**asdict(config), "processes": self._processes.size}
-        identity = Identity(settings, backbone.fingerprint, self._texts.fingerprint)
-        self._checkpoint = CheckpointFile(self.folder / CHECKPOINT, identity)
-        state = self._checkpoint.load() if self._resume else None
+        rank, size = self._processes.rank, self._processes.size
+        settings = {**asdict(config), "processes": size}
+        self._identity = Identity(settings, backbone.fingerprint, self._texts.fingerprint)
+        path = self.folder / CHECKPOINT
+        state = load_checkpoint(path, self._identity) if self._resume else None
         self._held_out = self._texts.held_out(config.held_out_texts)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._batches = self._open_batches(state)
-        self._optimization = Optimization(backbone, config, self._processes)
-        self._step, self._saved, self._seconds = 0, 0, 0.0
-        self._curve: list[tuple[int, float]] = []
-        if state:
-            self._optimization.restore(state["optimization"])
-            self._batches.restore(state["batches"][self._processes.rank])
-            self._step = self._saved = state["step"]
-            self._seconds = state["seconds"]
-            self._curve = [tuple(point) for point in state["curve"]]
-        self._metrics = (
-            Metrics(self.folder, after_step=self._step) if self._processes.first else None
-        )
-        self._embedding, self._stepping = Speed(), Speed()
-
-    def _open_batches(self, state: dict[str, Any] | None) -> TokenBatches:
-        """The batches of a new run, or of the run that the checkpoint `state` belongs to."""
-        config = self.config
-        source = self._open_source(state)
-        rank, size = self._processes.rank, self._processes.size
-        return TokenBatches(
-            source,
+        self._source = self._open_source(state)
+        self._batches = TokenBatches(
+            self._source,
             batch_tokens=config.batch_tokens // size,
             buffer_tokens=min(config.buffer_tokens, config.tokens),
             generator=torch.Generator().manual_seed(config.seed + rank),
-            device=self._backbone.device,
+            device=backbone.device,
             first=rank,
             step=size,
         )
+        self._optimization = Optimization(backbone, config, self._processes)
+        self._step = self._saved = 0
+        self._curve: list[tuple[int, float]] = []
+        if state:
+            self._optimization.restore(state["optimization"])
+            self._batches.restore(state["batches"][rank])
+            self._step = self._saved = state["step"]
+            self._curve = [tuple(point) for point in state["curve"]]
+        first = self._processes.first
+        self._metrics = Metrics(self.folder, after_step=self._step) if first else None
+        self._embedding, self._stepping = Speed(), Speed()
+        self._began = time.monotonic() - (state["seconds"] if state else 0.0)
+        """When a run without interruptions would have begun."""
 
     def _open_source(self, state: dict[str, Any] | None) -> TextTokens | CachedTokens:
+        """The embeddings of a new run, or of the run that the checkpoint `state` belongs to."""
         held_out = frozenset(self._held_out)
         self._cached = state["cached"] if state else None
         if state and bool(self._cache) != bool(self._cached):
@@ -248,19 +249,17 @@ class Trainer:
         if self._stopped:
             raise KeyboardInterrupt
 
-    def _take_steps(self) -> float:
-        """Take the remaining steps; returns the seconds of the whole run."""
-        started = saved = time.monotonic()
+    def _take_steps(self) -> None:
+        """Take the remaining steps."""
+        saved = time.monotonic()
         try:
             for step in range(self._step + 1, self.config.steps + 1):
                 self._take_step(step)
-                now = time.monotonic()
-                stopped, due = self._processes.any(
-                    self._stopped, now - saved > self._checkpoint_seconds
-                )
+                due = time.monotonic() - saved > self._checkpoint_seconds
+                stopped, due = self._processes.any(self._stopped, due)
                 # After the last step, too: measuring and writing take a while, and may fail.
                 if stopped or due or step == self.config.steps:
-                    self._save(now - started)
+                    self._save()
                     saved = time.monotonic()
                 if stopped:
                     raise KeyboardInterrupt
@@ -272,7 +271,6 @@ class Trainer:
         finally:
             if self._metrics:
                 self._metrics.close()
-        return self._seconds + time.monotonic() - started
 
     def _take_step(self, step: int) -> None:
         n = self.config.batch_tokens
@@ -302,20 +300,19 @@ class Trainer:
         self._metrics.add(progress, last=step == self.config.steps)
         self._on_step(progress)
 
-    def _save(self, seconds: float) -> None:
-        """Write the checkpoint; `seconds` have passed since this process began its steps."""
+    def _save(self) -> None:
+        """Write the checkpoint, in the first process."""
         batches = self._processes.gather(self._batches.state())
         if batches:
-            self._checkpoint.save(
-                {
-                    "step": self._step,
-                    "seconds": self._seconds + seconds,
-                    "optimization": self._optimization.state(),
-                    "batches": batches,
-                    "cached": self._cached,
-                    "curve": self._curve,
-                }
-            )
+            state = {
+                "step": self._step,
+                "seconds": time.monotonic() - self._began,
+                "optimization": self._optimization.state(),
+                "batches": batches,
+                "cached": self._cached,
+                "curve": self._curve,
+            }
+            save_checkpoint(self.folder / CHECKPOINT, self._identity, state)
         self._processes.wait()
         self._saved = self._step
 
