@@ -18,11 +18,8 @@ class LatentNames:
     def __init__(self, labels: Mapping[int, str]) -> None:
         """Name latents by their latent terms and, if they have some, their labels."""
         self._labels = labels
-
-    @property
-    def tokenizer(self) -> LatentNames:
+        self.tokenizer = self
         """The object `decode` looks up names in."""
-        return self
 
     def convert_ids_to_tokens(self, latents: Sequence[int]) -> list[str]:
         """12 → "f12", or "f12 (glob, pattern)"."""

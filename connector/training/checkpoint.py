@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,20 @@ from latent_ingest.connector.files import disk_errors, write_atomically
 MAY_CHANGE = ("learning_rate",)
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What must be the same when a run resumes."""
+def save_checkpoint(path: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
+    """Replace the checkpoint; if this raises InputError, the previous one stays complete.
 
-    settings: dict[str, Any]
-    backbone: str
-    """Fingerprint of the backbone's weights."""
-    texts: str
-    """`TrainingTexts.fingerprint`."""
-
-
-def save_checkpoint(path: Path, identity: Identity, state: dict[str, Any]) -> None:
-    """Replace the checkpoint; if this raises InputError, the previous one stays complete."""
+    `identity` is what must be the same when the run resumes: fingerprints of "backbone" and
+    "texts", and all "settings".
+    """
     buffer = io.BytesIO()
-    torch.save({**state, "identity": asdict(identity)}, buffer)
+    torch.save({**state, "identity": identity}, buffer)
     advice = "the previous checkpoint is complete: make room and resume with --resume"
     with disk_errors(path, if_full=advice):
         write_atomically(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path, identity: Identity) -> dict[str, Any]:
+def load_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     """The saved state, its tensors on the CPU.
 
     Raises:
@@ -45,21 +37,17 @@ def load_checkpoint(path: Path, identity: Identity) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        stored = Identity(**state.pop("identity"))
+        stored = state.pop("identity")
     except FileNotFoundError:
         raise InputError(f"{path}: no checkpoint to resume; omit --resume") from None
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
         raise InputError(f"{path}: broken ({type(error).__name__}); delete it") from error
-    differs = [
-        f"another {name}"
-        for name in ("backbone", "texts")
-        if getattr(stored, name) != getattr(identity, name)
-    ]
-    differs += [
-        f"{name} {stored.settings.get(name)}, not {value}"
-        for name, value in identity.settings.items()
-        if name not in MAY_CHANGE and stored.settings.get(name) != value
-    ]
+    parts = ("backbone", "texts")
+    differs = [f"another {name}" for name in parts if stored[name] != identity[name]]
+    for name, value in identity["settings"].items():
+        was = stored["settings"].get(name)
+        if name not in MAY_CHANGE and was != value:
+            differs.append(f"{name} {was}, not {value}")
     if differs:
         raise InputError(
             f"{path}: the run was started with {differs[0]}; resume with the same command, or "

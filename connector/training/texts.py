@@ -250,10 +250,8 @@ def parquet_texts(path: str, text_fields: Sequence[str]) -> Iterator[tuple[str, 
         if not columns:
             has = ", ".join(file.schema_arrow.names)
             raise InputError(f"{path}: no column {' or '.join(text_fields)} (columns: {has:.120})")
-        number = 0
-        for batch in file.iter_batches(columns=columns):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"row {number}", text_of(row, text_fields)
+        rows = (row for batch in file.iter_batches(columns=columns) for row in batch.to_pylist())
+        for number, row in enumerate(rows, start=1):
+            yield f"row {number}", text_of(row, text_fields)
     except pyarrow.ArrowException as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
