@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    context_settings={"show_default": True},
     epilog="""\b
 Examples:
   latent-ingest train texts.jsonl.gz --out my-model/
@@ -36,7 +37,7 @@ Examples:
   latent-ingest train wiki/ --cache cache/ --latents 32768 --out larger/
   latent-ingest train wiki/ --out my-model/ --resume
   torchrun --nproc-per-node 4 --no-python latent-ingest train wiki/ --batch 32K --out my-model/
-"""
+""",
 )
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to create.")
@@ -45,34 +46,22 @@ Examples:
     default=None,
     help="Hub name or folder of the dense retriever.  [default: all-MiniLM-L6-v2]",
 )
-@click.option("--latents", "n_latents", default=16384, show_default=True, help="Number of latents.")
-@click.option("--k", default=16, show_default=True, help="Active latents per token.")
+@click.option("--latents", "n_latents", default=16384, help="Number of latents.")
+@click.option("--k", default=16, help="Active latents per token.")
 @click.option(
-    "--tokens",
-    type=TokenCount(),
-    default="3M",
-    show_default=True,
-    help="Number of tokens to train on (K, M, G).",
+    "--tokens", type=TokenCount(), default="3M", help="Number of tokens to train on (K, M, G)."
 )
 @click.option(
     "--activation",
     type=click.Choice(["topk", "batchtopk", "jumprelu"]),
     default="topk",
-    show_default=True,
     help="Which latents are active: k per token, k per token on average, or those above a learned "
     "threshold.",
 )
 @click.option("--multi-k", is_flag=True, help="Also reconstruct from 4k latents per token.")
-@click.option(
-    "--batch",
-    "batch_tokens",
-    default=4096,
-    show_default=True,
-    type=TokenCount(),
-    help="Tokens per step.",
-)
-@click.option("--learning-rate", default=1e-3, show_default=True, help="Peak learning rate.")
-@click.option("--seed", default=0, show_default=True, help="Seed of all random numbers.")
+@click.option("--batch", "batch_tokens", default=4096, type=TokenCount(), help="Tokens per step.")
+@click.option("--learning-rate", default=1e-3, help="Peak learning rate.")
+@click.option("--seed", default=0, help="Seed of all random numbers.")
 @text_fields_option
 @click.option(
     "--cache",
@@ -86,10 +75,12 @@ Examples:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Small collection in BEIR's layout; its nDCG@10 is measured eight times during the run.",
 )
-@click.option("--split", default="test", show_default=True, help="Split of the probe's qrels.")
+@click.option("--split", default="test", help="Split of the probe's qrels.")
 @click.option("--resume", is_flag=True, help="Resume the interrupted run of --out.")
 @click.option("--keep-decoder", is_flag=True, help="Also write the decoder (twice the size).")
-@click.option("--licence", default="", help="Licence of the texts, for the model card.")
+@click.option(
+    "--licence", default="", show_default=False, help="Licence of the texts, for the model card."
+)
 @compute_options
 @json_option
 @click.pass_context
@@ -140,9 +131,7 @@ def train(
         # All processes read the same files, so one of them reports invalid lines.
         logging.getLogger(TrainingTexts.__module__).setLevel(logging.ERROR)
     texts = TrainingTexts(
-        find_sources(sources, Path(spool)),
-        text_fields=comma_list(text_fields),
-        seed=config.seed,
+        find_sources(sources, Path(spool)), text_fields=comma_list(text_fields), seed=config.seed
     )
     with announced("loading the backbone"):
         retriever = Backbone.load(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype)

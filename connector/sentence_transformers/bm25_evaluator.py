@@ -80,19 +80,12 @@ class LatentBM25Evaluator(BaseEvaluator):
         self.primary_metric = f"bm25_{str(self._measures[0]).lower()}"
 
     def __call__(
-        self,
-        model: Any,
-        output_path: str | None = None,
-        epoch: int = -1,
-        steps: int = -1,
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         """Return the means of the measures: `bm25_ndcg@10`, `dot_ndcg@10` and so on.
 
-        Args:
-            model: a SparseEncoder whose embeddings are pooled activations.
-            output_path: not used.
-            epoch: for the model card.
-            steps: for the model card.
+        `model` is a SparseEncoder whose embeddings are pooled activations; `epoch` and `steps` are
+        for its card.
         """
         documents = self._encode(model.encode_document, list(self.corpus.values()), "documents")
         queries = self._encode(model.encode_query, list(self.queries.values()), "queries")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from sentence_transformers import SparseEncoder
 from sentence_transformers.base.modules import Module
 
+from latent_ingest.connector import terms
 from latent_ingest.connector.encoding.autoencoder import (
     FREQUENCIES_FILE,
     AutoencoderConfig,
@@ -20,7 +23,6 @@ from latent_ingest.connector.encoding.autoencoder import (
 from latent_ingest.connector.encoding.fingerprint import autoencoder_fingerprint
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.inspection.labels import LABELS_FILE, read_labels
-from latent_ingest.connector.sentence_transformers.latent_names import LatentNames
 
 VARIANTS = {"standard": "topk", "jumprelu": "jumprelu"}
 
@@ -192,6 +194,25 @@ class SparseAutoEncoderTokenEncoder(Module):
         if module.labels:
             module._labels_file = (folder / LABELS_FILE).read_bytes()
         return module
+
+
+class LatentNames:
+    """Names latents where `SparseEncoder.decode` would look up tokens."""
+
+    decode: Any = SparseEncoder.decode
+
+    def __init__(self, labels: Mapping[int, str]) -> None:
+        """Name latents by their latent terms and, if they have some, their labels."""
+        self._labels = labels
+        self.tokenizer = self
+        """The object `decode` looks up names in."""
+
+    def convert_ids_to_tokens(self, latents: Sequence[int]) -> list[str]:
+        """12 → "f12", or "f12 (glob, pattern)"."""
+        return [
+            terms.term(latent) + (f" ({self._labels[latent]})" if self._labels.get(latent) else "")
+            for latent in latents
+        ]
 
 
 def unpacked(packed: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

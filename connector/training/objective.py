@@ -106,14 +106,10 @@ class Objective(nn.Module):
         multi_k: bool = False,
         matmul_dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Train an autoencoder that has a decoder.
+        """Train an autoencoder that has a decoder; by default with its own top k.
 
-        Args:
-            autoencoder: in training mode.
-            activation: activation function; by default the autoencoder's top k.
-            dead_after: a latent that was not active for this many tokens is dead.
-            multi_k: also reconstruct from 4k latents.
-            matmul_dtype: dtype of the pre-activations; weights and gradients stay in float32.
+        Pre-activations are in `matmul_dtype`; weights and gradients stay in float32. For the other
+        settings see `TrainingConfig`.
         """
         super().__init__()
         self.autoencoder = autoencoder

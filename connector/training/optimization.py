@@ -24,10 +24,7 @@ class Optimization:
     """AdamW with linear warm-up and cosine decay; decoder rows keep unit norm."""
 
     def __init__(
-        self,
-        backbone: Backbone,
-        config: TrainingConfig,
-        processes: ProcessGroup = ALONE,
+        self, backbone: Backbone, config: TrainingConfig, processes: ProcessGroup = ALONE
     ) -> None:
         """Initialize the weights from the seed.
 
@@ -130,8 +127,9 @@ class Optimization:
                     share = len(part) / len(hidden)
                     loss: Loss = self.objective(part)
                     (loss.total * share).backward()  # type: ignore[no-untyped-call]
-                    losses.append((share, loss))
-                return mean_loss(losses)
+                    values = loss.total.detach(), loss.normalized_mse, loss.latents_per_token
+                    losses.append(share * torch.stack(values))
+                return Loss(*torch.stack(losses).sum(dim=0))
             except RuntimeError as error:
                 if not out_of_memory(error) or self._micro_tokens < 2:
                     raise
@@ -153,15 +151,6 @@ def check_finite(step: int, what: str, value: torch.Tensor) -> None:
         raise ModelError(
             f"step {step}: {what} is {value.item()}; try --dtype float32 or a lower --learning-rate"
         )
-
-
-def mean_loss(losses: list[tuple[float, Loss]]) -> Loss:
-    """Mean of the losses of a batch's parts, weighted by each part's share of the tokens."""
-    return Loss(
-        torch.stack([share * loss.total.detach() for share, loss in losses]).sum(),
-        torch.stack([share * loss.normalized_mse for share, loss in losses]).sum(),
-        torch.stack([share * loss.latents_per_token for share, loss in losses]).sum(),
-    )
 
 
 @torch.no_grad()
