@@ -84,17 +84,6 @@ class TokenLatents:
     """Text boundaries, int64 `[n_texts + 1]`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reconstruction:
-    """Result of `TokenAutoencoder.forward` in training."""
-
-    latents: TokenLatents
-    normalized: torch.Tensor
-    """Token embeddings after `normalize`, `[n_tokens, d_in]`."""
-    decoded: torch.Tensor
-    """Their reconstructions, `[n_tokens, d_in]`."""
-
-
 class TokenAutoencoder(nn.Module):
     """Top-k sparse autoencoder over token embeddings."""
 
@@ -193,24 +182,10 @@ class TokenAutoencoder(nn.Module):
             indices.append(top.indices[: len(chunk)])
         return TokenLatents(torch.cat(acts), torch.cat(indices), bounds)
 
-    def forward(
-        self,
-        hidden: torch.Tensor,
-        *,
-        attention_mask: torch.Tensor | None = None,
-        cu_seq_lens: torch.Tensor | None = None,
-        k: int | None = None,
-    ) -> TokenLatents | Reconstruction:
-        """Like `encode`; in training mode, with a decoder, return a Reconstruction."""
-        latents = self.encode(hidden, attention_mask=attention_mask, cu_seq_lens=cu_seq_lens, k=k)
-        if not self.training or self.W_dec is None:
-            return latents
-        packed, _ = self._pack(hidden, attention_mask, cu_seq_lens)
-        return Reconstruction(
-            latents,
-            self.normalize(packed),
-            decode(latents.top_acts, latents.top_indices, self.W_dec) + self.b_pre,
-        )
+    def reconstruct(self, acts: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        """Normalized token embeddings from active latents: `[n_tokens, k]` → `[n_tokens, d_in]`."""
+        assert self.W_dec is not None
+        return decode(acts, indices, self.W_dec) + self.b_pre
 
     def _pack(
         self,

@@ -16,7 +16,6 @@ from latent_ingest.connector import terms
 from latent_ingest.connector.encoding.autoencoder import (
     FREQUENCIES_FILE,
     AutoencoderConfig,
-    Reconstruction,
     TokenAutoencoder,
     write_weights,
 )
@@ -118,11 +117,12 @@ class SparseAutoEncoderTokenEncoder(Module):
         hidden = features["token_embeddings"]
         bounds = features.get("cu_seq_lens_q")
         mask = features.get("attention_mask") if bounds is None and hidden.ndim == 3 else None
-        found = self.autoencoder(hidden, attention_mask=mask, cu_seq_lens=bounds, k=max_active_dims)
-        if isinstance(found, Reconstruction):
-            features["sae_input_normalized"] = found.normalized
-            features["sae_output_decoded"] = found.decoded
-            found = found.latents
+        model = self.autoencoder
+        found = model.encode(hidden, attention_mask=mask, cu_seq_lens=bounds, k=max_active_dims)
+        if model.training and model.W_dec is not None:
+            packed = hidden.flatten(0, -2) if mask is None else hidden[mask.bool()]
+            features["sae_input_normalized"] = model.normalize(packed)
+            features["sae_output_decoded"] = model.reconstruct(found.top_acts, found.top_indices)
         features["token_sparse_values"] = unpacked(found.top_acts, hidden, mask)
         features["token_sparse_indices"] = unpacked(found.top_indices, hidden, mask)
         return features

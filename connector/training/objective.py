@@ -143,19 +143,15 @@ class Objective(nn.Module):
         acts, penalty = self.activation(pre, indices)
         chosen = indices[:, : acts.shape[1]]
         variance = (x - x.mean(dim=0)).square().sum()
-        residual = x - self._decode(acts, chosen)
+        residual = x - model.reconstruct(acts, chosen)
         normalized_mse = residual.square().sum() / variance
         if self.training:
             self._record_fired(chosen[acts > 0], len(x))
         total = normalized_mse + penalty + AUX_WEIGHT * self._auxiliary(x, residual.detach())
         if self.multi_k:
-            more = x - self._decode(pre.relu(), indices)
+            more = x - model.reconstruct(pre.relu(), indices)
             total = total + MULTI_K_WEIGHT * more.square().sum() / variance
         return Loss(total, normalized_mse.detach(), (acts > 0).sum() / max(len(x), 1))
-
-    def _decode(self, acts: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        assert self.autoencoder.W_dec is not None
-        return decode(acts, indices, self.autoencoder.W_dec) + self.autoencoder.b_pre
 
     def _auxiliary(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """AuxK: how badly the dead latents reconstruct the residual of the living ones."""
