@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,6 @@ class LatentEncoder:
         # Each latent's weights are contiguous: twice as fast for the few tokens of a question.
         W_enc = self._autoencoder.W_enc.data.to(backbone.dtype)
         self._autoencoder.W_enc.data = W_enc.T.contiguous().T
-        self._quantized: QuantizedAutoencoder | None = None
-        self._may_quantize = backbone.device.type == "cpu"
 
     @classmethod
     def load(
@@ -267,7 +266,7 @@ class LatentEncoder:
             with torch.inference_mode():
                 finite = finite_texts(batch.hidden, batch.cu_seq_lens)
                 few = kind == "query" and 0 < len(batch.hidden) <= MOST_TOKENS and finite.all()
-                autoencoder = (self._for_few_tokens() if few else None) or self._autoencoder
+                autoencoder = (self._quantized if few else None) or self._autoencoder
                 latents = autoencoder.encode(batch.hidden, cu_seq_lens=batch.cu_seq_lens, k=k)
                 rows, indices, values = pool(latents, self.n_latents, self.pooling)
                 pooled = PooledBatch(
@@ -282,14 +281,15 @@ class LatentEncoder:
                 )
             yield pooled
 
-    def _for_few_tokens(self) -> QuantizedAutoencoder | None:
-        """The quantized autoencoder, made on first use; None if torch has no int8 kernels here."""
-        if self._quantized is None and self._may_quantize:
-            try:
-                self._quantized = QuantizedAutoencoder(self._autoencoder)
-            except (RuntimeError, AttributeError):
-                self._may_quantize = False
-        return self._quantized
+    @cached_property
+    def _quantized(self) -> QuantizedAutoencoder | None:
+        """For few tokens, made on first use; None if torch has no int8 kernels here."""
+        if self.backbone.device.type != "cpu":
+            return None
+        try:
+            return QuantizedAutoencoder(self._autoencoder)
+        except (RuntimeError, AttributeError):
+            return None
 
     def _check_finite(
         self,
