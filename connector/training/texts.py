@@ -10,6 +10,7 @@ import random
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -114,23 +115,23 @@ class TrainingTexts:
 
     def _each(self, *, first: bool) -> Iterator[str]:
         """Each text of each source once, by smooth weighted round robin."""
-        seen = SeenKeys()
-        lanes = [(source.share, self._read(source, count=first)) for source in self.sources]
+        lanes = [self._read(source, count=first) for source in self.sources]
+        shares = [source.share for source in self.sources]
         credit = [0.0] * len(lanes)
         left = set(range(len(lanes)))
-        while left:
-            for lane in left:
-                credit[lane] += lanes[lane][0]
-            chosen = max(left, key=lambda lane: (credit[lane], -lane))
-            credit[chosen] -= sum(lanes[lane][0] for lane in left)
-            text = next(lanes[chosen][1], None)
-            if text is None:
-                left.remove(chosen)
-            elif seen.add([text]):
-                yield text
-            else:
-                self.duplicates += first
-        seen.close()
+        with closing(SeenKeys()) as seen:
+            while left:
+                for lane in left:
+                    credit[lane] += shares[lane]
+                chosen = max(left, key=lambda lane: (credit[lane], -lane))
+                credit[chosen] -= sum(shares[lane] for lane in left)
+                text = next(lanes[chosen], None)
+                if text is None:
+                    left.remove(chosen)
+                elif seen.add([text]):
+                    yield text
+                else:
+                    self.duplicates += first
 
     def _read(self, source: Source, *, count: bool) -> Iterator[str]:
         for place, text in self._texts(source.path):
