@@ -5,7 +5,6 @@ Method: arXiv 2605.29384. Names of weights: sentence-transformers pull request 3
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from latent_ingest.connector.encoding.model_folder import (
     latents_per_token,
     read_json,
     reading,
+    write_json,
 )
 from latent_ingest.connector.errors import ModelError
 
@@ -220,8 +220,7 @@ class TokenAutoencoder(nn.Module):
             if decoder or name != "W_dec"
         }
         write_weights(folder / "model.safetensors", stored)
-        text = json.dumps(asdict(self.config), indent=2) + "\n"
-        (folder / "config.json").write_text(text, encoding="utf-8")
+        write_json(folder / "config.json", asdict(self.config))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # Register the buffers that are in the stored weights but not in this module yet.

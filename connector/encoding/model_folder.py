@@ -66,6 +66,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, indented."""
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty if there is no such file, or no object in it."""
     content = read_json(path) if path.is_file() else {}
@@ -200,9 +205,6 @@ def write_modules(
     }
     model = {"model_type": "SparseEncoder", "prompts": prompts, "similarity_fn_name": "dot"}
     (folder / pooled).mkdir(exist_ok=True)
-    for path, content in {
-        "modules.json": modules,
-        f"{pooled}/config.json": settings,
-        MODEL_SETTINGS: model,
-    }.items():
-        (folder / path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "modules.json", modules)
+    write_json(folder / pooled / "config.json", settings)
+    write_json(folder / MODEL_SETTINGS, model)

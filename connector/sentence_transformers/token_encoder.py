@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from latent_ingest.connector.encoding.autoencoder import (
     write_weights,
 )
 from latent_ingest.connector.encoding.fingerprint import autoencoder_fingerprint
+from latent_ingest.connector.encoding.model_folder import write_json
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.inspection.labels import LABELS_FILE, read_labels
 
@@ -152,8 +152,7 @@ class SparseAutoEncoderTokenEncoder(Module):
         weights = self.autoencoder.state_dict()
         frequency = weights.pop("document_frequency", None)
         write_weights(folder / "model.safetensors", weights)
-        text = json.dumps(self.get_config_dict(), indent=2) + "\n"
-        (folder / "config.json").write_text(text, encoding="utf-8")
+        write_json(folder / "config.json", self.get_config_dict())
         for file in (FREQUENCIES_FILE, LABELS_FILE):
             (folder / file).unlink(missing_ok=True)
         if autoencoder_fingerprint(self.autoencoder) != self._fingerprint:
