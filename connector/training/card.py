@@ -23,7 +23,7 @@ from latent_ingest.connector.training.texts import TrainingTexts
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a model card says about a run."""
+    """Settings and results of a run, for its model card."""
 
     config: TrainingConfig
     report: TrainingReport

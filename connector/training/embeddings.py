@@ -275,7 +275,7 @@ class TokenBatches:
         return buffer[order.to(self.device)]
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs to continue with the very next batch."""
+        """State with which `restore` continues at the very next batch."""
         return {
             "next": self.next,
             "buffer": None if self._buffer is None else self._buffer.clone(),

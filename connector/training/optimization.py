@@ -1,4 +1,4 @@
-"""What a training step changes: the autoencoder, the objective's counters and AdamW's moments."""
+"""Training steps: they change the autoencoder, the objective's counters and AdamW's moments."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Optimization:
         return copy
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs."""
+        """State for `restore`."""
         return {"objective": self.objective.state_dict(), "adam": self._adam.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:

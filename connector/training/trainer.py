@@ -63,7 +63,7 @@ class Trainer:
 
     backbone: Backbone
     texts: TrainingTexts
-    """What to train on; the first texts are held out."""
+    """Texts to train on; the first are held out."""
     out: Path
     """Model folder to make."""
     config: TrainingConfig
