@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    context_settings={"show_default": True},
     epilog="""\b
 Examples:
   latent-ingest train texts.jsonl.gz --out my-model/
@@ -29,7 +30,7 @@ Examples:
   latent-ingest train wiki/ --cache cache/ --latents 32768 --out larger/
   latent-ingest train wiki/ --out my-model/ --resume
   torchrun --nproc-per-node 4 --no-python latent-ingest train wiki/ --batch 32K --out my-model/
-"""
+""",
 )
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to create.")

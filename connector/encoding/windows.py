@@ -83,17 +83,10 @@ class TokenBatch:
 def windows_of(
     tokenizer: Any, texts: Sequence[str], *, prompt: str, max_tokens: int, long: str
 ) -> list[Window]:
-    """The windows of texts, in order.
+    """The windows of texts, in order; raises ModelError if the prompt leaves no room.
 
-    Args:
-        tokenizer: a fast tokenizer of transformers.
-        texts: any number of texts.
-        prompt: put before every window.
-        max_tokens: most tokens of a window, prompt and special tokens included.
-        long: "pool" or "truncate".
-
-    Raises:
-        ModelError: the prompt leaves no room.
+    A window begins with `prompt` and has at most `max_tokens` tokens, prompt and special tokens
+    included. `tokenizer` is a fast one of transformers.
     """
     if long not in LONG:
         raise ValueError(f"long {long!r}: use {' or '.join(LONG)}")

@@ -11,11 +11,7 @@ from numpy.typing import NDArray
 def word_spans(
     text: str, spans: NDArray[np.int64]
 ) -> tuple[list[tuple[int, int]], NDArray[np.int64]]:
-    """Join tokens that are parts of the same word.
-
-    Args:
-        text: the text.
-        spans: start and end of each token, `[n_tokens, 2]`, in order.
+    """Join tokens, given by their spans `[n_tokens, 2]`, that are parts of the same word.
 
     Returns:
         Start and end of each word, ascending and disjoint, and the word of each token,

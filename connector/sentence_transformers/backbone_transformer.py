@@ -28,6 +28,9 @@ from latent_ingest.connector.sentence_transformers.token_encoder import (
 )
 from latent_ingest.connector.sentence_transformers.token_pooling import SparseTokenPooling
 
+# Options of `load` that concern the hub.
+HUB_OPTIONS = ("token", "cache_folder", "revision", "local_files_only")
+
 
 def load_sparse_encoder(folder: str | Path | None = None, **kwargs: Any) -> SparseEncoder:
     """Load a model folder, by default the shipped model, as a SparseEncoder.
@@ -72,17 +75,13 @@ class BackboneTransformer:
 
     @classmethod
     def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Transformer:
-        """Load the Transformer of the backbone that config.json names.
-
-        Args:
-            model_name_or_path: of the model.
-            subfolder: not used.
-            kwargs: as for `Transformer.load`: `model_kwargs`, `backend` and so on.
+        """Load the Transformer of the backbone that config.json names; `kwargs` are its options.
 
         Raises:
             ModelError: the backbone is not found, or not the one the model was trained on.
         """
-        config, others = config_of(model_name_or_path, kwargs)
+        config = config_of(model_name_or_path, kwargs)
+        others = {name: value for name, value in kwargs.items() if name not in HUB_OPTIONS}
         if config.backbone_fingerprint:
             # Compare the stored weights, since the Transformer may have them in another dtype.
             stored = Backbone.load(config.backbone, device="cpu", dtype="float32")
@@ -97,15 +96,10 @@ class BackboneDense:
     def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Dense:
         """Load the Dense module from a subfolder of the backbone.
 
-        Args:
-            model_name_or_path: of the model.
-            subfolder: of the backbone.
-            kwargs: where the model is on the hub.
-
         Raises:
             ModelError: the backbone or the module is not found, or cannot be read.
         """
-        config, _ = config_of(model_name_or_path, kwargs)
+        config = config_of(model_name_or_path, kwargs)
         linear, activation = dense(find_folder(config.backbone) / subfolder)
         return Dense(
             linear.in_features,
@@ -126,13 +120,10 @@ OURS: tuple[Any, ...] = (
 )
 
 
-def config_of(model: str, options: dict[str, Any]) -> tuple[AutoencoderConfig, dict[str, Any]]:
-    """config.json of a model in a folder or on the hub, and the options that do not concern the
-    hub."""
-    hub = ("token", "cache_folder", "revision", "local_files_only")
-    folder = load_dir_path(model, "", **{name: options[name] for name in hub if name in options})
-    others = {name: value for name, value in options.items() if name not in hub}
-    return read_config(Path(folder or model)), others
+def config_of(model: str, options: dict[str, Any]) -> AutoencoderConfig:
+    """config.json of a model in a folder or on the hub."""
+    hub = {name: options[name] for name in HUB_OPTIONS if name in options}
+    return read_config(Path(load_dir_path(model, "", **hub) or model))
 
 
 def load_transformer(backbone: str, **kwargs: Any) -> Transformer:

@@ -80,19 +80,12 @@ class LatentBM25Evaluator(BaseEvaluator):
         self.primary_metric = f"bm25_{str(self._measures[0]).lower()}"
 
     def __call__(
-        self,
-        model: Any,
-        output_path: str | None = None,
-        epoch: int = -1,
-        steps: int = -1,
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         """Return the means of the measures: `bm25_ndcg@10`, `dot_ndcg@10` and so on.
 
-        Args:
-            model: a SparseEncoder whose embeddings are pooled activations.
-            output_path: not used.
-            epoch: for the model card.
-            steps: for the model card.
+        `model` is a SparseEncoder whose embeddings are pooled activations; `epoch` and `steps` are
+        for its card.
         """
         documents = self._encode(model.encode_document, list(self.corpus.values()), "documents")
         queries = self._encode(model.encode_query, list(self.queries.values()), "queries")
@@ -107,19 +100,14 @@ class LatentBM25Evaluator(BaseEvaluator):
         )
         ids = list(self.corpus)
         rankings: dict[str, Ranking] = {"bm25": {}, "dot": {}}
-        for row, query in enumerate(self.queries):
-            asked = queries[row]
-            rankings["bm25"][query] = bm25.ranking(
-                ids, asked.indices, terms.weights(asked.data), DEPTH
-            )
+        for query, asked in zip(self.queries, queries, strict=True):
+            weights = terms.weights(asked.data)
+            rankings["bm25"][query] = bm25.ranking(ids, asked.indices, weights, DEPTH)
             rankings["dot"][query] = best(ids, (documents @ asked.T).toarray().ravel(), DEPTH)
-        metrics = {
-            f"{system}_{measure.lower()}": value
-            for system, ranking in rankings.items()
-            for measure, value in means(
-                per_query(self.qrels, ranking, self._measures), self._measures
-            ).items()
-        }
+        metrics: dict[str, float] = {}
+        for system, ranking in rankings.items():
+            values = means(per_query(self.qrels, ranking, self._measures), self._measures)
+            metrics |= {f"{system}_{name.lower()}": value for name, value in values.items()}
         metrics = self.prefix_name_to_metrics(metrics, self.name)
         self.store_metrics_in_model_card_data(model, metrics, epoch, steps)
         return metrics
@@ -131,14 +119,13 @@ class LatentBM25Evaluator(BaseEvaluator):
     def _encode(self, encode: Any, texts: list[str], what: str) -> scipy.sparse.csr_matrix:
         """Sparse vectors, `[n_texts, n_latents]`, with sorted columns."""
         blocks = []
-        bar = tqdm(total=len(texts), desc=what, disable=not self.show_progress_bar)
-        for chunk in batched(texts, TEXTS_AT_ONCE):
-            vectors = encode(chunk, batch_size=self.batch_size, show_progress_bar=False)
-            bar.update(len(chunk))
-            rows, columns = vectors.coalesce().indices().cpu().numpy()
-            values = vectors.coalesce().values().float().cpu().numpy()
-            blocks.append(scipy.sparse.csr_matrix((values, (rows, columns)), vectors.shape))
-        bar.close()
+        with tqdm(total=len(texts), desc=what, disable=not self.show_progress_bar) as bar:
+            for chunk in batched(texts, TEXTS_AT_ONCE):
+                vectors = encode(chunk, batch_size=self.batch_size, show_progress_bar=False)
+                vectors = vectors.coalesce().cpu()
+                places, values = vectors.indices().numpy(), vectors.values().float().numpy()
+                blocks.append(scipy.sparse.csr_matrix((values, places), vectors.shape))
+                bar.update(len(chunk))
         return scipy.sparse.vstack(blocks, format="csr", dtype=np.float32)
 
 

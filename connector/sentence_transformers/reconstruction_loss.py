@@ -33,10 +33,7 @@ class TokenReconstructionLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        model: SparseEncoder,
-        dead_after: int = DEAD_AFTER,
-        multi_k: bool = True,
+        self, model: SparseEncoder, dead_after: int = DEAD_AFTER, multi_k: bool = True
     ) -> None:
         """Train the autoencoder of a model.
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from sentence_transformers import SparseEncoder
 from sentence_transformers.base.modules import Module
 
+from latent_ingest.connector import terms
 from latent_ingest.connector.encoding.autoencoder import (
     FREQUENCIES_FILE,
     AutoencoderConfig,
-    Reconstruction,
     TokenAutoencoder,
     write_weights,
 )
 from latent_ingest.connector.encoding.fingerprint import autoencoder_fingerprint
+from latent_ingest.connector.encoding.model_folder import write_json
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.inspection.labels import LABELS_FILE, read_labels
-from latent_ingest.connector.sentence_transformers.latent_names import LatentNames
 
 VARIANTS = {"standard": "topk", "jumprelu": "jumprelu"}
 
@@ -62,13 +63,7 @@ class SparseAutoEncoderTokenEncoder(Module):
         super().__init__()  # type: ignore[no-untyped-call]
         if variant not in VARIANTS:
             raise ModelError(f"variant {variant!r}: use one of {', '.join(VARIANTS)}")
-        config = AutoencoderConfig(
-            d_in=input_dim,
-            n_latents=hidden_dim,
-            k=k,
-            variant=VARIANTS[variant],
-            rms_scale=rms_scale,
-        )
+        config = AutoencoderConfig(input_dim, hidden_dim, k, VARIANTS[variant], rms_scale)
         autoencoder = TokenAutoencoder(config)
         autoencoder.initialize(torch.default_generator)
         if not has_decoder:
@@ -122,11 +117,12 @@ class SparseAutoEncoderTokenEncoder(Module):
         hidden = features["token_embeddings"]
         bounds = features.get("cu_seq_lens_q")
         mask = features.get("attention_mask") if bounds is None and hidden.ndim == 3 else None
-        found = self.autoencoder(hidden, attention_mask=mask, cu_seq_lens=bounds, k=max_active_dims)
-        if isinstance(found, Reconstruction):
-            features["sae_input_normalized"] = found.normalized
-            features["sae_output_decoded"] = found.decoded
-            found = found.latents
+        model = self.autoencoder
+        found = model.encode(hidden, attention_mask=mask, cu_seq_lens=bounds, k=max_active_dims)
+        if model.training and model.W_dec is not None:
+            packed = hidden.flatten(0, -2) if mask is None else hidden[mask.bool()]
+            features["sae_input_normalized"] = model.normalize(packed)
+            features["sae_output_decoded"] = model.reconstruct(found.top_acts, found.top_indices)
         features["token_sparse_values"] = unpacked(found.top_acts, hidden, mask)
         features["token_sparse_indices"] = unpacked(found.top_indices, hidden, mask)
         return features
@@ -156,8 +152,7 @@ class SparseAutoEncoderTokenEncoder(Module):
         weights = self.autoencoder.state_dict()
         frequency = weights.pop("document_frequency", None)
         write_weights(folder / "model.safetensors", weights)
-        text = json.dumps(self.get_config_dict(), indent=2) + "\n"
-        (folder / "config.json").write_text(text, encoding="utf-8")
+        write_json(folder / "config.json", self.get_config_dict())
         for file in (FREQUENCIES_FILE, LABELS_FILE):
             (folder / file).unlink(missing_ok=True)
         if autoencoder_fingerprint(self.autoencoder) != self._fingerprint:
@@ -181,7 +176,7 @@ class SparseAutoEncoderTokenEncoder(Module):
         init_defaults: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> SparseAutoEncoderTokenEncoder:
-        """Read a folder written by `save` or `latent-ingest train`.
+        """Read a folder written by `save` or `latent-ingest train`, on disk or on the hub.
 
         Raises:
             ModelError: a file is missing or broken, or weights and config disagree.
@@ -198,6 +193,25 @@ class SparseAutoEncoderTokenEncoder(Module):
         if module.labels:
             module._labels_file = (folder / LABELS_FILE).read_bytes()
         return module
+
+
+class LatentNames:
+    """Names latents where `SparseEncoder.decode` would look up tokens."""
+
+    decode: Any = SparseEncoder.decode
+
+    def __init__(self, labels: Mapping[int, str]) -> None:
+        """Name latents by their latent terms and, if they have some, their labels."""
+        self._labels = labels
+        self.tokenizer = self
+        """The object `decode` looks up names in."""
+
+    def convert_ids_to_tokens(self, latents: Sequence[int]) -> list[str]:
+        """12 → "f12", or "f12 (glob, pattern)"."""
+        return [
+            terms.term(latent) + (f" ({self._labels[latent]})" if self._labels.get(latent) else "")
+            for latent in latents
+        ]
 
 
 def unpacked(packed: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -10,7 +10,7 @@ from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import Module
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from latent_ingest.connector.encoding.autoencoder import TokenLatents
+from latent_ingest.connector.encoding.autoencoder import TokenLatents, boundaries
 from latent_ingest.connector.encoding.pooling import POOLINGS, pool
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.sentence_transformers.model_card import describe
@@ -77,17 +77,15 @@ class SparseTokenPooling(Pooling):
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Add `sentence_embedding`, dense `[n_texts, embedding_dimension]`.
 
-        Args:
-            features: values and indices: padded, packed or flattened like the embeddings of
-                `SparseAutoEncoderTokenEncoder`, with the same masks and bounds.
-            kwargs: not used.
+        Values and indices are padded, packed or flattened like the embeddings of
+        `SparseAutoEncoderTokenEncoder`, with the same masks and bounds.
         """
         values, indices = features[self.values_key], features[self.indices_key]
         counted = self.counted(features, values)
         latents = TokenLatents(
             values.reshape(*counted.shape, -1)[counted],
             indices.reshape(*counted.shape, -1)[counted],
-            torch.nn.functional.pad(self._lengths(features, counted).cumsum(0), (1, 0)),
+            boundaries(self._lengths(features, counted)),
         )
         texts, found, pooled = pool(latents, self.embedding_dimension, self.pooling_strategy)
         shape = (len(latents.cu_seq_lens) - 1, self.embedding_dimension)
@@ -97,9 +95,7 @@ class SparseTokenPooling(Pooling):
     def counted(self, features: dict[str, Any], tokens: torch.Tensor) -> torch.Tensor:
         """Which tokens count: bool `[n_texts, seq]` if padded, else `[n_tokens]`.
 
-        Args:
-            features: with `attention_mask`, `cu_seq_lens_q` and `prompt_length`, if present.
-            tokens: a feature of the tokens, padded, packed or flattened.
+        `tokens` is a feature of the tokens: padded, packed or flattened.
         """
         bounds = features.get("cu_seq_lens_q")
         before, after = self.special_tokens or self._tokenizer_adds
@@ -156,8 +152,7 @@ class SparseTokenPooling(Pooling):
         bounds = features.get("cu_seq_lens_q")
         if bounds is None:
             return counted.sum().reshape(1)
-        until = torch.nn.functional.pad(counted.cumsum(0), (1, 0))
-        return until[bounds.long()].diff()
+        return boundaries(counted)[bounds.long()].diff()
 
     def get_config_dict(self) -> dict[str, Any]:
         """Content of config.json, with the pull request's names."""

@@ -34,20 +34,16 @@ class TopK(nn.Module):
     def __init__(self, k: int) -> None:
         super().__init__()
         self.k = k
-
-    @property
-    def candidates(self) -> int:
+        self.candidates = self.most_times_k * k
         """Pre-activations per token that `forward` needs: `[n_tokens, candidates]`, descending."""
-        return self.most_times_k * self.k
 
     def forward(
         self, pre: torch.Tensor, indices: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the activations, zero for inactive candidates, and a penalty to add to the loss.
 
-        Args:
-            pre: largest pre-activations, `[n_tokens, candidates]` or wider, descending.
-            indices: their latents, same shape.
+        `pre` has the largest pre-activations, `[n_tokens, candidates]` or wider, descending;
+        `indices` their latents.
         """
         return pre[:, : self.k].relu(), pre.new_zeros(())
 

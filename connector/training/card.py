@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from latent_ingest.connector.training.texts import TrainingTexts
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a model card says about a run."""
+    """Settings and results of a run, for its model card."""
 
     config: TrainingConfig
     report: TrainingReport
@@ -36,13 +38,9 @@ class RunSummary:
 def write_card(
     run: RunSummary, latents: Frequencies, words: Frequencies, figures: tuple[str, ...] = ()
 ) -> str:
-    """Return the text of the model card.
+    """Return the text of the model card; `figures` are file names, shown at the end.
 
-    Args:
-        run: settings and results.
-        latents: document frequencies of latents in the held-out texts.
-        words: document frequencies of words in the same texts.
-        figures: file names of the figures, shown at the end.
+    `latents` and `words` are document frequencies in the held-out texts.
     """
     config, report, backbone = run.config, run.report, run.backbone
     # Only the last part of a folder: a card shows no paths of the user's machine.
@@ -52,7 +50,8 @@ def write_card(
         for source in run.texts.sources
     )
     rows = {
-        "backbone": f"{name}, weights {backbone.fingerprint}, {plain(backbone.dtype)}",
+        "backbone": f"{name}, weights {backbone.fingerprint}, "
+        f"{str(backbone.dtype).removeprefix('torch.')}",
         "texts": sources,
         "licence of the texts": run.licence or "not stated",
         "tokens seen": f"{report.tokens:,} in {report.steps:,} steps"
@@ -91,36 +90,31 @@ def write_card(
     return text
 
 
-def plain(dtype: torch.dtype) -> str:
-    """Name of a dtype, such as "bfloat16"."""
-    return str(dtype).removeprefix("torch.")
-
-
 def draw(
     folder: Path, report: TrainingReport, latents: Frequencies, words: Frequencies
 ) -> tuple[str, ...]:
     """Draw the figures into a folder that holds metrics.jsonl.
 
-    Returns:
-        Their file names; none without matplotlib.
+    Returns their file names; none without matplotlib.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return ()
-    figures = {
-        "rank-frequency.png": rank_frequency(Figure(figsize=(6, 4)), latents, words),
-        "learning-curve.png": learning_curve(Figure(figsize=(6, 4)), folder, report),
-        "document-frequency.png": document_frequency(Figure(figsize=(6, 4)), latents),
+    figures: dict[str, Callable[[Any], None]] = {
+        "rank-frequency.png": partial(rank_frequency, latents=latents, words=words),
+        "learning-curve.png": partial(learning_curve, folder=folder, report=report),
+        "document-frequency.png": partial(document_frequency, latents=latents),
     }
-    for name, figure in figures.items():
+    for name, draw_on in figures.items():
+        figure = Figure(figsize=(6, 4))
+        draw_on(figure.subplots())
         figure.savefig(folder / name, dpi=120, bbox_inches="tight")
     return tuple(figures)
 
 
-def rank_frequency(figure: Any, latents: Frequencies, words: Frequencies) -> Any:
+def rank_frequency(axes: Any, latents: Frequencies, words: Frequencies) -> None:
     """Document frequency by rank, of latents and words, on logarithmic axes, with fitted lines."""
-    axes = figure.subplots()
     for name, frequencies in (("latents", latents), ("words", words)):
         counts = frequencies.counts
         label = f"{name}: slope {frequencies.slope:.2f}, R2 {frequencies.r2:.2f}"
@@ -129,14 +123,12 @@ def rank_frequency(figure: Any, latents: Frequencies, words: Frequencies) -> Any
         axes.loglog(ranks, frequencies.line(ranks), "--", color=drawn.get_color(), linewidth=0.8)
     axes.set(xlabel="rank", ylabel="document frequency")
     axes.legend()
-    return figure
 
 
-def learning_curve(figure: Any, folder: Path, report: TrainingReport) -> Any:
+def learning_curve(axes: Any, folder: Path, report: TrainingReport) -> None:
     """Normalized MSE by tokens and, if there was a probe, its nDCG@10."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     metrics = [json.loads(line) for line in lines]
-    axes = figure.subplots()
     axes.plot([m["tokens"] for m in metrics], [m["normalized_mse"] for m in metrics], color="C0")
     axes.set(xlabel="tokens", ylabel="normalized MSE of a batch", yscale="log")
     if report.probe_curve:
@@ -144,12 +136,9 @@ def learning_curve(figure: Any, folder: Path, report: TrainingReport) -> Any:
         other.plot(*zip(*report.probe_curve, strict=True), "o-", color="C1")
         other.axhline(report.probe_words or 0, color="C1", linestyle=":")
         other.set_ylabel(f"nDCG@10 on {report.probe} (dotted: words)", color="C1")
-    return figure
 
 
-def document_frequency(figure: Any, latents: Frequencies) -> Any:
+def document_frequency(axes: Any, latents: Frequencies) -> None:
     """Histogram of the latents' document frequencies."""
-    axes = figure.subplots()
     axes.hist(latents.counts, bins=np.geomspace(1, max(latents.counts.max(initial=1), 2), 40))
     axes.set(xlabel="document frequency", ylabel="latents", xscale="log")
-    return figure

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,59 +16,41 @@ from latent_ingest.connector.files import disk_errors, write_atomically
 MAY_CHANGE = ("learning_rate",)
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What must be the same when a run resumes."""
+def save_checkpoint(path: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
+    """Replace the checkpoint; if this raises InputError, the previous one stays complete.
 
-    settings: dict[str, Any]
-    backbone: str
-    """Fingerprint of the backbone's weights."""
-    texts: str
-    """`TrainingTexts.fingerprint`."""
+    `identity` is what must be the same when the run resumes: fingerprints of "backbone" and
+    "texts", and all "settings".
+    """
+    buffer = io.BytesIO()
+    torch.save({**state, "identity": identity}, buffer)
+    advice = "the previous checkpoint is complete: make room and resume with --resume"
+    with disk_errors(path, if_full=advice):
+        write_atomically(path, buffer.getvalue())
 
 
-class CheckpointFile:
-    """The latest checkpoint of a run."""
+def load_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """The saved state, its tensors on the CPU.
 
-    def __init__(self, path: Path, identity: Identity) -> None:
-        self.path = path
-        self._identity = identity
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint; if this fails, the previous one stays complete.
-
-        Raises:
-            InputError: the disk is full, or the folder cannot be written.
-        """
-        buffer = io.BytesIO()
-        torch.save({**state, "identity": asdict(self._identity)}, buffer)
-        advice = "the previous checkpoint is complete: make room and resume with --resume"
-        with disk_errors(self.path, if_full=advice):
-            write_atomically(self.path, buffer.getvalue())
-
-    def load(self) -> dict[str, Any]:
-        """The saved state, its tensors on the CPU.
-
-        Raises:
-            InputError: there is no checkpoint, it is broken, or it belongs to another run.
-        """
-        try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-            stored = Identity(**state.pop("identity"))
-        except FileNotFoundError:
-            raise InputError(f"{self.path}: no checkpoint to resume; omit --resume") from None
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
-            raise InputError(f"{self.path}: broken ({type(error).__name__}); delete it") from error
-        for name in ("backbone", "texts"):
-            if getattr(stored, name) != getattr(self._identity, name):
-                raise InputError(
-                    f"{self.path}: the run was started with another {name}; resume with the same "
-                    f"command, or delete {self.path.parent}"
-                )
-        for name, value in self._identity.settings.items():
-            if name not in MAY_CHANGE and stored.settings.get(name) != value:
-                raise InputError(
-                    f"{self.path}: the run was started with {name} {stored.settings.get(name)}, "
-                    f"not {value}; resume with the same command, or delete {self.path.parent}"
-                )
-        return state
+    Raises:
+        InputError: there is no checkpoint, it is broken, or it belongs to another run.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        stored = state.pop("identity")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no checkpoint to resume; omit --resume") from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
+        raise InputError(f"{path}: broken ({type(error).__name__}); delete it") from error
+    parts = ("backbone", "texts")
+    differs = [f"another {name}" for name in parts if stored[name] != identity[name]]
+    for name, value in identity["settings"].items():
+        was = stored["settings"].get(name)
+        if name not in MAY_CHANGE and was != value:
+            differs.append(f"{name} {was}, not {value}")
+    if differs:
+        raise InputError(
+            f"{path}: the run was started with {differs[0]}; resume with the same command, or "
+            f"delete {path.parent}"
+        )
+    return state

@@ -56,21 +56,15 @@ class TrainingConfig:
         """Number of optimization steps."""
         return self.tokens // self.batch_tokens
 
-    def memory(self, d_in: int, processes: int = 1) -> int:
-        """Bytes that each process of a run needs besides the backbone, roughly.
-
-        Both weight matrices in float32, with gradient and the two moments of Adam; the
-        pre-activations of the process's part of a batch, and the copy that their top-k makes; the
-        token buffer.
-        """
-        weights = 2 * d_in * self.n_latents * 4 * 4
-        pre_activations = 2 * self.batch_tokens // processes * self.n_latents * 4
-        return weights + pre_activations + 2 * self.buffer_tokens * d_in * 2
-
 
 def check_memory(config: TrainingConfig, backbone: Backbone, processes: int) -> None:
     """Raise InputError, with the figures, if a process of the run does not fit into memory."""
-    needed = config.memory(backbone.d_in, processes)
+    # Both weight matrices in float32, with gradient and the two moments of Adam; the
+    # pre-activations of the process's part of a batch, and the copy that their top-k makes; the
+    # token buffer.
+    weights = 2 * backbone.d_in * config.n_latents * 4 * 4
+    pre_activations = 2 * config.batch_tokens // processes * config.n_latents * 4
+    needed = weights + pre_activations + 2 * config.buffer_tokens * backbone.d_in * 2
     if backbone.device.type == "cuda":
         available = torch.cuda.mem_get_info(backbone.device)[0]
     else:

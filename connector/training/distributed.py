@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -22,20 +23,18 @@ from latent_ingest.connector.errors import InputError
 TIMEOUT = timedelta(hours=12)
 
 
+@dataclass(frozen=True, slots=True)
 class ProcessGroup:
     """The processes of one run; a single process by default, and then nothing is exchanged."""
 
-    def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
-        self.rank = rank
-        self.size = size
-        self._device = device
+    rank: int = 0
+    size: int = 1
+    device: torch.device | None = None
+    """Kind of device that each process has."""
 
     @classmethod
     def join(cls, device: torch.device) -> ProcessGroup:
         """The processes that `torchrun` started, or this one alone.
-
-        Args:
-            device: kind of device; each process gets its own if there are several.
 
         Raises:
             InputError: this machine has more processes than CUDA devices.
@@ -82,7 +81,7 @@ class ProcessGroup:
         """For each flag, whether it is set in any process."""
         if self.size == 1:
             return list(here)
-        flags = torch.tensor(here, dtype=torch.int32, device=self._device)
+        flags = torch.tensor(here, dtype=torch.int32, device=self.device)
         distributed.all_reduce(flags, distributed.ReduceOp.MAX)
         return [bool(flag) for flag in flags.tolist()]
 
@@ -103,3 +102,6 @@ class ProcessGroup:
         """Leave the process group."""
         if self.size > 1:
             distributed.destroy_process_group()
+
+
+ALONE = ProcessGroup()

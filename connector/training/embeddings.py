@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,44 +32,36 @@ CHARACTERS_PER_BLOCK = 1_000_000
 TOKENS_PER_BLOCK = 1024
 
 
-class TokenSource(Protocol):
-    """An endless stream of blocks of token embeddings `[n_tokens, d_in]`."""
-
-    rounds: int
-    """Completed rounds over all tokens."""
-
-    def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
-        """Every `step`-th block from number `start`, counted from 0."""
-        ...
-
-
+@dataclass
 class TextTokens:
     """Embeds texts when their tokens are needed."""
 
-    def __init__(
-        self, backbone: Backbone, texts: TrainingTexts, held_out: frozenset[str] = frozenset()
-    ) -> None:
-        """`held_out` texts are skipped in every round."""
-        self._backbone = backbone
-        self._texts = texts
-        self._held_out = held_out
-        self.rounds = 0
+    backbone: Backbone
+    texts: TrainingTexts
+    held_out: frozenset[str] = frozenset()
+    """Texts that are skipped in every round."""
+    rounds: int = 0
+    """Completed rounds over all texts."""
 
     def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
-        """See `TokenSource`; raises InputError if a whole round has no tokens."""
+        """An endless stream of blocks `[n_tokens, d_in]`: from `start` on, every `step`-th.
+
+        Raises:
+            InputError: a whole round has no tokens.
+        """
         tokens, first_round = 0, None
         for block in islice(self._text_blocks(), start, None, step):
             first_round = self.rounds if first_round is None else first_round
             if self.rounds > first_round + 1 and not tokens:
                 raise InputError("the texts have no tokens to train on; name other texts")
-            hidden = embedded(self._backbone, block)
+            hidden = embedded(self.backbone, block)
             tokens += len(hidden)
             yield hidden
 
     def _text_blocks(self) -> Iterator[list[str]]:
         for number in count():
             self.rounds = number
-            yield from blocks_of(one_round(self._texts, self._held_out, number))
+            yield from blocks_of(one_round(self.texts, self.held_out, number))
 
 
 class CachedTokens:
@@ -83,10 +75,11 @@ class CachedTokens:
         self.rounds = 0
 
     def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
+        """Like `TextTokens.blocks`."""
         number = start
         while True:
             self.rounds = number // self.n_blocks
-            shuffling = np.random.default_rng([self._seed, number // self.n_blocks])
+            shuffling = np.random.default_rng([self._seed, self.rounds])
             for block in shuffling.permutation(self.n_blocks)[number % self.n_blocks :: step]:
                 first = int(block) * TOKENS_PER_BLOCK
                 yield torch.from_numpy(self._tokens[first : first + TOKENS_PER_BLOCK].copy())
@@ -139,61 +132,56 @@ class CacheState:
     """Duplicate texts so far."""
 
 
+@dataclass(eq=False)
 class EmbeddingCache:
     """Token embeddings in float16 on disk: `tokens.bin`, `[tokens, d_in]`, and `cache.json`.
 
     Filling the cache can be interrupted at any time; it resumes where it stopped.
     """
 
-    def __init__(
-        self, folder: Path, backbone: Backbone, texts: TrainingTexts, held_out: frozenset[str]
-    ) -> None:
-        """Open or start a cache.
+    folder: Path
+    backbone: Backbone
+    texts: TrainingTexts
+    held_out: frozenset[str]
 
-        Raises:
-            InputError: the folder belongs to another backbone or other texts, or is not a cache.
-        """
-        self._folder = folder
-        self._backbone = backbone
-        self._texts = texts
-        self._held_out = held_out
+    def __post_init__(self) -> None:
+        """Open or start the cache; raises InputError if the folder has anything else."""
         fresh = CacheState(
-            backbone=backbone.fingerprint,
-            prompts=backbone.prompts,
-            texts=texts.fingerprint,
-            held_out=len(held_out),
-            d_in=backbone.d_in,
+            backbone=self.backbone.fingerprint,
+            prompts=self.backbone.prompts,
+            texts=self.texts.fingerprint,
+            held_out=len(self.held_out),
+            d_in=self.backbone.d_in,
         )
         self.state = self._stored() or fresh
         for name in ("backbone", "prompts", "texts", "held_out", "d_in"):
-            if getattr(self.state, name) != getattr(fresh, name):
+            stored, ours = getattr(self.state, name), getattr(fresh, name)
+            if stored != ours:
                 raise InputError(
-                    f"{folder}: the cache was made with {name} {getattr(self.state, name)}, but "
-                    f"this run has {getattr(fresh, name)}; name another --cache, or delete this one"
+                    f"{self.folder}: the cache was made with {name} {stored}, but this run has "
+                    f"{ours}; name another --cache, or delete this one"
                 )
 
     def fill(self, tokens: int, on_progress: Callable[[int], None] = lambda tokens: None) -> None:
         """Embed texts until the cache has `tokens` tokens, or all texts.
 
-        Args:
-            tokens: number of tokens wanted.
-            on_progress: called with the number of tokens in the cache.
+        `on_progress` is called with the number of tokens in the cache.
 
         Raises:
             InputError: the disk has too little room, or is full.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         bytes_per_token = 2 * self.state.d_in
-        free = shutil.disk_usage(self._folder).free
+        free = shutil.disk_usage(self.folder).free
         needed = 0 if self.state.whole_round else (tokens - self.state.tokens) * bytes_per_token
         if needed > free:
             raise InputError(
-                f"{self._folder}: the cache of {tokens:,} tokens needs {needed / 1e9:,.1f} GB "
+                f"{self.folder}: the cache of {tokens:,} tokens needs {needed / 1e9:,.1f} GB "
                 f"more, but {free / 1e9:,.1f} GB are free; use fewer --tokens, or no --cache"
             )
         with (
-            disk_errors(self._folder, if_full="make room; the cache so far is kept"),
-            (self._folder / "tokens.bin").open("ab") as file,
+            disk_errors(self.folder, if_full="make room; the cache so far is kept"),
+            (self.folder / "tokens.bin").open("ab") as file,
         ):
             file.truncate(self.state.tokens * bytes_per_token)
             self._append(file, tokens, on_progress)
@@ -201,14 +189,14 @@ class EmbeddingCache:
     def tokens(self) -> np.memmap[Any, np.dtype[np.float16]]:
         """The embeddings, memory-mapped, float16 `[tokens, d_in]`."""
         shape = (self.state.tokens, self.state.d_in)
-        return np.memmap(self._folder / "tokens.bin", dtype=np.float16, mode="r", shape=shape)
+        return np.memmap(self.folder / "tokens.bin", dtype=np.float16, mode="r", shape=shape)
 
     def _append(self, file: Any, tokens: int, on_progress: Callable[[int], None]) -> None:
-        every = blocks_of(one_round(self._texts, self._held_out))
+        every = blocks_of(one_round(self.texts, self.held_out))
         blocks = islice(every, self.state.blocks, None)
         while self.state.tokens < tokens and not self.state.whole_round:
             block = next(blocks, None)
-            new = embedded(self._backbone, block).cpu() if block else torch.empty(0, 0)
+            new = embedded(self.backbone, block).cpu() if block else torch.empty(0, 0)
             file.write(new.to(torch.float16).numpy().tobytes())
             file.flush()
             self.state = replace(
@@ -216,20 +204,20 @@ class EmbeddingCache:
                 tokens=self.state.tokens + len(new),
                 blocks=self.state.blocks + (block is not None),
                 whole_round=block is None,
-                skipped=self._texts.skipped,
-                duplicates=self._texts.duplicates,
+                skipped=self.texts.skipped,
+                duplicates=self.texts.duplicates,
             )
-            write_atomically(self._folder / "cache.json", json.dumps(asdict(self.state)) + "\n")
+            write_atomically(self.folder / "cache.json", json.dumps(asdict(self.state)) + "\n")
             on_progress(self.state.tokens)
 
     def _stored(self) -> CacheState | None:
-        path = self._folder / "cache.json"
+        path = self.folder / "cache.json"
         try:
             return CacheState(**json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
-            if self._folder.is_dir() and any(self._folder.iterdir()):
+            if self.folder.is_dir() and any(self.folder.iterdir()):
                 raise InputError(
-                    f"{self._folder}: has other files but no cache.json; name another --cache"
+                    f"{self.folder}: has other files but no cache.json; name another --cache"
                 ) from None
             return None
         except (ValueError, TypeError) as error:
@@ -241,6 +229,7 @@ def one_round(texts: TrainingTexts, held_out: frozenset[str], number: int = 0) -
     return (text for text in texts.round(number) if text not in held_out)
 
 
+@dataclass(eq=False)
 class TokenBatches:
     """Endless batches `[batch_tokens, d_in]`, each mixing many texts.
 
@@ -248,71 +237,55 @@ class TokenBatches:
     filled again.
     """
 
-    def __init__(
-        self,
-        source: TokenSource,
-        *,
-        batch_tokens: int,
-        buffer_tokens: int,
-        generator: torch.Generator,
-        device: torch.device | None = None,
-        first: int = 0,
-        step: int = 1,
-    ) -> None:
-        """Draw from every `step`-th block of `source`, starting at number `first`."""
-        self._source = source
-        self._blocks = source.blocks(first, step)
-        self._next = first
-        self._step = step
-        self._batch_tokens = batch_tokens
-        self._buffer_tokens = max(buffer_tokens, 2 * batch_tokens)
-        self._generator = generator
-        self._device = device or torch.device("cpu")
-        self._buffer: torch.Tensor | None = None
+    source: TextTokens | CachedTokens
+    _: KW_ONLY
+    batch_tokens: int
+    buffer_tokens: int
+    """At least two batches are held, even if this is less."""
+    generator: torch.Generator
+    device: torch.device
+    next: int = 0
+    """Number of the next block to read."""
+    step: int = 1
+    """Every so many blocks are read; the others are those of other processes."""
+    _buffer: torch.Tensor | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.buffer_tokens = max(self.buffer_tokens, 2 * self.batch_tokens)
+        self._blocks = self.source.blocks(self.next, self.step)
 
     def __iter__(self) -> TokenBatches:
         return self
 
     def __next__(self) -> torch.Tensor:
-        if self._buffer is None or len(self._buffer) - self._batch_tokens < self._keep:
-            self._fill()
-        assert self._buffer is not None
-        batch = self._buffer[: self._batch_tokens]
-        self._buffer = self._buffer[self._batch_tokens :]
-        return batch
+        buffer = self._buffer
+        if buffer is None or len(buffer) - self.batch_tokens < self.buffer_tokens // 2:
+            buffer = self._filled()
+        self._buffer = buffer[self.batch_tokens :]
+        return buffer[: self.batch_tokens]
 
-    @property
-    def _keep(self) -> int:
-        return self._buffer_tokens // 2
-
-    def _fill(self) -> None:
+    def _filled(self) -> torch.Tensor:
+        """The buffer with further blocks, shuffled."""
         parts = [] if self._buffer is None else [self._buffer]
-        held = sum(map(len, parts))
-        while held < self._buffer_tokens:
-            parts.append(next(self._blocks).to(self._device))
-            self._next += self._step
-            held += len(parts[-1])
+        while sum(map(len, parts)) < self.buffer_tokens:
+            parts.append(next(self._blocks).to(self.device))
+            self.next += self.step
         buffer = torch.cat(parts)
-        order = torch.randperm(len(buffer), generator=self._generator)
-        self._buffer = buffer[order.to(self._device)]
-
-    @property
-    def rounds(self) -> int:
-        """Completed rounds over all tokens."""
-        return self._source.rounds
+        order = torch.randperm(len(buffer), generator=self.generator)
+        return buffer[order.to(self.device)]
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs to continue with the very next batch."""
+        """State with which `restore` continues at the very next batch."""
         return {
-            "next": self._next,
+            "next": self.next,
             "buffer": None if self._buffer is None else self._buffer.clone(),
-            "generator": self._generator.get_state(),
+            "generator": self.generator.get_state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state`."""
-        self._next = state["next"]
-        self._blocks = self._source.blocks(self._next, self._step)
+        self.next = state["next"]
+        self._blocks = self.source.blocks(self.next, self.step)
         buffer = state["buffer"]
-        self._buffer = None if buffer is None else buffer.to(self._device)
-        self._generator.set_state(state["generator"])
+        self._buffer = None if buffer is None else buffer.to(self.device)
+        self.generator.set_state(state["generator"])

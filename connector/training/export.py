@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from latent_ingest.connector.encoding.autoencoder import TOKENS_AT_ONCE, TokenAutoencoder, decode
+from latent_ingest.connector.encoding.autoencoder import TOKENS_AT_ONCE, TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.hub import find_folder
@@ -38,14 +38,13 @@ def reconstruction_error(
     model: TokenAutoencoder, backbone: Backbone, texts: list[str]
 ) -> tuple[float, int]:
     """Normalized MSE over all tokens of the texts, and the number of these tokens."""
-    assert model.W_dec is not None
     squared_error = variance = 0.0
     n_tokens = 0
     with model.computing_in(backbone.dtype):
         for block in blocks_of(texts):
             for hidden in torch.split(embedded(backbone, block), TOKENS_AT_ONCE):
                 x, found = model.normalize(hidden), model.encode(hidden)
-                decoded = decode(found.top_acts, found.top_indices, model.W_dec) + model.b_pre
+                decoded = model.reconstruct(found.top_acts, found.top_indices)
                 squared_error += (x - decoded).square().sum().item()
                 variance += (x - x.mean(dim=0)).square().sum().item()
                 n_tokens += len(hidden)
@@ -63,19 +62,8 @@ def write_model(
 ) -> Frequencies:
     """Write a model folder: weights, modules.json, metrics, figures and model card.
 
-    Args:
-        folder: to be made.
-        model: the trained autoencoder.
-        held_out: texts that document frequencies are counted in.
-        run: settings and results of the run.
-        metrics: folder of metrics.jsonl and `tensorboard/`, which are copied to the model.
-        keep_decoder: write `W_dec` too.
-
-    Returns:
-        Document frequencies of the latents.
-
-    Raises:
-        OSError: the disk is full, or the folder cannot be written.
+    Document frequencies are counted in the `held_out` texts; those of the latents are returned.
+    `metrics` is the folder of metrics.jsonl and `tensorboard/`, which are copied to the model.
     """
     backbone = run.backbone
     latents = Frequencies.of(count_documents(model, backbone, held_out))

@@ -39,7 +39,12 @@ class Metrics:
         old = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
         kept = [line for line in old if step_of(line) <= after_step]
         write_atomically(self.path, "".join(f"{line}\n" for line in kept))
-        self._board = open_board(folder / "tensorboard", after_step)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self._board: Any = None
+        else:
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=after_step + 1)
 
     def add(self, progress: TrainingProgress, *, last: bool) -> None:
         """Write a line every `STEPS` steps, at the first and last step, and after each probe."""
@@ -64,15 +69,6 @@ def step_of(line: str) -> float:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf
-
-
-def open_board(folder: Path, after_step: int) -> Any:
-    """A TensorBoard writer; None if TensorBoard is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=after_step + 1)
 
 
 class Speed:

@@ -106,14 +106,10 @@ class Objective(nn.Module):
         multi_k: bool = False,
         matmul_dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Train an autoencoder that has a decoder.
+        """Train an autoencoder that has a decoder; by default with its own top k.
 
-        Args:
-            autoencoder: in training mode.
-            activation: activation function; by default the autoencoder's top k.
-            dead_after: a latent that was not active for this many tokens is dead.
-            multi_k: also reconstruct from 4k latents.
-            matmul_dtype: dtype of the pre-activations; weights and gradients stay in float32.
+        Pre-activations are in `matmul_dtype`; weights and gradients stay in float32. For the other
+        settings see `TrainingConfig`.
         """
         super().__init__()
         self.autoencoder = autoencoder
@@ -133,9 +129,9 @@ class Objective(nn.Module):
         """The loss of token embeddings `[n_tokens, d_in]`; in training, records active latents."""
         model = self.autoencoder
         x = model.normalize(hidden)
-        candidates = self.activation.candidates
-        if self.multi_k:
-            candidates = max(candidates, MOST_TIMES_K * self.activation.k)
+        candidates = (
+            MOST_TIMES_K * self.activation.k if self.multi_k else self.activation.candidates
+        )
         pre, indices = TopActivations.apply(
             x,
             model.b_pre,
@@ -147,19 +143,15 @@ class Objective(nn.Module):
         acts, penalty = self.activation(pre, indices)
         chosen = indices[:, : acts.shape[1]]
         variance = (x - x.mean(dim=0)).square().sum()
-        residual = x - self._decode(acts, chosen)
+        residual = x - model.reconstruct(acts, chosen)
         normalized_mse = residual.square().sum() / variance
         if self.training:
             self._record_fired(chosen[acts > 0], len(x))
         total = normalized_mse + penalty + AUX_WEIGHT * self._auxiliary(x, residual.detach())
         if self.multi_k:
-            more = x - self._decode(pre.relu(), indices)
+            more = x - model.reconstruct(pre.relu(), indices)
             total = total + MULTI_K_WEIGHT * more.square().sum() / variance
         return Loss(total, normalized_mse.detach(), (acts > 0).sum() / max(len(x), 1))
-
-    def _decode(self, acts: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        assert self.autoencoder.W_dec is not None
-        return decode(acts, indices, self.autoencoder.W_dec) + self.autoencoder.b_pre
 
     def _auxiliary(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """AuxK: how badly the dead latents reconstruct the residual of the living ones."""

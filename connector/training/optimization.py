@@ -1,4 +1,4 @@
-"""What a training step changes: the autoencoder, the objective's counters and AdamW's moments."""
+"""Training steps: they change the autoencoder, the objective's counters and AdamW's moments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from latent_ingest.connector.encoding.backbone import Backbone, out_of_memory
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.training.activation import MOST_TIMES_K, make_activation
 from latent_ingest.connector.training.config import TrainingConfig
-from latent_ingest.connector.training.distributed import ProcessGroup
+from latent_ingest.connector.training.distributed import ALONE, ProcessGroup
 from latent_ingest.connector.training.objective import Loss, Objective
 
 log = logging.getLogger(__name__)
@@ -24,20 +24,14 @@ class Optimization:
     """AdamW with linear warm-up and cosine decay; decoder rows keep unit norm."""
 
     def __init__(
-        self,
-        backbone: Backbone,
-        config: TrainingConfig,
-        processes: ProcessGroup | None = None,
+        self, backbone: Backbone, config: TrainingConfig, processes: ProcessGroup = ALONE
     ) -> None:
         """Initialize the weights from the seed.
 
-        Args:
-            backbone: gives the width, the device and the dtype of the matrix products.
-            config: settings.
-            processes: the processes that take each step together; by default this one alone.
+        The backbone gives the width, the device and the dtype of the matrix products.
         """
         self._config = config
-        self._processes = processes or ProcessGroup()
+        self._processes = processes
         self._micro_tokens = config.batch_tokens
         self.autoencoder = TokenAutoencoder(
             AutoencoderConfig(
@@ -52,7 +46,7 @@ class Optimization:
         self.objective = Objective(
             self.autoencoder,
             make_activation(config.activation, config.k, config.n_latents),
-            dead_after=config.dead_after // self._processes.size,
+            dead_after=config.dead_after // processes.size,
             multi_k=config.multi_k,
             matmul_dtype=backbone.dtype,
         )
@@ -62,14 +56,9 @@ class Optimization:
         )
 
     def step(self, number: int, hidden: torch.Tensor) -> Loss:
-        """Take step `number`, counted from 1.
+        """Take step `number`, counted from 1; returns the loss, averaged over the processes.
 
-        Args:
-            number: of the step.
-            hidden: token embeddings, `[n_tokens, d_in]`: this process's part of the batch.
-
-        Returns:
-            The loss, averaged over the processes.
+        `hidden` is this process's part of the batch, `[n_tokens, d_in]`.
 
         Raises:
             ModelError: the loss or its gradient is not finite; nothing was changed.
@@ -82,22 +71,14 @@ class Optimization:
             group["lr"] = config.learning_rate * rate(number - 1, config.steps, config.warmup)
         loss = self._backward(hidden)
         self._processes.average([loss.total, loss.normalized_mse, loss.latents_per_token])
-        self._check_finite(number, "the loss", loss.total)
+        check_finite(number, "the loss", loss.total)
         self._agree(number)
         remove_parallel_gradient(self.autoencoder)
         norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), config.max_gradient)
-        self._check_finite(number, "the gradient's norm", norm)
+        check_finite(number, "the gradient's norm", norm)
         self._adam.step()
         normalize_decoder(self.autoencoder)
         return loss
-
-    @staticmethod
-    def _check_finite(number: int, what: str, value: torch.Tensor) -> None:
-        if not math.isfinite(value.item()):
-            raise ModelError(
-                f"step {number}: {what} is {value.item()}; try --dtype float32 or a lower "
-                f"--learning-rate"
-            )
 
     def _agree(self, number: int) -> None:
         """Average gradients and counters over all processes."""
@@ -126,7 +107,7 @@ class Optimization:
         return copy
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs."""
+        """State for `restore`."""
         return {"objective": self.objective.state_dict(), "adam": self._adam.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -146,8 +127,9 @@ class Optimization:
                     share = len(part) / len(hidden)
                     loss: Loss = self.objective(part)
                     (loss.total * share).backward()  # type: ignore[no-untyped-call]
-                    losses.append((share, loss))
-                return mean_loss(losses)
+                    values = loss.total.detach(), loss.normalized_mse, loss.latents_per_token
+                    losses.append(share * torch.stack(values))
+                return Loss(*torch.stack(losses).sum(dim=0))
             except RuntimeError as error:
                 if not out_of_memory(error) or self._micro_tokens < 2:
                     raise
@@ -163,13 +145,12 @@ def rate(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
-def mean_loss(losses: list[tuple[float, Loss]]) -> Loss:
-    """Mean of the losses of a batch's parts, weighted by each part's share of the tokens."""
-    return Loss(
-        torch.stack([share * loss.total.detach() for share, loss in losses]).sum(),
-        torch.stack([share * loss.normalized_mse for share, loss in losses]).sum(),
-        torch.stack([share * loss.latents_per_token for share, loss in losses]).sum(),
-    )
+def check_finite(step: int, what: str, value: torch.Tensor) -> None:
+    """Raise ModelError if the value is NaN or infinite."""
+    if not value.isfinite():
+        raise ModelError(
+            f"step {step}: {what} is {value.item()}; try --dtype float32 or a lower --learning-rate"
+        )
 
 
 @torch.no_grad()

@@ -10,7 +10,8 @@ import random
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class Source:
         return self.weight * packed * max(Path(self.path).stat().st_size, 1)
 
 
+@dataclass(eq=False)
 class TrainingTexts:
     """Rounds of texts, the same for the same files and seed.
 
@@ -65,28 +67,17 @@ class TrainingTexts:
     and weights; a source that ends drops out. The first invalid line of each file is logged.
     """
 
-    def __init__(
-        self,
-        sources: Sequence[Source],
-        *,
-        text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS,
-        seed: int = 0,
-    ) -> None:
-        """Name the texts; nothing is read yet.
-
-        Args:
-            sources: files; see `find_sources`.
-            text_fields: fields of a JSONL line or Parquet row that are joined to one text.
-            seed: seed of the shuffling.
-        """
-        self.sources = list(sources)
-        self.text_fields = text_fields
-        self.seed = seed
-        self.skipped = 0
-        """Lines of the first round that are invalid or have no text."""
-        self.duplicates = 0
-        """Texts of the first round that occurred before."""
-        self._warned: set[str] = set()
+    sources: Sequence[Source]
+    _: KW_ONLY
+    text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS
+    """Fields of a JSONL line or Parquet row that are joined to one text."""
+    seed: int = 0
+    """Seed of the shuffling."""
+    skipped: int = field(default=0, init=False)
+    """Lines of the first round that are invalid or have no text."""
+    duplicates: int = field(default=0, init=False)
+    """Texts of the first round that occurred before."""
+    _warned: set[str] = field(default_factory=set, init=False)
 
     @property
     def fingerprint(self) -> str:
@@ -103,12 +94,11 @@ class TrainingTexts:
         """
         if number == 0:
             self.skipped = self.duplicates = 0
-        given = 0
+        text = None
         every = self._each(first=number == 0)
-        for text in self._shuffled(every, random.Random(f"{self.seed} {number}")):
-            given += 1
+        for text in shuffled(every, random.Random(f"{self.seed} {number}")):
             yield text
-        if not given:
+        if text is None:
             names = ", ".join(source.path for source in self.sources)
             raise InputError(f"{names}: no texts; fields read: {', '.join(self.text_fields)}")
 
@@ -125,35 +115,23 @@ class TrainingTexts:
 
     def _each(self, *, first: bool) -> Iterator[str]:
         """Each text of each source once, by smooth weighted round robin."""
-        seen = SeenKeys()
-        lanes = [(source.share, self._read(source, count=first)) for source in self.sources]
+        lanes = [self._read(source, count=first) for source in self.sources]
+        shares = [source.share for source in self.sources]
         credit = [0.0] * len(lanes)
         left = set(range(len(lanes)))
-        while left:
-            for lane in left:
-                credit[lane] += lanes[lane][0]
-            chosen = max(left, key=lambda lane: (credit[lane], -lane))
-            credit[chosen] -= sum(lanes[lane][0] for lane in left)
-            text = next(lanes[chosen][1], None)
-            if text is None:
-                left.remove(chosen)
-            elif seen.add([text]):
-                yield text
-            else:
-                self.duplicates += first
-        seen.close()
-
-    def _shuffled(self, texts: Iterator[str], chance: random.Random) -> Iterator[str]:
-        held: list[str] = []
-        for text in texts:
-            if len(held) < SHUFFLED_TEXTS:
-                held.append(text)
-            else:
-                place = chance.randrange(SHUFFLED_TEXTS)
-                held[place], text = text, held[place]
-                yield text
-        chance.shuffle(held)
-        yield from held
+        with closing(SeenKeys()) as seen:
+            while left:
+                for lane in left:
+                    credit[lane] += shares[lane]
+                chosen = max(left, key=lambda lane: (credit[lane], -lane))
+                credit[chosen] -= sum(shares[lane] for lane in left)
+                text = next(lanes[chosen], None)
+                if text is None:
+                    left.remove(chosen)
+                elif seen.add([text]):
+                    yield text
+                else:
+                    self.duplicates += first
 
     def _read(self, source: Source, *, count: bool) -> Iterator[str]:
         for place, text in self._texts(source.path):
@@ -181,6 +159,17 @@ class TrainingTexts:
                     yield f"line {line.number}", text
 
 
+def shuffled(texts: Iterator[str], chance: random.Random) -> Iterator[str]:
+    """The texts, shuffled within a buffer of `SHUFFLED_TEXTS`."""
+    held = list(islice(texts, SHUFFLED_TEXTS))
+    for text in texts:
+        place = chance.randrange(SHUFFLED_TEXTS)
+        yield held[place]
+        held[place] = text
+    chance.shuffle(held)
+    yield from held
+
+
 def plain_text(line: Line) -> str | BadLine:
     """The line as text, or what is wrong with it."""
     try:
@@ -192,9 +181,7 @@ def plain_text(line: Line) -> str | BadLine:
 def find_sources(arguments: Sequence[str], spool: Path) -> list[Source]:
     """Sources from command-line arguments: FILE, FOLDER or -, each optionally with =WEIGHT.
 
-    Args:
-        arguments: as given on the command line.
-        spool: folder for a copy of standard input, which is JSONL and can be read only once.
+    Standard input, which is JSONL and can be read only once, is copied to the folder `spool`.
 
     Raises:
         InputError: a path does not exist, a folder has no text files, a format or weight is
@@ -243,11 +230,10 @@ def split_weight(argument: str) -> tuple[str, float]:
 
 def format_of(path: str) -> str:
     """The format of a file by its name, one of `FORMATS`; empty if it has none of them."""
-    suffixes = [suffix.lower() for suffix in Path(path).suffixes[-2:]]
-    if suffixes and suffixes[-1] in COMPRESSED:
-        suffixes.pop()
-        return suffixes[-1] if suffixes and suffixes[-1] in FORMATS[:3] else ""
-    return suffixes[-1] if suffixes and suffixes[-1] in FORMATS else ""
+    suffixes = ["", "", *(suffix.lower() for suffix in Path(path).suffixes)]
+    if suffixes[-1] in COMPRESSED:
+        return suffixes[-2] if suffixes[-2] in FORMATS[:3] else ""
+    return suffixes[-1] if suffixes[-1] in FORMATS else ""
 
 
 def parquet_texts(path: str, text_fields: Sequence[str]) -> Iterator[tuple[str, str | BadLine]]:
@@ -265,10 +251,8 @@ def parquet_texts(path: str, text_fields: Sequence[str]) -> Iterator[tuple[str, 
         if not columns:
             has = ", ".join(file.schema_arrow.names)
             raise InputError(f"{path}: no column {' or '.join(text_fields)} (columns: {has:.120})")
-        number = 0
-        for batch in file.iter_batches(columns=columns):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"row {number}", text_of(row, text_fields)
+        rows = (row for batch in file.iter_batches(columns=columns) for row in batch.to_pylist())
+        for number, row in enumerate(rows, start=1):
+            yield f"row {number}", text_of(row, text_fields)
     except pyarrow.ArrowException as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error

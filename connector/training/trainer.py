@@ -10,7 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.files import disk_errors
 from latent_ingest.connector.training.card import RunSummary
-from latent_ingest.connector.training.checkpoint import CheckpointFile, Identity
+from latent_ingest.connector.training.checkpoint import load_checkpoint, save_checkpoint
 from latent_ingest.connector.training.config import TrainingConfig, check_memory
-from latent_ingest.connector.training.distributed import ProcessGroup
+from latent_ingest.connector.training.distributed import ALONE, ProcessGroup
 from latent_ingest.connector.training.embeddings import (
     CachedTokens,
     EmbeddingCache,
@@ -50,67 +50,53 @@ IF_FULL = "make room and resume with --resume"
 PROBES = 8
 
 
+@dataclass(eq=False)
 class Trainer:
     """One training run: `run`, then `write`.
 
     A run can be interrupted; another Trainer with the same settings and `resume` continues it.
+
+    Raises:
+        InputError: `out` exists, a run was interrupted and `resume` is not set, memory is too
+            small, or the batch cannot be divided evenly among the processes.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        texts: TrainingTexts,
-        out: Path,
-        config: TrainingConfig,
-        *,
-        cache: Path | None = None,
-        resume: bool = False,
-        processes: ProcessGroup | None = None,
-        checkpoint_seconds: float = CHECKPOINT_SECONDS,
-        on_step: Callable[[TrainingProgress], None] = lambda progress: None,
-        on_cache: Callable[[int], None] = lambda tokens: None,
-    ) -> None:
-        """Prepare a run.
+    backbone: Backbone
+    texts: TrainingTexts
+    """Texts to train on; the first are held out."""
+    out: Path
+    """Model folder to make."""
+    config: TrainingConfig
+    _: KW_ONLY
+    cache: Path | None = None
+    """Folder that keeps the token embeddings, for several rounds or several runs."""
+    resume: bool = False
+    """Resume the run that left `out`.run behind."""
+    processes: ProcessGroup = ALONE
+    """The processes that train together; only the first of them reports and writes."""
+    probe: Probe | None = None
+    """If set, evaluated `PROBES` times in the run."""
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    """Seconds between two checkpoints."""
+    on_step: Callable[[TrainingProgress], None] = lambda progress: None
+    """Called after each step."""
+    on_cache: Callable[[int], None] = lambda tokens: None
+    """Called with the number of tokens in the cache while it is filled."""
+    _stopped: bool = field(default=False, init=False)
 
-        Args:
-            backbone: the frozen retriever.
-            texts: what to train on; the first texts are held out.
-            out: model folder to make.
-            config: settings.
-            cache: folder that keeps the token embeddings, for several rounds or several runs.
-            resume: continue the run that left `out`.run behind.
-            processes: the processes that train together; by default this one alone. Only the first
-                of them reports and writes.
-            checkpoint_seconds: seconds between two checkpoints.
-            on_step: called after each step.
-            on_cache: called with the number of tokens in the cache while it is filled.
-
-        Raises:
-            InputError: `out` exists, a run was interrupted and `resume` is not set, memory is too
-                small, or the batch cannot be divided evenly among the processes.
-        """
-        check_place(out, resume=resume)
-        self.config = config
-        self.out = out
-        self.folder = run_folder(out)
-        """Checkpoint and metrics of the run while it lasts."""
-        self.probe: Probe | None = None
-        """If set, evaluated `PROBES` times in the run."""
-        self._backbone = backbone
-        self._texts = texts
-        self._cache = cache
-        self._resume = resume
-        self._processes = processes or ProcessGroup()
-        check_memory(config, backbone, self._processes.size)
-        self._checkpoint_seconds = checkpoint_seconds
-        self._on_step = on_step
-        self._on_cache = on_cache
-        self._stopped = False
-        if config.batch_tokens % self._processes.size:
+    def __post_init__(self) -> None:
+        check_place(self.out, resume=self.resume)
+        check_memory(self.config, self.backbone, self.processes.size)
+        if self.config.batch_tokens % self.processes.size:
             raise InputError(
-                f"a batch of {config.batch_tokens:,} tokens cannot be divided evenly among "
-                f"{self._processes.size} processes; choose another --batch"
+                f"a batch of {self.config.batch_tokens:,} tokens cannot be divided evenly among "
+                f"{self.processes.size} processes; choose another --batch"
             )
+
+    @property
+    def folder(self) -> Path:
+        """Checkpoint and metrics of the run while it lasts."""
+        return run_folder(self.out)
 
     def stop(self) -> None:
         """End after the current step, with a checkpoint. Safe to call from a signal handler."""
@@ -126,11 +112,12 @@ class Trainer:
         """
         with disk_errors(self.folder, if_full=IF_FULL):
             self._prepare()
-            seconds = self._take_steps()
-        if not self._cache:
-            self._left_out = self._texts.skipped, self._texts.duplicates
+            self._take_steps()
+        seconds = time.monotonic() - self._began
+        if not self.cache:
+            self._left_out = self.texts.skipped, self.texts.duplicates
         model = self._optimization.finished()
-        mse, held_out_tokens = reconstruction_error(model, self._backbone, self._held_out)
+        mse, held_out_tokens = reconstruction_error(model, self.backbone, self._held_out)
         n = self.config.batch_tokens
         return TrainingReport(
             tokens=self.config.steps * n,
@@ -143,8 +130,8 @@ class Trainer:
             duplicate_texts=self._left_out[1],
             step_tokens_per_second=self._stepping.tokens_per_second(n),
             backbone_tokens_per_second=self._embedding.tokens_per_second(n),
-            rounds=self._batches.rounds,
-            processes=self._processes.size,
+            rounds=self._source.rounds,
+            processes=self.processes.size,
             probe=self.probe.name if self.probe else None,
             probe_words=self.probe.words if self.probe else None,
             probe_curve=self._curve,
@@ -160,11 +147,8 @@ class Trainer:
     ) -> None:
         """After `run`: make the model folder, complete or not at all, and delete `self.folder`.
 
-        Args:
-            report: what `run` returned.
-            command: the command that started the run, for the model card.
-            licence: licence of the texts, for the model card.
-            keep_decoder: write `W_dec` too, which doubles the size.
+        The model card states the command and the licence of the texts. `keep_decoder` writes
+        `W_dec`, too, which doubles the size.
 
         Raises:
             InputError: the disk is full; --resume continues from the end of the run.
@@ -176,7 +160,7 @@ class Trainer:
                 folder,
                 self._optimization.finished(),
                 self._held_out,
-                RunSummary(self.config, report, self._texts, self._backbone, command, licence),
+                RunSummary(self.config, report, self.texts, self.backbone, command, licence),
                 metrics=self.folder,
                 keep_decoder=keep_decoder,
             )
@@ -187,56 +171,55 @@ class Trainer:
 
     def _prepare(self) -> None:
         """Open texts, batches and optimization: new ones, or as the checkpoint has them."""
-        config, backbone = self.config, self._backbone
-        settings = {**asdict(config), "processes": self._processes.size}
-        identity = Identity(settings, backbone.fingerprint, self._texts.fingerprint)
-        self._checkpoint = CheckpointFile(self.folder / CHECKPOINT, identity)
-        state = self._checkpoint.load() if self._resume else None
-        self._held_out = self._texts.held_out(config.held_out_texts)
+        config, backbone = self.config, self.backbone
+        rank, size = self.processes.rank, self.processes.size
+        self._identity = {
+            "settings": {**asdict(config), "processes": size},
+            "backbone": backbone.fingerprint,
+            "texts": self.texts.fingerprint,
+        }
+        path = self.folder / CHECKPOINT
+        state = load_checkpoint(path, self._identity) if self.resume else None
+        self._held_out = self.texts.held_out(config.held_out_texts)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._batches = self._open_batches(state)
-        self._optimization = Optimization(backbone, config, self._processes)
-        self._step, self._saved, self._seconds = 0, 0, 0.0
-        self._curve: list[tuple[int, float]] = []
-        if state:
-            self._optimization.restore(state["optimization"])
-            self._batches.restore(state["batches"][self._processes.rank])
-            self._step = self._saved = state["step"]
-            self._seconds = state["seconds"]
-            self._curve = [tuple(point) for point in state["curve"]]
-        self._metrics = (
-            Metrics(self.folder, after_step=self._step) if self._processes.first else None
-        )
-        self._embedding, self._stepping = Speed(), Speed()
-
-    def _open_batches(self, state: dict[str, Any] | None) -> TokenBatches:
-        """The batches of a new run, or of the run that the checkpoint `state` belongs to."""
-        config = self.config
-        source = self._open_source(state)
-        rank, size = self._processes.rank, self._processes.size
-        return TokenBatches(
-            source,
+        self._source = self._open_source(state)
+        self._batches = TokenBatches(
+            self._source,
             batch_tokens=config.batch_tokens // size,
             buffer_tokens=min(config.buffer_tokens, config.tokens),
             generator=torch.Generator().manual_seed(config.seed + rank),
-            device=self._backbone.device,
-            first=rank,
+            device=backbone.device,
+            next=rank,
             step=size,
         )
+        self._optimization = Optimization(backbone, config, self.processes)
+        self._step = self._saved = 0
+        self._curve: list[tuple[int, float]] = []
+        if state:
+            self._optimization.restore(state["optimization"])
+            self._batches.restore(state["batches"][rank])
+            self._step = self._saved = state["step"]
+            self._curve = [tuple(point) for point in state["curve"]]
+        first = self.processes.first
+        self._metrics = Metrics(self.folder, after_step=self._step) if first else None
+        self._embedding, self._stepping = Speed(), Speed()
+        self._began = time.monotonic() - (state["seconds"] if state else 0.0)
+        """When a run without interruptions would have begun."""
 
     def _open_source(self, state: dict[str, Any] | None) -> TextTokens | CachedTokens:
+        """The embeddings of a new run, or of the run that the checkpoint `state` belongs to."""
         held_out = frozenset(self._held_out)
         self._cached = state["cached"] if state else None
-        if state and bool(self._cache) != bool(self._cached):
+        if state and bool(self.cache) != bool(self._cached):
             advice = "with --cache; name it again" if self._cached else "without --cache; omit it"
             raise InputError(f"{self.folder}: the run was started {advice}")
-        if not self._cache:
-            return TextTokens(self._backbone, self._texts, held_out)
-        if self._processes.first:
-            cache = EmbeddingCache(self._cache, self._backbone, self._texts, held_out)
+        if not self.cache:
+            return TextTokens(self.backbone, self.texts, held_out)
+        if self.processes.first:
+            cache = EmbeddingCache(self.cache, self.backbone, self.texts, held_out)
             cache.fill(max(self.config.tokens, self._cached or 0), self._show_cache)
-        self._processes.wait()
-        cache = EmbeddingCache(self._cache, self._backbone, self._texts, held_out)
+        self.processes.wait()
+        cache = EmbeddingCache(self.cache, self.backbone, self.texts, held_out)
         if not cache.state.tokens:
             raise InputError("the texts have no tokens to train on; name other texts")
         self._cached = self._cached or cache.state.tokens
@@ -244,23 +227,21 @@ class Trainer:
         return CachedTokens(cache, self._cached, self.config.seed)
 
     def _show_cache(self, tokens: int) -> None:
-        self._on_cache(tokens)
+        self.on_cache(tokens)
         if self._stopped:
             raise KeyboardInterrupt
 
-    def _take_steps(self) -> float:
-        """Take the remaining steps; returns the seconds of the whole run."""
-        started = saved = time.monotonic()
+    def _take_steps(self) -> None:
+        """Take the remaining steps."""
+        saved = time.monotonic()
         try:
             for step in range(self._step + 1, self.config.steps + 1):
                 self._take_step(step)
-                now = time.monotonic()
-                stopped, due = self._processes.any(
-                    self._stopped, now - saved > self._checkpoint_seconds
-                )
+                due = time.monotonic() - saved > self.checkpoint_seconds
+                stopped, due = self.processes.any(self._stopped, due)
                 # After the last step, too: measuring and writing take a while, and may fail.
                 if stopped or due or step == self.config.steps:
-                    self._save(now - started)
+                    self._save()
                     saved = time.monotonic()
                 if stopped:
                     raise KeyboardInterrupt
@@ -272,7 +253,6 @@ class Trainer:
         finally:
             if self._metrics:
                 self._metrics.close()
-        return self._seconds + time.monotonic() - started
 
     def _take_step(self, step: int) -> None:
         n = self.config.batch_tokens
@@ -300,23 +280,22 @@ class Trainer:
             probe=probed,
         )
         self._metrics.add(progress, last=step == self.config.steps)
-        self._on_step(progress)
+        self.on_step(progress)
 
-    def _save(self, seconds: float) -> None:
-        """Write the checkpoint; `seconds` have passed since this process began its steps."""
-        batches = self._processes.gather(self._batches.state())
+    def _save(self) -> None:
+        """Write the checkpoint, in the first process."""
+        batches = self.processes.gather(self._batches.state())
         if batches:
-            self._checkpoint.save(
-                {
-                    "step": self._step,
-                    "seconds": self._seconds + seconds,
-                    "optimization": self._optimization.state(),
-                    "batches": batches,
-                    "cached": self._cached,
-                    "curve": self._curve,
-                }
-            )
-        self._processes.wait()
+            state = {
+                "step": self._step,
+                "seconds": time.monotonic() - self._began,
+                "optimization": self._optimization.state(),
+                "batches": batches,
+                "cached": self._cached,
+                "curve": self._curve,
+            }
+            save_checkpoint(self.folder / CHECKPOINT, self._identity, state)
+        self.processes.wait()
         self._saved = self._step
 
 

@@ -31,8 +31,13 @@ def texts(corpus: Path) -> TrainingTexts:
 
 
 def batches(source: TextTokens | CachedTokens) -> TokenBatches:
-    generator = torch.Generator().manual_seed(0)
-    return TokenBatches(source, batch_tokens=100, buffer_tokens=1000, generator=generator)
+    return TokenBatches(
+        source,
+        batch_tokens=100,
+        buffer_tokens=1000,
+        generator=torch.Generator().manual_seed(0),
+        device=torch.device("cpu"),
+    )
 
 
 def rows(tensor: torch.Tensor) -> set[bytes]:

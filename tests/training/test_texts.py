@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.indexing.outcomes import SeenKeys
 from latent_ingest.connector.training import texts as texts_module
 from latent_ingest.connector.training.texts import Source, TrainingTexts, find_sources, format_of
 
@@ -64,6 +65,22 @@ def test_a_text_that_was_there_before_is_left_out_and_counted(tmp_path: Path) ->
     texts = TrainingTexts([a, b])
     assert sorted(once(texts)) == ["one", "three", "two"]
     assert texts.duplicates == 2
+
+
+def test_an_abandoned_round_deletes_its_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    class Recorder(SeenKeys):
+        def close(self) -> None:
+            super().close()
+            closed.append(self)
+
+    monkeypatch.setattr(texts_module, "SeenKeys", Recorder)
+    monkeypatch.setattr(texts_module, "SHUFFLED_TEXTS", 1)
+    assert next(TrainingTexts([write(tmp_path / "a.jsonl", "one", "two", "three")]).round())
+    assert len(closed) == 1
 
 
 def test_lines_that_cannot_be_read_are_counted_and_the_first_named(
