@@ -27,7 +27,7 @@ from latent_ingest.connector.querying.query_encoder import (
 )
 from latent_ingest.connector.querying.report import RewriteReport
 from latent_ingest.connector.querying.request import Filter, Question, Target
-from latent_ingest.connector.querying.rewriting import rewritten
+from latent_ingest.connector.querying.rewriting import rewritten, rewritten_question
 from latent_ingest.connector.querying.scoring import (
     HEAD_TERMS,
     LATENT_BOOST,
@@ -261,10 +261,8 @@ class QueryRewriter:
             ModelError: the model cannot be loaded, or gives NaN.
             MismatchError: the model is loaded now, and did not make the index.
         """
-        phases = {"head_terms": head_terms, "window": window}
-        return self._of_question(text, self._weigh, form=form, size=size, filter=filter, **phases)[
-            0
-        ]
+        weigh = self._weigh
+        return self._of_question(text, weigh, form, size, filter, head_terms, window)[0]
 
     def rewrite_body(
         self,
@@ -301,10 +299,8 @@ class QueryRewriter:
             InputError: the body is not an object; or an unknown form, matching or field.
             ModelError: the model cannot be loaded, or gives NaN.
         """
-        phases = {"head_terms": head_terms, "window": window}
-        return self._of_body(
-            body, self._weigh, form=form, matching=matching, fields=fields, **phases
-        )[0]
+        weigh = self._weigh
+        return self._of_body(body, weigh, form, matching, fields, head_terms, window)[0]
 
     def rewrite_search(self, search: Search, **settings: Any) -> Search:
         """Return `rewrite_body` of a `Search` of opensearch-py: a new one, of the same classes.
@@ -355,8 +351,7 @@ class QueryRewriter:
 
     def words_only(self, text: str, *, size: int = 10, filter: Filter = None) -> dict[str, Any]:
         """Return the request body that searches the words of a question alone, to compare."""
-        question = self._question(text, size, filter)
-        return question.body(question.words)
+        return self._question(text, size, filter).body()
 
     def _question(self, text: str, size: int, filter: Filter) -> Question:
         with suppress(RecursionError):  # some 150 nested clauses are not copied
@@ -374,26 +369,26 @@ class QueryRewriter:
         self,
         text: str,
         weigh: Weigh,
-        *,
         form: str = "hybrid",
         size: int = 10,
         filter: Filter = None,
-        **phases: int | None,
+        head_terms: int | None = None,
+        window: int | None = None,
     ) -> tuple[dict[str, Any], RewriteReport]:
-        target = self._target.asked(form, "expand", **phases)
-        return self._question(text, size, filter).rewritten(target, weigh)
+        target = self._target.asked(form, "expand", head_terms, window)
+        return rewritten_question(self._question(text, size, filter), target, weigh)
 
     def _of_body(
         self,
         body: dict[str, Any],
         weigh: Weigh,
-        *,
         form: str = "hybrid",
         matching: str | None = None,
         fields: Sequence[str] | Mapping[str, str] | None = None,
-        **phases: int | None,
+        head_terms: int | None = None,
+        window: int | None = None,
     ) -> tuple[dict[str, Any], RewriteReport]:
-        target = self._target.asked(form, matching, **phases)
+        target = self._target.asked(form, matching, head_terms, window)
         if fields is not None:
             fed = fed_fields(self.field, self._feeding, self._source.fields, fields)
             target = replace(target, fed=fed)

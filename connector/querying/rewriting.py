@@ -7,7 +7,7 @@ request body → text clauses → their latent terms → the clauses that the en
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from latent_ingest.connector.errors import InputError
@@ -19,7 +19,7 @@ from latent_ingest.connector.querying.body import (
     put,
     value_at,
 )
-from latent_ingest.connector.querying.clause_limit import shares
+from latent_ingest.connector.querying.clause_limit import count_clauses, shares
 from latent_ingest.connector.querying.clauses import Clause, any_of, beside
 from latent_ingest.connector.querying.report import (
     RewriteReport,
@@ -27,11 +27,12 @@ from latent_ingest.connector.querying.report import (
     UntouchedClause,
 )
 from latent_ingest.connector.querying.request import (
+    Question,
     Target,
+    check_question,
     matching_for,
     once_more,
     one_phase_because,
-    why_no_latents,
     window_for,
     with_min_score_of,
 )
@@ -86,41 +87,90 @@ def rewritten(body: object, target: Target, weigh: Weigh) -> tuple[dict[str, Any
             f"the request body is of type {type(body).__name__}; it must be an object like "
             '{"query": {"match": {"text": "..."}}}'
         )
-    form = target.form
     asked = (target.matching, "as asked for") if target.matching else None
     try:
         result: dict[str, Any] = copied(body)
     except RecursionError:  # some 150 nested clauses, which engines accept
         left = (UntouchedClause("query", "nested too deeply to be looked into"),)
-        return dict(body), RewriteReport(form, *(asked or matching_for(body)), (), left, ())
+        return dict(body), RewriteReport(target.form, *(asked or matching_for(body)), (), left, ())
     matching, why = asked or matching_for(result)
     keep = matching == "keep"
     walk = BodyWalk(target.latent_field, target.fed, keep, target.known_fields)
     walk.walk(result)
-    obstacle = one_phase_because(result, keep)
-    plans = [plan_of(found, target, keep, obstacle) for found in walk.found]
-    weigh_terms(plans, weigh)
-    share_clauses(plans, result, target)
-    used = [plan for plan in plans if plan.heads]
-    notes = []
-    if obstacle and used and form.two_phases:
-        notes.append(f"{form.one_phase} instead of {form}: {obstacle}")
-    put_clauses(result, used, target)
+    used, empty, notes = rewrite_clauses(result, walk.found, target, weigh, keep)
     notes += adapt_options(result, body, used, target.latent_field, keep)
-    empty = (
-        UntouchedClause(plan.found.name, why_no_latents(plan.terms))
+    untouched = (*walk.untouched, *empty)
+    return result, report_of(target.form, matching, why, used, untouched, notes)
+
+
+def rewritten_question(
+    question: Question, target: Target, weigh: Weigh
+) -> tuple[dict[str, Any], RewriteReport]:
+    """Return the request body that scores a question by latent terms, and the report.
+
+    Raises:
+        InputError: the question is empty, or hits of an index of chunks would be rescored.
+    """
+    check_question(question.text)
+    asked = target.form
+    if asked.two_phases and question.collapse:
+        raise InputError(
+            f"form {asked}: engines cannot rescore hits of an index of chunks, which are "
+            "collapsed to documents; use hybrid or latent"
+        )
+    body, notes = question.body(), []
+    n_words, _ = count_clauses(question.words, target.known_fields)
+    room = target.room_for([body["query"]], [question.words])
+    # Words score while all latent terms that a question may have fit in beside them; if the engine
+    # accepts few clauses, while words need at most half of these.
+    if asked.words_score and n_words > max(room - target.scoring.max_query_terms, room // 2):
+        target = replace(target, form=asked.latent_only)
+        notes.append(
+            f"{target.form} instead of {asked}: beside {n_words:,} words there is too little room"
+        )
+    found = [question.found(target)]
+    used, empty, more = rewrite_clauses(body, found, target, weigh, keep=False)
+    report = report_of(asked, "expand", "as asked for", used, empty, [*notes, *more])
+    return body, report
+
+
+def rewrite_clauses(
+    body: Clause, found: Sequence[FoundClause], target: Target, weigh: Weigh, keep: bool
+) -> tuple[list[Plan], list[UntouchedClause], list[str]]:
+    """Rewrite clauses in `body`; return their plans, the clauses left alone, and notes."""
+    obstacle = one_phase_because(body, keep)
+    plans = [plan_of(clause, target, keep, obstacle) for clause in found]
+    weigh_terms(plans, weigh)
+    share_clauses(plans, body, target)
+    used = [plan for plan in plans if plan.heads]
+    put_clauses(body, used, target)
+    notes = []
+    if obstacle and used and target.form.two_phases:
+        notes.append(f"{target.form.one_phase} instead of {target.form}: {obstacle}")
+    empty = [
+        UntouchedClause(
+            plan.found.name,
+            "no room for latent terms beside the other clauses of the request"
+            if plan.terms
+            else "its text has no latent terms",
+        )
         for plan in plans
         if not plan.heads
-    )
-    report = RewriteReport(
-        form=form,
-        matching=matching,
-        why=why,
-        rewritten=tuple(plan.reported() for plan in used),
-        untouched=(*walk.untouched, *empty),
-        notes=tuple(notes),
-    )
-    return result, report
+    ]
+    return used, empty, notes
+
+
+def report_of(
+    form: Form,
+    matching: str,
+    why: str,
+    used: Sequence[Plan],
+    untouched: Sequence[UntouchedClause],
+    notes: Sequence[str],
+) -> RewriteReport:
+    """Return the report of a request."""
+    clauses = tuple(plan.reported() for plan in used)
+    return RewriteReport(form, matching, why, clauses, tuple(untouched), tuple(notes))
 
 
 def plan_of(found: FoundClause, target: Target, keep: bool, obstacle: str | None) -> Plan:
