@@ -62,9 +62,11 @@ class Target:
         self, form: str, matching: str | None, head_terms: int | None, window: int | None
     ) -> Target:
         """Return the target for one request, with the options that are not None."""
-        given = {"head_terms": head_terms, "window": window}
-        given = {name: number for name, number in given.items() if number is not None}
-        scoring = replace(self.scoring, **given)
+        scoring = replace(
+            self.scoring,
+            head_terms=self.scoring.head_terms if head_terms is None else head_terms,
+            window=self.scoring.window if window is None else window,
+        )
         return replace(self, form=Form(form), matching=matching, scoring=scoring)
 
     def room_for(self, queries: Sequence[object], removed: Sequence[object] = ()) -> int:

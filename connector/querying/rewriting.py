@@ -97,10 +97,9 @@ def rewritten(body: object, target: Target, weigh: Weigh) -> tuple[dict[str, Any
     keep = matching == "keep"
     walk = BodyWalk(target.latent_field, target.fed, keep, target.known_fields)
     walk.walk(result)
-    used, empty, notes = rewrite_clauses(result, walk.found, target, weigh, keep)
-    notes += adapt_options(result, body, used, target.latent_field, keep)
-    untouched = (*walk.untouched, *empty)
-    return result, report_of(target.form, matching, why, used, untouched, notes)
+    plans, notes = rewrite_clauses(result, walk.found, target, weigh, keep)
+    notes += adapt_options(result, body, plans, target.latent_field, keep)
+    return result, report_of(plans, target.form, matching, why, notes, walk.untouched)
 
 
 def rewritten_question(
@@ -128,26 +127,39 @@ def rewritten_question(
         notes.append(
             f"{target.form} instead of {asked}: beside {n_words:,} words there is too little room"
         )
-    found = [question.found(target)]
-    used, empty, more = rewrite_clauses(body, found, target, weigh, keep=False)
-    report = report_of(asked, "expand", "as asked for", used, empty, [*notes, *more])
-    return body, report
+    plans, more = rewrite_clauses(body, [question.found(target)], target, weigh, keep=False)
+    return body, report_of(plans, asked, "expand", "as asked for", [*notes, *more])
 
 
 def rewrite_clauses(
     body: Clause, found: Sequence[FoundClause], target: Target, weigh: Weigh, keep: bool
-) -> tuple[list[Plan], list[UntouchedClause], list[str]]:
-    """Rewrite clauses in `body`; return their plans, the clauses left alone, and notes."""
+) -> tuple[list[Plan], list[str]]:
+    """Rewrite clauses in `body`; return what became of each, and notes."""
     obstacle = one_phase_because(body, keep)
     plans = [plan_of(clause, target, keep, obstacle) for clause in found]
-    weigh_terms(plans, weigh)
+    texts = list(dict.fromkeys(clause.clause.text for clause in found))
+    weighed = dict(zip(texts, weigh(texts), strict=True)) if texts else {}
+    for plan in plans:
+        plan.terms = weighed[plan.found.clause.text]
     share_clauses(plans, body, target)
     used = [plan for plan in plans if plan.heads]
     put_clauses(body, used, target)
-    notes = []
     if obstacle and used and target.form.two_phases:
-        notes.append(f"{target.form.one_phase} instead of {target.form}: {obstacle}")
-    empty = [
+        return plans, [f"{target.form.one_phase} instead of {target.form}: {obstacle}"]
+    return plans, []
+
+
+def report_of(
+    plans: Sequence[Plan],
+    form: Form,
+    matching: str,
+    why: str,
+    notes: Sequence[str],
+    untouched: Sequence[UntouchedClause] = (),
+) -> RewriteReport:
+    """Return the report of a request with these clauses."""
+    rewritten = tuple(plan.reported() for plan in plans if plan.heads)
+    empty = (
         UntouchedClause(
             plan.found.name,
             "no room for latent terms beside the other clauses of the request"
@@ -156,21 +168,8 @@ def rewrite_clauses(
         )
         for plan in plans
         if not plan.heads
-    ]
-    return used, empty, notes
-
-
-def report_of(
-    form: Form,
-    matching: str,
-    why: str,
-    used: Sequence[Plan],
-    untouched: Sequence[UntouchedClause],
-    notes: Sequence[str],
-) -> RewriteReport:
-    """Return the report of a request."""
-    clauses = tuple(plan.reported() for plan in used)
-    return RewriteReport(form, matching, why, clauses, tuple(untouched), tuple(notes))
+    )
+    return RewriteReport(form, matching, why, rewritten, (*untouched, *empty), tuple(notes))
 
 
 def plan_of(found: FoundClause, target: Target, keep: bool, obstacle: str | None) -> Plan:
@@ -194,14 +193,6 @@ def plan_of(found: FoundClause, target: Target, keep: bool, obstacle: str | None
     return Plan(found, form, words_decide or (keep and not found.rescoring), notes)
 
 
-def weigh_terms(plans: Sequence[Plan], weigh: Weigh) -> None:
-    """Find the latent terms of all texts, each text once."""
-    texts = list(dict.fromkeys(plan.found.clause.text for plan in plans))
-    weighed = dict(zip(texts, weigh(texts), strict=True)) if texts else {}
-    for plan in plans:
-        plan.terms = weighed[plan.found.clause.text]
-
-
 def share_clauses(plans: Sequence[Plan], body: Clause, target: Target) -> None:
     """Share the clauses that the engine accepts beside those of the request among the plans."""
     scoring = target.scoring
@@ -213,12 +204,9 @@ def share_clauses(plans: Sequence[Plan], body: Clause, target: Target) -> None:
         # With a `min_score`, a filter may repeat the words.
         times = 2 if "min_score" in body else 1
         room = target.room_for([value_at(body, path)] * times, removed)
+        most = min(scoring.max_query_terms, scoring.head_terms)
         wanted = [
-            min(
-                len(plan.terms),
-                scoring.max_query_terms,
-                scoring.head_terms if plan.form.two_phases else scoring.max_query_terms,
-            )
+            min(len(plan.terms), most if plan.form.two_phases else scoring.max_query_terms)
             for plan in some
         ]
         for plan, given in zip(some, shares(wanted, room), strict=True):
@@ -259,6 +247,7 @@ def adapt_options(
 ) -> list[str]:
     """Adapt `min_score`, `highlight` and `_source` of the rewritten body; return notes."""
     notes = []
+    plans = [plan for plan in plans if plan.heads]
     if "min_score" in body and any(not plan.found.rescoring for plan in plans):
         if keep:
             limit = body.pop("min_score")
