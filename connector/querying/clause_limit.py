@@ -10,7 +10,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.engine.client import engine_errors
-from latent_ingest.connector.querying.asked_indices import IndexFields
+from latent_ingest.connector.querying.asked_indices import IndexFields, raise_if_unanswered
 from latent_ingest.connector.querying.clauses import (
     ONE_FIELD,
     PHRASES,
@@ -45,12 +45,8 @@ UNKNOWN_FIELDS = 16
 def read_clause_limit(client: OpenSearch, otherwise: int = ENGINE_CLAUSES) -> int:
     """Return the number of clauses that every node of a cluster accepts in one query.
 
-    Args:
-        client: client of the engine.
-        otherwise: returned if the settings may not be read.
-
-    Raises:
-        EngineError: the engine cannot be reached.
+    Returns `otherwise` if the settings may not be read; raises EngineError if the engine cannot be
+    reached.
     """
     only = {"filter_path": f"**.{SETTING}"}
     with engine_errors(client):
@@ -58,8 +54,7 @@ def read_clause_limit(client: OpenSearch, otherwise: int = ENGINE_CLAUSES) -> in
             told = client.cluster.get_settings(include_defaults=True, params=only)
             nodes = client.nodes.info(metric="settings", params=only).get("nodes", {})
         except TransportError as error:
-            if not isinstance(error.status_code, int):  # no answer
-                raise
+            raise_if_unanswered(error)
             return otherwise
     for level in ("transient", "persistent"):
         if limit := limit_in(told.get(level)):
@@ -101,20 +96,20 @@ def count_clauses(query: object, known: IndexFields | None) -> tuple[int, int]:
 
 def counts_of_parts(query: object, known: IndexFields | None) -> Iterator[tuple[int, int]]:
     """Yield `count_clauses` of the innermost clauses of a query, or of a list of queries."""
-    if isinstance(query, list):
+    if isinstance(query, (list, tuple)):
         for part in query:
             yield from counts_of_parts(part, known)
     for kind, content in query.items() if isinstance(query, dict) else ():
         values = list(content.values()) if isinstance(content, dict) else []
         parts = [part for part in values if holds_clauses(part)]
-        if kind in TEXT_KINDS and values:
+        if kind in TEXT_KINDS and isinstance(content, dict):
             yield count_terms(kind, content, known)
         elif kind in ("term", "terms_set"):
             is_text = known and values and any(known.get(name) for name in content)
             yield (1 if is_text else VALUE) * max(1, sum(map(size_of_set, values))), 0
         elif kind == "fuzzy":
             yield 1, sum(map(expansions_of, values))
-        elif kind == "more_like_this" and values:
+        elif kind == "more_like_this" and isinstance(content, dict):
             most = content.get("max_query_terms", SIMILAR)
             yield most if isinstance(most, int) else SIMILAR, 0
         elif parts:
@@ -140,7 +135,7 @@ def count_terms(kind: str, content: dict[str, Any], known: IndexFields | None) -
     """Return the terms of a text clause, and the terms that fuzziness may add."""
     options, fields = content, 1
     if kind in ONE_FIELD or kind in PHRASES:
-        first = next(iter(content.values()))
+        first = next(iter(content.values()), None)
         options = first if isinstance(first, dict) else {"query": first}
     else:
         fields = count_fields(kind, content, known)

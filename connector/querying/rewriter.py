@@ -114,11 +114,10 @@ class QueryRewriter:
         self.indices: Final = source.indices
         """Names of these indices. Request bodies are valid for them alone."""
         self._source = source
-        self._feeding = [*self.text_fields, *self.words_fields]
+        self._feeding = [*text_fields, *words_fields]
         fed = fed_fields(field, self._feeding, source.fields)
         self._target = Target(field, fed, source.fields, max_clauses, self.scoring)
-        queries = QueryEncoder.of(encoder)
-        self._weigh = Weigher(queries, source, query_k)
+        self._weigh = Weigher(QueryEncoder.of(encoder), source, query_k)
 
     def __setattr__(self, name: str, value: object) -> None:
         if hasattr(self, "_weigh") and not name.startswith("_"):
@@ -172,15 +171,8 @@ class QueryRewriter:
             asked.check(encoder.load())
         asked.check_alike()
         meta, indices = asked.meta, tuple(asked.metas)
-        tuned = dict(meta.query_settings or {})
-        boost = tuned.pop("latent_boost", LATENT_BOOST)
-        read = {
-            "max_clauses": read_clause_limit(client),
-            "latent_boost": hybrid_boost(EngineInfo.read(client), meta.k1, boost),
-            "words_fields": asked.words_fields,
-            "text_fields": meta.text_fields,
-            "collapse": PARENT_FIELD if meta.long == "chunks" else None,
-        }
+        tuned = {"latent_boost": LATENT_BOOST, **(meta.query_settings or {})}
+        boost = hybrid_boost(EngineInfo.read(client), meta.k1, tuned["latent_boost"])
         statistics = None
         if statistics_seconds is not None:
             statistics = IndexStatistics(
@@ -193,7 +185,15 @@ class QueryRewriter:
             statistics=statistics,
             unchecked=None if encoder.loaded else asked,
         )
-        return cls(encoder, field=meta.latent_field, source=source, **{**read, **tuned, **settings})
+        read = {
+            "field": meta.latent_field,
+            "words_fields": asked.words_fields,
+            "text_fields": meta.text_fields,
+            "collapse": PARENT_FIELD if meta.long == "chunks" else None,
+            "max_clauses": read_clause_limit(client),
+            "source": source,
+        }
+        return cls(encoder, **{**read, **tuned, "latent_boost": boost, **settings})
 
     def with_settings(self, **settings: Any) -> QueryRewriter:
         """Return a rewriter with other settings, which shares the encoder and the statistics.
@@ -201,15 +201,9 @@ class QueryRewriter:
         Args:
             settings: as for the constructor; all others stay as they are.
         """
-        same = {
-            "field": self.field,
-            "words_fields": self.words_fields,
-            "text_fields": self.text_fields,
-            "max_clauses": self.max_clauses,
-            "collapse": self.collapse,
-            "source": self._source,
-            **asdict(self.scoring),
-        }
+        names = ("field", "words_fields", "text_fields", "max_clauses", "collapse")
+        same: dict[str, Any] = {name: getattr(self, name) for name in names}
+        same |= {**asdict(self.scoring), "source": self._source}
         return QueryRewriter(self._weigh.queries, **{**same, **settings})
 
     @property
@@ -325,10 +319,11 @@ class QueryRewriter:
             options: as for `rewrite`, for all of them.
         """
         terms_of = dict(zip(texts, self._weigh(texts), strict=True))
-        return [
-            self._of_question(text, lambda some: [terms_of[t] for t in some], **options)[0]
-            for text in texts
-        ]
+
+        def known(some: Sequence[str]) -> list[list[WeightedTerm]]:
+            return [terms_of[text] for text in some]
+
+        return [self._of_question(text, known, **options)[0] for text in texts]
 
     def rewrite_and_report(
         self, asked: str | dict[str, Any], **options: Any

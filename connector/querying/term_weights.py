@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ class WeightedTerm:
     idf: float = 1.0
     """Inverse document frequency; terms are chosen by `weight * idf`."""
 
+
+Item = TypeVar("Item")
 
 Weigh = Callable[[Sequence[str]], Sequence[Sequence[WeightedTerm]]]
 """Texts → the latent terms of each, heaviest by `w * idf` first."""
@@ -92,14 +94,9 @@ class IndexStatistics:
         n_latents: int,
         max_age: float = STATISTICS_SECONDS,
     ) -> None:
-        """Create statistics; the engine is not asked yet.
+        """Create statistics of a latent field, read again after `max_age` seconds.
 
-        Args:
-            client: client of the engine.
-            indices: names of the indices.
-            field: the latent field.
-            n_latents: number of latents of the model.
-            max_age: seconds after which frequencies are read again.
+        The engine is not asked yet.
         """
         self._client = client
         self._indices = indices
@@ -142,14 +139,13 @@ class IndexStatistics:
 
     def _read(self) -> None:
         """Read the frequencies. The calling thread holds `_reading`, which is released."""
+        problem = None
         try:
-            frequencies = read_frequencies(
-                self._client, self._indices, self._field, self._n_latents
-            )
-            problem = None if frequencies.n_documents else "the index has no documents yet"
-            if frequencies.n_documents:
-                self._idf = frequencies.idf()
-                self.frequencies = frequencies
+            found = read_frequencies(self._client, self._indices, self._field, self._n_latents)
+            if found.n_documents:
+                self._idf, self.frequencies = found.idf(), found
+            else:
+                problem = "the index has no documents yet"
         except Exception as error:  # questions are answered whatever the error is
             problem = str(in_words(error, url_of(self._client)))
             if problem != self.problem:
@@ -169,39 +165,39 @@ def read_frequencies(
     client: OpenSearch, indices: Sequence[str], field: str, n_latents: int
 ) -> DocumentFrequencies:
     """Read document frequencies from evenly spread shards; raises what the client raises."""
-    some = indices[:: max(1, -(-len(indices) // MOST_SHARDS))]
+    some = spread(indices)
+    settings = client.indices.get_settings(
+        index=",".join(some), name="index.number_of_shards", flat_settings=True
+    )
     shards = [
         (name, shard)
-        for name, content in client.indices.get_settings(
-            index=",".join(some), name="index.number_of_shards", flat_settings=True
-        ).items()
+        for name, content in settings.items()
         for shard in range(int(content["settings"]["index.number_of_shards"]))
     ]
-    step = max(1, -(-len(shards) // MOST_SHARDS))
+    asked = spread(shards)
+    body = {
+        "doc": {field: " ".join(map(terms.term, range(n_latents)))},
+        "fields": [field],
+        "term_statistics": True,
+        **dict.fromkeys(("positions", "offsets", "payloads"), False),
+    }
+    only = "term_vectors.*.terms.*.doc_freq,term_vectors.*.field_statistics"
     counts = np.zeros(n_latents, dtype=np.int64)
     n_documents = 0
-    document = {field: " ".join(map(terms.term, range(n_latents)))}
-    for name, shard in shards[::step]:
-        answer = client.termvectors(
-            index=name,
-            body={
-                "doc": document,
-                "fields": [field],
-                "term_statistics": True,
-                **dict.fromkeys(("positions", "offsets", "payloads"), False),
-            },
-            params={
-                "preference": f"_shards:{shard}",
-                "filter_path": "term_vectors.*.terms.*.doc_freq,term_vectors.*.field_statistics",
-            },
-        )
+    for name, shard in asked:
+        params = {"preference": f"_shards:{shard}", "filter_path": only}
+        answer = client.termvectors(index=name, body=body, params=params)
         found: dict[str, Any] = answer.get("term_vectors", {}).get(field, {})
         n_documents += max(0, found.get("field_statistics", {}).get("doc_count", 0))
         for name_of_term, statistics in found.get("terms", {}).items():
             counts[terms.latent_of(name_of_term)] += statistics["doc_freq"]
-    return DocumentFrequencies(
-        counts, n_documents, every_shard=len(some) == len(indices) and step == 1
-    )
+    every_shard = len(some) == len(indices) and len(asked) == len(shards)
+    return DocumentFrequencies(counts, n_documents, every_shard)
+
+
+def spread(items: Sequence[Item]) -> Sequence[Item]:
+    """Return at most `MOST_SHARDS` items, at even distances."""
+    return items[:: max(1, -(-len(items) // MOST_SHARDS))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,12 +216,9 @@ class Weigher:
     """Turns texts into weighted latent terms: a model, and the idf by which terms are ordered."""
 
     def __init__(self, queries: QueryEncoder, source: Source, query_k: int | None) -> None:
-        """Create a weigher; nothing is loaded yet.
+        """Create a weigher; nothing is loaded yet. `query_k` is in latents per token.
 
-        Args:
-            queries: the model.
-            source: the indices; without statistics, the document frequencies of the model count.
-            query_k: latents per token of a question; None for the model's k.
+        Without statistics of the source, the document frequencies of the model count.
         """
         self.queries = queries
         self._statistics = source.statistics
