@@ -38,8 +38,7 @@ class MemoryBM25:
             tf: their frequencies, `[nnz]`; zeros are dropped.
             offsets: document boundaries, `[n_documents + 1]`.
             n_terms: size of the vocabulary.
-            k1: of BM25.
-            b: of BM25.
+            k1, b: parameters of BM25.
             exact_lengths: use exact field lengths; otherwise lengths as engines store them, in
                 one byte.
         """
@@ -49,9 +48,8 @@ class MemoryBM25:
         row, terms, tf = row[tf > 0], terms[tf > 0], tf[tf > 0]
         average = lengths[lengths > 0].mean() if len(tf) else 1.0
         self.document_frequency = np.bincount(terms, minlength=n_terms)
-        holding = int(np.count_nonzero(lengths))
-        df = self.document_frequency
-        self.idf = inverse_document_frequency(holding, df).astype(np.float32)
+        holding = np.count_nonzero(lengths)
+        self.idf = inverse_document_frequency(holding, self.document_frequency).astype(np.float32)
         stored = lengths if exact_lengths else stored_lengths(lengths.astype(np.int64))
         norm = k1 * (1 - b + b * stored / average)
         order = np.argsort(terms, kind="stable")
@@ -60,12 +58,7 @@ class MemoryBM25:
         self._start = np.concatenate([[0], np.cumsum(self.document_frequency)])
 
     def scores(self, terms: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores of all documents for a query, `[n_documents]`.
-
-        Args:
-            terms: term numbers of the query, `[n]`.
-            weights: their factors, `[n]`.
-        """
+        """Scores of all documents, `[n_documents]`, for query terms and their factors, `[n]`."""
         out = np.zeros(self.n_documents, dtype=np.float32)
         for term, weight in zip(terms.tolist(), weights.tolist(), strict=True):
             span = slice(self._start[term], self._start[term + 1])

@@ -29,14 +29,6 @@ class Context:
     marks: tuple[tuple[int, int], ...]
     """Start and end in `text`, in characters, of each word for which the latent is active."""
 
-    def pieces(self) -> list[tuple[str, bool]]:
-        """The text in pieces, and whether each piece is marked."""
-        found, at = [], 0
-        for start, end in self.marks:
-            found += [(self.text[at:start], False), (self.text[start:end], True)]
-            at = end
-        return [piece for piece in [*found, (self.text[at:], False)] if piece[0]]
-
 
 class HeaviestContexts:
     """Keeps, for each latent, a passage of the texts in which a word activates it most."""
@@ -63,11 +55,9 @@ class HeaviestContexts:
             fired = firings.places[at]
             context = passage(firings.words, int(fired[strongest]), fired, activation)
             # Of two equal ones, the earlier is kept.
-            item = (activation, -next(self._order), context)
-            if len(heap) < CONTEXTS:
-                heapq.heappush(heap, item)
-            else:
-                heapq.heapreplace(heap, item)
+            heapq.heappush(heap, (activation, -next(self._order), context))
+            if len(heap) > CONTEXTS:
+                heapq.heappop(heap)
             if len(heap) == CONTEXTS:
                 self._least[latent] = heap[0][0]
 

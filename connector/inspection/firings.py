@@ -5,8 +5,10 @@ The activation of a word is the sum of its tokens' activations, as in sum poolin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 # Characters kept of a word; longer "words" are data.
 LONGEST_WORD = 40
+
+# Most words of a question that name a latent without a label.
+MOST_WORDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +58,7 @@ class Firings:
 
 
 def firings_of(texts: Sequence[str], tokens: Sequence[TokenVectors]) -> Firings:
-    """The firings in one or more texts.
-
-    Args:
-        texts: the texts.
-        tokens: `LatentEncoder.encode_tokens` of the same texts.
-    """
+    """The firings in one or more texts, whose `LatentEncoder.encode_tokens` are `tokens`."""
     names: list[str] = []
     counted, spans, latents, places, activations = [], [], [], [], []
     for text, of in zip(texts, tokens, strict=True):
@@ -98,24 +98,40 @@ def latents_of(
     `word`, `start` and `end` in the text (characters) and its part of the activation.
     """
     firings = firings_of([text], encoder.encode_tokens([text], kind="query"))
-    found: dict[int, dict[str, Any]] = {}
-    for number, place, activation in zip(
-        firings.latents.tolist(),
-        firings.places.tolist(),
-        firings.activations.tolist(),
-        strict=True,
-    ):
-        row = found.setdefault(
-            number,
-            {"latent": number, "activation": 0.0, "label": labels.get(number, ""), "words": []},
+    found = []
+    for begin, end in pairwise([*firings.starts.tolist(), len(firings.latents)]):
+        latent = int(firings.latents[begin])
+        words = [
+            {
+                "word": firings.words.names[place],
+                "start": int(firings.words.spans[place, 0]),
+                "end": int(firings.words.spans[place, 1]),
+                "activation": float(activation),
+            }
+            for place, activation in zip(
+                firings.places[begin:end], firings.activations[begin:end], strict=True
+            )
+        ]
+        found.append(
+            {
+                "latent": latent,
+                "activation": sum(word["activation"] for word in words),
+                "label": labels.get(latent, ""),
+                "words": sorted(words, key=lambda word: -word["activation"]),
+            }
         )
-        row["activation"] += activation
-        start, end = firings.words.spans[place].tolist()
-        word = {"word": firings.words.names[place], "start": start, "end": end}
-        row["words"].append({**word, "activation": activation})
-    for row in found.values():
-        row["words"].sort(key=lambda word: -word["activation"])
-    return sorted(found.values(), key=lambda row: -row["activation"])
+    return sorted(found, key=lambda row: -row["activation"])
+
+
+def firing_words(encoder: LatentEncoder, question: str) -> dict[int, str]:
+    """The words of a question that activate each latent, most active first; raises ModelError."""
+    named = {}
+    for row in latents_of(encoder, question, {}):
+        strength: Counter[str] = Counter()
+        for word in row["words"]:
+            strength[word["word"].lower()] += word["activation"]
+        named[row["latent"]] = ", ".join(word for word, _ in strength.most_common(MOST_WORDS))
+    return named
 
 
 def name_of(word: str) -> str:

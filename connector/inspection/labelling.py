@@ -8,7 +8,6 @@ the largest share times logarithm of lift, a word's term of the Kullback-Leibler
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.inspection.survey import Survey
-from latent_ingest.connector.inspection.vocabulary import VocabularyStatistics
+from latent_ingest.connector.inspection.vocabulary import Frequencies
 
 LABEL_WORDS = 3
 
@@ -75,11 +74,11 @@ class Labelling:
 
     def words(self, latent: int, number: int | None = None) -> list[HeavyWord]:
         """The words with most of a latent's activation, heaviest first."""
-        ids, shares, lifts = self._numbers(latent, number)
-        return [
-            HeavyWord(self._names[i], share, lift)
-            for i, share, lift in zip(ids.tolist(), shares.tolist(), lifts.tolist(), strict=True)
-        ]
+        at = slice(int(self._offsets[latent]), int(self._offsets[latent + 1]))
+        ids, masses = self._words[at][:number], self._masses[at][:number]
+        shares = masses.astype(np.float64) / max(float(self._survey.mass[latent]), 1e-12)
+        rows = zip(ids, shares, shares / self._background[ids], strict=True)
+        return [HeavyWord(self._names[i], float(share), float(lift)) for i, share, lift in rows]
 
     def label_words(self, latent: int) -> list[HeavyWord]:
         """The words of a latent's label; empty if the latent is active in too few texts."""
@@ -128,8 +127,8 @@ class Labelling:
         survey, coverage = self._survey, self.coverage()
         words = np.array(list(survey.text_frequency.values()), dtype=np.int64)
         return {
-            "latents": asdict(VocabularyStatistics.of(survey.document_frequency, survey.n_texts)),
-            "words": asdict(VocabularyStatistics.of(words, survey.n_texts)),
+            "latents": Frequencies.of(survey.document_frequency).statistics(survey.n_texts),
+            "words": Frequencies.of(words).statistics(survey.n_texts),
             "labels": {**asdict(coverage), "share": coverage.share},
         }
 
@@ -144,22 +143,15 @@ class Labelling:
             "contexts": [asdict(context) for context in self._survey.contexts.of(latent)],
         }
 
-    def _numbers(
-        self, latent: int, number: int | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-        at = slice(int(self._offsets[latent]), int(self._offsets[latent + 1]))
-        ids, mass = self._words[at][:number], self._masses[at][:number]
-        shares = mass.astype(np.float64) / max(float(self._survey.mass[latent]), 1e-12)
-        return ids, shares, shares / self._background[ids]
-
 
 def is_word(name: str) -> bool:
     """Whether it has a letter or a digit, unlike punctuation."""
     return any(map(str.isalnum, name))
 
 
-def every_nth(ranked: NDArray[np.int64], number: int) -> Sequence[int]:
+def every_nth(ranked: NDArray[np.int64], number: int) -> list[int]:
     """`number` items of a ranking at even distances, from the middle of the first interval."""
     step = len(ranked) / number
-    chosen = {int((place + 0.5) * step) for place in range(number)}
-    return [int(ranked[place]) for place in sorted(chosen)] if len(ranked) else []
+    places = np.unique(((np.arange(number) + 0.5) * step).astype(int))
+    found: list[int] = ranked[places[: len(ranked)]].tolist()
+    return found
