@@ -48,7 +48,7 @@ class MemoryBM25:
         row, terms, tf = row[tf > 0], terms[tf > 0], tf[tf > 0]
         average = lengths[lengths > 0].mean() if len(tf) else 1.0
         self.document_frequency = np.bincount(terms, minlength=n_terms)
-        holding = np.count_nonzero(lengths)
+        holding = int(np.count_nonzero(lengths))
         self.idf = inverse_document_frequency(holding, self.document_frequency).astype(np.float32)
         stored = lengths if exact_lengths else stored_lengths(lengths.astype(np.int64))
         norm = k1 * (1 - b + b * stored / average)

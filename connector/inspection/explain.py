@@ -123,12 +123,7 @@ def explain_hits(
 
 
 def find_hit(client: OpenSearch, index: str, id: str) -> dict[str, Any]:
-    """Index, id and routing of a document; without its routing, no shard finds it.
-
-    Raises:
-        InputError: there is no such document.
-        EngineError: the engine is not reachable.
-    """
+    """Index, id and routing of a document; without its routing, no shard finds it."""
     body = {"query": {"ids": {"values": [id]}}, "size": 1, "_source": False}
     with engine_errors(client):
         hits: list[dict[str, Any]] = client.search(index=index, body=body)["hits"]["hits"]
@@ -145,14 +140,7 @@ def explain_request(
     latent_field: str,
     labels: Mapping[str, str] | None = None,
 ) -> Explanation:
-    """Explain the score that a request gives to a hit.
-
-    Args:
-        client: of the engine.
-        hit: its `_index`, `_id` and, if any, `_routing`.
-        body: of the request.
-        latent_field: of the index.
-        labels: latent term → label.
+    """Explain the score that a request gives to a hit; `labels` are those of latent terms.
 
     Raises:
         InputError: a rescore combines scores other than by adding.

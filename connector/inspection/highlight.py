@@ -146,9 +146,8 @@ class Highlighter:
     ) -> dict[str, list[str]]:
         words, places = word_spans(text, tokens.spans)
         contributions = token_contributions(tokens, self._values)
-        of_words: NDArray[np.float64] = np.bincount(
-            places, weights=contributions, minlength=len(words)
-        )
+        of_words: NDArray[np.float64] = np.zeros(len(words), dtype=np.float64)
+        np.add.at(of_words, places, contributions)
         is_word = [any(map(str.isalnum, text[start:end])) for start, end in words]
         # Contributions of the words that may be marked; those of other words are zero.
         telling = np.where(np.array(is_word, dtype=np.bool_), np.maximum(of_words, 0.0), 0.0)

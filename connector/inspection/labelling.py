@@ -46,23 +46,6 @@ class HeavyWord:
     """`share` divided by the word's share of the sample's tokens."""
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """How many latents have a label, and how well the labels describe them."""
-
-    latents: int
-    """Latents active in at least `LEAST_TEXTS` texts."""
-    labelled: int
-    """How many of these have a label."""
-    covered: int
-    """How many of these have at least half of their activation on the words of their label."""
-
-    @property
-    def share(self) -> float:
-        """`covered` divided by `latents`, 0 to 1."""
-        return self.covered / self.latents if self.latents else 0.0
-
-
 class Labelling:
     """Heaviest words and labels of the latents of a survey."""
 
@@ -114,22 +97,28 @@ class Labelling:
             )
         return labels
 
-    def coverage(self) -> Coverage:
-        """How many latents have a label, and how well the labels describe them."""
+    def coverage(self) -> dict[str, float]:
+        """How many latents have a label, and how well the labels describe them.
+
+        `latents` are active in at least `LEAST_TEXTS` texts; `labelled` have a label, too;
+        `covered` have half of their activation on its words; `share` is `covered / latents`.
+        """
         latents = np.flatnonzero(self._survey.document_frequency >= LEAST_TEXTS).tolist()
-        shares = [
-            [word.share for word in words] for words in map(self.label_words, latents) if words
-        ]
-        return Coverage(len(latents), len(shares), sum(sum(some) >= 0.5 for some in shares))
+        labels = [words for words in map(self.label_words, latents) if words]
+        covered = sum(sum(word.share for word in words) >= 0.5 for words in labels)
+        share = covered / len(latents) if latents else 0.0
+        return {
+            "latents": len(latents), "labelled": len(labels), "covered": covered, "share": share
+        }  # fmt: skip
 
     def vocabulary(self) -> dict[str, Any]:
         """Zipf figures of the latents and of the sample's words, and the coverage of the labels."""
-        survey, coverage = self._survey, self.coverage()
+        survey = self._survey
         words = np.array(list(survey.text_frequency.values()), dtype=np.int64)
         return {
             "latents": Frequencies.of(survey.document_frequency).statistics(survey.n_texts),
             "words": Frequencies.of(words).statistics(survey.n_texts),
-            "labels": {**asdict(coverage), "share": coverage.share},
+            "labels": self.coverage(),
         }
 
     def report(self, latent: int) -> dict[str, Any]:

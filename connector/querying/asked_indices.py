@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
@@ -79,14 +80,9 @@ class AskedIndices:
         """
         first, *others = self.metas.values()
         alike = all(meta.query_settings == first.query_settings for meta in others)
-        text_fields = dict.fromkeys(
-            [*first.text_fields, *(f for m in others for f in m.text_fields)]
-        )
-        return replace(
-            first,
-            text_fields=list(text_fields),
-            query_settings=first.query_settings if alike else None,
-        )
+        text_fields = dict.fromkeys(f for meta in self.metas.values() for f in meta.text_fields)
+        settings = first.query_settings if alike else None
+        return replace(first, text_fields=list(text_fields), query_settings=settings)
 
     @property
     def words_fields(self) -> list[str]:
@@ -101,13 +97,16 @@ class AskedIndices:
     def check_alike(self) -> None:
         """Raise MismatchError, naming the index, if one disagrees with the first."""
         first, *others = self.metas
-        for name in others:
-            for what, value, expected in differences(self.metas[name], self.metas[first]):
-                raise MismatchError(
-                    f"index {name} has {what} {value} and {first} has {expected}, so {self.name} "
-                    f"cannot be searched as one; name indices that agree, or ingest one of them "
-                    f"again"
-                )
+        for name, part in product(others, (*ALIKE, "long")):
+            value, expected = (getattr(self.metas[index], part) for index in (name, first))
+            # Indices that pool and that truncate have one document per text alike.
+            if value == expected or (part == "long" and "chunks" not in (value, expected)):
+                continue
+            what = {"fingerprint": "model", "long": "--long"}.get(part, part)
+            raise MismatchError(
+                f"index {name} has {what} {value} and {first} has {expected}, so {self.name} "
+                f"cannot be searched as one; name indices that agree, or ingest one of them again"
+            )
 
     @property
     def key(self) -> object:
@@ -115,18 +114,6 @@ class AskedIndices:
         parts = (*ALIKE, "long", "text_fields", "analyzer", "query_settings")
         metas = {name: [getattr(meta, part) for part in parts] for name, meta in self.metas.items()}
         return self.limited, metas
-
-
-def differences(meta: IndexMeta, other: IndexMeta) -> list[tuple[str, object, object]]:
-    """Return the settings on which two indices disagree: name, value and other value."""
-    found = [
-        (part.replace("fingerprint", "model"), getattr(meta, part), getattr(other, part))
-        for part in ALIKE
-        if getattr(meta, part) != getattr(other, part)
-    ]
-    if "chunks" in {meta.long, other.long} and meta.long != other.long:
-        found.append(("--long", meta.long, other.long))
-    return found
 
 
 def meta_of(index: str, mapping: dict[str, Any]) -> IndexMeta:

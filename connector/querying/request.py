@@ -197,12 +197,6 @@ def window_for(body: dict[str, Any], window: int) -> int:
     return max(window, min(last, LARGEST_WINDOW))
 
 
-def with_min_score_of(query: Any, words: Any, min_score: Any) -> dict[str, Any]:
-    """Restrict `query` to documents that score at least `min_score` by `words`."""
-    scored = {"function_score": {"query": once_more(words), "min_score": min_score}}
-    return {"bool": {"must": [query], "filter": [scored]}}
-
-
 def once_more(query: Any) -> Any:
     """Copy a query for the same request, without `inner_hits`, which engines accept once."""
     if isinstance(query, (list, tuple)):

@@ -34,7 +34,6 @@ from latent_ingest.connector.querying.request import (
     once_more,
     one_phase_because,
     window_for,
-    with_min_score_of,
 )
 from latent_ingest.connector.querying.scoring import Form
 from latent_ingest.connector.querying.term_weights import Weigh, WeightedTerm, share_of
@@ -250,8 +249,9 @@ def adapt_options(
     plans = [plan for plan in plans if plan.heads]
     if "min_score" in body and any(not plan.found.rescoring for plan in plans):
         if keep:
-            limit = body.pop("min_score")
-            body["query"] = with_min_score_of(body["query"], given["query"], limit)
+            scored = {"query": once_more(given["query"]), "min_score": body.pop("min_score")}
+            filters = [{"function_score": scored}]
+            body["query"] = {"bool": {"must": [body["query"]], "filter": filters}}
             notes.append("min_score: moved into a filter, where it is compared with word scores")
         else:
             notes.append("min_score: compared with scores that include latent terms")

@@ -52,9 +52,7 @@ def test_a_label_has_words_of_lift() -> None:
     assert [(word.word, word.share) for word in heavy] == [("glob", 0.75), (",", 0.25)]
     assert heavy[0].lift == pytest.approx(0.75 / (5 / 71))
     assert [labelling.label(latent) for latent in range(4)] == ["glob", "", "", ""]
-    coverage = labelling.coverage()
-    assert (coverage.latents, coverage.labelled, coverage.covered) == (2, 1, 1)
-    assert coverage.share == 0.5
+    assert labelling.coverage() == {"latents": 2, "labelled": 1, "covered": 1, "share": 0.5}
     assert labelling.labels() == {0: "glob"}
     assert (survey.contexts.of(3), labelling.words(3)) == ([], [])
 
