@@ -31,16 +31,11 @@ class MemoryBM25:
         b: float = DEFAULT_B,
         exact_lengths: bool = True,
     ) -> None:
-        """Index documents.
+        """Index documents by the numbers of their terms and their frequencies `tf`, `[nnz]`.
 
-        Args:
-            terms: term numbers of all documents, `[nnz]`, each once per document.
-            tf: their frequencies, `[nnz]`; zeros are dropped.
-            offsets: document boundaries, `[n_documents + 1]`.
-            n_terms: size of the vocabulary.
-            k1, b: parameters of BM25.
-            exact_lengths: use exact field lengths; otherwise lengths as engines store them, in
-                one byte.
+        Each term stands once per document; `offsets` are the boundaries of the documents,
+        `[n_documents + 1]`. Without `exact_lengths`, lengths are rounded as in engines, which store
+        them in one byte.
         """
         self.n_documents = len(offsets) - 1
         row = np.repeat(np.arange(self.n_documents), np.diff(offsets))

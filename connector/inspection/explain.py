@@ -19,8 +19,6 @@ from latent_ingest.connector.errors import InputError
 if TYPE_CHECKING:
     from latent_ingest.connector.querying.rewriter import QueryRewriter
 
-KINDS = ("latent", "word", "other")
-
 # Lucene's descriptions of a term's part of a score, and of how parts are combined.
 TERM = re.compile(r"weight\((?P<field>[^:]*):(?P<term>.*) in \d+\)", re.DOTALL)
 SYNONYMS = re.compile(r"weight\(Synonym\((?P<terms>.*)\) in \d+\)", re.DOTALL)

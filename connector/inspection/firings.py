@@ -5,10 +5,9 @@ The activation of a word is the sum of its tokens' activations, as in sum poolin
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,28 +97,21 @@ def latents_of(
     `word`, `start` and `end` in the text (characters) and its part of the activation.
     """
     firings = firings_of([text], encoder.encode_tokens([text], kind="query"))
-    found = []
-    for begin, end in pairwise([*firings.starts.tolist(), len(firings.latents)]):
-        latent = int(firings.latents[begin])
-        words = [
-            {
-                "word": firings.words.names[place],
-                "start": int(firings.words.spans[place, 0]),
-                "end": int(firings.words.spans[place, 1]),
-                "activation": float(activation),
-            }
-            for place, activation in zip(
-                firings.places[begin:end], firings.activations[begin:end], strict=True
-            )
-        ]
-        found.append(
-            {
-                "latent": latent,
-                "activation": sum(word["activation"] for word in words),
-                "label": labels.get(latent, ""),
-                "words": sorted(words, key=lambda word: -word["activation"]),
-            }
-        )
+    columns = (firings.latents, firings.places, firings.activations)
+    words_of: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for latent, place, activation in zip(*(column.tolist() for column in columns), strict=True):
+        start, end = firings.words.spans[place].tolist()
+        word = {"word": firings.words.names[place], "start": start, "end": end}
+        words_of[latent].append({**word, "activation": activation})
+    found = [
+        {
+            "latent": latent,
+            "activation": sum(word["activation"] for word in words),
+            "label": labels.get(latent, ""),
+            "words": sorted(words, key=lambda word: -word["activation"]),
+        }
+        for latent, words in words_of.items()
+    ]
     return sorted(found, key=lambda row: -row["activation"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,9 @@ def written(content: Any) -> str:
 
 def curves(survey: Survey) -> dict[str, list[list[int]]]:
     """Ranks evenly spaced in the logarithm, and their document frequencies."""
-    counts = {
+    counts: dict[str, Iterable[int]] = {
         "latents": survey.document_frequency,
-        "words": np.array(list(survey.text_frequency.values()), dtype=np.int64),
+        "words": survey.text_frequency.values(),
     }
     found = {}
     for name, some in counts.items():

@@ -114,10 +114,9 @@ class Labelling:
     def vocabulary(self) -> dict[str, Any]:
         """Zipf figures of the latents and of the sample's words, and the coverage of the labels."""
         survey = self._survey
-        words = np.array(list(survey.text_frequency.values()), dtype=np.int64)
         return {
             "latents": Frequencies.of(survey.document_frequency).statistics(survey.n_texts),
-            "words": Frequencies.of(words).statistics(survey.n_texts),
+            "words": Frequencies.of(survey.text_frequency.values()).statistics(survey.n_texts),
             "labels": self.coverage(),
         }
 

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -34,13 +35,14 @@ class Frequencies:
         return fitted
 
     @classmethod
-    def of(cls, counts: NDArray[np.int64]) -> Frequencies:
-        """Sort the frequencies and fit a line.
+    def of(cls, counts: Iterable[int]) -> Frequencies:
+        """Sort the frequencies that are above zero, and fit a line.
 
         The line is fitted to 50 ranks evenly spaced in the logarithm, so that the many rare terms
         do not outweigh the rest.
         """
-        ordered = np.sort(counts[counts > 0])[::-1]
+        every = np.fromiter(counts, dtype=np.int64)
+        ordered = np.sort(every[every > 0])[::-1]
         if len(ordered) < 10:
             return cls(ordered, 0.0, 0.0)
         ranks = np.unique(np.geomspace(1, len(ordered), 50).round().astype(int))
@@ -68,10 +70,7 @@ class Frequencies:
 
 def word_frequencies(texts: Iterable[str]) -> Frequencies:
     """Document frequencies of lower-cased words."""
-    counted: Counter[str] = Counter()
-    for text in texts:
-        counted.update(words_of(text))
-    return Frequencies.of(np.array(list(counted.values()), dtype=np.int64))
+    return Frequencies.of(Counter(chain.from_iterable(map(words_of, texts))).values())
 
 
 def words_of(text: str) -> set[str]:

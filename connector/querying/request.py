@@ -195,13 +195,3 @@ def window_for(body: dict[str, Any], window: int) -> int:
     except (TypeError, ValueError):
         last = DEFAULT_SIZE
     return max(window, min(last, LARGEST_WINDOW))
-
-
-def once_more(query: Any) -> Any:
-    """Copy a query for the same request, without `inner_hits`, which engines accept once."""
-    if isinstance(query, (list, tuple)):
-        return [once_more(part) for part in query]
-    if not isinstance(query, dict):
-        return query
-    left_out = "inner_hits" if "query" in query else None
-    return {name: once_more(part) for name, part in query.items() if name != left_out}

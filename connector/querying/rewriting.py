@@ -31,7 +31,6 @@ from latent_ingest.connector.querying.request import (
     Target,
     check_question,
     matching_for,
-    once_more,
     one_phase_because,
     window_for,
 )
@@ -60,8 +59,8 @@ class Plan:
     def words_stay(self) -> bool:
         return self.form.words_score or self.keep
 
-    def reported(self) -> RewrittenClause:
-        """Return the line of the report."""
+    def rewritten(self) -> RewrittenClause:
+        """Return the entry of the report for a clause that has latent terms."""
         clause, used = self.found.clause, self.heads + self.tail
         return RewrittenClause(
             path=self.found.name,
@@ -73,6 +72,12 @@ class Plan:
             share=share_of(self.terms, used),
             notes=tuple(self.notes),
         )
+
+    def untouched(self) -> UntouchedClause:
+        """Return the entry of the report for a clause that has none."""
+        no_room = "no room for latent terms beside the other clauses of the request"
+        reason = no_room if self.terms else "its text has no latent terms"
+        return UntouchedClause(self.found.name, reason)
 
 
 def rewritten(body: object, target: Target, weigh: Weigh) -> tuple[dict[str, Any], RewriteReport]:
@@ -93,12 +98,10 @@ def rewritten(body: object, target: Target, weigh: Weigh) -> tuple[dict[str, Any
         left = (UntouchedClause("query", "nested too deeply to be looked into"),)
         return dict(body), RewriteReport(target.form, *(asked or matching_for(body)), (), left, ())
     matching, why = asked or matching_for(result)
-    keep = matching == "keep"
-    walk = BodyWalk(target.latent_field, target.fed, keep, target.known_fields)
+    walk = BodyWalk(target.latent_field, target.fed, matching == "keep", target.known_fields)
     walk.walk(result)
-    plans, notes = rewrite_clauses(result, walk.found, target, weigh, keep)
-    notes += adapt_options(result, body, plans, target.latent_field, keep)
-    return result, report_of(plans, target.form, matching, why, notes, walk.untouched)
+    report = rewrite_clauses(result, body, walk.found, target, weigh, matching, why)
+    return result, replace(report, untouched=(*walk.untouched, *report.untouched))
 
 
 def rewritten_question(
@@ -126,14 +129,22 @@ def rewritten_question(
         notes.append(
             f"{target.form} instead of {asked}: beside {n_words:,} words there is too little room"
         )
-    plans, more = rewrite_clauses(body, [question.found(target)], target, weigh, keep=False)
-    return body, report_of(plans, asked, "expand", "as asked for", [*notes, *more])
+    found = [question.found(target)]
+    report = rewrite_clauses(body, body, found, target, weigh, "expand", "as asked for")
+    return body, replace(report, form=asked, notes=(*notes, *report.notes))
 
 
 def rewrite_clauses(
-    body: Clause, found: Sequence[FoundClause], target: Target, weigh: Weigh, keep: bool
-) -> tuple[list[Plan], list[str]]:
-    """Rewrite clauses in `body`; return what became of each, and notes."""
+    body: Clause,
+    given: Clause,
+    found: Sequence[FoundClause],
+    target: Target,
+    weigh: Weigh,
+    matching: str,
+    why: str,
+) -> RewriteReport:
+    """Rewrite the clauses found in `body`, a copy of `given`; return the report."""
+    form, keep = target.form, matching == "keep"
     obstacle = one_phase_because(body, keep)
     plans = [plan_of(clause, target, keep, obstacle) for clause in found]
     texts = list(dict.fromkeys(clause.clause.text for clause in found))
@@ -143,32 +154,17 @@ def rewrite_clauses(
     share_clauses(plans, body, target)
     used = [plan for plan in plans if plan.heads]
     put_clauses(body, used, target)
-    if obstacle and used and target.form.two_phases:
-        return plans, [f"{target.form.one_phase} instead of {target.form}: {obstacle}"]
-    return plans, []
-
-
-def report_of(
-    plans: Sequence[Plan],
-    form: Form,
-    matching: str,
-    why: str,
-    notes: Sequence[str],
-    untouched: Sequence[UntouchedClause] = (),
-) -> RewriteReport:
-    """Return the report of a request with these clauses."""
-    rewritten = tuple(plan.reported() for plan in plans if plan.heads)
-    empty = (
-        UntouchedClause(
-            plan.found.name,
-            "no room for latent terms beside the other clauses of the request"
-            if plan.terms
-            else "its text has no latent terms",
-        )
-        for plan in plans
-        if not plan.heads
+    notes = adapt_options(body, given, used, target.latent_field, keep)
+    if obstacle and used and form.two_phases:
+        notes = [f"{form.one_phase} instead of {form}: {obstacle}", *notes]
+    return RewriteReport(
+        form=form,
+        matching=matching,
+        why=why,
+        rewritten=tuple(plan.rewritten() for plan in used),
+        untouched=tuple(plan.untouched() for plan in plans if not plan.heads),
+        notes=tuple(notes),
     )
-    return RewriteReport(form, matching, why, rewritten, (*untouched, *empty), tuple(notes))
 
 
 def plan_of(found: FoundClause, target: Target, keep: bool, obstacle: str | None) -> Plan:
@@ -230,7 +226,7 @@ def put_clauses(body: Clause, plans: Sequence[Plan], target: Target) -> None:
             factor = 1.0 if plan.found.factor is None else plan.found.factor
             added = any_of(rest, target.latent_field, boost * factor)
             if plan.keep:
-                added["bool"]["filter"] = [once_more(words)]
+                added["bool"]["filter"] = [copied(words, inner_hits=False)]
             second.append(added)
     if second:
         query = second[0] if len(second) == 1 else {"bool": {"should": second}}
@@ -246,10 +242,12 @@ def adapt_options(
 ) -> list[str]:
     """Adapt `min_score`, `highlight` and `_source` of the rewritten body; return notes."""
     notes = []
-    plans = [plan for plan in plans if plan.heads]
     if "min_score" in body and any(not plan.found.rescoring for plan in plans):
         if keep:
-            scored = {"query": once_more(given["query"]), "min_score": body.pop("min_score")}
+            scored = {
+                "query": copied(given["query"], inner_hits=False),
+                "min_score": body.pop("min_score"),
+            }
             filters = [{"function_score": scored}]
             body["query"] = {"bool": {"must": [body["query"]], "filter": filters}}
             notes.append("min_score: moved into a filter, where it is compared with word scores")
@@ -260,7 +258,10 @@ def adapt_options(
         not (plan.words_stay or plan.found.rescoring) for plan in plans
     ):
         # Words that are no longer in the query are highlighted all the same.
-        body["highlight"] = {"highlight_query": once_more(given["query"]), **highlight}
+        body["highlight"] = {
+            "highlight_query": copied(given["query"], inner_hits=False),
+            **highlight,
+        }
     if "_source" not in body and "stored_fields" not in body:
         body["_source"] = {"excludes": [latent_field, hash_field(latent_field)]}
     return notes
