@@ -13,8 +13,7 @@ from __future__ import annotations
 import html
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
 from itertools import accumulate, compress, pairwise
 from operator import itemgetter
@@ -50,19 +49,6 @@ MOST_CHARACTERS = 1_000_000
 SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*\n")
 
 Span = tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class MarkedText:
-    """A text, the contributions of its words, and which words are marked."""
-
-    text: str
-    words: Sequence[Span]
-    """Start and end of each word, in characters, ascending and disjoint."""
-    contributions: NDArray[np.float64]
-    """Contribution of each word, `[n_words]`."""
-    marked: NDArray[np.bool_]
-    """Whether each word is marked, `[n_words]`."""
 
 
 class Highlighter:
@@ -167,23 +153,31 @@ class Highlighter:
             least = max(MARKED_SHARE * best[name], FIELD_SHARE * telling.max(initial=0.0))
             marked = (telling[inside] > 0) & (telling[inside] >= least)
             marked |= np.array([touches(span, by_engine) for span in own], dtype=np.bool_)
-            ranked[name] += self._fragments(MarkedText(value, own, of_words[inside], marked))
+            ranked[name] += self._fragments(value, own, of_words[inside] * marked, marked)
         return {
             name: [fragment for _, fragment in nlargest(self._number, some, key=itemgetter(0))]
             for name, some in ranked.items()
             if some
         }
 
-    def _fragments(self, marks: MarkedText) -> Iterator[tuple[float, str]]:
-        """Scores and fragments: the best sentences with a mark, each extended by those after it."""
-        spans = list(sentence_spans(marks.text, self._fragment_size))
-        starts = [start for start, _ in marks.words]
-        bounds = np.searchsorted(starts, [start for start, _ in spans] + [len(marks.text)])
-        counted = marks.contributions * marks.marked
+    def _fragments(
+        self,
+        text: str,
+        words: Sequence[Span],
+        counted: NDArray[np.float64],
+        marked: NDArray[np.bool_],
+    ) -> Iterator[tuple[float, str]]:
+        """Scores and fragments: the best sentences with a mark, each extended by those after it.
+
+        Words that are marked count by their contributions, `[n_words]`.
+        """
+        spans = list(sentence_spans(text, self._fragment_size))
+        starts = [start for start, _ in words]
+        bounds = np.searchsorted(starts, [start for start, _ in spans] + [len(text)])
         scores = [float(counted[a:b].sum()) for a, b in pairwise(bounds.tolist())]
         used = np.zeros(len(spans), dtype=np.bool_)
         for first in sorted(range(len(spans)), key=lambda i: -scores[i]):
-            if used[first] or not marks.marked[bounds[first] : bounds[first + 1]].any():
+            if used[first] or not marked[bounds[first] : bounds[first + 1]].any():
                 continue
             start, last = spans[first][0], first
             while (
@@ -194,11 +188,10 @@ class Highlighter:
                 last += 1
             used[first : last + 1] = True
             at = slice(bounds[first], bounds[last + 1])
-            words = list(compress(marks.words[at], marks.marked[at]))
-            fragment = self._written(marks.text, (start, spans[last][1]), words)
+            fragment = self._written(text, (start, spans[last][1]), compress(words[at], marked[at]))
             yield sum(scores[first : last + 1]), fragment
 
-    def _written(self, text: str, fragment: Span, marked: Sequence[Span]) -> str:
+    def _written(self, text: str, fragment: Span, marked: Iterable[Span]) -> str:
         pieces, at = [], fragment[0]
         for start, end in marked:
             start, end = max(start, at), min(end, fragment[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -166,17 +167,12 @@ class IndexFields(dict[str, bool]):
 
     def __init__(self, fields: Mapping[str, bool]) -> None:
         super().__init__(fields)
-        self._matching: dict[str, Sequence[str]] = {}
+        # Cached, since an index may have thousands of fields.
+        self.matching = lru_cache(MOST_PATTERNS)(self._matching)
 
-    def matching(self, pattern: str) -> Sequence[str]:
-        """Return the names that match a pattern; cached, since an index may have thousands."""
-        found = self._matching.get(pattern)
-        if found is None:
-            if len(self._matching) >= MOST_PATTERNS:
-                self._matching.clear()
-            found = [name for name in self if fnmatchcase(name, pattern)]
-            self._matching[pattern] = found
-        return found
+    def _matching(self, pattern: str) -> Sequence[str]:
+        """Return the names that match a pattern."""
+        return [name for name in self if fnmatchcase(name, pattern)]
 
 
 def read_fields(client: OpenSearch, index: str) -> IndexFields | None:
