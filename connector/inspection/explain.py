@@ -28,7 +28,7 @@ BEST = re.compile(r"max plus (?P<tie>[0-9.E+-]+) times others of:")
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What one term of a request adds to a document's score."""
+    """The part of a document's score that one term of a request adds."""
 
     kind: str
     """ "latent", "word", or "other" for a part without a term, such as a constant."""

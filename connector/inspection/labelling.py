@@ -121,7 +121,7 @@ class Labelling:
         }
 
     def report(self, latent: int) -> dict[str, Any]:
-        """All that the survey knows about a latent, with its `MANY_WORDS` heaviest words."""
+        """Frequency, activation, label, passages and `MANY_WORDS` heaviest words of a latent."""
         return {
             "latent": latent,
             "document_frequency": int(self._survey.document_frequency[latent]),
@@ -133,7 +133,7 @@ class Labelling:
 
 
 def is_word(name: str) -> bool:
-    """Whether it has a letter or a digit, unlike punctuation."""
+    """Whether a word has a letter or a digit, unlike punctuation."""
     return any(map(str.isalnum, name))
 
 

@@ -59,7 +59,7 @@ class FoundClause:
 
     @property
     def rescoring(self) -> bool:
-        """Whether it only rescores hits of another query."""
+        """Whether the clause only rescores hits of another query."""
         return self.query[0] == "rescore"
 
 

@@ -41,7 +41,7 @@ from latent_ingest.mappings import hash_field
 
 @dataclass(slots=True)
 class Plan:
-    """What becomes of one clause."""
+    """How one clause is rewritten."""
 
     found: FoundClause
     form: Form

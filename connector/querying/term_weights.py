@@ -202,7 +202,7 @@ def spread(items: Sequence[Item]) -> Sequence[Item]:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What was read of the indices that a rewriter is for."""
+    """The indices of a rewriter, as the engine describes them."""
 
     index: str | None = None
     indices: tuple[str, ...] = ()
