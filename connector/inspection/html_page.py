@@ -41,11 +41,8 @@ def page(
 ) -> str:
     """Return the page of a survey and its labels.
 
-    Args:
-        survey, labelling: the survey and its labelling.
-        title: names the model and the sample.
-        figures: rows of the table of statistics; the first row has the column names.
-        near, near_by: neighbours of latents, see `nearest`; how they were found, in words.
+    `title` names the model and the sample; `figures` are the rows of the table of statistics, the
+    column names first; `near` has the neighbours of latents and `near_by` says how they were found.
     """
     vocabulary: dict[str, int] = {}
     alive = survey.alive.tolist()

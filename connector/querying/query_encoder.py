@@ -71,7 +71,9 @@ class QueryEncoder:
 
         Args:
             model: a model folder, or a loaded model; by default the shipped model.
-            device, dtype, k: as for `LatentEncoder.load`.
+            device: as for `LatentEncoder.load`.
+            dtype: as for `LatentEncoder.load`.
+            k: as for `LatentEncoder.load`.
             cache_size: number of encodings in the cache, the last used ones; 0 for no cache.
         """
         lazy = model is None or isinstance(model, (str, Path))

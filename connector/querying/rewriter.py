@@ -117,7 +117,8 @@ class QueryRewriter:
         self._feeding = [*text_fields, *words_fields]
         fed = fed_fields(field, self._feeding, source.fields)
         self._target = Target(field, fed, source.fields, max_clauses, self.scoring)
-        self._weigh = Weigher(QueryEncoder.of(encoder), source, query_k)
+        queries = QueryEncoder.of(encoder)
+        self._weigh = Weigher(queries, source.statistics, source.unchecked, query_k)
 
     def __setattr__(self, name: str, value: object) -> None:
         if hasattr(self, "_weigh") and not name.startswith("_"):

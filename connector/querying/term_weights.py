@@ -212,46 +212,40 @@ class Source:
     """The indices, if their model is not loaded yet and so has to be checked later."""
 
 
+@dataclass(slots=True)
 class Weigher:
-    """Turns texts into weighted latent terms: a model, and the idf by which terms are ordered."""
+    """Turns texts into weighted latent terms; nothing is loaded until then."""
 
-    def __init__(self, queries: QueryEncoder, source: Source, query_k: int | None) -> None:
-        """Create a weigher; nothing is loaded yet. `query_k` is in latents per token.
-
-        Without statistics of the source, the document frequencies of the model count.
-        """
-        self.queries = queries
-        self._statistics = source.statistics
-        self._query_k = query_k
-        self._unchecked = source.unchecked
+    queries: QueryEncoder
+    statistics: IndexStatistics | None
+    """The idf by which terms are ordered; if None, those of the model."""
+    unchecked: AskedIndices | None
+    """The indices, until it has been checked that the model made them."""
+    query_k: int | None
+    """Latents per token of a question; None for the model's k."""
 
     def model(self) -> LatentEncoder:
         """Return the model, loaded and checked; raises ModelError or MismatchError."""
         model = self.queries.load()
-        if self._unchecked:
-            self._unchecked.check(model)
-            self._unchecked = None
+        if unchecked := self.unchecked:  # another thread may set it to None meanwhile
+            unchecked.check(model)
+            self.unchecked = None
         return model
 
     def __call__(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
-        """Return the latent terms of each text, heaviest by `w * idf` first.
-
-        Raises:
-            ModelError: the model cannot be loaded, or gives NaN.
-            MismatchError: the index was made by another model.
-        """
-        if self._unchecked:
+        """Return the latent terms of each text, heaviest by `w * idf` first; raises as `model`."""
+        if self.unchecked:
             self.model()
-        return self._weighed(self.queries.encode(texts, self._query_k))
+        return self._weighed(self.queries.encode(texts, self.query_k))
 
     def cached(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
         """Like the call, from cached encodings; raises NotCached if the model would be needed."""
-        if self._unchecked:
+        if self.unchecked:
             raise NotCached
-        return self._weighed(self.queries.cached(texts, self._query_k))
+        return self._weighed(self.queries.cached(texts, self.query_k))
 
     def _weighed(self, encodings: Sequence[Encoding]) -> list[list[WeightedTerm]]:
-        every = self._statistics.idf() if self._statistics else None
+        every = self.statistics.idf() if self.statistics else None
         every = self.queries.idf() if every is None else every
         found = []
         for latents, weights in encodings:
