@@ -31,17 +31,11 @@ class MemoryBM25:
         b: float = DEFAULT_B,
         exact_lengths: bool = True,
     ) -> None:
-        """Index documents.
+        """Index documents by the numbers of their terms and their frequencies `tf`, `[nnz]`.
 
-        Args:
-            terms: term numbers of all documents, `[nnz]`, each once per document.
-            tf: their frequencies, `[nnz]`; zeros are dropped.
-            offsets: document boundaries, `[n_documents + 1]`.
-            n_terms: size of the vocabulary.
-            k1: of BM25.
-            b: of BM25.
-            exact_lengths: use exact field lengths; otherwise lengths as engines store them, in
-                one byte.
+        Each term stands once per document; `offsets` are the boundaries of the documents,
+        `[n_documents + 1]`. Without `exact_lengths`, lengths are rounded as in engines, which store
+        them in one byte.
         """
         self.n_documents = len(offsets) - 1
         row = np.repeat(np.arange(self.n_documents), np.diff(offsets))
@@ -50,8 +44,7 @@ class MemoryBM25:
         average = lengths[lengths > 0].mean() if len(tf) else 1.0
         self.document_frequency = np.bincount(terms, minlength=n_terms)
         holding = int(np.count_nonzero(lengths))
-        df = self.document_frequency
-        self.idf = inverse_document_frequency(holding, df).astype(np.float32)
+        self.idf = inverse_document_frequency(holding, self.document_frequency).astype(np.float32)
         stored = lengths if exact_lengths else stored_lengths(lengths.astype(np.int64))
         norm = k1 * (1 - b + b * stored / average)
         order = np.argsort(terms, kind="stable")
@@ -60,12 +53,7 @@ class MemoryBM25:
         self._start = np.concatenate([[0], np.cumsum(self.document_frequency)])
 
     def scores(self, terms: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores of all documents for a query, `[n_documents]`.
-
-        Args:
-            terms: term numbers of the query, `[n]`.
-            weights: their factors, `[n]`.
-        """
+        """Scores of all documents, `[n_documents]`, for query terms and their factors, `[n]`."""
         out = np.zeros(self.n_documents, dtype=np.float32)
         for term, weight in zip(terms.tolist(), weights.tolist(), strict=True):
             span = slice(self._start[term], self._start[term + 1])

@@ -29,14 +29,6 @@ class Context:
     marks: tuple[tuple[int, int], ...]
     """Start and end in `text`, in characters, of each word for which the latent is active."""
 
-    def pieces(self) -> list[tuple[str, bool]]:
-        """The text in pieces, and whether each piece is marked."""
-        found, at = [], 0
-        for start, end in self.marks:
-            found += [(self.text[at:start], False), (self.text[start:end], True)]
-            at = end
-        return [piece for piece in [*found, (self.text[at:], False)] if piece[0]]
-
 
 class HeaviestContexts:
     """Keeps, for each latent, a passage of the texts in which a word activates it most."""
@@ -63,11 +55,9 @@ class HeaviestContexts:
             fired = firings.places[at]
             context = passage(firings.words, int(fired[strongest]), fired, activation)
             # Of two equal ones, the earlier is kept.
-            item = (activation, -next(self._order), context)
-            if len(heap) < CONTEXTS:
-                heapq.heappush(heap, item)
-            else:
-                heapq.heapreplace(heap, item)
+            heapq.heappush(heap, (activation, -next(self._order), context))
+            if len(heap) > CONTEXTS:
+                heapq.heappop(heap)
             if len(heap) == CONTEXTS:
                 self._least[latent] = heap[0][0]
 
@@ -78,28 +68,22 @@ class HeaviestContexts:
 
 def passage(words: Words, word: int, fired: NDArray[np.int64], activation: float) -> Context:
     """The text around a word, with single spaces; the words `fired` are marked."""
-    begin = max(word - AROUND, 0)
-    near = slice(begin, word + AROUND + 1)
-    texts, spans = words.texts[near].tolist(), words.spans[near].tolist()
-    first = last = middle = word - begin
-    start, end = spans[middle]
-    while first > 0 and texts[first - 1] == texts[middle] and start - spans[first - 1][0] <= AROUND:
-        first -= 1
-    while (
-        last + 1 < len(texts)
-        and texts[last + 1] == texts[middle]
-        and spans[last + 1][1] - end <= AROUND
-    ):
-        last += 1
+    start, end = words.spans[word]
+    first = max(word - AROUND, 0)
+    near = slice(first, word + AROUND + 1)
+    inside = (
+        (words.texts[near] == words.texts[word])
+        & (words.spans[near, 0] >= start - AROUND)
+        & (words.spans[near, 1] <= end + AROUND)
+    )
     marked = set(fired.tolist())
-    written, marks, at = [], [], 0
-    for place in range(first, last + 1):
-        if place > first and spans[place][0] > spans[place - 1][1]:
-            written.append(" ")
-            at += 1
-        name = words.names[begin + place]
-        if begin + place in marked:
-            marks.append((at, at + len(name)))
-        written.append(name)
-        at += len(name)
-    return Context(activation, "".join(written), tuple(marks))
+    text, marks, before = "", [], None
+    for place in (first + np.flatnonzero(inside)).tolist():
+        start, end = words.spans[place]
+        if before is not None and start > before:
+            text += " "
+        begin, before = len(text), end
+        text += words.names[place]
+        if place in marked:
+            marks.append((begin, len(text)))
+    return Context(activation, text, tuple(marks))

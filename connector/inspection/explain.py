@@ -15,12 +15,9 @@ from opensearchpy import OpenSearch
 from latent_ingest.connector import terms
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.inspection.labels import firing_words
 
 if TYPE_CHECKING:
     from latent_ingest.connector.querying.rewriter import QueryRewriter
-
-KINDS = ("latent", "word", "other")
 
 # Lucene's descriptions of a term's part of a score, and of how parts are combined.
 TERM = re.compile(r"weight\((?P<field>[^:]*):(?P<term>.*) in \d+\)", re.DOTALL)
@@ -31,7 +28,7 @@ BEST = re.compile(r"max plus (?P<tie>[0-9.E+-]+) times others of:")
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What one term of a request adds to a document's score."""
+    """The part of a document's score that one term of a request adds."""
 
     kind: str
     """ "latent", "word", or "other" for a part without a term, such as a constant."""
@@ -113,18 +110,18 @@ def explain_hits(
     labels: Mapping[int, str] | None = None,
 ) -> list[Explanation]:
     """Explain the scores that the request for a question gives to hits; see `explain`."""
-    named = {**firing_words(rewriter.encoder, question), **(labels or {})}
-    found = [explain_request(client, hit, body, latent_field=rewriter.field) for hit in hits]
-    return [labelled(explanation, named) for explanation in found]
+    from latent_ingest.connector.inspection.firings import firing_words  # loads torch
+
+    labels = {**firing_words(rewriter.encoder, question), **(labels or {})}
+    named = {terms.term(latent): label for latent, label in labels.items()}
+    return [
+        explain_request(client, hit, body, latent_field=rewriter.field, labels=named)
+        for hit in hits
+    ]
 
 
 def find_hit(client: OpenSearch, index: str, id: str) -> dict[str, Any]:
-    """Index, id and routing of a document; without its routing, no shard finds it.
-
-    Raises:
-        InputError: there is no such document.
-        EngineError: the engine is not reachable.
-    """
+    """Index, id and routing of a document; without its routing, no shard finds it."""
     body = {"query": {"ids": {"values": [id]}}, "size": 1, "_source": False}
     with engine_errors(client):
         hits: list[dict[str, Any]] = client.search(index=index, body=body)["hits"]["hits"]
@@ -134,48 +131,34 @@ def find_hit(client: OpenSearch, index: str, id: str) -> dict[str, Any]:
 
 
 def explain_request(
-    client: OpenSearch, hit: Mapping[str, Any], body: Mapping[str, Any], *, latent_field: str
+    client: OpenSearch,
+    hit: Mapping[str, Any],
+    body: Mapping[str, Any],
+    *,
+    latent_field: str,
+    labels: Mapping[str, str] | None = None,
 ) -> Explanation:
-    """Explain the score that a request gives to a hit; latents get no labels.
-
-    Args:
-        client: of the engine.
-        hit: its `_index`, `_id` and, if any, `_routing`.
-        body: of the request.
-        latent_field: of the index.
+    """Explain the score that a request gives to a hit; `labels` are those of latent terms.
 
     Raises:
         InputError: a rescore combines scores other than by adding.
         EngineError: the engine is not reachable, or refuses.
     """
     index, id = hit["_index"], hit["_id"]
+    query = {"query": in_one_phase(body)}
     with engine_errors(client):
-        answer = client.explain(
-            index=index,
-            id=id,
-            body={"query": in_one_phase(body)},
-            routing=hit.get("_routing"),
-        )
+        answer = client.explain(index=index, id=id, body=query, routing=hit.get("_routing"))
     if not answer["matched"]:
         return Explanation(index, id, False, 0.0, [])
     tree = answer["explanation"]
     score = float(tree["value"])
-    parts = [replace(part, share=part.score / score if score else 0.0) for part in parts_of(tree)]
-    merged = [
-        replace(part, kind="latent") if part.field == latent_field else part for part in parts
-    ]
-    return Explanation(index, id, True, score, sorted(merged, key=lambda part: -part.score))
-
-
-def labelled(explanation: Explanation, labels: Mapping[int, str]) -> Explanation:
-    """The explanation with labels for its latents."""
-    named = [
-        replace(part, label=labels.get(terms.latent_of(part.term), part.term))
-        if part.kind == "latent"
-        else part
-        for part in explanation.contributions
-    ]
-    return replace(explanation, contributions=named)
+    found = []
+    for part in sorted(parts_of(tree), key=lambda part: -part.score):
+        part = replace(part, share=part.score / score if score else 0.0)
+        if part.field == latent_field:
+            part = replace(part, kind="latent", label=(labels or {}).get(part.term, part.term))
+        found.append(part)
+    return Explanation(index, id, True, score, found)
 
 
 def in_one_phase(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,18 +224,8 @@ def contribution(node: Mapping[str, Any], field: str, term: str, factor: float) 
     idf, saturation = known.get("idf"), known.get("tf")
     # From the score, since the details do not have all factors of the engine.
     weight = score / (idf * saturation) if idf and saturation else None
-    return Contribution(
-        kind="word",
-        field=field,
-        term=term,
-        label=term,
-        idf=idf,
-        frequency=known.get("freq", known.get("termFreq")),
-        weight=weight,
-        saturation=saturation,
-        score=score,
-        share=0.0,
-    )
+    frequency = known.get("freq", known.get("termFreq"))
+    return Contribution("word", field, term, term, idf, frequency, weight, saturation, score, 0.0)
 
 
 def numbers(details: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
@@ -264,6 +237,4 @@ def numbers(details: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float]]
 
 def has_terms(node: Mapping[str, Any]) -> bool:
     """Whether a term scores in a node."""
-    if of_term(str(node["description"])):
-        return True
-    return any(has_terms(part) for part in node["details"])
+    return bool(of_term(str(node["description"]))) or any(map(has_terms, node["details"]))

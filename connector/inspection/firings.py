@@ -5,6 +5,7 @@ The activation of a word is the sum of its tokens' activations, as in sum poolin
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 # Characters kept of a word; longer "words" are data.
 LONGEST_WORD = 40
+
+# Most words of a question that name a latent without a label.
+MOST_WORDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,7 @@ class Firings:
 
 
 def firings_of(texts: Sequence[str], tokens: Sequence[TokenVectors]) -> Firings:
-    """The firings in one or more texts.
-
-    Args:
-        texts: the texts.
-        tokens: `LatentEncoder.encode_tokens` of the same texts.
-    """
+    """The firings in one or more texts, whose `LatentEncoder.encode_tokens` are `tokens`."""
     names: list[str] = []
     counted, spans, latents, places, activations = [], [], [], [], []
     for text, of in zip(texts, tokens, strict=True):
@@ -98,24 +97,33 @@ def latents_of(
     `word`, `start` and `end` in the text (characters) and its part of the activation.
     """
     firings = firings_of([text], encoder.encode_tokens([text], kind="query"))
-    found: dict[int, dict[str, Any]] = {}
-    for number, place, activation in zip(
-        firings.latents.tolist(),
-        firings.places.tolist(),
-        firings.activations.tolist(),
-        strict=True,
-    ):
-        row = found.setdefault(
-            number,
-            {"latent": number, "activation": 0.0, "label": labels.get(number, ""), "words": []},
-        )
-        row["activation"] += activation
+    columns = (firings.latents, firings.places, firings.activations)
+    words_of: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for latent, place, activation in zip(*(column.tolist() for column in columns), strict=True):
         start, end = firings.words.spans[place].tolist()
         word = {"word": firings.words.names[place], "start": start, "end": end}
-        row["words"].append({**word, "activation": activation})
-    for row in found.values():
-        row["words"].sort(key=lambda word: -word["activation"])
-    return sorted(found.values(), key=lambda row: -row["activation"])
+        words_of[latent].append({**word, "activation": activation})
+    found = [
+        {
+            "latent": latent,
+            "activation": sum(word["activation"] for word in words),
+            "label": labels.get(latent, ""),
+            "words": sorted(words, key=lambda word: -word["activation"]),
+        }
+        for latent, words in words_of.items()
+    ]
+    return sorted(found, key=lambda row: -row["activation"])
+
+
+def firing_words(encoder: LatentEncoder, question: str) -> dict[int, str]:
+    """The words of a question that activate each latent, most active first; raises ModelError."""
+    named = {}
+    for row in latents_of(encoder, question, {}):
+        strength: Counter[str] = Counter()
+        for word in row["words"]:
+            strength[word["word"].lower()] += word["activation"]
+        named[row["latent"]] = ", ".join(word for word, _ in strength.most_common(MOST_WORDS))
+    return named
 
 
 def name_of(word: str) -> str:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import nlargest
+from itertools import accumulate, compress, pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,19 +49,6 @@ MOST_CHARACTERS = 1_000_000
 SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*\n")
 
 Span = tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class MarkedText:
-    """A text, the contributions of its words, and which words are marked."""
-
-    text: str
-    words: Sequence[Span]
-    """Start and end of each word, in characters, ascending and disjoint."""
-    contributions: NDArray[np.float64]
-    """Contribution of each word, `[n_words]`."""
-    marked: NDArray[np.bool_]
-    """Whether each word is marked, `[n_words]`."""
 
 
 class Highlighter:
@@ -127,90 +116,82 @@ class Highlighter:
             for hit in hits
         ]
         texts = [" ".join(value for _, value in some) for some in parts]
-        found = []
-        rows = zip(hits, parts, self._encoder.encode_tokens(texts), strict=True)
-        for (hit, values, tokens), text in zip(rows, texts, strict=True):
-            contributions = token_contributions(tokens, self._values)
-            theirs = hit.get("highlight") or {}
-            found.append(self._of_document(text, values, tokens.spans, contributions, theirs))
-        return found
+        return [
+            self._of_document(text, values, tokens, hit.get("highlight") or {})
+            for text, values, tokens, hit in zip(
+                texts, parts, self._encoder.encode_tokens(texts), hits, strict=True
+            )
+        ]
 
     def _of_document(
         self,
         text: str,
         values: Sequence[tuple[str, str]],
-        spans: NDArray[np.int64],
-        contributions: NDArray[np.float64],
+        tokens: TokenVectors,
         theirs: Mapping[str, Sequence[str]],
     ) -> dict[str, list[str]]:
-        words, places = word_spans(text, spans)
+        words, places = word_spans(text, tokens.spans)
+        contributions = token_contributions(tokens, self._values)
         of_words: NDArray[np.float64] = np.zeros(len(words), dtype=np.float64)
         np.add.at(of_words, places, contributions)
-        telling = np.array(
-            [
-                of > 0 and any(map(str.isalnum, text[slice(*word)]))
-                for word, of in zip(words, of_words, strict=True)
-            ],
-            dtype=np.bool_,
-        )
-        best_word = of_words[telling].max(initial=0.0)
-        starts = np.array([start for start, _ in words], dtype=np.int64)
-        inside: list[NDArray[np.int64]] = []
-        best: dict[str, float] = {}
-        begin = 0
-        for name, value in values:
-            inside.append(np.flatnonzero((begin <= starts) & (starts < begin + len(value))))
-            own_best = of_words[inside[-1]][telling[inside[-1]]].max(initial=0.0)
-            best[name] = max(best.get(name, 0.0), float(own_best))
-            begin += len(value) + 1
-        ranked: dict[str, list[tuple[float, str]]] = {}
-        begin = 0
-        for (name, value), chosen in zip(values, inside, strict=True):
-            end = begin + len(value)
-            own = [(words[i][0] - begin, min(words[i][1], end) - begin) for i in chosen]
+        is_word = [any(map(str.isalnum, text[start:end])) for start, end in words]
+        # Contributions of the words that may be marked; those of other words are zero.
+        telling = np.where(np.array(is_word, dtype=np.bool_), np.maximum(of_words, 0.0), 0.0)
+        starts = [start for start, _ in words]
+        begins = accumulate((len(value) + 1 for _, value in values), initial=0)
+        parts = [
+            (name, value, begin, slice(*np.searchsorted(starts, [begin, begin + len(value)])))
+            for (name, value), begin in zip(values, begins, strict=False)
+        ]
+        best: dict[str, float] = defaultdict(float)
+        for name, _, _, inside in parts:
+            best[name] = max(best[name], telling[inside].max(initial=0.0))
+        ranked: dict[str, list[tuple[float, str]]] = defaultdict(list)
+        for name, value, begin, inside in parts:
+            own = [(start - begin, min(end - begin, len(value))) for start, end in words[inside]]
             by_engine = engine_marks(value, theirs.get(name) or ())
-            least = max(MARKED_SHARE * best[name], FIELD_SHARE * best_word)
-            enough = telling[chosen] & (of_words[chosen] >= least)
-            marked = enough | np.array([touches(span, by_engine) for span in own], dtype=np.bool_)
-            marks = MarkedText(value, own, of_words[chosen], marked)
-            ranked.setdefault(name, []).extend(self._fragments(marks))
-            begin = end + 1
-        ordered = {
-            name: sorted(some, key=lambda pair: -pair[0])[: self._number]
+            least = max(MARKED_SHARE * best[name], FIELD_SHARE * telling.max(initial=0.0))
+            marked = (telling[inside] > 0) & (telling[inside] >= least)
+            marked |= np.array([touches(span, by_engine) for span in own], dtype=np.bool_)
+            ranked[name] += self._fragments(value, own, of_words[inside] * marked, marked)
+        return {
+            name: [fragment for _, fragment in nlargest(self._number, some, key=itemgetter(0))]
             for name, some in ranked.items()
+            if some
         }
-        return {name: [fragment for _, fragment in some] for name, some in ordered.items() if some}
 
-    def _fragments(self, marks: MarkedText) -> Iterator[tuple[float, str]]:
-        """Scores and fragments: the best sentences with a mark, each extended by those after it."""
-        spans = list(sentence_spans(marks.text, self._fragment_size))
-        starts = np.array([start for start, _ in marks.words], dtype=np.int64)
-        bounds = np.searchsorted(starts, [start for start, _ in spans] + [len(marks.text)])
-        counted = marks.contributions * marks.marked
+    def _fragments(
+        self,
+        text: str,
+        words: Sequence[Span],
+        counted: NDArray[np.float64],
+        marked: NDArray[np.bool_],
+    ) -> Iterator[tuple[float, str]]:
+        """Scores and fragments: the best sentences with a mark, each extended by those after it.
+
+        Words that are marked count by their contributions, `[n_words]`.
+        """
+        spans = list(sentence_spans(text, self._fragment_size))
+        starts = [start for start, _ in words]
+        bounds = np.searchsorted(starts, [start for start, _ in spans] + [len(text)])
         scores = [float(counted[a:b].sum()) for a, b in pairwise(bounds.tolist())]
-        free = [bool(marks.marked[a:b].any()) for a, b in pairwise(bounds.tolist())]
-        used = [False] * len(spans)
+        used = np.zeros(len(spans), dtype=np.bool_)
         for first in sorted(range(len(spans)), key=lambda i: -scores[i]):
-            if not free[first] or used[first]:
+            if used[first] or not marked[bounds[first] : bounds[first + 1]].any():
                 continue
-            last = first
-            used[first] = True
-            start = spans[first][0]
+            start, last = spans[first][0], first
             while (
                 last + 1 < len(spans)
                 and not used[last + 1]
                 and spans[last + 1][1] - start <= self._fragment_size
             ):
                 last += 1
-                used[last] = True
-            inside = np.flatnonzero(marks.marked[bounds[first] : bounds[last + 1]]) + bounds[first]
-            words = [marks.words[i] for i in inside]
-            yield (
-                sum(scores[first : last + 1]),
-                self._written(marks.text, (start, spans[last][1]), words),
-            )
+            used[first : last + 1] = True
+            at = slice(bounds[first], bounds[last + 1])
+            fragment = self._written(text, (start, spans[last][1]), compress(words[at], marked[at]))
+            yield sum(scores[first : last + 1]), fragment
 
-    def _written(self, text: str, fragment: Span, marked: Sequence[Span]) -> str:
+    def _written(self, text: str, fragment: Span, marked: Iterable[Span]) -> str:
         pieces, at = [], fragment[0]
         for start, end in marked:
             start, end = max(start, at), min(end, fragment[1])
@@ -242,12 +223,7 @@ def values_of(weighted: Sequence[WeightedTerm], idf: NDArray[np.float32]) -> NDA
 
 
 def token_contributions(tokens: TokenVectors, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The contribution of each token, `[n_tokens]`; see the module's docstring.
-
-    Args:
-        tokens: of a document.
-        values: `w_q * idf` of every latent, `[n_latents]`.
-    """
+    """The contribution of each token, `[n_tokens]`, by `w_q * idf` of every latent."""
     found: NDArray[np.float64] = (values[tokens.latents] * tokens.activations).sum(axis=1)
     return found
 
@@ -281,12 +257,12 @@ def engine_marks(text: str, fragments: Sequence[str]) -> list[Span]:
             at = text.find(fragment.replace(TAGS[0], "").replace(TAGS[1], ""))
             if at < 0:
                 continue
-            for piece in re.split(f"({TAGS[0]}.*?{TAGS[1]})", fragment, flags=re.DOTALL):
-                is_mark = piece.startswith(TAGS[0]) and piece.endswith(TAGS[1])
-                length = len(piece) - (len("".join(TAGS)) if is_mark else 0)
-                if is_mark:
-                    found.append((at, at + length))
-                at += length
+            # Every second piece is a mark.
+            pieces = re.split(f"{TAGS[0]}(.*?){TAGS[1]}", fragment, flags=re.DOTALL)
+            for place, piece in enumerate(pieces):
+                if place % 2:
+                    found.append((at, at + len(piece)))
+                at += len(piece)
             break
     return found
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Template
 from markupsafe import Markup
 
 from latent_ingest.connector.inspection.contexts import CONTEXTS
@@ -38,15 +39,10 @@ def page(
     near: dict[int, list[int]],
     near_by: str,
 ) -> str:
-    """Return the page.
+    """Return the page of a survey and its labels.
 
-    Args:
-        survey: of a sample.
-        labelling: of that survey.
-        title: names the model and the sample.
-        figures: rows of the table of statistics; the first row has the column names.
-        near: neighbours of latents, see `nearest`.
-        near_by: how neighbours were found, in words.
+    `title` names the model and the sample; `figures` are the rows of the table of statistics, the
+    column names first; `near` has the neighbours of latents and `near_by` says how they were found.
     """
     vocabulary: dict[str, int] = {}
     alive = survey.alive.tolist()
@@ -61,17 +57,13 @@ def page(
         "latents": rows,
     }
     add_passages(rows, survey, MOST_CHARACTERS - len(written(content)))
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    template = environment.get_template("page.html")
-    return template.render(title=title, data=Markup(written(content)))
+    source = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    html: str = Template(source, autoescape=True).render(title=title, data=Markup(written(content)))
+    return html
 
 
 def row(
-    survey: Survey,
-    labelling: Labelling,
-    latent: int,
-    near: list[int],
-    vocabulary: dict[str, int],
+    survey: Survey, labelling: Labelling, latent: int, near: list[int], vocabulary: dict[str, int]
 ) -> list[Any]:
     """A latent as [number, texts, label, [word, share] pairs, passages, neighbours]."""
     heaviest = labelling.words(latent, WORDS)
@@ -91,8 +83,7 @@ def add_passages(rows: list[list[Any]], survey: Survey, room: int) -> None:
     """
     for place in range(CONTEXTS):
         for latent, _, _, _, passages, _ in rows:
-            contexts = survey.contexts.of(latent)[place : place + 1]
-            for context in contexts:
+            for context in survey.contexts.of(latent)[place : place + 1]:
                 passage = [context.text, *(at for mark in context.marks for at in mark)]
                 room -= len(written(passage)) + bool(passages)
                 if room < 0:
@@ -107,9 +98,9 @@ def written(content: Any) -> str:
 
 def curves(survey: Survey) -> dict[str, list[list[int]]]:
     """Ranks evenly spaced in the logarithm, and their document frequencies."""
-    counts = {
+    counts: dict[str, Iterable[int]] = {
         "latents": survey.document_frequency,
-        "words": np.array(list(survey.text_frequency.values()), dtype=np.int64),
+        "words": survey.text_frequency.values(),
     }
     found = {}
     for name, some in counts.items():

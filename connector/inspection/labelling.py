@@ -8,7 +8,6 @@ the largest share times logarithm of lift, a word's term of the Kullback-Leibler
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.inspection.survey import Survey
-from latent_ingest.connector.inspection.vocabulary import VocabularyStatistics
+from latent_ingest.connector.inspection.vocabulary import Frequencies
 
 LABEL_WORDS = 3
 
@@ -47,23 +46,6 @@ class HeavyWord:
     """`share` divided by the word's share of the sample's tokens."""
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """How many latents have a label, and how well the labels describe them."""
-
-    latents: int
-    """Latents active in at least `LEAST_TEXTS` texts."""
-    labelled: int
-    """How many of these have a label."""
-    covered: int
-    """How many of these have at least half of their activation on the words of their label."""
-
-    @property
-    def share(self) -> float:
-        """`covered` divided by `latents`, 0 to 1."""
-        return self.covered / self.latents if self.latents else 0.0
-
-
 class Labelling:
     """Heaviest words and labels of the latents of a survey."""
 
@@ -75,11 +57,11 @@ class Labelling:
 
     def words(self, latent: int, number: int | None = None) -> list[HeavyWord]:
         """The words with most of a latent's activation, heaviest first."""
-        ids, shares, lifts = self._numbers(latent, number)
-        return [
-            HeavyWord(self._names[i], share, lift)
-            for i, share, lift in zip(ids.tolist(), shares.tolist(), lifts.tolist(), strict=True)
-        ]
+        at = slice(int(self._offsets[latent]), int(self._offsets[latent + 1]))
+        ids, masses = self._words[at][:number], self._masses[at][:number]
+        shares = masses.astype(np.float64) / max(float(self._survey.mass[latent]), 1e-12)
+        rows = zip(ids, shares, shares / self._background[ids], strict=True)
+        return [HeavyWord(self._names[i], float(share), float(lift)) for i, share, lift in rows]
 
     def label_words(self, latent: int) -> list[HeavyWord]:
         """The words of a latent's label; empty if the latent is active in too few texts."""
@@ -115,26 +97,31 @@ class Labelling:
             )
         return labels
 
-    def coverage(self) -> Coverage:
-        """How many latents have a label, and how well the labels describe them."""
+    def coverage(self) -> dict[str, float]:
+        """How many latents have a label, and how well the labels describe them.
+
+        `latents` are active in at least `LEAST_TEXTS` texts; `labelled` have a label, too;
+        `covered` have half of their activation on its words; `share` is `covered / latents`.
+        """
         latents = np.flatnonzero(self._survey.document_frequency >= LEAST_TEXTS).tolist()
-        shares = [
-            [word.share for word in words] for words in map(self.label_words, latents) if words
-        ]
-        return Coverage(len(latents), len(shares), sum(sum(some) >= 0.5 for some in shares))
+        labels = [words for words in map(self.label_words, latents) if words]
+        covered = sum(sum(word.share for word in words) >= 0.5 for words in labels)
+        share = covered / len(latents) if latents else 0.0
+        return {
+            "latents": len(latents), "labelled": len(labels), "covered": covered, "share": share
+        }  # fmt: skip
 
     def vocabulary(self) -> dict[str, Any]:
         """Zipf figures of the latents and of the sample's words, and the coverage of the labels."""
-        survey, coverage = self._survey, self.coverage()
-        words = np.array(list(survey.text_frequency.values()), dtype=np.int64)
+        survey = self._survey
         return {
-            "latents": asdict(VocabularyStatistics.of(survey.document_frequency, survey.n_texts)),
-            "words": asdict(VocabularyStatistics.of(words, survey.n_texts)),
-            "labels": {**asdict(coverage), "share": coverage.share},
+            "latents": Frequencies.of(survey.document_frequency).statistics(survey.n_texts),
+            "words": Frequencies.of(survey.text_frequency.values()).statistics(survey.n_texts),
+            "labels": self.coverage(),
         }
 
     def report(self, latent: int) -> dict[str, Any]:
-        """All that the survey knows about a latent, with its `MANY_WORDS` heaviest words."""
+        """Frequency, activation, label, passages and `MANY_WORDS` heaviest words of a latent."""
         return {
             "latent": latent,
             "document_frequency": int(self._survey.document_frequency[latent]),
@@ -144,22 +131,15 @@ class Labelling:
             "contexts": [asdict(context) for context in self._survey.contexts.of(latent)],
         }
 
-    def _numbers(
-        self, latent: int, number: int | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-        at = slice(int(self._offsets[latent]), int(self._offsets[latent + 1]))
-        ids, mass = self._words[at][:number], self._masses[at][:number]
-        shares = mass.astype(np.float64) / max(float(self._survey.mass[latent]), 1e-12)
-        return ids, shares, shares / self._background[ids]
-
 
 def is_word(name: str) -> bool:
-    """Whether it has a letter or a digit, unlike punctuation."""
+    """Whether a word has a letter or a digit, unlike punctuation."""
     return any(map(str.isalnum, name))
 
 
-def every_nth(ranked: NDArray[np.int64], number: int) -> Sequence[int]:
+def every_nth(ranked: NDArray[np.int64], number: int) -> list[int]:
     """`number` items of a ranking at even distances, from the middle of the first interval."""
     step = len(ranked) / number
-    chosen = {int((place + 0.5) * step) for place in range(number)}
-    return [int(ranked[place]) for place in sorted(chosen)] if len(ranked) else []
+    places = np.unique(((np.arange(number) + 0.5) * step).astype(int))
+    found: list[int] = ranked[places[: len(ranked)]].tolist()
+    return found

@@ -1,4 +1,4 @@
-"""Labels: what latents mean, in words; stored with a model, or the question's own words."""
+"""Labels: what latents mean, in words; stored in the model's folder."""
 
 from __future__ import annotations
 
@@ -7,23 +7,15 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from latent_ingest.connector.encoding.model_folder import find_autoencoder
-from latent_ingest.connector.encoding.words import word_spans
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.files import disk_errors, unwritable, write_atomically
-
-if TYPE_CHECKING:
-    from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 LABELS_FILE = "labels.json"
 
 # How to fix a model folder that cannot be written.
 FIX = "copy the model's folder to a place of your own and name that"
-
-# Most words of the question that name a latent without a label.
-MOST_WORDS = 3
 
 
 def read_labels(folder: Path, fingerprint: str | None = None) -> dict[int, str]:
@@ -31,12 +23,8 @@ def read_labels(folder: Path, fingerprint: str | None = None) -> dict[int, str]:
 
     The file is one written by `write_labels`, or simply an object of latents and labels.
 
-    Args:
-        folder: of the model.
-        fingerprint: of its autoencoder; labels that were made for another one are refused.
-
     Raises:
-        ModelError: the file has no labels, or those of another model.
+        ModelError: the file has no labels, or those of an autoencoder with another fingerprint.
     """
     path = labels_file(folder)
     try:
@@ -61,19 +49,10 @@ def read_labels(folder: Path, fingerprint: str | None = None) -> dict[int, str]:
 def write_labels(
     folder: Path, labels: Mapping[int, str], *, fingerprint: str, sample: Mapping[str, object]
 ) -> Path:
-    """Store labels in a model folder.
+    """Store labels of an autoencoder in a model folder, and return the file.
 
-    Args:
-        folder: of the model.
-        labels: by latent.
-        fingerprint: of its autoencoder.
-        sample: the sample the labels were made from, for information.
-
-    Returns:
-        The file.
-
-    Raises:
-        InputError: the file cannot be written.
+    The sample they were made from is stored for information. Raises InputError if the file cannot
+    be written.
     """
     path = labels_file(folder)
     content = {
@@ -100,25 +79,3 @@ def labels_file(folder: Path) -> Path:
     In a folder saved by a SparseEncoder these are in a subfolder.
     """
     return find_autoencoder(folder) / LABELS_FILE
-
-
-def firing_words(encoder: LatentEncoder, question: str) -> Mapping[int, str]:
-    """The words of a question that activate each latent, most active first.
-
-    Raises:
-        ModelError: the backbone gives NaN.
-    """
-    (tokens,) = encoder.encode_tokens([question], kind="query")
-    words, places = word_spans(question, tokens.spans)
-    strength: dict[int, dict[str, float]] = {}
-    rows = zip(places.tolist(), tokens.latents, tokens.activations, strict=True)
-    for place, latents, activations in rows:
-        word = question[slice(*words[place])].lower()
-        for latent, activation in zip(latents.tolist(), activations.tolist(), strict=True):
-            if activation > 0:
-                of = strength.setdefault(latent, {})
-                of[word] = of.get(word, 0.0) + activation
-    return {
-        latent: ", ".join(sorted(of, key=lambda word: -of[word])[:MOST_WORDS])
-        for latent, of in strength.items()
-    }

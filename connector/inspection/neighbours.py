@@ -29,13 +29,9 @@ def nearest(
 ) -> dict[int, list[int]]:
     """The nearest neighbours of each latent among `latents`, nearest first.
 
-    Args:
-        survey: of a sample.
-        latents: that are active in the sample.
-        decoder: `W_dec`, `[n_latents, d_in]`: neighbours have similar directions. If None,
-            neighbours are active in the same texts of the sample, by the cosine of the two sets;
-            latents in fewer than `LEAST_TEXTS` texts then have no neighbours.
-        progress: called with the number of latents just done.
+    By direction in the decoder `W_dec`, `[n_latents, d_in]`. Without a decoder, by the texts of the
+    sample in which they are active; latents in fewer than `LEAST_TEXTS` texts then have none.
+    `progress` is called with the number of latents just done.
     """
     if decoder is not None:
         return by_direction(latents, decoder, progress)
@@ -65,15 +61,12 @@ def by_cooccurrence(
 ) -> dict[int, list[int]]:
     """Neighbours by the cosine of the sets of texts."""
     texts = survey.latents_of_texts
-    bounds = np.cumsum([0, *map(len, texts)])
     every = np.concatenate([*texts, np.zeros(0, dtype=np.int32)])
     order = np.argsort(every, kind="stable")
-    text_of = np.repeat(np.arange(len(texts)), np.diff(bounds))[order]
+    text_of = np.repeat(np.arange(len(texts)), [len(some) for some in texts])[order]
     starts = np.searchsorted(every[order], np.arange(survey.n_latents + 1))
     frequency = np.diff(starts)
-    eligible = np.zeros(survey.n_latents, dtype=np.bool_)
-    eligible[latents] = True
-    eligible &= frequency >= LEAST_TEXTS
+    eligible = np.isin(np.arange(survey.n_latents), latents) & (frequency >= LEAST_TEXTS)
     root = np.sqrt(np.maximum(frequency, 1))
     found: dict[int, list[int]] = {}
     for latent in latents[eligible[latents]].tolist():
@@ -83,8 +76,7 @@ def by_cooccurrence(
             np.concatenate([texts[text] for text in own]), minlength=survey.n_latents
         )
         cosines = together / root
-        cosines[~eligible] = 0.0
-        cosines[latent] = 0.0
+        cosines[~eligible] = cosines[latent] = 0.0
         top = np.argpartition(cosines, -NEIGHBOURS)[-NEIGHBOURS:]
         top = top[np.argsort(-cosines[top], kind="stable")]
         found[latent] = top[cosines[top] > 0].tolist()

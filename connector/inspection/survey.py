@@ -87,16 +87,9 @@ def survey(
     tokens: int,
     progress: Callable[[int], object] = lambda more: None,
 ) -> list[Survey]:
-    """Survey a sample of texts.
+    """Survey the first texts, of about `tokens` tokens; return a survey per encoder.
 
-    Args:
-        encoders: one or more; each encodes every text.
-        texts: read until there are enough tokens.
-        tokens: approximate size of the sample.
-        progress: called with the number of tokens just read.
-
-    Returns:
-        A survey per encoder.
+    Each encoder encodes every text; `progress` is called with the number of tokens just read.
 
     Raises:
         InputError: there is no text.

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -34,13 +35,14 @@ class Frequencies:
         return fitted
 
     @classmethod
-    def of(cls, counts: NDArray[np.int64]) -> Frequencies:
-        """Sort the frequencies and fit a line.
+    def of(cls, counts: Iterable[int]) -> Frequencies:
+        """Sort the frequencies that are above zero, and fit a line.
 
         The line is fitted to 50 ranks evenly spaced in the logarithm, so that the many rare terms
         do not outweigh the rest.
         """
-        ordered = np.sort(counts[counts > 0])[::-1]
+        every = np.fromiter(counts, dtype=np.int64)
+        ordered = np.sort(every[every > 0])[::-1]
         if len(ordered) < 10:
             return cls(ordered, 0.0, 0.0)
         ranks = np.unique(np.geomspace(1, len(ordered), 50).round().astype(int))
@@ -51,13 +53,24 @@ class Frequencies:
         r2 = 1 - (residual**2).sum() / variance if variance else 0.0
         return cls(ordered, float(slope), float(r2), float(intercept))
 
+    def statistics(self, n_texts: int) -> dict[str, float]:
+        """Number of `terms`, `slope`, `r2`, and shares of the terms among `n_texts` texts.
+
+        The shares are `hapax`, the terms in one text only, and `common`, those in over half.
+        """
+        terms = max(len(self.counts), 1)
+        return {
+            "terms": len(self.counts),
+            "slope": self.slope,
+            "r2": self.r2,
+            "hapax": float((self.counts == 1).sum() / terms),
+            "common": float((self.counts > n_texts / 2).sum() / terms),
+        }
+
 
 def word_frequencies(texts: Iterable[str]) -> Frequencies:
     """Document frequencies of lower-cased words."""
-    counted: Counter[str] = Counter()
-    for text in texts:
-        counted.update(words_of(text))
-    return Frequencies.of(np.array(list(counted.values()), dtype=np.int64))
+    return Frequencies.of(Counter(chain.from_iterable(map(words_of, texts))).values())
 
 
 def words_of(text: str) -> set[str]:
@@ -70,46 +83,12 @@ def every_word(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-@dataclass(frozen=True, slots=True)
-class VocabularyStatistics:
-    """Statistics of the document frequencies of a vocabulary in a sample."""
-
-    terms: int
-    """Number of distinct terms in the sample."""
-    slope: float
-    """Slope of log frequency over log rank; Zipf's law has -1."""
-    r2: float
-    """Share of the variance of log frequency that the fitted line explains."""
-    hapax: float
-    """Share of the terms that are in one text only."""
-    common: float
-    """Share of the terms that are in more than half of the texts."""
-
-    @classmethod
-    def of(cls, counts: NDArray[np.int64], n_texts: int) -> VocabularyStatistics:
-        """Compute the statistics of document frequencies `[n_terms]` in `n_texts` texts."""
-        frequencies = Frequencies.of(counts)
-        ordered = frequencies.counts
-        terms = max(len(ordered), 1)
-        return cls(
-            terms=len(ordered),
-            slope=frequencies.slope,
-            r2=frequencies.r2,
-            hapax=float((ordered == 1).sum() / terms),
-            common=float((ordered > n_texts / 2).sum() / terms),
-        )
-
-
 def random_encoder(encoder: LatentEncoder, autoencoder: TokenAutoencoder) -> LatentEncoder:
     """Return an encoder like `encoder`, but with random directions in place of trained latents.
 
     Each latent's encoder weights are drawn uniformly from the sphere; their length is the root mean
     square of the model's, without bias. Backbone, normalization, number of latents and k are the
     model's.
-
-    Args:
-        encoder: of the model.
-        autoencoder: of the model, as loaded.
     """
     random = TokenAutoencoder(autoencoder.config, decoder=False)
     generator = torch.Generator().manual_seed(0)

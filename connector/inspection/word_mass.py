@@ -23,7 +23,8 @@ class WordMass:
     def __init__(self, *, most_pairs: int = MOST_PAIRS) -> None:
         self.vocabulary: dict[str, int] = {}
         """Lower-cased word → its number."""
-        self._tokens: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self.tokens: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        """Tokens of each word in the sample, `[n_words]`."""
         self._masses = KeyedValues(most=most_pairs)
 
     def add(self, firings: Firings) -> None:
@@ -33,15 +34,9 @@ class WordMass:
             [numbers.setdefault(name.lower(), len(numbers)) for name in firings.words.names],
             dtype=np.int64,
         )
-        before, self._tokens = self._tokens, np.zeros(len(numbers), dtype=np.int64)
-        self._tokens[: len(before)] = before
-        np.add.at(self._tokens, ids, firings.words.n_tokens)
+        self.tokens = np.pad(self.tokens, (0, len(numbers) - len(self.tokens)))
+        np.add.at(self.tokens, ids, firings.words.n_tokens)
         self._masses.add(firings.latents << 32 | ids[firings.places], firings.activations)
-
-    @property
-    def tokens(self) -> NDArray[np.int64]:
-        """Tokens of each word in the sample, `[n_words]`."""
-        return self._tokens
 
     def table(
         self, n_latents: int

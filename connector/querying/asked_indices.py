@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
@@ -53,15 +55,14 @@ class AskedIndices:
             try:
                 answer = client.indices.get_mapping(index=name)
             except NotFoundError as error:
-                raise no_index(missing_in(error) or name) from error
+                raise no_index(name, error.info) from error
             if not answer:
                 raise no_index(name)
             limited = is_limited(client, name)
         mappings = {index: answer[index]["mappings"] for index in sorted(answer)}
         for index, mapping in mappings.items():
             warn_if_left(index, mapping)
-        metas = {index: meta_of(index, mapping) for index, mapping in mappings.items()}
-        return cls(name, metas, limited)
+        return cls(name, {index: meta_of(index, m) for index, m in mappings.items()}, limited)
 
     @property
     def target(self) -> str:
@@ -80,14 +81,9 @@ class AskedIndices:
         """
         first, *others = self.metas.values()
         alike = all(meta.query_settings == first.query_settings for meta in others)
-        text_fields = dict.fromkeys(
-            [*first.text_fields, *(f for m in others for f in m.text_fields)]
-        )
-        return replace(
-            first,
-            text_fields=list(text_fields),
-            query_settings=first.query_settings if alike else None,
-        )
+        text_fields = dict.fromkeys(f for meta in self.metas.values() for f in meta.text_fields)
+        settings = first.query_settings if alike else None
+        return replace(first, text_fields=list(text_fields), query_settings=settings)
 
     @property
     def words_fields(self) -> list[str]:
@@ -102,42 +98,27 @@ class AskedIndices:
     def check_alike(self) -> None:
         """Raise MismatchError, naming the index, if one disagrees with the first."""
         first, *others = self.metas
-        for name in others:
-            for what, value, expected in differences(self.metas[name], self.metas[first]):
-                raise MismatchError(
-                    f"index {name} has {what} {value} and {first} has {expected}, so {self.name} "
-                    f"cannot be searched as one; name indices that agree, or ingest one of them "
-                    f"again"
-                )
+        for name, part in product(others, (*ALIKE, "long")):
+            value, expected = (getattr(self.metas[index], part) for index in (name, first))
+            # Indices that pool and that truncate have one document per text alike.
+            if value == expected or (part == "long" and "chunks" not in (value, expected)):
+                continue
+            what = {"fingerprint": "model", "long": "--long"}.get(part, part)
+            raise MismatchError(
+                f"index {name} has {what} {value} and {first} has {expected}, so {self.name} "
+                f"cannot be searched as one; name indices that agree, or ingest one of them again"
+            )
 
-    def same_as(self, other: AskedIndices | None) -> bool:
-        """Return whether requests for these indices are valid for the other ones."""
-        return other is not None and self._key() == other._key()
-
-    def _key(self) -> Any:
+    @property
+    def key(self) -> object:
+        """A value that is equal for indices for which the same requests are valid."""
         parts = (*ALIKE, "long", "text_fields", "analyzer", "query_settings")
-        metas = [[n, *(getattr(m, part) for part in parts)] for n, m in self.metas.items()]
-        return self.name, self.limited, metas
-
-
-def differences(meta: IndexMeta, other: IndexMeta) -> list[tuple[str, object, object]]:
-    """Return the settings on which two indices disagree: name, value and other value."""
-    found = [
-        (part.replace("fingerprint", "model"), getattr(meta, part), getattr(other, part))
-        for part in ALIKE
-        if getattr(meta, part) != getattr(other, part)
-    ]
-    if "chunks" in {meta.long, other.long} and meta.long != other.long:
-        found.append(("--long", meta.long, other.long))
-    return found
+        metas = {name: [getattr(meta, part) for part in parts] for name, meta in self.metas.items()}
+        return self.limited, metas
 
 
 def meta_of(index: str, mapping: dict[str, Any]) -> IndexMeta:
-    """Return the meta in a mapping.
-
-    Raises:
-        MismatchError: the index was not made by latent-ingest, or has lost its latent field.
-    """
+    """Return the meta in a mapping; raises as `AskedIndices.read`."""
     meta = IndexMeta.from_mapping(index, mapping)
     fields = mapping
     for part in meta.latent_field.split("."):
@@ -156,26 +137,26 @@ def is_limited(client: OpenSearch, name: str) -> bool:
     try:
         answer = client.indices.get_alias(index=name)
     except TransportError as error:
-        if not isinstance(error.status_code, int):  # no answer
-            raise
+        raise_if_unanswered(error)
         return True
     return any(
-        bool(settings.keys() & {"filter", "index_routing", "search_routing"})
+        settings.keys() & {"filter", "index_routing", "search_routing"}
         for content in answer.values()
         for alias, settings in content["aliases"].items()
         if any(fnmatchcase(alias, part) for part in name.split(","))
     )
 
 
-def missing_in(error: NotFoundError) -> str | None:
-    """Return the index that the engine did not find; None if it does not say."""
-    detail = error.info.get("error") if isinstance(error.info, dict) else None
-    index = detail.get("index") if isinstance(detail, dict) else None
-    return index if isinstance(index, str) else None
+def raise_if_unanswered(error: TransportError) -> None:
+    """Raise a client's error unless the engine has answered, as when it forbids a request."""
+    if not isinstance(error.status_code, int):
+        raise error
 
 
-def no_index(name: str) -> MismatchError:
-    """Return the error for a name without an index."""
+def no_index(name: str, info: object = None) -> MismatchError:
+    """Return the error for a name without an index; `info` is the engine's answer, if any."""
+    detail = info.get("error") if isinstance(info, dict) else None
+    name = detail.get("index", name) if isinstance(detail, dict) else name
     return MismatchError(
         f"no index or alias {name}; make it with 'latent-ingest FILE --index {name}'"
     )
@@ -186,31 +167,21 @@ class IndexFields(dict[str, bool]):
 
     def __init__(self, fields: Mapping[str, bool]) -> None:
         super().__init__(fields)
-        self._matching: dict[str, Sequence[str]] = {}
+        # Cached, since an index may have thousands of fields.
+        self.matching = lru_cache(MOST_PATTERNS)(self._matching)
 
-    def matching(self, pattern: str) -> Sequence[str]:
-        """Return the names that match a pattern; cached, since an index may have thousands."""
-        found = self._matching.get(pattern)
-        if found is None:
-            if len(self._matching) >= MOST_PATTERNS:
-                self._matching.clear()
-            found = [name for name in self if fnmatchcase(name, pattern)]
-            self._matching[pattern] = found
-        return found
+    def _matching(self, pattern: str) -> Sequence[str]:
+        """Return the names that match a pattern."""
+        return [name for name in self if fnmatchcase(name, pattern)]
 
 
 def read_fields(client: OpenSearch, index: str) -> IndexFields | None:
-    """Return the fields of an index; None if the engine forbids to read them.
-
-    Raises:
-        EngineError: the engine cannot be reached.
-    """
+    """Return the fields of an index; None if the engine forbids it. Raises EngineError."""
     with engine_errors(client):
         try:
             found = client.field_caps(index=index, fields="*")["fields"]
         except TransportError as error:
-            if not isinstance(error.status_code, int):  # no answer
-                raise
+            raise_if_unanswered(error)
             return None
     return IndexFields(
         {name: "text" in types for name, types in found.items() if not name.startswith("_")}
@@ -223,19 +194,13 @@ def fed_fields(
     known: IndexFields | None,
     wanted: Sequence[str] | Mapping[str, str] | None = None,
 ) -> Collection[str]:
-    """Return the fields on which text clauses are rewritten.
-
-    Args:
-        latent_field: the latent field of the index.
-        fed: fields whose text is in the latent field; so is that of text fields within them, which
-            have other analyzers.
-        known: all fields of the index, if known.
-        wanted: the caller's own choice of fields, or a mapping of fields to the latent field.
+    """Return the fields on which text clauses are rewritten: those that are wanted, or all.
 
     Raises:
         InputError: a wanted field is not in the index, or is mapped to another latent field.
     """
     if wanted is None:
+        # Text fields within a field have its text, with other analyzers.
         within = (n for n, text in (known or {}).items() if text and n.rpartition(".")[0] in fed)
         return dict.fromkeys([*fed, *within])
     if isinstance(wanted, str) or not wanted:
@@ -256,9 +221,7 @@ def fed_fields(
 def show_own_ids(client: OpenSearch, index: str, hits: Sequence[dict[str, Any]]) -> None:
     """Replace `_id` of hits by the document's own id, in indices whose `_id` the engine makes.
 
-    Raises:
-        MismatchError: as `AskedIndices.read`.
-        EngineError: the engine cannot be reached, or refuses.
+    Raises as `AskedIndices.read`.
     """
     metas = AskedIndices.read(client, index).metas
     for hit in hits:
@@ -270,9 +233,7 @@ def show_own_ids(client: OpenSearch, index: str, hits: Sequence[dict[str, Any]])
 def engine_id(client: OpenSearch, index: str, identifier: str) -> str:
     """Return the `_id` of the document with this own id, or `identifier` if there is none.
 
-    Raises:
-        MismatchError: as `AskedIndices.read`.
-        EngineError: the engine cannot be reached, or refuses.
+    Raises as `AskedIndices.read`.
     """
     for name, meta in AskedIndices.read(client, index).metas.items():
         if meta.id_field:

@@ -59,7 +59,7 @@ class FoundClause:
 
     @property
     def rescoring(self) -> bool:
-        """Whether it only rescores hits of another query."""
+        """Whether the clause only rescores hits of another query."""
         return self.query[0] == "rescore"
 
 
@@ -116,7 +116,11 @@ class BodyWalk:
         if has_latents(query, self.latent_field):
             self._leave(place, "has latent terms already", kind)
         elif kind in TEXT_KINDS:
-            self._text(kind, content, place)
+            clause = read_text_clause(kind, content, self.fed, self.known)
+            if isinstance(clause, str):
+                self._leave(place, clause, kind)
+            else:
+                self._find(place, kind, clause)
         elif kind in NO_TEXT:
             return
         elif kind not in ("bool", "nested", *SCORED_PARTS) or not isinstance(content, dict):
@@ -130,13 +134,6 @@ class BodyWalk:
             self._nested(content, place)
         else:
             self._compound(kind, content, place)
-
-    def _text(self, kind: str, content: object, place: _Place) -> None:
-        clause = read_text_clause(kind, content, self.fed, self.known)
-        if isinstance(clause, str):
-            self._leave(place, clause, kind)
-        else:
-            self._find(place, kind, clause)
 
     def _bool(self, content: dict[str, Any], place: _Place) -> None:
         factor = product(place.factor, content.get("boost"))
@@ -228,13 +225,21 @@ def product(factor: float | None, boost: object) -> float | None:
         return None
 
 
-def copied(value: Any) -> Any:
-    """Return a deep copy of plain data, with tuples as lists, as in JSON."""
-    if isinstance(value, Mapping):
-        return {name: copied(item) for name, item in value.items()}
+def copied(value: Any, *, inner_hits: bool = True) -> Any:
+    """Return a deep copy of plain data, with tuples as lists, as in JSON.
+
+    A query that stands in a request twice must be without `inner_hits` the second time.
+    """
     if isinstance(value, (list, tuple)):
-        return [copied(item) for item in value]
-    return value
+        return [copied(part, inner_hits=inner_hits) for part in value]
+    if not isinstance(value, Mapping):
+        return value
+    left_out = None if inner_hits or "query" not in value else "inner_hits"
+    return {
+        name: copied(part, inner_hits=inner_hits)
+        for name, part in value.items()
+        if name != left_out
+    }
 
 
 def value_at(body: Any, path: Path) -> Any:

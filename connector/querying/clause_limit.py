@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.engine.client import engine_errors
-from latent_ingest.connector.querying.asked_indices import IndexFields
-from latent_ingest.connector.querying.clauses import ONE_FIELD, TEXT_KINDS, field_boosts
+from latent_ingest.connector.querying.asked_indices import IndexFields, raise_if_unanswered
+from latent_ingest.connector.querying.clauses import (
+    ONE_FIELD,
+    PHRASES,
+    TEXT_KINDS,
+    field_boosts,
+)
 
 SETTING = "indices.query.bool.max_clause_count"
 
@@ -40,12 +45,8 @@ UNKNOWN_FIELDS = 16
 def read_clause_limit(client: OpenSearch, otherwise: int = ENGINE_CLAUSES) -> int:
     """Return the number of clauses that every node of a cluster accepts in one query.
 
-    Args:
-        client: client of the engine.
-        otherwise: returned if the settings may not be read.
-
-    Raises:
-        EngineError: the engine cannot be reached.
+    Returns `otherwise` if the settings may not be read; raises EngineError if the engine cannot be
+    reached.
     """
     only = {"filter_path": f"**.{SETTING}"}
     with engine_errors(client):
@@ -53,8 +54,7 @@ def read_clause_limit(client: OpenSearch, otherwise: int = ENGINE_CLAUSES) -> in
             told = client.cluster.get_settings(include_defaults=True, params=only)
             nodes = client.nodes.info(metric="settings", params=only).get("nodes", {})
         except TransportError as error:
-            if not isinstance(error.status_code, int):  # no answer
-                raise
+            raise_if_unanswered(error)
             return otherwise
     for level in ("transient", "persistent"):
         if limit := limit_in(told.get(level)):
@@ -77,65 +77,51 @@ def room_for(
     limit: int,
     known: IndexFields | None,
 ) -> int:
-    """Return how many clauses may be added to some queries in one request.
+    """Return how many clauses may be added to some queries, less parts of them that are removed.
 
     The clauses of a text are estimated, rather too high: each word is one term per field, each
     fuzzy word as many as it may become. Still, some latent terms always fit beside fuzzy words.
-
-    Args:
-        queries: the queries.
-        removed: parts of them that will not be in the request.
-        limit: clauses that the engine accepts.
-        known: the fields of the index; None if unknown.
     """
-    sure, possible = count_clauses(list(queries), known)
-    sure_removed, possible_removed = count_clauses(list(removed), known)
+    sure, possible = count_clauses(queries, known)
+    sure_removed, possible_removed = count_clauses(removed, known)
     room = limit - sure + sure_removed
     return max(0, room - possible + possible_removed, min(BESIDE_FUZZY, room))
 
 
 def count_clauses(query: object, known: IndexFields | None) -> tuple[int, int]:
     """Return the clauses of a query, and the clauses that its fuzzy words may add."""
-    if isinstance(query, list):
-        counted = [count_clauses(part, known) for part in query]
-        return sum(sure for sure, _ in counted), sum(possible for _, possible in counted)
-    if not isinstance(query, dict):
-        return 0, 0
-    sure = possible = 0
-    for kind, content in query.items():
+    counted = list(counts_of_parts(query, known))
+    return sum(sure for sure, _ in counted), sum(possible for _, possible in counted)
+
+
+def counts_of_parts(query: object, known: IndexFields | None) -> Iterator[tuple[int, int]]:
+    """Yield `count_clauses` of the innermost clauses of a query, or of a list of queries."""
+    if isinstance(query, (list, tuple)):
+        for part in query:
+            yield from counts_of_parts(part, known)
+    for kind, content in query.items() if isinstance(query, dict) else ():
+        values = list(content.values()) if isinstance(content, dict) else []
+        parts = [part for part in values if holds_clauses(part)]
         if kind in TEXT_KINDS and isinstance(content, dict):
-            terms, expansions = count_terms(kind, content, known)
-            sure, possible = sure + terms, possible + expansions
+            yield count_terms(kind, content, known)
         elif kind in ("term", "terms_set"):
-            each = 1 if known and any(known.get(name) for name in names(content)) else VALUE
-            sure += each * max(1, sum(map(size_of_set, values(content))))
+            is_text = known and values and any(known.get(name) for name in content)
+            yield (1 if is_text else VALUE) * max(1, sum(map(size_of_set, values))), 0
         elif kind == "fuzzy":
-            sure += 1
-            possible += sum(expansions_of(options) for options in values(content))
+            yield 1, sum(map(expansions_of, values))
         elif kind == "more_like_this" and isinstance(content, dict):
             most = content.get("max_query_terms", SIMILAR)
-            sure += most if isinstance(most, int) else SIMILAR
-        elif parts := [part for part in values(content) if holds_clauses(part)]:
-            for part in parts:
-                inner = count_clauses(part, known)
-                sure, possible = sure + inner[0], possible + inner[1]
+            yield most if isinstance(most, int) else SIMILAR, 0
+        elif parts:
+            yield from counts_of_parts(parts, known)
         else:
-            sure += VALUE
-    return sure, possible
+            yield VALUE, 0
 
 
 def size_of_set(options: object) -> int:
     """Return the number of terms of a `terms_set`, each a clause."""
     terms = options.get("terms") if isinstance(options, dict) else None
     return len(terms) if isinstance(terms, list) else 0
-
-
-def names(content: object) -> list[Any]:
-    return list(content) if isinstance(content, dict) else []
-
-
-def values(content: object) -> list[Any]:
-    return list(content.values()) if isinstance(content, dict) else []
 
 
 def holds_clauses(part: object) -> bool:
@@ -148,16 +134,15 @@ def holds_clauses(part: object) -> bool:
 def count_terms(kind: str, content: dict[str, Any], known: IndexFields | None) -> tuple[int, int]:
     """Return the terms of a text clause, and the terms that fuzziness may add."""
     options, fields = content, 1
-    if kind in ONE_FIELD or kind.startswith("match_"):
+    if kind in ONE_FIELD or kind in PHRASES:
         first = next(iter(content.values()), None)
         options = first if isinstance(first, dict) else {"query": first}
     else:
         fields = count_fields(kind, content, known)
     text = str(options.get("query", ""))
     terms = max(1, len(WORD.findall(text))) * max(1, fields)
-    if "fuzziness" not in options and not (kind.endswith("query_string") and "~" in text):
-        return terms, 0
-    return terms, terms * expansions_of(options)
+    fuzzy = "fuzziness" in options or (kind.endswith("query_string") and "~" in text)
+    return terms, terms * expansions_of(options) if fuzzy else 0
 
 
 def expansions_of(options: object) -> int:

@@ -53,14 +53,7 @@ class TextClause:
 def read_text_clause(
     kind: str, content: object, fed: Collection[str], known: IndexFields | None = None
 ) -> TextClause | str:
-    """Read a clause of one of `TEXT_KINDS`; return the reason if it must be left alone.
-
-    Args:
-        kind: name of the clause in the query language.
-        content: the value of that name.
-        fed: fields whose text is in the latent field.
-        known: all fields of the index, if known.
-    """
+    """Read a clause of one of `TEXT_KINDS`; return the reason if it must be left alone."""
     if not isinstance(content, dict):
         return "not understood"
     if kind in PHRASES:
@@ -172,14 +165,7 @@ def any_of(weighted: Sequence[WeightedTerm], field: str, boost: float = 1.0) -> 
 
 
 def beside(words: Clause, latent: Clause, *, keep: bool, words_score: bool) -> Clause:
-    """Return one clause in place of `words`.
-
-    Args:
-        words: the text clause.
-        latent: the latent clause that joins or replaces it.
-        keep: whether words alone decide what matches.
-        words_score: whether words score.
-    """
+    """Return one clause in place of a text clause, which the latent clause joins or replaces."""
     if keep:
         return {"bool": {"must" if words_score else "filter": [words], "should": [latent]}}
     if words_score:
@@ -189,13 +175,11 @@ def beside(words: Clause, latent: Clause, *, keep: bool, words_score: bool) -> C
 
 
 def named(clause: Clause) -> str | None:
-    """Return the `_name` of a clause; None if it has none."""
-    for content in clause.values():
-        for level in (content, *(content.values() if isinstance(content, dict) else ())):
-            if isinstance(level, dict) and isinstance(level.get("_name"), str):
-                name: str = level["_name"]
-                return name
-    return None
+    """Return the `_name` of a text clause; None if it has none."""
+    ((_, content),) = clause.items()
+    levels = [content, *content.values()]
+    names = (level.get("_name") for level in levels if isinstance(level, dict))
+    return next((name for name in names if isinstance(name, str)), None)
 
 
 def has_latents(clause: Clause, field: str) -> bool:

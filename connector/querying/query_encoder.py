@@ -121,19 +121,23 @@ class QueryEncoder:
         Raises:
             ModelError: the model cannot be loaded, or gives NaN.
         """
-        found = self._look_up(texts, k)
-        if missing := [text for text, encoding in found.items() if encoding is None]:
+        with self._cache_lock:
+            found = self._look_up(texts, k)
+            misses = len(set(texts)) - len(found)
+            self._misses += misses
+            self._hits += len(texts) - misses
+        if misses:
             with self._encoding:
                 # Another thread may have encoded the same texts while this one waited.
-                again = self._look_up(missing, k, counted=False)
-                missing = [text for text, encoding in again.items() if encoding is None]
+                with self._cache_lock:
+                    found |= self._look_up([text for text in texts if text not in found], k)
+                missing = [text for text in dict.fromkeys(texts) if text not in found]
                 if missing:
                     vectors = self.load().encode(missing, kind="query", k=k)
                     for text, (latents, values) in zip(missing, vectors, strict=True):
-                        again[text] = Encoding(latents, terms.weights(values))
-                    self._store({text: again[text] for text in missing}, k)
-            found |= again
-        return [encoding for text in texts if (encoding := found[text]) is not None]
+                        found[text] = Encoding(latents, terms.weights(values))
+                        self._store(text, k, found[text])
+        return [found[text] for text in texts]
 
     def keeps(self, text: str, k: int | None = None) -> bool:
         """Return whether the encoding of a text is cached."""
@@ -146,9 +150,8 @@ class QueryEncoder:
             if any((text, k) not in self._cache for text in texts):
                 raise NotCached
             self._hits += len(texts)
-            for text in texts:
-                self._cache.move_to_end((text, k))
-            return [self._cache[text, k] for text in texts]
+            found = self._look_up(texts, k)
+        return [found[text] for text in texts]
 
     def cache_info(self) -> CacheInfo:
         """Return the hits and misses so far, and the size of the cache."""
@@ -161,27 +164,20 @@ class QueryEncoder:
             self._cache.clear()
             self._hits = self._misses = 0
 
-    def _look_up(
-        self, texts: Sequence[str], k: int | None, *, counted: bool = True
-    ) -> dict[str, Encoding | None]:
-        with self._cache_lock:
-            found = {text: self._cache.get((text, k)) for text in texts}
-            for text, encoding in found.items():
-                if encoding is not None:
-                    self._cache.move_to_end((text, k))
-            if counted:
-                misses = sum(encoding is None for encoding in found.values())
-                self._misses += misses
-                self._hits += len(texts) - misses
-            return found
+    def _look_up(self, texts: Sequence[str], k: int | None) -> dict[str, Encoding]:
+        """Return the encodings of those texts that are cached. The caller holds `_cache_lock`."""
+        found = {text: self._cache[text, k] for text in texts if (text, k) in self._cache}
+        for text in found:
+            self._cache.move_to_end((text, k))
+        return found
 
-    def _store(self, encodings: dict[str, Encoding | None], k: int | None) -> None:
+    def _store(self, text: str, k: int | None, encoding: Encoding) -> None:
+        if len(text) > LONGEST_CACHED:
+            return
         with self._cache_lock:
-            for text, encoding in encodings.items():
-                if encoding is not None and len(text) <= LONGEST_CACHED:
-                    # A copy, because a view would keep the whole batch in memory.
-                    self._cache[text, k] = Encoding(encoding.latents.copy(), encoding.weights)
-            while len(self._cache) > self._cache_size:
+            # A copy, because a view would keep the whole batch in memory.
+            self._cache[text, k] = Encoding(encoding.latents.copy(), encoding.weights)
+            if len(self._cache) > self._cache_size:
                 self._cache.popitem(last=False)
 
 

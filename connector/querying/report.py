@@ -61,7 +61,7 @@ class UntouchedClause:
 
 @dataclass(frozen=True, slots=True)
 class RewriteReport:
-    """What became of one request."""
+    """Report of one rewritten request."""
 
     form: Form
     """The form that was asked for."""

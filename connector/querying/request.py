@@ -8,22 +8,16 @@ from typing import Any
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.asked_indices import IndexFields
-from latent_ingest.connector.querying.clause_limit import count_clauses, room_for
+from latent_ingest.connector.querying.body import FoundClause, Path, shown
+from latent_ingest.connector.querying.clause_limit import room_for
 from latent_ingest.connector.querying.clauses import (
     Clause,
-    any_of,
-    beside,
+    TextClause,
     fed_boosts,
     field_boosts,
     other_fields,
 )
-from latent_ingest.connector.querying.report import (
-    RewriteReport,
-    RewrittenClause,
-    UntouchedClause,
-)
 from latent_ingest.connector.querying.scoring import MATCHINGS, Form, Scoring
-from latent_ingest.connector.querying.term_weights import Weigh, WeightedTerm, share_of
 from latent_ingest.mappings import hash_field
 
 # Hits that engines count exactly, and rescore at most, unless told otherwise.
@@ -65,17 +59,15 @@ class Target:
             raise InputError(f"matching {self.matching!r}: use expand or keep")
 
     def asked(
-        self,
-        form: str,
-        matching: str | None,
-        head_terms: int | None = None,
-        window: int | None = None,
+        self, form: str, matching: str | None, head_terms: int | None, window: int | None
     ) -> Target:
         """Return the target for one request, with the options that are not None."""
-        target = replace(self, form=Form(form), matching=matching)
-        phases = {"head_terms": head_terms, "window": window}
-        given = {name: number for name, number in phases.items() if number is not None}
-        return replace(target, scoring=replace(self.scoring, **given)) if given else target
+        scoring = replace(
+            self.scoring,
+            head_terms=self.scoring.head_terms if head_terms is None else head_terms,
+            window=self.scoring.window if window is None else window,
+        )
+        return replace(self, form=Form(form), matching=matching, scoring=scoring)
 
     def room_for(self, queries: Sequence[object], removed: Sequence[object] = ()) -> int:
         """Return how many clauses may be added; see `clause_limit.room_for`."""
@@ -111,102 +103,42 @@ class Question:
         options = {"query": self.text, "fields": list(self.fields), "tie_breaker": TIE_BREAKER}
         return {"multi_match": options}
 
-    def filtered(self, query: Clause) -> Clause:
-        """Return `query` with its scores unchanged, restricted to documents that match `filter`."""
-        if not self.filter:
-            return query
-        filters = [self.filter] if isinstance(self.filter, dict) else list(self.filter)
-        return {"bool": {"must": [query], "filter": filters}}
-
-    def body(self, query: Clause) -> dict[str, Any]:
-        """Return the request body with a query; hits come without the latent field."""
-        frame: dict[str, Any] = {
+    def body(self) -> dict[str, Any]:
+        """Return the request body that searches its words; hits lack the latent field."""
+        query = self.words
+        if self.filter:
+            filters = [self.filter] if isinstance(self.filter, dict) else list(self.filter)
+            query = {"bool": {"must": [query], "filter": filters}}
+        return {
             "size": self.size,
             "_source": {"excludes": [self.latent_field, hash_field(self.latent_field)]},
             "track_total_hits": False,
+            **({"collapse": {"field": self.collapse}} if self.collapse else {}),
+            "query": query,
         }
-        if self.collapse:
-            frame["collapse"] = {"field": self.collapse}
-        return {**frame, "query": self.filtered(query)}
 
-    def rewritten(self, target: Target, weigh: Weigh) -> tuple[dict[str, Any], RewriteReport]:
-        """Return the request body that scores by latent terms, and the report."""
-        check_question(self.text)
-        if target.form.two_phases and self.collapse:
-            raise InputError(
-                f"form {target.form}: engines cannot rescore hits of an index of chunks, which "
-                "are collapsed to documents; use hybrid or latent"
-            )
-        words, scoring = self.words, target.scoring
-        every = weigh([self.text])[0]
-        terms = every[: scoring.max_query_terms]
-        form, notes = self._form_beside(words, target)
-        room = target.room_for([self.filtered(words)], [] if form.words_score else [words])
-        if form.two_phases and self.size == 0 and terms and room:
-            notes.append(f"{form.one_phase} instead of {form}: {NO_HITS}")
-            form = form.one_phase
-        heads = terms[: min(room, scoring.head_terms if form.two_phases else room)]
-        tail = terms[len(heads) :][: target.max_clauses] if form.two_phases and heads else []
-        boosts = self._boosts()
-        fed = fed_boosts(boosts, target.fed)
-        boost = sum(fed.values()) / len(fed) if fed else 1.0
-        boost *= scoring.latent_boost if form.words_score else 1.0
-        latent = any_of(heads, target.latent_field, boost)
-        query = beside(words, latent, keep=False, words_score=form.words_score) if heads else words
-        body = self.body(query)
-        if tail:
-            rescored = {"rescore_query": any_of(tail, target.latent_field, boost)}
-            body["rescore"] = {"window_size": window_for(body, scoring.window), "query": rescored}
-        clause = RewrittenClause(
-            path=self._path,
-            fields=tuple(fed),
-            other_fields=other_fields(boosts, target.fed, target.known_fields),
-            form=form,
-            matching="expand",
-            terms=len(heads) + len(tail),
-            share=share_of(every, len(heads) + len(tail)),
-        )
-        rewritten = (clause,) if heads else ()
-        untouched = () if heads else (UntouchedClause(self._path, why_no_latents(terms)),)
-        asked = ("expand", "as asked for")
-        return body, RewriteReport(target.form, *asked, rewritten, untouched, tuple(notes))
-
-    @property
-    def _path(self) -> str:
-        """The path of the words in the request body of words alone."""
-        (kind,) = self.words
-        return f"query.bool.must[0].{kind}" if self.filter else f"query.{kind}"
-
-    def _boosts(self) -> dict[str, float]:
-        """Return field or pattern → boost."""
-        if len(self.fields) == 1:
-            return {self.fields[0]: 1.0}
+    def found(self, target: Target) -> FoundClause:
+        """Return the clause of its words, as it is found in `body`."""
+        ((kind, content),) = self.words.items()
         try:
-            return dict(field_boosts("multi_match", {"fields": self.fields}))
+            boosts = (
+                dict(field_boosts(kind, content))
+                if kind == "multi_match"
+                else {self.fields[0]: 1.0}
+            )
         except ValueError as error:
             raise InputError(f"words_fields {', '.join(self.fields)}: {error}") from error
-
-    def _form_beside(self, words: Clause, target: Target) -> tuple[Form, list[str]]:
-        """Return the form of the request, and a note if words leave no room for latent terms.
-
-        Words score while all latent terms that a question may have fit in beside them; if the
-        engine accepts few clauses, while words need at most half of these.
-        """
-        n_words, _ = count_clauses(words, target.known_fields)
-        room = target.room_for([self.filtered(words)], [words])
-        form = target.form
-        if not form.words_score or n_words <= max(room - target.scoring.max_query_terms, room // 2):
-            return form, []
-        alone = form.latent_only
-        note = f"{alone} instead of {form}: beside {n_words:,} words there is too little room"
-        return alone, [note]
-
-
-def why_no_latents(terms: Sequence[WeightedTerm]) -> str:
-    """Return the reason why a clause gets no latent terms."""
-    if terms:
-        return "no room for latent terms beside the other clauses of the request"
-    return "its text has no latent terms"
+        fed = fed_boosts(boosts, target.fed)
+        clause = TextClause(
+            kind=kind,
+            text=self.text,
+            fields=tuple(fed),
+            others=other_fields(boosts, target.fed, target.known_fields),
+            boost=sum(fed.values()) / len(fed) if fed else 1.0,
+            demands=None,
+        )
+        path: Path = ("query", "bool", "must", 0) if self.filter else ("query",)
+        return FoundClause(path, shown((*path, kind)), clause, query=("query",), factor=1.0)
 
 
 def matching_for(body: dict[str, Any]) -> tuple[str, str]:
@@ -263,19 +195,3 @@ def window_for(body: dict[str, Any], window: int) -> int:
     except (TypeError, ValueError):
         last = DEFAULT_SIZE
     return max(window, min(last, LARGEST_WINDOW))
-
-
-def with_min_score_of(query: Any, words: Any, min_score: Any) -> dict[str, Any]:
-    """Restrict `query` to documents that score at least `min_score` by `words`."""
-    scored = {"function_score": {"query": once_more(words), "min_score": min_score}}
-    return {"bool": {"must": [query], "filter": [scored]}}
-
-
-def once_more(query: Any) -> Any:
-    """Copy a query for the same request, without `inner_hits`, which engines accept once."""
-    if isinstance(query, (list, tuple)):
-        return [once_more(part) for part in query]
-    if not isinstance(query, dict):
-        return query
-    left_out = "inner_hits" if "query" in query else None
-    return {name: once_more(part) for name, part in query.items() if name != left_out}

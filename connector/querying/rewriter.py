@@ -27,7 +27,7 @@ from latent_ingest.connector.querying.query_encoder import (
 )
 from latent_ingest.connector.querying.report import RewriteReport
 from latent_ingest.connector.querying.request import Filter, Question, Target
-from latent_ingest.connector.querying.rewriting import rewritten
+from latent_ingest.connector.querying.rewriting import rewritten, rewritten_question
 from latent_ingest.connector.querying.scoring import (
     HEAD_TERMS,
     LATENT_BOOST,
@@ -114,11 +114,11 @@ class QueryRewriter:
         self.indices: Final = source.indices
         """Names of these indices. Request bodies are valid for them alone."""
         self._source = source
-        self._feeding = [*self.text_fields, *self.words_fields]
+        self._feeding = [*text_fields, *words_fields]
         fed = fed_fields(field, self._feeding, source.fields)
         self._target = Target(field, fed, source.fields, max_clauses, self.scoring)
         queries = QueryEncoder.of(encoder)
-        self._weigh = Weigher(queries, source, query_k)
+        self._weigh = Weigher(queries, source.statistics, source.unchecked, query_k)
 
     def __setattr__(self, name: str, value: object) -> None:
         if hasattr(self, "_weigh") and not name.startswith("_"):
@@ -172,15 +172,8 @@ class QueryRewriter:
             asked.check(encoder.load())
         asked.check_alike()
         meta, indices = asked.meta, tuple(asked.metas)
-        tuned = dict(meta.query_settings or {})
-        boost = tuned.pop("latent_boost", LATENT_BOOST)
-        read = {
-            "max_clauses": read_clause_limit(client),
-            "latent_boost": hybrid_boost(EngineInfo.read(client), meta.k1, boost),
-            "words_fields": asked.words_fields,
-            "text_fields": meta.text_fields,
-            "collapse": PARENT_FIELD if meta.long == "chunks" else None,
-        }
+        tuned = {"latent_boost": LATENT_BOOST, **(meta.query_settings or {})}
+        boost = hybrid_boost(EngineInfo.read(client), meta.k1, tuned["latent_boost"])
         statistics = None
         if statistics_seconds is not None:
             statistics = IndexStatistics(
@@ -193,7 +186,15 @@ class QueryRewriter:
             statistics=statistics,
             unchecked=None if encoder.loaded else asked,
         )
-        return cls(encoder, field=meta.latent_field, source=source, **{**read, **tuned, **settings})
+        read = {
+            "field": meta.latent_field,
+            "words_fields": asked.words_fields,
+            "text_fields": meta.text_fields,
+            "collapse": PARENT_FIELD if meta.long == "chunks" else None,
+            "max_clauses": read_clause_limit(client),
+            "source": source,
+        }
+        return cls(encoder, **{**read, **tuned, "latent_boost": boost, **settings})
 
     def with_settings(self, **settings: Any) -> QueryRewriter:
         """Return a rewriter with other settings, which shares the encoder and the statistics.
@@ -201,15 +202,9 @@ class QueryRewriter:
         Args:
             settings: as for the constructor; all others stay as they are.
         """
-        same = {
-            "field": self.field,
-            "words_fields": self.words_fields,
-            "text_fields": self.text_fields,
-            "max_clauses": self.max_clauses,
-            "collapse": self.collapse,
-            "source": self._source,
-            **asdict(self.scoring),
-        }
+        names = ("field", "words_fields", "text_fields", "max_clauses", "collapse")
+        same: dict[str, Any] = {name: getattr(self, name) for name in names}
+        same |= {**asdict(self.scoring), "source": self._source}
         return QueryRewriter(self._weigh.queries, **{**same, **settings})
 
     @property
@@ -261,10 +256,8 @@ class QueryRewriter:
             ModelError: the model cannot be loaded, or gives NaN.
             MismatchError: the model is loaded now, and did not make the index.
         """
-        phases = {"head_terms": head_terms, "window": window}
-        return self._of_question(text, self._weigh, form=form, size=size, filter=filter, **phases)[
-            0
-        ]
+        weigh = self._weigh
+        return self._of_question(text, weigh, form, size, filter, head_terms, window)[0]
 
     def rewrite_body(
         self,
@@ -301,10 +294,8 @@ class QueryRewriter:
             InputError: the body is not an object; or an unknown form, matching or field.
             ModelError: the model cannot be loaded, or gives NaN.
         """
-        phases = {"head_terms": head_terms, "window": window}
-        return self._of_body(
-            body, self._weigh, form=form, matching=matching, fields=fields, **phases
-        )[0]
+        weigh = self._weigh
+        return self._of_body(body, weigh, form, matching, fields, head_terms, window)[0]
 
     def rewrite_search(self, search: Search, **settings: Any) -> Search:
         """Return `rewrite_body` of a `Search` of opensearch-py: a new one, of the same classes.
@@ -329,10 +320,11 @@ class QueryRewriter:
             options: as for `rewrite`, for all of them.
         """
         terms_of = dict(zip(texts, self._weigh(texts), strict=True))
-        return [
-            self._of_question(text, lambda some: [terms_of[t] for t in some], **options)[0]
-            for text in texts
-        ]
+
+        def known(some: Sequence[str]) -> list[list[WeightedTerm]]:
+            return [terms_of[text] for text in some]
+
+        return [self._of_question(text, known, **options)[0] for text in texts]
 
     def rewrite_and_report(
         self, asked: str | dict[str, Any], **options: Any
@@ -355,8 +347,7 @@ class QueryRewriter:
 
     def words_only(self, text: str, *, size: int = 10, filter: Filter = None) -> dict[str, Any]:
         """Return the request body that searches the words of a question alone, to compare."""
-        question = self._question(text, size, filter)
-        return question.body(question.words)
+        return self._question(text, size, filter).body()
 
     def _question(self, text: str, size: int, filter: Filter) -> Question:
         with suppress(RecursionError):  # some 150 nested clauses are not copied
@@ -374,26 +365,26 @@ class QueryRewriter:
         self,
         text: str,
         weigh: Weigh,
-        *,
         form: str = "hybrid",
         size: int = 10,
         filter: Filter = None,
-        **phases: int | None,
+        head_terms: int | None = None,
+        window: int | None = None,
     ) -> tuple[dict[str, Any], RewriteReport]:
-        target = self._target.asked(form, "expand", **phases)
-        return self._question(text, size, filter).rewritten(target, weigh)
+        target = self._target.asked(form, "expand", head_terms, window)
+        return rewritten_question(self._question(text, size, filter), target, weigh)
 
     def _of_body(
         self,
         body: dict[str, Any],
         weigh: Weigh,
-        *,
         form: str = "hybrid",
         matching: str | None = None,
         fields: Sequence[str] | Mapping[str, str] | None = None,
-        **phases: int | None,
+        head_terms: int | None = None,
+        window: int | None = None,
     ) -> tuple[dict[str, Any], RewriteReport]:
-        target = self._target.asked(form, matching, **phases)
+        target = self._target.asked(form, matching, head_terms, window)
         if fields is not None:
             fed = fed_fields(self.field, self._feeding, self._source.fields, fields)
             target = replace(target, fed=fed)

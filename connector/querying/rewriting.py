@@ -7,7 +7,7 @@ request body → text clauses → their latent terms → the clauses that the en
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from latent_ingest.connector.errors import InputError
@@ -19,7 +19,7 @@ from latent_ingest.connector.querying.body import (
     put,
     value_at,
 )
-from latent_ingest.connector.querying.clause_limit import shares
+from latent_ingest.connector.querying.clause_limit import count_clauses, shares
 from latent_ingest.connector.querying.clauses import Clause, any_of, beside
 from latent_ingest.connector.querying.report import (
     RewriteReport,
@@ -27,13 +27,12 @@ from latent_ingest.connector.querying.report import (
     UntouchedClause,
 )
 from latent_ingest.connector.querying.request import (
+    Question,
     Target,
+    check_question,
     matching_for,
-    once_more,
     one_phase_because,
-    why_no_latents,
     window_for,
-    with_min_score_of,
 )
 from latent_ingest.connector.querying.scoring import Form
 from latent_ingest.connector.querying.term_weights import Weigh, WeightedTerm, share_of
@@ -42,7 +41,7 @@ from latent_ingest.mappings import hash_field
 
 @dataclass(slots=True)
 class Plan:
-    """What becomes of one clause."""
+    """How one clause is rewritten."""
 
     found: FoundClause
     form: Form
@@ -60,8 +59,8 @@ class Plan:
     def words_stay(self) -> bool:
         return self.form.words_score or self.keep
 
-    def reported(self) -> RewrittenClause:
-        """Return the line of the report."""
+    def rewritten(self) -> RewrittenClause:
+        """Return the entry of the report for a clause that has latent terms."""
         clause, used = self.found.clause, self.heads + self.tail
         return RewrittenClause(
             path=self.found.name,
@@ -73,6 +72,12 @@ class Plan:
             share=share_of(self.terms, used),
             notes=tuple(self.notes),
         )
+
+    def untouched(self) -> UntouchedClause:
+        """Return the entry of the report for a clause that has none."""
+        no_room = "no room for latent terms beside the other clauses of the request"
+        reason = no_room if self.terms else "its text has no latent terms"
+        return UntouchedClause(self.found.name, reason)
 
 
 def rewritten(body: object, target: Target, weigh: Weigh) -> tuple[dict[str, Any], RewriteReport]:
@@ -86,41 +91,80 @@ def rewritten(body: object, target: Target, weigh: Weigh) -> tuple[dict[str, Any
             f"the request body is of type {type(body).__name__}; it must be an object like "
             '{"query": {"match": {"text": "..."}}}'
         )
-    form = target.form
     asked = (target.matching, "as asked for") if target.matching else None
     try:
         result: dict[str, Any] = copied(body)
     except RecursionError:  # some 150 nested clauses, which engines accept
         left = (UntouchedClause("query", "nested too deeply to be looked into"),)
-        return dict(body), RewriteReport(form, *(asked or matching_for(body)), (), left, ())
+        return dict(body), RewriteReport(target.form, *(asked or matching_for(body)), (), left, ())
     matching, why = asked or matching_for(result)
-    keep = matching == "keep"
-    walk = BodyWalk(target.latent_field, target.fed, keep, target.known_fields)
+    walk = BodyWalk(target.latent_field, target.fed, matching == "keep", target.known_fields)
     walk.walk(result)
-    obstacle = one_phase_because(result, keep)
-    plans = [plan_of(found, target, keep, obstacle) for found in walk.found]
-    weigh_terms(plans, weigh)
-    share_clauses(plans, result, target)
+    report = rewrite_clauses(result, body, walk.found, target, weigh, matching, why)
+    return result, replace(report, untouched=(*walk.untouched, *report.untouched))
+
+
+def rewritten_question(
+    question: Question, target: Target, weigh: Weigh
+) -> tuple[dict[str, Any], RewriteReport]:
+    """Return the request body that scores a question by latent terms, and the report.
+
+    Raises:
+        InputError: the question is empty, or hits of an index of chunks would be rescored.
+    """
+    check_question(question.text)
+    asked = target.form
+    if asked.two_phases and question.collapse:
+        raise InputError(
+            f"form {asked}: engines cannot rescore hits of an index of chunks, which are "
+            "collapsed to documents; use hybrid or latent"
+        )
+    body, notes = question.body(), []
+    n_words, _ = count_clauses(question.words, target.known_fields)
+    room = target.room_for([body["query"]], [question.words])
+    # Words score while all latent terms that a question may have fit in beside them; if the engine
+    # accepts few clauses, while words need at most half of these.
+    if asked.words_score and n_words > max(room - target.scoring.max_query_terms, room // 2):
+        target = replace(target, form=asked.latent_only)
+        notes.append(
+            f"{target.form} instead of {asked}: beside {n_words:,} words there is too little room"
+        )
+    found = [question.found(target)]
+    report = rewrite_clauses(body, body, found, target, weigh, "expand", "as asked for")
+    return body, replace(report, form=asked, notes=(*notes, *report.notes))
+
+
+def rewrite_clauses(
+    body: Clause,
+    given: Clause,
+    found: Sequence[FoundClause],
+    target: Target,
+    weigh: Weigh,
+    matching: str,
+    why: str,
+) -> RewriteReport:
+    """Rewrite the clauses found in `body`, a copy of `given`; return the report."""
+    form, keep = target.form, matching == "keep"
+    obstacle = one_phase_because(body, keep)
+    plans = [plan_of(clause, target, keep, obstacle) for clause in found]
+    texts = list(dict.fromkeys(clause.clause.text for clause in found))
+    weighed = dict(zip(texts, weigh(texts), strict=True)) if texts else {}
+    for plan in plans:
+        plan.terms = weighed[plan.found.clause.text]
+    share_clauses(plans, body, target)
     used = [plan for plan in plans if plan.heads]
-    notes = []
+    put_clauses(body, used, target)
+    notes = adapt_options(body, given, used, target.latent_field, keep)
     if obstacle and used and form.two_phases:
-        notes.append(f"{form.one_phase} instead of {form}: {obstacle}")
-    put_clauses(result, used, target)
-    notes += adapt_options(result, body, used, target.latent_field, keep)
-    empty = (
-        UntouchedClause(plan.found.name, why_no_latents(plan.terms))
-        for plan in plans
-        if not plan.heads
-    )
-    report = RewriteReport(
+        notes = [f"{form.one_phase} instead of {form}: {obstacle}", *notes]
+    return RewriteReport(
         form=form,
         matching=matching,
         why=why,
-        rewritten=tuple(plan.reported() for plan in used),
-        untouched=(*walk.untouched, *empty),
+        rewritten=tuple(plan.rewritten() for plan in used),
+        untouched=tuple(plan.untouched() for plan in plans if not plan.heads),
         notes=tuple(notes),
     )
-    return result, report
 
 
 def plan_of(found: FoundClause, target: Target, keep: bool, obstacle: str | None) -> Plan:
@@ -144,14 +188,6 @@ def plan_of(found: FoundClause, target: Target, keep: bool, obstacle: str | None
     return Plan(found, form, words_decide or (keep and not found.rescoring), notes)
 
 
-def weigh_terms(plans: Sequence[Plan], weigh: Weigh) -> None:
-    """Find the latent terms of all texts, each text once."""
-    texts = list(dict.fromkeys(plan.found.clause.text for plan in plans))
-    weighed = dict(zip(texts, weigh(texts), strict=True)) if texts else {}
-    for plan in plans:
-        plan.terms = weighed[plan.found.clause.text]
-
-
 def share_clauses(plans: Sequence[Plan], body: Clause, target: Target) -> None:
     """Share the clauses that the engine accepts beside those of the request among the plans."""
     scoring = target.scoring
@@ -163,12 +199,9 @@ def share_clauses(plans: Sequence[Plan], body: Clause, target: Target) -> None:
         # With a `min_score`, a filter may repeat the words.
         times = 2 if "min_score" in body else 1
         room = target.room_for([value_at(body, path)] * times, removed)
+        most = min(scoring.max_query_terms, scoring.head_terms)
         wanted = [
-            min(
-                len(plan.terms),
-                scoring.max_query_terms,
-                scoring.head_terms if plan.form.two_phases else scoring.max_query_terms,
-            )
+            min(len(plan.terms), most if plan.form.two_phases else scoring.max_query_terms)
             for plan in some
         ]
         for plan, given in zip(some, shares(wanted, room), strict=True):
@@ -193,7 +226,7 @@ def put_clauses(body: Clause, plans: Sequence[Plan], target: Target) -> None:
             factor = 1.0 if plan.found.factor is None else plan.found.factor
             added = any_of(rest, target.latent_field, boost * factor)
             if plan.keep:
-                added["bool"]["filter"] = [once_more(words)]
+                added["bool"]["filter"] = [copied(words, inner_hits=False)]
             second.append(added)
     if second:
         query = second[0] if len(second) == 1 else {"bool": {"should": second}}
@@ -211,8 +244,12 @@ def adapt_options(
     notes = []
     if "min_score" in body and any(not plan.found.rescoring for plan in plans):
         if keep:
-            limit = body.pop("min_score")
-            body["query"] = with_min_score_of(body["query"], given["query"], limit)
+            scored = {
+                "query": copied(given["query"], inner_hits=False),
+                "min_score": body.pop("min_score"),
+            }
+            filters = [{"function_score": scored}]
+            body["query"] = {"bool": {"must": [body["query"]], "filter": filters}}
             notes.append("min_score: moved into a filter, where it is compared with word scores")
         else:
             notes.append("min_score: compared with scores that include latent terms")
@@ -221,7 +258,10 @@ def adapt_options(
         not (plan.words_stay or plan.found.rescoring) for plan in plans
     ):
         # Words that are no longer in the query are highlighted all the same.
-        body["highlight"] = {"highlight_query": once_more(given["query"]), **highlight}
+        body["highlight"] = {
+            "highlight_query": copied(given["query"], inner_hits=False),
+            **highlight,
+        }
     if "_source" not in body and "stored_fields" not in body:
         body["_source"] = {"excludes": [latent_field, hash_field(latent_field)]}
     return notes

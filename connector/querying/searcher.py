@@ -76,7 +76,7 @@ class Searcher:
         self._renew_seconds = renew_seconds
         self._settings = settings
         self._lock = threading.Lock()
-        self._found: AskedIndices | None = None
+        self._key: object = None
         self._look_up()
         if self._rewriter.statistics:
             self._rewriter.statistics.refresh()
@@ -115,17 +115,15 @@ class Searcher:
         rewrite: Callable[[QueryRewriter], Awaitable[dict[str, Any]]],
         send: Callable[..., Awaitable[Any]],
     ) -> dict[str, Any]:
-        """Search, by functions that wait or do not.
+        """Search with functions that block or wait for an event loop.
 
-        Args:
-            run: runs a blocking function, as `asyncio.to_thread` does.
-            rewrite: returns the request body that a rewriter makes.
-            send: the client's `search`.
+        `run` calls a blocking function, as `asyncio.to_thread`; `rewrite` returns a rewriter's
+        request body; `send` is the client's `search`.
         """
         while True:
-            if self.is_due():
+            if time.monotonic() - self._looked_up >= self._renew_seconds:
                 await run(self.renew)
-            rewriter = self.rewriter
+            rewriter = self._rewriter
             body = await rewrite(rewriter)
             with engine_errors(self._client):
                 try:
@@ -136,10 +134,6 @@ class Searcher:
                     continue
             if not doubtful(answer, rewriter) or not await run(self.moved_from, rewriter):
                 return answer
-
-    def is_due(self) -> bool:
-        """Return whether it is time to look the alias up again."""
-        return time.monotonic() - self._looked_up >= self._renew_seconds
 
     def renew(self) -> None:
         """Look the alias up again, unless another thread does; the old index serves meanwhile."""
@@ -162,14 +156,14 @@ class Searcher:
         asked = AskedIndices.read(self._client, self._alias)
         asked.check_alike()
         encoder = self._encoder_of(asked)
-        if not asked.same_as(self._found):
+        if asked.key != self._key:
             self._rewriter = QueryRewriter.for_indices(
                 self._client, asked, encoder, **self._settings
             )
-            self._found = asked
+            self._key = asked.key
         elif "max_clauses" not in self._settings:
-            limit = read_clause_limit(self._client, otherwise=self._rewriter.max_clauses)
-            if limit != self._rewriter.max_clauses:
+            before = self._rewriter.max_clauses
+            if (limit := read_clause_limit(self._client, otherwise=before)) != before:
                 self._rewriter = self._rewriter.with_settings(max_clauses=limit)
 
     def _encoder_of(self, asked: AskedIndices) -> QueryEncoder:

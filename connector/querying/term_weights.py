@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ class WeightedTerm:
     idf: float = 1.0
     """Inverse document frequency; terms are chosen by `weight * idf`."""
 
+
+Item = TypeVar("Item")
 
 Weigh = Callable[[Sequence[str]], Sequence[Sequence[WeightedTerm]]]
 """Texts → the latent terms of each, heaviest by `w * idf` first."""
@@ -92,14 +94,9 @@ class IndexStatistics:
         n_latents: int,
         max_age: float = STATISTICS_SECONDS,
     ) -> None:
-        """Create statistics; the engine is not asked yet.
+        """Create statistics of a latent field, read again after `max_age` seconds.
 
-        Args:
-            client: client of the engine.
-            indices: names of the indices.
-            field: the latent field.
-            n_latents: number of latents of the model.
-            max_age: seconds after which frequencies are read again.
+        The engine is not asked yet.
         """
         self._client = client
         self._indices = indices
@@ -142,14 +139,13 @@ class IndexStatistics:
 
     def _read(self) -> None:
         """Read the frequencies. The calling thread holds `_reading`, which is released."""
+        problem = None
         try:
-            frequencies = read_frequencies(
-                self._client, self._indices, self._field, self._n_latents
-            )
-            problem = None if frequencies.n_documents else "the index has no documents yet"
-            if frequencies.n_documents:
-                self._idf = frequencies.idf()
-                self.frequencies = frequencies
+            found = read_frequencies(self._client, self._indices, self._field, self._n_latents)
+            if found.n_documents:
+                self._idf, self.frequencies = found.idf(), found
+            else:
+                problem = "the index has no documents yet"
         except Exception as error:  # questions are answered whatever the error is
             problem = str(in_words(error, url_of(self._client)))
             if problem != self.problem:
@@ -169,44 +165,44 @@ def read_frequencies(
     client: OpenSearch, indices: Sequence[str], field: str, n_latents: int
 ) -> DocumentFrequencies:
     """Read document frequencies from evenly spread shards; raises what the client raises."""
-    some = indices[:: max(1, -(-len(indices) // MOST_SHARDS))]
+    some = spread(indices)
+    settings = client.indices.get_settings(
+        index=",".join(some), name="index.number_of_shards", flat_settings=True
+    )
     shards = [
         (name, shard)
-        for name, content in client.indices.get_settings(
-            index=",".join(some), name="index.number_of_shards", flat_settings=True
-        ).items()
+        for name, content in settings.items()
         for shard in range(int(content["settings"]["index.number_of_shards"]))
     ]
-    step = max(1, -(-len(shards) // MOST_SHARDS))
+    asked = spread(shards)
+    body = {
+        "doc": {field: " ".join(map(terms.term, range(n_latents)))},
+        "fields": [field],
+        "term_statistics": True,
+        **dict.fromkeys(("positions", "offsets", "payloads"), False),
+    }
+    only = "term_vectors.*.terms.*.doc_freq,term_vectors.*.field_statistics"
     counts = np.zeros(n_latents, dtype=np.int64)
     n_documents = 0
-    document = {field: " ".join(map(terms.term, range(n_latents)))}
-    for name, shard in shards[::step]:
-        answer = client.termvectors(
-            index=name,
-            body={
-                "doc": document,
-                "fields": [field],
-                "term_statistics": True,
-                **dict.fromkeys(("positions", "offsets", "payloads"), False),
-            },
-            params={
-                "preference": f"_shards:{shard}",
-                "filter_path": "term_vectors.*.terms.*.doc_freq,term_vectors.*.field_statistics",
-            },
-        )
+    for name, shard in asked:
+        params = {"preference": f"_shards:{shard}", "filter_path": only}
+        answer = client.termvectors(index=name, body=body, params=params)
         found: dict[str, Any] = answer.get("term_vectors", {}).get(field, {})
         n_documents += max(0, found.get("field_statistics", {}).get("doc_count", 0))
         for name_of_term, statistics in found.get("terms", {}).items():
             counts[terms.latent_of(name_of_term)] += statistics["doc_freq"]
-    return DocumentFrequencies(
-        counts, n_documents, every_shard=len(some) == len(indices) and step == 1
-    )
+    every_shard = len(some) == len(indices) and len(asked) == len(shards)
+    return DocumentFrequencies(counts, n_documents, every_shard)
+
+
+def spread(items: Sequence[Item]) -> Sequence[Item]:
+    """Return at most `MOST_SHARDS` items, at even distances."""
+    return items[:: max(1, -(-len(items) // MOST_SHARDS))]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What was read of the indices that a rewriter is for."""
+    """The indices of a rewriter, as the engine describes them."""
 
     index: str | None = None
     indices: tuple[str, ...] = ()
@@ -216,49 +212,40 @@ class Source:
     """The indices, if their model is not loaded yet and so has to be checked later."""
 
 
+@dataclass(slots=True)
 class Weigher:
-    """Turns texts into weighted latent terms: a model, and the idf by which terms are ordered."""
+    """Turns texts into weighted latent terms; nothing is loaded until then."""
 
-    def __init__(self, queries: QueryEncoder, source: Source, query_k: int | None) -> None:
-        """Create a weigher; nothing is loaded yet.
-
-        Args:
-            queries: the model.
-            source: the indices; without statistics, the document frequencies of the model count.
-            query_k: latents per token of a question; None for the model's k.
-        """
-        self.queries = queries
-        self._statistics = source.statistics
-        self._query_k = query_k
-        self._unchecked = source.unchecked
+    queries: QueryEncoder
+    statistics: IndexStatistics | None
+    """The idf by which terms are ordered; if None, those of the model."""
+    unchecked: AskedIndices | None
+    """The indices, until it has been checked that the model made them."""
+    query_k: int | None
+    """Latents per token of a question; None for the model's k."""
 
     def model(self) -> LatentEncoder:
         """Return the model, loaded and checked; raises ModelError or MismatchError."""
         model = self.queries.load()
-        if self._unchecked:
-            self._unchecked.check(model)
-            self._unchecked = None
+        if unchecked := self.unchecked:  # another thread may set it to None meanwhile
+            unchecked.check(model)
+            self.unchecked = None
         return model
 
     def __call__(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
-        """Return the latent terms of each text, heaviest by `w * idf` first.
-
-        Raises:
-            ModelError: the model cannot be loaded, or gives NaN.
-            MismatchError: the index was made by another model.
-        """
-        if self._unchecked:
+        """Return the latent terms of each text, heaviest by `w * idf` first; raises as `model`."""
+        if self.unchecked:
             self.model()
-        return self._weighed(self.queries.encode(texts, self._query_k))
+        return self._weighed(self.queries.encode(texts, self.query_k))
 
     def cached(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
         """Like the call, from cached encodings; raises NotCached if the model would be needed."""
-        if self._unchecked:
+        if self.unchecked:
             raise NotCached
-        return self._weighed(self.queries.cached(texts, self._query_k))
+        return self._weighed(self.queries.cached(texts, self.query_k))
 
     def _weighed(self, encodings: Sequence[Encoding]) -> list[list[WeightedTerm]]:
-        every = self._statistics.idf() if self._statistics else None
+        every = self.statistics.idf() if self.statistics else None
         every = self.queries.idf() if every is None else every
         found = []
         for latents, weights in encodings:

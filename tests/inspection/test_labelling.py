@@ -14,7 +14,7 @@ from latent_ingest.connector.inspection.firings import firings_of
 from latent_ingest.connector.inspection.labelling import LEAST_TEXTS, Labelling, every_nth
 from latent_ingest.connector.inspection.neighbours import NEIGHBOURS, nearest
 from latent_ingest.connector.inspection.survey import Survey
-from latent_ingest.connector.inspection.vocabulary import VocabularyStatistics, random_encoder
+from latent_ingest.connector.inspection.vocabulary import Frequencies, random_encoder
 
 
 def made(texts: list[list[tuple[str, dict[int, float]]]], n_latents: int) -> Survey:
@@ -52,9 +52,7 @@ def test_a_label_has_words_of_lift() -> None:
     assert [(word.word, word.share) for word in heavy] == [("glob", 0.75), (",", 0.25)]
     assert heavy[0].lift == pytest.approx(0.75 / (5 / 71))
     assert [labelling.label(latent) for latent in range(4)] == ["glob", "", "", ""]
-    coverage = labelling.coverage()
-    assert (coverage.latents, coverage.labelled, coverage.covered) == (2, 1, 1)
-    assert coverage.share == 0.5
+    assert labelling.coverage() == {"latents": 2, "labelled": 1, "covered": 1, "share": 0.5}
     assert labelling.labels() == {0: "glob"}
     assert (survey.contexts.of(3), labelling.words(3)) == ([], [])
 
@@ -85,16 +83,15 @@ def test_every_nth_is_evenly_spread() -> None:
 
 def test_figures_of_zipfs_law() -> None:
     counts = (100_000 / np.arange(1, 1001)).round().astype(np.int64)
-    figures = VocabularyStatistics.of(np.append(counts, [1] * 250 + [0] * 50), n_texts=100_000)
-    assert figures.terms == 1250
-    assert figures.hapax == 250 / 1250
-    assert figures.common == 1 / 1250
-    exact = VocabularyStatistics.of(counts, n_texts=100_000)
-    assert exact.slope == pytest.approx(-1.0, abs=1e-3)
-    assert exact.r2 == pytest.approx(1.0, abs=1e-4)
-    assert VocabularyStatistics.of(np.zeros(4, dtype=np.int64), 0) == VocabularyStatistics(
-        0, 0.0, 0.0, 0.0, 0.0
-    )
+    figures = Frequencies.of(np.append(counts, [1] * 250 + [0] * 50)).statistics(100_000)
+    assert figures["terms"] == 1250
+    assert figures["hapax"] == 250 / 1250
+    assert figures["common"] == 1 / 1250
+    exact = Frequencies.of(counts).statistics(100_000)
+    assert exact["slope"] == pytest.approx(-1.0, abs=1e-3)
+    assert exact["r2"] == pytest.approx(1.0, abs=1e-4)
+    none = Frequencies.of(np.zeros(4, dtype=np.int64)).statistics(0)
+    assert none == {"terms": 0, "slope": 0.0, "r2": 0.0, "hapax": 0.0, "common": 0.0}
 
 
 def test_the_baseline_is_the_model_but_for_its_directions(encoder: LatentEncoder) -> None:

@@ -79,9 +79,10 @@ def test_firing_words_are_marked_in_passages(found: Survey, labelling: Labelling
         for context in found.contexts.of(latent):
             assert context.marks
             assert "\n" not in context.text
-            assert "".join(piece for piece, _ in context.pieces()) == context.text
-            marked = [piece.lower() for piece, is_marked in context.pieces() if is_marked]
-            assert len(marked) == len(context.marks)
+            bounds = [at for mark in context.marks for at in mark]
+            assert bounds == sorted(bounds)
+            assert bounds[-1] <= len(context.text)
+            marked = [context.text[start:end].lower() for start, end in context.marks]
             assert set(marked) <= words
             seen += len(marked)
     assert seen > 200
@@ -112,7 +113,7 @@ def test_a_sample_ends_where_it_was_told(encoder: LatentEncoder, texts: list[str
 def test_the_lightest_pairs_are_forgotten(found: Survey) -> None:
     """A latent keeps its heaviest words."""
     few = WordMass(most_pairs=1000)
-    few.vocabulary, few._tokens = found.words.vocabulary, found.words.tokens
+    few.vocabulary, few.tokens = found.words.vocabulary, found.words.tokens
     keys, values = found.words._masses.merged()
     assert len(keys) > 50_000
     few._masses.add(keys, values)

@@ -18,6 +18,7 @@ from latent_ingest.connector.querying.query_encoder import (
     QueryEncoder,
 )
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.querying.term_weights import Weigher
 
 
 def test_a_question_that_is_kept_is_not_encoded_again(encoder: LatentEncoder) -> None:
@@ -112,3 +113,19 @@ def test_a_rewriter_of_a_lazy_model_is_that_of_a_loaded_one(encoder: LatentEncod
     )
     assert lazy.cache_info() == CacheInfo(0, 1, 4096, 1)
     assert lazy.encoder.fingerprint == encoder.fingerprint
+
+
+def test_threads_may_check_a_model_at_the_same_time(encoder: LatentEncoder) -> None:
+    """One that has begun is not disturbed by another that is done."""
+
+    class CheckedMeanwhile:
+        def __bool__(self) -> bool:
+            weigher.unchecked = None
+            return True
+
+        def check(self, model: LatentEncoder) -> None:
+            assert model is encoder
+
+    weigher = Weigher(QueryEncoder(encoder), None, CheckedMeanwhile(), None)  # type: ignore[arg-type]
+    assert weigher.model() is encoder
+    assert weigher(["bees"])[0]
