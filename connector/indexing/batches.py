@@ -18,6 +18,7 @@ from latent_ingest.connector.indexing.actions import (
     IndexAction,
     index_action,
     index_lines,
+    length_flags,
     term_strings,
     version_of,
 )
@@ -180,14 +181,13 @@ class ActionMaker:
         texts = [document.text for document in batch.documents]
         if self._meta.long == "chunks":
             chunks = self._encoder.encode_chunks(texts, allow_nan=True)
-            vectors = chunks.vectors
+            vectors, make = chunks.vectors, partial(self._in_chunks, chunks, run)
             # Row of each text's first chunk, and the end.
             first = np.searchsorted(chunks.texts, np.arange(len(texts) + 1)).tolist()
-            make = partial(self._in_chunks, chunks, run)
         else:
             vectors = self._encoder.encode(texts, allow_nan=True, long=self._meta.long)
-            first = list(range(len(texts) + 1))
             make = partial(self._whole, vectors, run)
+            first = list(range(len(texts) + 1))
         strings = term_strings(vectors, self._meta)
         for document, start, end in zip(batch.documents, first, first[1:], strict=False):
             if vectors.finite[start:end].all():
@@ -201,10 +201,7 @@ class ActionMaker:
     def _whole(
         self, vectors: LatentVectors, run: int, document: Document, row: int, strings: list[str]
     ) -> IndexAction:
-        truncated, pooled = bool(vectors.truncated[row]), bool(vectors.n_windows[row] > 1)
-        return index_action(
-            document, run, self._meta, strings[0], truncated=truncated, pooled=pooled
-        )
+        return index_action(document, run, self._meta, strings[0], **length_flags(vectors, row))
 
     def _in_chunks(
         self, chunks: LatentChunks, run: int, document: Document, row: int, strings: list[str]
@@ -217,5 +214,10 @@ class ActionMaker:
             source = {**fields, self._meta.latent_field: string}
             parts.append(index_lines(chunk_id(document.id, number), version, source))
         return IndexAction(
-            document, version, b"".join(parts), not any(strings), False, n_answers=len(parts)
+            id=document.id,
+            body=b"".join(parts),
+            n_answers=len(parts),
+            empty=not any(strings),
+            document=document,
+            version=version,
         )

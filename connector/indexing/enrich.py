@@ -8,8 +8,6 @@ command resumes an interrupted run, and later encodes new and changed documents.
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -20,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.corpus import BadLine, Document, text_hash
-from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
+from latent_ingest.connector.engine.retry import GIVE_UP_AFTER
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.guard import guarded
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.preparing import Preparation
 from latent_ingest.connector.index.reading import PAGE, Stored, fetch, scan, text_in
 from latent_ingest.connector.indexing.actions import (
     UpdateAction,
     Verdict,
+    length_flags,
     term_strings,
     update_action,
 )
@@ -39,13 +39,11 @@ from latent_ingest.connector.indexing.outcomes import (
     IngestReport,
     default_path,
 )
-from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender
+from latent_ingest.connector.indexing.sender import CONCURRENCY, BulkRun, Outcome, Sender
 from latent_ingest.connector.prefetch import give_back_memory, prefetch
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-log = logging.getLogger(__name__)
 
 # Batches that wait between two stages.
 AHEAD = 2
@@ -76,7 +74,7 @@ class Batch:
     tokens: int = 0
 
 
-class Enrich:
+class Enrich(BulkRun):
     """One run over one index."""
 
     def __init__(
@@ -100,30 +98,17 @@ class Enrich:
 
         The other arguments are those of `EnrichJob`.
         """
-        self._client = client
-        self._index = preparation.index.index
+        index, meta = Index(client, preparation.index.name), preparation.meta
+        file = FailuresFile(failures or default_path("-", index.name), f"index {index.name}")
+        super().__init__(index, meta, encoder, file, concurrency, give_up_after, run)
         self._shards = preparation.index.shards
-        self._meta = preparation.meta
-        self._encoder = encoder
         self._batch_characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
-        path = failures or default_path("-", self._index.name)
-        self._failures = FailuresFile(path, f"index {self._index.name}")
-        self._concurrency = concurrency
-        self._run = run
-        self._stop = threading.Event()
-        self._interrupted = False
-        self._retry = Retry(client, give_up_after=give_up_after, ended=self._stop)
         self._conflicts: list[Stored] = []
         self._on_progress: Callable[[EnrichReport], None] = lambda report: None
         self._started = 0.0
         self.documents = 0
         """Number of documents in the index when the run started."""
-        self.report = EnrichReport()
-
-    def stop(self) -> None:
-        """End after the requests in flight; updates that were sent stay. Signal-safe."""
-        self._interrupted = True
-        self._stop.set()
+        self.report: EnrichReport = EnrichReport()
 
     def run(
         self, on_progress: Callable[[EnrichReport], None] = lambda report: None
@@ -157,8 +142,7 @@ class Enrich:
             self._stop_because(str(error))
         finally:
             self._failures.close()
-        if self._failures.path is not None:
-            report.failures_file = str(self._failures.path)
+        self._name_failures_file()
         self._progress()
         if self._run:
             self._run.end(report.stopped)
@@ -242,17 +226,8 @@ class Enrich:
                     if not vectors.finite[row]:
                         batch.failed.append((stored, self._encoder.nan_message(text)))
                         continue
-                    truncated, pooled = vectors.truncated[row], vectors.n_windows[row] > 1
-                    batch.actions.append(
-                        update_action(
-                            stored,
-                            meta,
-                            strings[row],
-                            text,
-                            truncated=bool(truncated),
-                            pooled=bool(pooled),
-                        )
-                    )
+                    flags = length_flags(vectors, row)
+                    batch.actions.append(update_action(stored, meta, strings[row], text, **flags))
                 batch.tokens = int(vectors.n_tokens.sum())
                 yield batch
                 give_back_memory()
@@ -272,9 +247,7 @@ class Enrich:
         match outcome.verdict:
             case Verdict.DONE:
                 report.encoded += 1
-                report.empty += action.empty
-                report.truncated += action.truncated
-                report.pooled += action.pooled
+                report.count_encoded([action])
             case Verdict.CONFLICT:
                 report.conflicts += 1
                 self._conflicts.append(replace(action.stored, source={}))  # it is read again
@@ -283,20 +256,12 @@ class Enrich:
             case Verdict.FAILED:
                 self._fail(action.stored, f"rejected: {outcome.reason}")
             case None:
-                self._stop_because("interrupted" if self._interrupted else outcome.reason)
+                self._stop_unsent(outcome)
 
     def _fail(self, stored: Stored, reason: str) -> None:
         reason = f"document {stored.id!r}: {reason}"
-        if not self.report.failed:
-            log.warning("%s", reason)
-        self.report.failed += 1
-        self._failures.write(BadLine(0, reason, Document(0, stored.id, False, "", {})))
-
-    def _stop_because(self, reason: str | None) -> None:
-        """End the run early, unless there is no reason; the first reason counts."""
-        if reason:
-            self.report.stopped = self.report.stopped or reason
-            self._stop.set()
+        failure = BadLine(0, reason, Document(0, stored.id, False, "", {}))
+        self._write_failure(failure, reason)
 
     def _progress(self) -> None:
         report = self.report
@@ -312,11 +277,5 @@ class Enrich:
                 tokens=report.tokens,
                 seconds=report.seconds,
             )
-            self._run.note(
-                Progress(
-                    lines=report.read,
-                    position=ended,
-                    size=self.documents,
-                    report=asdict(counts),
-                )
-            )
+            note = Progress(report.read, position=ended, size=self.documents, report=asdict(counts))
+            self._run.note(note)

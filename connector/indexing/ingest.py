@@ -10,7 +10,6 @@ the journal notes what the engine has acknowledged.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
@@ -23,7 +22,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException
 
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, BadLine, CorpusFile, Document
-from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
+from latent_ingest.connector.engine.retry import GIVE_UP_AFTER
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.index import Index
@@ -43,7 +42,7 @@ from latent_ingest.connector.indexing.outcomes import (
     SeenKeys,
     default_path,
 )
-from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender
+from latent_ingest.connector.indexing.sender import CONCURRENCY, BulkRun, Outcome, Sender
 from latent_ingest.connector.prefetch import give_back_memory, prefetch
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ Sent = tuple[Batch, "list[Future[list[Outcome[IndexAction]]]]"]
 """A batch, and the outcomes of its requests once they are known."""
 
 
-class Ingest:
+class Ingest(BulkRun):
     """One run over one corpus file, into an index that exists."""
 
     def __init__(
@@ -97,33 +96,22 @@ class Ingest:
         Raises:
             InputError: the file cannot be opened.
         """
-        self._client = client
-        self._index = Index(client, index)
-        self._maker = ActionMaker(encoder, meta)
-        self._meta = meta
         self._file = CorpusFile(corpus)
+        file = FailuresFile(failures or default_path(str(corpus), index), self._file.name)
+        handle = Index(client, index)
+        super().__init__(handle, meta, encoder, file, concurrency, give_up_after, run)
         characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
         self._batches = Batches(self._file, id_fields, meta, characters)
-        self._failures = FailuresFile(failures or default_path(str(corpus), index), self._file.name)
+        self._maker = ActionMaker(encoder, meta)
         self._merge_after = merge_after
         self._max_rejected = max_rejected
-        self._run = run
         self._rejected: list[int] = []
-        self._stop = threading.Event()
-        self._interrupted = False
-        self._concurrency = concurrency
-        self._retry = Retry(client, give_up_after=give_up_after, ended=self._stop)
-        self.report = IngestReport()
+        self.report: IngestReport = IngestReport()
 
     @property
     def file_bytes(self) -> int | None:
         """Size of the corpus file in bytes; None for a pipe."""
         return self._file.size
-
-    def stop(self) -> None:
-        """End after the requests in flight; documents that were indexed stay. Signal-safe."""
-        self._interrupted = True
-        self._stop.set()
 
     def run(self, on_progress: OnProgress = lambda report, position: None) -> IngestReport:
         """Index the file.
@@ -247,7 +235,7 @@ class Ingest:
         report = self.report
         unsent = [outcome for outcome in outcomes if outcome.verdict is None]
         if unsent:
-            self._stop_because("interrupted" if self._interrupted else unsent[0].reason)
+            self._stop_unsent(unsent[0])
             if self._interrupted and len(unsent) == len(outcomes):
                 return
         report.lines += len(outcomes)
@@ -264,9 +252,7 @@ class Ingest:
             report.repeated += len(indexed) - new
         else:
             report.replaced += len(indexed) - new
-        report.empty += sum(action.empty for action in indexed)
-        report.truncated += sum(action.truncated for action in indexed)
-        report.pooled += sum(action.pooled for action in indexed)
+        report.count_encoded(indexed)
         if self._meta.long == "chunks":
             report.chunks += sum(action.n_answers for action in indexed)
         for outcome in outcomes:
@@ -277,12 +263,10 @@ class Ingest:
         self._stop_if_too_many_fail()
 
     def _fail(self, failure: BadLine) -> None:
-        if not self.report.failed:
-            log.warning("%s: line %s: %s", self._file.name, failure.line, failure.reason)
         if isinstance(failure.content, Document):
             self._rejected.append(failure.line)
-        self.report.failed += 1
-        self._failures.write(failure)
+        where = f"{self._file.name}: line {failure.line}"
+        self._write_failure(failure, f"{where}: {failure.reason}")
 
     def _note(self, batch: Batch) -> None:
         """Note in the journal that all lines up to the end of the batch are done."""
@@ -307,8 +291,7 @@ class Ingest:
     def _finish(self, started: float) -> None:
         """Delete stale chunks, merge, and measure the index."""
         report, index = self.report, self._index
-        if self._failures.path is not None:
-            report.failures_file = str(self._failures.path)
+        self._name_failures_file()
         with self._stopping_on_error():
             if self._meta.long == "chunks" and report.stopped is None:
                 documents = self._retry.ask(index.count)
@@ -328,11 +311,6 @@ class Ingest:
         failed, lines = self.report.failed, self.report.lines
         if why := self._failures.too_many(failed, lines, "lines", self._max_rejected):
             self._stop_because(f"{why}: correct them, or allow more with --max-rejected")
-
-    def _stop_because(self, reason: str | None) -> None:
-        """End the run early; the first reason counts."""
-        self.report.stopped = self.report.stopped or reason
-        self._stop.set()
 
     @contextmanager
     def _stopping_on_error(self) -> Iterator[None]:

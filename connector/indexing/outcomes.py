@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from latent_ingest.connector.corpus import BadLine, is_pipe
 from latent_ingest.connector.files import unwritable
+from latent_ingest.connector.indexing.actions import Action
 
 FIX = "name another with --failures"
 
@@ -43,6 +44,12 @@ class Report:
     def documents(self) -> int:
         """Documents that count for the speed."""
         raise NotImplementedError
+
+    def count_encoded(self, actions: Sequence[Action]) -> None:
+        """Count the texts without latents, and those longer than the backbone window."""
+        self.empty += sum(action.empty for action in actions)
+        self.truncated += sum(action.truncated for action in actions)
+        self.pooled += sum(action.pooled for action in actions)
 
     def to_json(self) -> dict[str, Any]:
         """All counts, and documents and tokens per second."""
