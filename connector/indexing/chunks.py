@@ -72,7 +72,6 @@ def last_text(document: Document, text_fields: Sequence[str]) -> tuple[str, int]
     """Name of the last text field that is not empty, and its offset in the encoded text."""
     for name in reversed(text_fields):
         if name in document.fields and (text := text_of(document.fields, [name])):
-            assert isinstance(text, str)
             return name, len(document.text) - len(text)
     raise ValueError(f"document {document.id!r} has no text")
 

@@ -126,7 +126,7 @@ class Verification:
         self._last = temporary_database(
             "CREATE TABLE last (id INTEGER PRIMARY KEY, line INTEGER NOT NULL, chunks INTEGER,"
             " lines INTEGER NOT NULL DEFAULT 1);"
-            "CREATE TABLE alike (content INTEGER PRIMARY KEY, lines INTEGER NOT NULL DEFAULT 1);"
+            "CREATE TABLE alike (content INTEGER PRIMARY KEY, lines INTEGER NOT NULL);"
         )
         with CorpusFile(corpus) as file:
             self.file_bytes = file.size
@@ -150,20 +150,19 @@ class Verification:
         return self.report
 
     def _note_last_lines(self, on_progress: Callable[[int], None]) -> None:
+        insert = (
+            "INSERT INTO last (id, line) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET "
+            "line = excluded.line, lines = lines + 1"
+        )
         for document, _ in self._documents(on_progress, 0):
-            row = (key_hash(document.id), document.line)
-            self._last.execute(
-                "INSERT INTO last (id, line) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET "
-                "line = excluded.line, lines = lines + 1",
-                row,
-            )
+            self._last.execute(insert, (key_hash(document.id), document.line))
         self.report = VerifyReport()  # the second reading counts
 
     def _compare_documents(self, on_progress: Callable[[int], None]) -> None:
         waiting: list[Document] = []
         size = 0
         for document, length in self._documents(on_progress, self.file_bytes or 0):
-            if self._last_line(document.id) != document.line and not self._meta.id_field:
+            if self._noted("line", document.id) != document.line and not self._meta.id_field:
                 self.report.replaced += 1
                 continue
             waiting.append(document)
@@ -195,10 +194,10 @@ class Verification:
                     self.report.failed.add(f"line {line.number}: {document.reason}")
             on_progress(before + file.position)
 
-    def _last_line(self, identifier: str) -> int | None:
-        found = self._last.execute(
-            "SELECT line FROM last WHERE id = ?", (key_hash(identifier),)
-        ).fetchone()
+    def _noted(self, column: str, identifier: str) -> int | None:
+        """A column of `last` for an id; None if the file has no such id."""
+        query = f"SELECT {column} FROM last WHERE id = ?"
+        found = self._last.execute(query, (key_hash(identifier),)).fetchone()
         return found[0] if found else None
 
     def _compare(self, documents: list[Document]) -> None:
@@ -225,9 +224,7 @@ class Verification:
             copies[hit["_source"][id_field]].append(hit["_source"])
         for document in documents:
             found = copies[document.id]
-            last, lines = self._last.execute(
-                "SELECT line, lines FROM last WHERE id = ?", (key_hash(document.id),)
-            ).fetchone()
+            last, lines = (self._noted(column, document.id) or 1 for column in ("line", "lines"))
             self._compare_one(document, found, self._count_alike(document) if lines > 1 else 1)
             if document.line == last and len(found) > lines:
                 more = f"is in the index {len(found)} times, {lines} in the file"
@@ -236,11 +233,8 @@ class Verification:
     def _count_alike(self, document: Document) -> int:
         """Number of lines up to this one with its id and its fields."""
         content = (key_hash(json.dumps([document.id, document.fields], sort_keys=True)),)
-        self._last.execute(
-            "INSERT INTO alike (content) VALUES (?) ON CONFLICT (content) DO UPDATE SET "
-            "lines = lines + 1",
-            content,
-        )
+        insert = "INSERT INTO alike VALUES (?, 1) ON CONFLICT DO UPDATE SET lines = lines + 1"
+        self._last.execute(insert, content)
         query = "SELECT lines FROM alike WHERE content = ?"
         return int(self._last.execute(query, content).fetchone()[0])
 
@@ -262,8 +256,8 @@ class Verification:
     ) -> None:
         for document, chunks in zip(documents, stored, strict=True):
             place = f"line {document.line}: document {document.id!r}"
-            number = key_hash(document.id)
-            self._last.execute("UPDATE last SET chunks = ? WHERE id = ?", (len(chunks), number))
+            update = "UPDATE last SET chunks = ? WHERE id = ?"
+            self._last.execute(update, (len(chunks), key_hash(document.id)))
             if chunks == [None]:
                 self.report.missing.add(place)
             elif reason := self._chunks_differ(document, chunks):
@@ -287,16 +281,15 @@ class Verification:
 
     def _differs(self, document: Document, stored: dict[str, Any]) -> str | None:
         """The difference in fields or latent terms; None if there is none."""
-        latents = stored.get(self._meta.latent_field)
-        wanted = document.fields
+        wanted, absent = document.fields, object()
         names = sorted(
             name
             for name in (wanted.keys() | stored.keys()) - self._meta.own_fields
-            if wanted.get(name) != stored.get(name) or (name in wanted) != (name in stored)
+            if wanted.get(name, absent) != stored.get(name, absent)
         )
         if names:
             return f"other {', '.join(map(repr, names))}"
-        return "no latent terms" if latents is None else None
+        return "no latent terms" if stored.get(self._meta.latent_field) is None else None
 
     def _is_stale(self, document: Document, stored: dict[str, Any]) -> bool:
         field = self._meta.hash_field
@@ -318,10 +311,8 @@ class Verification:
 
     def _is_extra(self, identifier: str) -> bool:
         if self._meta.long != "chunks":
-            return self._last_line(identifier) is None
+            return self._noted("line", identifier) is None
         if (found := parent_of(identifier)) is None:
             return True
         parent, chunk = found
-        query = "SELECT chunks FROM last WHERE id = ?"
-        row = self._last.execute(query, (key_hash(parent),)).fetchone()
-        return row is None or chunk >= row[0]
+        return chunk >= (self._noted("chunks", parent) or 0)
