@@ -14,7 +14,7 @@ from latent_ingest.cli.options import (
 from latent_ingest.cli.output import print_json, progress_bar
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.indexing.verify import EXAMPLES, Verification, VerifyReport
 
 
@@ -40,11 +40,10 @@ def verify(file: str, index: str, connection: Connection, id_field: str, as_json
     encoded. In an index of chunks, all chunks of a document must exist and cover its text.
     """
     client = open_client(connection, index)
-    found = IndexMeta.find(client, index)
+    found = Index.find(client, index)
     if found is None:
         raise InputError(f"no index {index}; ingest {file} first, or name another with --index")
-    index, meta = found
-    job = Verification(client, index, meta, file, id_fields=comma_list(id_field))
+    job = Verification(found, file, id_fields=comma_list(id_field))
     with progress_bar(total=2 * (job.file_bytes or 0), unit="B", unit_scale=True) as bar:
 
         def show(position: int) -> None:
@@ -54,7 +53,7 @@ def verify(file: str, index: str, connection: Connection, id_field: str, as_json
     if as_json:
         print_json(report.to_json())
     else:
-        click.echo(summary(report, file, index))
+        click.echo(summary(report, file, found.name))
     if not report.ok:
         raise click.exceptions.Exit(1)
 

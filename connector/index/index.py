@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +47,7 @@ class Index:
 
     @classmethod
     def find(cls, client: OpenSearch, name: str) -> Index | None:
-        """Resolve a name or alias to the index with its own name; None if there is no such index.
-
-        Raises:
-            MismatchError: the name stands for several indices.
-            EngineError: the engine cannot be asked.
-        """
+        """The index that a name or alias stands for; None if none, MismatchError if several."""
         found = mapping_of(client, name)
         return cls(client, found[0]) if found else None
 
@@ -120,30 +116,24 @@ class Index:
         documents = self.count()
         with engine_errors(self.client):
             segments = self.client.indices.segments(index=self.name, ignore=404) or {}
-        copies = [
-            copy
+        size = sum(
+            segment["size_in_bytes"]
             for found in segments.get("indices", {}).values()
-            for shard in found["shards"].values()
-            for copy in shard
-            if copy["routing"]["primary"]
-        ]
-        size = sum(one["size_in_bytes"] for copy in copies for one in copy["segments"].values())
+            for copy in primaries(found)
+            for segment in copy["segments"].values()
+        )
         return IndexSize(documents, size)
 
     def writes(self) -> int:
         """A number that grows with every write to the index."""
         # max_seq_no is -1 in a shard that was never written to.
-        primaries = [copy for copy in self._shard_copies() if copy["routing"]["primary"]]
-        return sum(int(copy["seq_no"]["max_seq_no"]) + 1 for copy in primaries)
+        return sum(int(copy["seq_no"]["max_seq_no"]) + 1 for copy in primaries(self._stats()))
 
     def merge(self, *, lean: bool) -> None:
         """Merge each shard to one segment.
 
         A field that `_source` excludes (`lean`) is kept whole in a hidden copy until a merge that
         happens after the shard's retention lease has passed the document: so flush and wait first.
-
-        Raises:
-            EngineError: the engine refuses, or leases do not catch up.
         """
         with engine_errors(self.client):
             indices = self.client.indices
@@ -163,12 +153,7 @@ class Index:
 
         An interval of -1 with a note was left by a load that was killed, or belongs to another
         load that is running: the note stays. An interval of -1 without a note is the index's own.
-
-        Args:
-            changes: other changes of `_meta.latent_ingest`.
-
-        Returns:
-            The note: the settings to restore.
+        `changes` are other changes of the index meta. Returns the note: the settings to restore.
         """
         before, noted = self._refreshing()
         if before != REFRESH_OFF or noted is None:
@@ -212,17 +197,24 @@ class Index:
         stored = stored_meta(found["mappings"]) or {}
         return {"refresh_interval": interval}, stored.get("loading")
 
-    def _shard_copies(self) -> list[dict[str, Any]]:
-        """Statistics of all copies of all shards."""
+    def _stats(self) -> dict[str, Any]:
+        """Statistics, with those of all copies of all shards."""
         with engine_errors(self.client):
             stats = self.client.indices.stats(index=self.name, level="shards")
         (found,) = stats["indices"].values()
-        return [copy for copies in found["shards"].values() for copy in copies]
+        return dict(found)
 
     def _leases_caught_up(self) -> bool:
         """Whether no retention lease holds back a document of any shard."""
         return all(
             lease["retaining_seq_no"] > copy["seq_no"]["max_seq_no"]
-            for copy in self._shard_copies()
+            for copies in self._stats()["shards"].values()
+            for copy in copies
             for lease in copy["retention_leases"]["leases"]
         )
+
+
+def primaries(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The primary copy of each shard in the engine's answer about one index."""
+    for copies in answer["shards"].values():
+        yield from (copy for copy in copies if copy["routing"]["primary"])

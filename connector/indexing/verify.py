@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from opensearchpy import OpenSearch, helpers
+from opensearchpy import helpers
 
 from latent_ingest.connector.corpus import (
     DEFAULT_ID_FIELDS,
@@ -22,7 +22,7 @@ from latent_ingest.connector.corpus import (
 )
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.indexing.chunks import (
     Stored,
     chunk_fields,
@@ -95,19 +95,15 @@ class Verification:
 
     def __init__(
         self,
-        client: OpenSearch,
-        index: str,
-        meta: IndexMeta,
+        index: Index,
         corpus: str | Path,
         *,
         id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
     ) -> None:
-        """Open the file; the engine is not asked yet.
+        """Open the file and read the index meta.
 
         Args:
-            client: connection to the engine.
-            index: name of the index.
-            meta: meta of the index.
+            index: the index; raises as `Index.meta`.
             corpus: path of a JSONL file.
             id_fields: names of id fields; the first that a document has is its id.
 
@@ -117,9 +113,9 @@ class Verification:
         if is_pipe(corpus):
             name = "standard input" if str(corpus) == "-" else corpus
             raise InputError(f"{name} can be read only once; verify needs a file")
-        self._client = client
-        self._index = index
-        self._meta = meta
+        self._client = index.client
+        self._index = index.name
+        self._meta = index.meta()
         self._corpus = corpus
         self._id_fields = id_fields
         self.report = VerifyReport()
@@ -233,8 +229,10 @@ class Verification:
     def _count_alike(self, document: Document) -> int:
         """Number of lines up to this one with its id and its fields."""
         content = (key_hash(json.dumps([document.id, document.fields], sort_keys=True)),)
-        insert = "INSERT INTO alike VALUES (?, 1) ON CONFLICT DO UPDATE SET lines = lines + 1"
-        self._last.execute(insert, content)
+        self._last.execute(
+            "INSERT INTO alike VALUES (?, 1) ON CONFLICT (content) DO UPDATE SET lines = lines + 1",
+            content,
+        )
         query = "SELECT lines FROM alike WHERE content = ?"
         return int(self._last.execute(query, content).fetchone()[0])
 
