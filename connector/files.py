@@ -46,10 +46,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 def disk_errors(path: Path | str, fix: str = "", *, if_full: str = "") -> Iterator[None]:
     """Turn what a disk refuses inside the block into an InputError of one line.
 
-    Args:
-        path: file or folder that is written; named first in the message.
-        fix: what the user can do, at the end of the message.
-        if_full: what the user can do when the disk is full, in place of `fix`.
+    `fix` says what the user can do, and `if_full`, in its place, when the disk is full.
     """
     try:
         yield
@@ -62,11 +59,5 @@ def disk_errors(path: Path | str, fix: str = "", *, if_full: str = "") -> Iterat
 
 
 def unwritable(path: Path | str, reason: str | None, fix: str = "") -> InputError:
-    """The error for a file or folder that cannot be written.
-
-    Args:
-        path: named first in the message.
-        reason: the system's words, such as "Permission denied".
-        fix: what the user can do.
-    """
+    """The error for a file or folder that cannot be written, in the system's words."""
     return InputError(f"{path}: cannot be written: {reason}" + (f"; {fix}" if fix else ""))

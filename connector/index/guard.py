@@ -53,7 +53,7 @@ class Guard:
     def put(self, number: int = 0) -> None:
         """Create the alias, and remove those that killed runs of this source left.
 
-        `number` is the number of the run, 0 if runs are not counted. Raises EngineError.
+        `number` is the number of the run, 0 if runs are not counted.
         """
         index = self._index
         alias = f"{index.name}.loading-{number}-{self._owner}"
@@ -123,9 +123,8 @@ class Loading:
     def begin(self) -> dict[str, Any]:
         """Prepare the index; gives the parameters of bulk requests.
 
-        Raises:
-            EngineError: the engine cannot be asked, or the index does not exist.
-            MismatchError: the index has no latent terms any more.
+        Raises EngineError, also if the index does not exist, and MismatchError if it has no latent
+        terms any more.
         """
         self._index = self._retry.ask(self._find)
         self._guard = Guard(self._index, self._source, self._retry)
@@ -134,10 +133,7 @@ class Loading:
         return self._guard.target
 
     def end(self) -> None:
-        """Restore the refresh interval, remove the guard, and refresh.
-
-        Raises as `begin`.
-        """
+        """Restore the refresh interval, remove the guard, and refresh; raises as `begin`."""
         assert self._guard
         index = self._index
         try:

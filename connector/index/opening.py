@@ -66,14 +66,10 @@ def open_index(
 def adopt(
     client: OpenSearch, name: str, encoder: LatentEncoder, wanted: dict[str, Any]
 ) -> IndexMeta | None:
-    """Complete an empty index that was made by hand from a file of mappings/.
+    """Complete an empty index that was made by hand from a file of mappings/; returns its meta.
 
-    Returns:
-        The new index meta; None if it is not such an index, which is not changed.
-
-    Raises:
-        MismatchError: it is such an index, but with another mapping than the wanted one; it is
-            not changed.
+    None if it is not such an index. Raises MismatchError if it is, but with another mapping than
+    the wanted one. Neither is changed.
     """
     found = mappings_of(client, name)
     if len(found) != 1:

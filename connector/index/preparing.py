@@ -45,12 +45,7 @@ class ExistingIndex:
 
     @classmethod
     def read(cls, client: OpenSearch, name: str) -> ExistingIndex:
-        """Read an index by its name or alias; nothing is changed.
-
-        Raises:
-            InputError: there is none, or several.
-            EngineError: the engine cannot be asked.
-        """
+        """Read an index by its name or alias; InputError if there is none, or several."""
         found = list_indices(client, name)
         if not found:
             raise InputError(f"no index {name}; check --index")
@@ -99,11 +94,8 @@ class Preparation:
 def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -> Preparation:
     """Find out what an index lacks; it is not changed.
 
-    Args:
-        index: the index.
-        encoder: the model.
-        wanted: fields of `MappingConfig` that the caller chose. `text_fields` is required if the
-            index has no latent terms yet.
+    `wanted` are fields of `MappingConfig`; `text_fields` is required if the index has no latent
+    terms yet.
 
     Raises:
         InputError: a text field does not exist, or is not text.
@@ -249,8 +241,7 @@ def listed(names: list[str], most: int = 8) -> str:
 def added_settings(index: ExistingIndex, mapping: MappingConfig) -> dict[str, Any]:
     """Flat settings that the latent field needs; empty if the index has them.
 
-    Raises:
-        MismatchError: the index has other values for some of them.
+    Raises MismatchError if the index has other values for some of them.
     """
     needed = latent_settings(mapping)
     for name, value in needed.items():

@@ -74,14 +74,7 @@ class Batches:
     def __init__(
         self, file: CorpusFile, id_fields: Sequence[str], meta: IndexMeta, characters: int
     ) -> None:
-        """Prepare to read.
-
-        Args:
-            file: the open file.
-            id_fields: names of id fields; the first that a document has is its id.
-            meta: meta of the index that the documents are for.
-            characters: characters of text per batch.
-        """
+        """Prepare to read documents for the index of `meta`, `characters` of text per batch."""
         self.id_fields = id_fields
         self._file = file
         self._meta = meta
@@ -92,8 +85,7 @@ class Batches:
     def skip(self, lines: int, digest: str) -> Iterator[Document | BadLine | None]:
         """Read the first lines, which are done; gives what each holds, None for a blank line.
 
-        Raises:
-            InputError: at the end, if the file has fewer lines or the lines do not match `digest`.
+        Raises InputError at the end if the file has fewer lines, or they do not match `digest`.
         """
         for line in islice(self._lines, lines):
             yield self._read_line(line)

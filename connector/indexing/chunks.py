@@ -45,13 +45,9 @@ def parent_of(identifier: str) -> tuple[str, int] | None:
 def chunk_fields(
     document: Document, text_fields: Sequence[str], spans: Sequence[tuple[int, int]], number: int
 ) -> dict[str, Any]:
-    """Fields of a chunk, without latent terms.
+    """Fields of chunk `number` of a document, without latent terms.
 
-    Args:
-        document: the whole document.
-        text_fields: fields that are encoded.
-        spans: start and end of all chunks in the encoded text, in characters.
-        number: number of the chunk, from 0.
+    `spans` are start and end of all its chunks in the encoded text, in characters.
     """
     start, end = spans[number]
     fields = {
@@ -86,16 +82,12 @@ def stored_chunks(
     """
     firsts = list(stored(client, index, [chunk_id(parent, 0) for parent in parents], hidden))
     counts = [first["chunks"] if first else 1 for first in firsts]
-    rest = stored(
-        client,
-        index,
-        (
-            chunk_id(parent, number)
-            for parent, count in zip(parents, counts, strict=True)
-            for number in range(1, count)
-        ),
-        hidden,
+    others = (
+        chunk_id(parent, number)
+        for parent, count in zip(parents, counts, strict=True)
+        for number in range(1, count)
     )
+    rest = stored(client, index, others, hidden)
     for first, count in zip(firsts, counts, strict=True):
         yield [first, *islice(rest, count - 1)]
 
@@ -105,11 +97,7 @@ def stored(
 ) -> Iterator[Stored | None]:
     """`_source` of documents by id, None for each that does not exist.
 
-    Args:
-        client: connection to the engine.
-        index: name of the index.
-        ids: ids of the documents.
-        hidden: a field excluded from `_source`; it is added, empty, to documents that have it.
+    `hidden` is a field excluded from `_source`; it is added, empty, to documents that have it.
     """
     left = iter(ids)
     while some := list(islice(left, AT_ONCE)):
@@ -142,10 +130,7 @@ def delete_stale(index: Index, retry: Retry, concurrency: int = CONCURRENCY) -> 
     """Delete the chunks of documents that now have fewer; returns the number of deleted chunks.
 
     Reads the ids of all chunks but the first of each document. A chunk that somebody else writes
-    meanwhile stays.
-
-    Raises:
-        EngineError: the engine cannot be asked, or refuses to delete a chunk.
+    meanwhile stays. Raises EngineError.
     """
     sent: list[Future[list[Outcome[DeleteAction]]]] = []
 

@@ -91,8 +91,7 @@ class Progress:
     def of(cls, stored: str) -> Progress:
         """Progress as stored in a journal; unknown keys of older journals are ignored.
 
-        Raises:
-            sqlite3.DatabaseError: it is damaged, but SQLite does not notice.
+        Raises DatabaseError if it is damaged, which SQLite does not notice.
         """
         known = {field.name for field in fields(cls)}
         try:
@@ -121,13 +120,10 @@ class Journal:
     """The journal of all runs of a user."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open the file, or create it.
+        """Open the file, or create it; by default in the user's state folder.
 
-        Args:
-            path: path of the file; by default in the user's state folder.
-
-        Raises:
-            InputError: the file cannot be written, is damaged, or is of a newer version.
+        Raises InputError, as all methods, if the file cannot be written, is damaged, or is of a
+        newer version.
         """
         folder = platformdirs.user_state_path("latent-ingest")
         self.path = path or folder / "journal.sqlite"

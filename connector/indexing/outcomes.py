@@ -131,12 +131,7 @@ class FailuresFile:
     """JSONL file of what failed, created with the first failure; never overwrites a file."""
 
     def __init__(self, wanted: Path, source: str) -> None:
-        """Nothing is written yet.
-
-        Args:
-            wanted: path of the file; a number is added if it exists.
-            source: name of the corpus, written into each line.
-        """
+        """Write nothing yet. Each line will name its `source`, the corpus or index."""
         self._wanted = wanted
         self._source = source
         self._file: TextIO | None = None
@@ -147,11 +142,9 @@ class FailuresFile:
     def resume(self, path: Path, size: int) -> bool:
         """Append to the file of an interrupted run, after its first `size` bytes.
 
-        Later bytes belong to lines that will be done again.
-
-        Returns:
-            Whether the file has these bytes and they end a line. If not, somebody has corrected or
-            moved the file: it stays as it is, and further failures go to another file.
+        Later bytes belong to lines that will be done again. False if the file does not have these
+        bytes, or they do not end a line: somebody has corrected or moved it. Then it stays as it
+        is, and further failures go to another file.
         """
         if not size:  # the file was corrected before, and nothing has failed since
             return False
@@ -179,11 +172,7 @@ class FailuresFile:
             self._on_disk = False
 
     def save(self) -> int:
-        """Sync all lines to disk; returns the length of the file in bytes, 0 if there is none.
-
-        Raises:
-            InputError: the file cannot be written.
-        """
+        """Sync all lines to disk; returns the length of the file in bytes, 0 if there is none."""
         if self._file is None:
             return 0
         with self._errors(self.path or self._wanted):
@@ -195,13 +184,9 @@ class FailuresFile:
     def too_many(
         self, failed: int, handled: int, noun: str, limit: int | None = None
     ) -> str | None:
-        """Why the run must end if too many of the lines or documents failed, else None.
+        """Why the run must end if too many of the handled lines or documents failed, else None.
 
-        Args:
-            failed: number of failures.
-            handled: number of lines or documents so far.
-            noun: "lines" or "documents".
-            limit: highest acceptable number; by default 1,000, or 1 % of `handled` if that is more.
+        The default limit is 1,000, or 1 % of `handled` if that is more.
         """
         if limit is None:
             limit = max(MAX_FAILED, handled // 100)

@@ -190,9 +190,7 @@ class Sender(Generic[One]):
     def _send_once(self, pending: list[One], outcomes: dict[str, Outcome[One]]) -> None:
         """Send one request; `pending` loses the actions that ended.
 
-        Raises:
-            TryAgain: some actions are left.
-            Fatal: some actions are left and no document will ever be accepted.
+        Raises TryAgain if some are left, or Fatal if no document will ever be accepted.
         """
         left: list[One] = []
         fatal = why = None

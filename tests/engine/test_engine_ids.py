@@ -86,9 +86,7 @@ def test_documents_are_there_at_least_once_and_verify_finds_the_doubles(
     assert not verified.ok
 
 
-def test_lines_with_one_id_are_all_there(
-    client: OpenSearch, index: str, encoder: LatentEncoder, load: Any
-) -> None:
+def test_lines_with_one_id_are_all_there(client: OpenSearch, index: str, load: Any) -> None:
     report = load(
         client, index, [line("a", "bees"), line("b", "ants"), line("a", "wasps")], wanted=WANTED
     )
@@ -268,9 +266,7 @@ def test_an_alias_is_not_moved_to_an_index_with_doubles(
             client.indices.delete(index=version)
 
 
-def test_lines_that_are_the_same_are_all_wanted(
-    client: OpenSearch, index: str, encoder: LatentEncoder, load: Any
-) -> None:
+def test_lines_that_are_the_same_are_all_wanted(client: OpenSearch, index: str, load: Any) -> None:
     load(client, index, [line("a", "bees"), line("b", "ants")], wanted=WANTED)
     rows = [line("a", "bees"), line("b", "ants"), line("a", "bees")]
     Path("more.jsonl").write_text("\n".join(rows))
