@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from itertools import islice
@@ -91,15 +90,13 @@ def theirs(client: OpenSearch, meta: IndexMeta, rows: list[Row]) -> float:
     """Seconds that parallel_bulk takes."""
     client.indices.put_settings(index=INDEX, body={"index": {"refresh_interval": "-1"}})
     started = time.perf_counter()
-    actions: Iterator[dict[str, Any]] = (
+    actions = (
         {
             "_index": INDEX,
             "_id": document.id,
-            "_source": {
-                **document.fields,
-                meta.latent_field: string,
-                str(meta.hash_field): document.text_hash,
-            },
+            **document.fields,
+            meta.latent_field: string,
+            str(meta.hash_field): document.text_hash,
         }
         for document, string in rows
     )
@@ -237,11 +234,10 @@ class Precomputed:
         rows = [self._rows[text] for text in texts]
         vectors = self._vectors
         parts = [vectors[row] for row in rows]
-        empty = (np.empty(0, np.int32), np.empty(0, np.float32))
         return replace(
             vectors,
-            indices=np.concatenate([empty[0], *(indices for indices, _ in parts)]),
-            values=np.concatenate([empty[1], *(values for _, values in parts)]),
+            indices=np.concatenate([vectors.indices[:0], *(indices for indices, _ in parts)]),
+            values=np.concatenate([vectors.values[:0], *(values for _, values in parts)]),
             offsets=np.cumsum([0, *(len(indices) for indices, _ in parts)]),
             n_tokens=vectors.n_tokens[rows],
             n_windows=vectors.n_windows[rows],

@@ -13,33 +13,25 @@ from safetensors import SafetensorError
 from latent_ingest.connector.errors import InputError
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; at the end it replaces `path`.
-
-    A reader, or a crash, sees the old file or the new one, whole. The temporary file has the
-    process id in its name, so that two processes may write the same file; it is removed when the
-    block raises.
-    """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Replace a file by `content`, on disk before this returns; text is written in UTF-8.
+
+    A reader, or a crash, sees the old file or the new one, whole. The temporary file has the
+    process id in its name, so that two processes may write the same file.
 
     Raises:
         OSError: the file cannot be written; the old one is unchanged.
     """
-    with replacing(path) as part, part.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -184,13 +184,14 @@ class Enrich(BulkRun):
             self._stop_because("interrupted")
 
     def _batches(self, pages: Generator[list[Stored]]) -> Generator[Batch]:
+        hash_field = self._meta.hash_field or ""
         batch, size = Batch(), 0
         with closing(pages):
             for page in pages:
                 for stored in page:
                     batch.read += 1
                     text = text_in(stored.source, self._meta.text_fields)
-                    if self._is_up_to_date(stored, text):
+                    if stored.has_latents and stored.source.get(hash_field) == text_hash(text):
                         batch.up_to_date += 1
                         continue
                     batch.stale.append(stored)
@@ -211,10 +212,6 @@ class Enrich(BulkRun):
             found = fetch(self._index, self._meta, page, self._retry)
             texts = [text_in(stored.source, self._meta.text_fields) for stored in found]
             yield Batch(deleted=len(page) - len(found), stale=found, texts=texts)
-
-    def _is_up_to_date(self, stored: Stored, text: str) -> bool:
-        assert self._meta.hash_field is not None
-        return stored.has_latents and stored.source.get(self._meta.hash_field) == text_hash(text)
 
     def _encode(self, batches: Generator[Batch]) -> Generator[Batch]:
         meta = self._meta

@@ -161,8 +161,8 @@ class Journal:
             once: why the run must not start a second time; None if it may.
 
         Raises:
-            InputError: another process has the run, it was started with other settings, or it must
-                not start again.
+            InputError: also if another process has the run, it was started with other settings, or
+                it must not start again.
         """
         # The timeout is longer than `runs` takes to test the lock.
         lock = self._lock(key.corpus, key.index_uuid, timeout=2)

@@ -71,10 +71,6 @@ class Fatal(Exception):
     """The engine refuses all documents for good; the message says why."""
 
 
-class TooLarge(Exception):
-    """413: the request has too many bytes."""
-
-
 class Sender(Generic[One]):
     """Sends requests from its own threads."""
 
@@ -161,31 +157,32 @@ class Sender(Generic[One]):
             part = parts.popleft()
             size = size_of(part)
             if len(part) == 1 or self._too_large is None or size < self._too_large:
-                try:
-                    self._send_part(part, outcomes)
+                if self._send_part(part, outcomes):
                     continue
-                except TooLarge:
-                    if len(part) == 1:
-                        why = f"too large for the engine: {size:,} bytes (http.max_content_length)"
-                        outcomes[part[0].id] = Outcome(part[0], Verdict.FAILED, why)
-                        continue
-                    self._too_large = min(size, self._too_large or size)
+                if len(part) == 1:
+                    why = f"too large for the engine: {size:,} bytes (http.max_content_length)"
+                    outcomes[part[0].id] = Outcome(part[0], Verdict.FAILED, why)
+                    continue
+                self._too_large = min(size, self._too_large or size)
             middle = len(part) // 2
             parts.extendleft([part[middle:], part[:middle]])
         return [outcomes[action.id] for action in request]
 
-    def _send_part(self, part: Sequence[One], outcomes: dict[str, Outcome[One]]) -> None:
-        """Send until each action has its outcome, or it is time to give up."""
+    def _send_part(self, part: Sequence[One], outcomes: dict[str, Outcome[One]]) -> bool:
+        """Send until each action has its outcome, or give up; False if the part is too large."""
         pending = list(part)
         try:
             if not self._retry.ended.is_set():
                 self._retry(self._send_once, pending, outcomes)
         except (OpenSearchException, TryAgain, Fatal) as error:
             if isinstance(error, TransportError) and error.status_code == 413:
-                raise TooLarge from error
-            self._end(self._retry.in_words(error))
+                return False
+            if not self._retry.ended.is_set():
+                self._why = self._retry.in_words(error)
+                self._retry.ended.set()
         for action in pending:
             outcomes[action.id] = Outcome(action, None, self._why)
+        return True
 
     def _send_once(self, pending: list[One], outcomes: dict[str, Outcome[One]]) -> None:
         """Send one request; `pending` loses the actions that ended.
@@ -234,11 +231,6 @@ class Sender(Generic[One]):
             (action, max(islice(results, action.n_answers), key=action.verdict))
             for action in actions
         ]
-
-    def _end(self, why: str) -> None:
-        if not self._retry.ended.is_set():
-            self._why = why
-            self._retry.ended.set()
 
 
 def requests(actions: Sequence[One]) -> Iterator[list[One]]:

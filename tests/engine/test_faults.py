@@ -286,7 +286,7 @@ def assert_exactly(
 ) -> None:
     """The index holds so many documents, all of the file but those that it rejected.
 
-    Their latent terms are those of their texts: a sample is encoded anew, in another order.
+    Their latent terms are those of their texts: a sample is encoded again, in another order.
     """
     meta = IndexMeta.read(client, index)
     assert meta is not None
