@@ -40,13 +40,9 @@ from latent_ingest.connector.indexing.outcomes import (
     default_path,
 )
 from latent_ingest.connector.indexing.sender import CONCURRENCY, BulkRun, Outcome, Sender
-from latent_ingest.connector.prefetch import give_back_memory, prefetch
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-# Batches that wait between two stages.
-AHEAD = 2
 
 # Documents read, up to date or not, after which the counts are updated.
 MAX_BATCH_DOCUMENTS = 4096
@@ -169,8 +165,7 @@ class Enrich(BulkRun):
 
     def _update(self, batches: Generator[Batch], sender: Sender[UpdateAction]) -> None:
         """Encode and send batches; counts the outcomes of all that was sent."""
-        encoded = prefetch(self._encode(prefetch(batches, AHEAD)), AHEAD)
-        with closing(prefetch(sender.submit_batches(encoded), AHEAD)) as sent:
+        with closing(self._sent(batches, sender)) as sent:
             for batch, futures in sent:
                 self._count(batch)
                 for future in futures:
@@ -213,21 +208,17 @@ class Enrich(BulkRun):
             texts = [text_in(stored.source, self._meta.text_fields) for stored in found]
             yield Batch(deleted=len(page) - len(found), stale=found, texts=texts)
 
-    def _encode(self, batches: Generator[Batch]) -> Generator[Batch]:
+    def _fill(self, batch: Batch) -> None:
         meta = self._meta
-        with closing(batches):
-            for batch in batches:
-                vectors = self._encoder.encode(batch.texts, allow_nan=True, long=meta.long)
-                strings = term_strings(vectors, meta)
-                for row, (stored, text) in enumerate(zip(batch.stale, batch.texts, strict=True)):
-                    if not vectors.finite[row]:
-                        batch.failed.append((stored, self._encoder.nan_message(text)))
-                        continue
-                    flags = length_flags(vectors, row)
-                    batch.actions.append(update_action(stored, meta, strings[row], text, **flags))
-                batch.tokens = int(vectors.n_tokens.sum())
-                yield batch
-                give_back_memory()
+        vectors = self._encoder.encode(batch.texts, allow_nan=True, long=meta.long)
+        strings = term_strings(vectors, meta)
+        for row, (stored, text) in enumerate(zip(batch.stale, batch.texts, strict=True)):
+            if not vectors.finite[row]:
+                batch.failed.append((stored, self._encoder.nan_message(text)))
+                continue
+            flags = length_flags(vectors, row)
+            batch.actions.append(update_action(stored, meta, strings[row], text, **flags))
+        batch.tokens = int(vectors.n_tokens.sum())
 
     def _count(self, batch: Batch) -> None:
         """Count the documents that are not sent."""

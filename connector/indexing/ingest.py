@@ -43,15 +43,11 @@ from latent_ingest.connector.indexing.outcomes import (
     default_path,
 )
 from latent_ingest.connector.indexing.sender import CONCURRENCY, BulkRun, Outcome, Sender
-from latent_ingest.connector.prefetch import give_back_memory, prefetch
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 log = logging.getLogger(__name__)
-
-# Batches that wait between two stages.
-AHEAD = 2
 
 OnProgress = Callable[[IngestReport, int], None]
 """Called with the counts so far and the bytes of the file that are done."""
@@ -106,6 +102,7 @@ class Ingest(BulkRun):
         self._merge_after = merge_after
         self._max_rejected = max_rejected
         self._rejected: list[int] = []
+        self._number = 0
         self.report: IngestReport = IngestReport()
 
     @property
@@ -148,10 +145,9 @@ class Ingest(BulkRun):
         """
         loading = Loading(self._index, self._file.name, self._retry)
         target = loading.begin()
+        self._number = loading.number
         sender = Sender[IndexAction](self._client, target, self._retry, self._concurrency)
-        batches = prefetch(self._batches.read(), AHEAD)
-        encoded = prefetch(self._encode(batches, loading.number), AHEAD)
-        sent = prefetch(sender.submit_batches(encoded), AHEAD)
+        sent = self._sent(self._batches.read(), sender)
         try:
             for batch, futures in self._until_broken(sent):
                 self._count(batch)
@@ -181,16 +177,8 @@ class Ingest(BulkRun):
         except InputError as error:  # the file breaks off; the lines before it are good
             self.report.stopped = str(error)
 
-    def _encode(self, batches: Generator[Batch], number: int) -> Generator[Batch]:
-        try:
-            for batch in batches:
-                if self._stop.is_set():
-                    return
-                self._maker.fill(batch, number)
-                give_back_memory()
-                yield batch
-        finally:
-            batches.close()
+    def _fill(self, batch: Batch) -> None:
+        self._maker.fill(batch, self._number)
 
     def _resume(self, run: Run, seen: SeenKeys, on_progress: OnProgress) -> None:
         """Check the lines that an interrupted run has done, and continue its counts."""

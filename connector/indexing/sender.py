@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -27,6 +28,7 @@ from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing.actions import Action, Verdict, fatal_reason
 from latent_ingest.connector.indexing.journal import Run
 from latent_ingest.connector.indexing.outcomes import FailuresFile, Report
+from latent_ingest.connector.prefetch import give_back_memory, prefetch
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -40,6 +42,9 @@ CONCURRENCY = 4
 # efficient; the engine refuses those above 100 MB.
 MAX_DOCUMENTS = 500
 MAX_BYTES = 5_000_000
+
+# Batches that wait between two stages.
+AHEAD = 2
 
 # The only parts of an answer that are read; without this filter it is as long as all ids.
 ANSWER = "items.*.status,items.*.error"
@@ -137,13 +142,11 @@ class Sender(Generic[One]):
 
         Ends when the run ends, and closes `batches`.
         """
-        try:
+        with closing(batches):
             for batch in batches:
                 yield batch, [self.submit(request) for request in requests(batch.actions)]
                 if self._retry.ended.is_set():
                     return
-        finally:
-            batches.close()
 
     def close(self) -> None:
         """Wait until every action that was submitted has its outcome."""
@@ -259,7 +262,7 @@ def size_of(request: Sequence[Action]) -> int:
 
 
 class BulkRun:
-    """A run of ingest or enrich: what it works with, and how it ends early."""
+    """A run of ingest or enrich: its stages, which work at the same time, and how it ends early."""
 
     report: Report
 
@@ -288,6 +291,26 @@ class BulkRun:
         """End after the requests in flight; what was sent stays. Signal-safe."""
         self._interrupted = True
         self._stop.set()
+
+    def _sent(
+        self, batches: Generator[Batch], sender: Sender[Any]
+    ) -> Generator[tuple[Batch, list[Future[list[Outcome[Any]]]]]]:
+        """Encode and send batches, a few of each stage ahead; close it to end all stages."""
+        encoded = prefetch(self._encode(prefetch(batches, AHEAD)), AHEAD)
+        return prefetch(sender.submit_batches(encoded), AHEAD)
+
+    def _encode(self, batches: Generator[Batch]) -> Generator[Batch]:
+        with closing(batches):
+            for batch in batches:
+                if self._stop.is_set():
+                    return
+                self._fill(batch)
+                give_back_memory()
+                yield batch
+
+    def _fill(self, batch: Any) -> None:
+        """Encode a batch: add its actions."""
+        raise NotImplementedError
 
     def _stop_because(self, reason: str | None) -> None:
         """End the run early, unless there is no reason; the first reason counts."""

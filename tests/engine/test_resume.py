@@ -1,4 +1,4 @@
-"""A run that is interrupted, by whatever, resumes: the index equals the file, without duplicates."""
+"""A run that is interrupted, by whatever, resumes: the index equals the file, nothing is twice."""
 
 from __future__ import annotations
 
