@@ -48,9 +48,9 @@ from latent_ingest.connector.indexing.actions import (
 )
 from latent_ingest.connector.indexing.batches import (
     CHARACTERS_PER_BUDGET_TOKEN,
-    ActionMaker,
     Batch,
     Batches,
+    fill,
 )
 from latent_ingest.connector.indexing.enrich import Enrich
 from latent_ingest.connector.indexing.ingest import Ingest
@@ -182,7 +182,6 @@ def compare_overlap(client: OpenSearch, encoder: LatentEncoder, folder: Path) ->
     corpus = folder / "corpus.jsonl"
     texts = list(islice(standard_library(), OVERLAPPED))
     corpus.write_text("".join(json.dumps(text) + "\n" for text in texts))
-    maker = ActionMaker(encoder, fresh(client, encoder))
     characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
     ratios, shares = [], []
     for _ in range(OVERLAP_ROUNDS):
@@ -191,7 +190,7 @@ def compare_overlap(client: OpenSearch, encoder: LatentEncoder, folder: Path) ->
         with CorpusFile(corpus) as file:
             batches = list(Batches(file, DEFAULT_ID_FIELDS, meta, characters).read())
         for batch in batches:
-            maker.fill(batch, 1)
+            fill(batch, encoder, meta, 1)
         encoding = time.perf_counter() - started
         indexing = seconds_of_indexing(client, batches)
         meta = fresh(client, encoder)

@@ -58,7 +58,7 @@ class Guard:
         index = self._index
         alias = f"{index.name}.loading-{number}-{self._owner}"
         try:
-            self._retry.ask(lambda: index.client.indices.put_alias(index=index.name, name=alias))
+            self._retry.ask(index.client.indices.put_alias, index=index.name, name=alias)
         except EngineError as error:
             log.warning(
                 "no alias can be created while loading (%s): if somebody deletes the index "
@@ -75,7 +75,7 @@ class Guard:
         """Guard aliases of all runs, killed ones too, with their numbers; empty if unreadable."""
         index = self._index
         try:
-            answer = self._retry.ask(lambda: index.client.indices.get_alias(index=index.name))
+            answer = self._retry.ask(index.client.indices.get_alias, index=index.name)
         except EngineError:
             return {}
         (content,) = answer.values()
@@ -89,10 +89,8 @@ class Guard:
             self._alias = None
 
     def _delete(self, alias: str) -> None:
-        index = self._index
-        self._retry.ask(
-            lambda: index.client.indices.delete_alias(index=index.name, name=alias, ignore=404)
-        )
+        delete = self._index.client.indices.delete_alias
+        self._retry.ask(delete, index=self._index.name, name=alias, ignore=404)
 
 
 @contextmanager

@@ -20,7 +20,15 @@ from latent_ingest.connector.corpus import Document, text_of
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.index import Index
-from latent_ingest.connector.indexing.actions import DeleteAction, Verdict, delete_action
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.indexing.actions import (
+    DeleteAction,
+    IndexAction,
+    Verdict,
+    delete_action,
+    index_lines,
+    version_of,
+)
 from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender, requests
 
 # Chunks per request.
@@ -43,7 +51,7 @@ def parent_of(identifier: str) -> tuple[str, int] | None:
 
 
 def chunk_fields(
-    document: Document, text_fields: Sequence[str], spans: Sequence[tuple[int, int]], number: int
+    document: Document, text_fields: Sequence[str], spans: Sequence[Sequence[int]], number: int
 ) -> dict[str, Any]:
     """Fields of chunk `number` of a document, without latent terms.
 
@@ -62,6 +70,30 @@ def chunk_fields(
         name, offset = last_text(document, text_fields)
         fields[name] = document.text[max(start, offset) : max(end, offset)]
     return fields
+
+
+def chunks_action(
+    document: Document,
+    run: int,
+    meta: IndexMeta,
+    strings: Sequence[str],
+    spans: Sequence[Sequence[int]],
+) -> IndexAction:
+    """Index a document in chunks: `strings` and `spans` are the latent terms and place of each."""
+    version = version_of(document, run)
+    parts = []
+    for number, string in enumerate(strings):
+        fields = chunk_fields(document, meta.text_fields, spans, number)
+        source = {**fields, meta.latent_field: string}
+        parts.append(index_lines(chunk_id(document.id, number), version, source))
+    return IndexAction(
+        id=document.id,
+        body=b"".join(parts),
+        n_answers=len(parts),
+        empty=not any(strings),
+        document=document,
+        version=version,
+    )
 
 
 def last_text(document: Document, text_fields: Sequence[str]) -> tuple[str, int]:

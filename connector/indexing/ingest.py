@@ -30,9 +30,9 @@ from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing.actions import IndexAction, Verdict
 from latent_ingest.connector.indexing.batches import (
     CHARACTERS_PER_BUDGET_TOKEN,
-    ActionMaker,
     Batch,
     Batches,
+    fill,
 )
 from latent_ingest.connector.indexing.chunks import delete_stale
 from latent_ingest.connector.indexing.journal import Progress, Run
@@ -98,7 +98,6 @@ class Ingest(BulkRun):
         super().__init__(handle, meta, encoder, file, concurrency, give_up_after, run)
         characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
         self._batches = Batches(self._file, id_fields, meta, characters)
-        self._maker = ActionMaker(encoder, meta)
         self._merge_after = merge_after
         self._max_rejected = max_rejected
         self._rejected: list[int] = []
@@ -178,7 +177,7 @@ class Ingest(BulkRun):
             self.report.stopped = str(error)
 
     def _fill(self, batch: Batch) -> None:
-        self._maker.fill(batch, self._number)
+        fill(batch, self._encoder, self._meta, self._number)
 
     def _resume(self, run: Run, seen: SeenKeys, on_progress: OnProgress) -> None:
         """Check the lines that an interrupted run has done, and continue its counts."""
