@@ -171,12 +171,9 @@ def parse_line(
     id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
     text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS,
 ) -> Document | BadLine:
-    """Parse the document on a line, or say what is wrong with it.
+    """Parse the document on a line that is not blank, or say what is wrong with it.
 
-    Args:
-        line: a line that is not blank.
-        id_fields: names of id fields; the first that the document has is its id.
-        text_fields: names of the fields that are encoded; the document must have at least one.
+    The first id field that the document has is its id; it must have at least one text field.
     """
     try:
         fields = parse_object(line)

@@ -95,12 +95,8 @@ def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -
     """Find out what an index lacks; it is not changed.
 
     `wanted` are fields of `MappingConfig`; `text_fields` is required if the index has no latent
-    terms yet.
-
-    Raises:
-        InputError: a text field does not exist, or is not text.
-        MismatchError: the index has latent terms of another model, or cannot take any.
-        EngineError: the engine cannot be asked.
+    terms yet. Raises InputError if such a field does not exist or is not text, and MismatchError if
+    the index has latent terms of another model, or cannot take any.
     """
     if stored_meta(index.mapping) is not None:
         meta = open_index(index.index.client, index.name, encoder, wanted)
@@ -135,9 +131,7 @@ def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -
 def prepare(preparation: Preparation) -> None:
     """Add what the index lacks, and leave it open in any case.
 
-    Raises:
-        InputError: the engine refuses the settings or the mapping; the index is unchanged.
-        EngineError: the engine cannot be asked, or the index cannot be opened again.
+    Raises InputError if the engine refuses; then the index is unchanged.
     """
     index = preparation.index.index
     try:

@@ -130,14 +130,9 @@ def warn_if_left(name: str, mapping: dict[str, Any]) -> None:
 def repair(client: OpenSearch, names: str) -> None:
     """Restore the indices that interrupted tuning runs left; log a warning for each.
 
-    Commands call this before they open an index. Reading an index repairs nothing.
-
-    Args:
-        client: client of the engine.
-        names: names, aliases or patterns of indices, separated by commas.
-
-    Raises:
-        EngineError: the engine cannot be asked, or refuses for another reason than the login.
+    Commands call this before they open an index; reading an index repairs nothing. `names` are
+    names, aliases or patterns of indices, separated by commas. Raises EngineError if the engine
+    cannot be asked, or refuses for another reason than the login.
     """
     for name, mapping in mappings_of(client, names).items():
         note = left_note(mapping)

@@ -65,12 +65,9 @@ class Copy:
     ) -> Copy:
         """Create the next version, empty, or find the unfinished one.
 
-        `wanted` is as for `preparing.plan`; `restart` creates a new version in any case.
-
-        Raises:
-            InputError: the alias is an index, or points at several or at another without latent
-                terms; the source has latent terms already or is closed; or as `preparing.plan`.
-            MismatchError: the source cannot take latent terms.
+        `wanted` is as for `preparing.plan`; `restart` creates a new version in any case. Raises
+        InputError as `Build.begin` and `preparing.plan`, and if the source is closed or has latent
+        terms already; MismatchError if it cannot take any.
         """
         before = alias.target()
         if before and not before.stored and before.name != source.name:

@@ -86,13 +86,7 @@ class Enrich(BulkRun):
     ) -> None:
         """Prepare a run over an index that `preparing.prepare` made ready.
 
-        Args:
-            client: connection to the engine.
-            preparation: the index and its meta.
-            encoder: the model.
-            run: the run in a journal, which notes the progress.
-
-        The other arguments are those of `EnrichJob`.
+        Progress is noted in `run`, if any. The other arguments are those of `EnrichJob`.
         """
         index, meta = Index(client, preparation.index.name), preparation.meta
         file = FailuresFile(failures or default_path("-", index.name), f"index {index.name}")
@@ -109,18 +103,11 @@ class Enrich(BulkRun):
     def run(
         self, on_progress: Callable[[EnrichReport], None] = lambda report: None
     ) -> EnrichReport:
-        """Bring all documents up to date.
+        """Bring all documents up to date; `on_progress` is called after each request.
 
-        Args:
-            on_progress: called after each request with the counts so far.
-
-        Returns:
-            The counts. If the engine goes away or `stop` is called, the run ends early, with the
-            reason in `stopped`.
-
-        Raises:
-            EngineError: the engine cannot be asked at the start.
-            InputError: the failures file or the journal cannot be written.
+        If the engine goes away or `stop` is called, the run ends early, with the reason in
+        `stopped`. Raises EngineError if the engine cannot be asked at the start, and InputError if
+        the failures file or the journal cannot be written.
         """
         report, index, retry = self.report, self._index, self._retry
         self._on_progress = on_progress

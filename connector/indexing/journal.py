@@ -154,15 +154,9 @@ class Journal:
     ) -> Run:
         """Start a run, or resume it if it was interrupted.
 
-        Args:
-            key: identity of the run.
-            restart: start from the beginning in any case.
-            reopen: also resume a finished run, after its last line.
-            once: why the run must not start a second time; None if it may.
-
-        Raises:
-            InputError: also if another process has the run, it was started with other settings, or
-                it must not start again.
+        `restart` starts from the beginning in any case; `reopen` also resumes a finished run, after
+        its last line; `once` says why the run must not start a second time. Raises InputError also
+        if another process has the run, or it was started with other settings.
         """
         # The timeout is longer than `runs` takes to test the lock.
         lock = self._lock(key.corpus, key.index_uuid, timeout=2)

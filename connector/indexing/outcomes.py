@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -218,11 +219,8 @@ def check_writable(path: Path) -> None:
 
 def unused(path: Path) -> Path:
     """`path`, or the first of `name-2.jsonl`, `name-3.jsonl`, ... that does not exist."""
-    candidate, number = path, 2
-    while candidate.exists():
-        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        number += 1
-    return candidate
+    others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    return next(candidate for candidate in chain([path], others) if not candidate.exists())
 
 
 def default_path(corpus: str, index: str) -> Path:

@@ -100,15 +100,9 @@ class Verification:
         *,
         id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
     ) -> None:
-        """Open the file and read the index meta.
+        """Open the file and read the index meta; raises as `CorpusFile` and `Index.meta`.
 
-        Args:
-            index: the index; raises as `Index.meta`.
-            corpus: path of a JSONL file.
-            id_fields: names of id fields; the first that a document has is its id.
-
-        Raises:
-            InputError: the file cannot be opened, or is standard input or another pipe.
+        Also raises InputError if the file is standard input or another pipe.
         """
         if is_pipe(corpus):
             name = "standard input" if str(corpus) == "-" else corpus
@@ -130,12 +124,8 @@ class Verification:
     def run(self, on_progress: Callable[[int], None] = lambda position: None) -> VerifyReport:
         """Compare every line, then look for documents that are not in the file.
 
-        Args:
-            on_progress: called every 1,000 lines with the bytes read; the file is read twice.
-
-        Raises:
-            InputError: the file is broken.
-            EngineError: the engine cannot be asked.
+        `on_progress` is called every 1,000 lines with the bytes read; the file is read twice.
+        Raises InputError if it is broken, and EngineError.
         """
         with engine_errors(self._client):
             self._client.indices.refresh(index=self._index, ignore=404)

@@ -48,19 +48,11 @@ class Build:
         *,
         restart: bool = False,
     ) -> Build:
-        """Create the next version, or find the unfinished one of this corpus.
+        """Create the next version, or find the unfinished one of this `RunKey.corpus`.
 
-        Args:
-            alias: the alias; it need not exist yet.
-            encoder: the model.
-            wanted: fields of `MappingConfig` that the caller chose.
-            journal: the journal, which knows interrupted runs.
-            corpus: as in `RunKey.corpus`.
-            restart: create a new version in any case.
-
-        Raises:
-            InputError: the alias is an index, or points at several or at one without latent
-                terms; or the engine refuses the name or the mapping.
+        `wanted` are fields of `MappingConfig`; `restart` creates a new version in any case. Raises
+        InputError if the alias is an index, or points at several or at one without latent terms, or
+        the engine refuses the name or the mapping.
         """
         before = alias.target()
         if before and not before.stored:
