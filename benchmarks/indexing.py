@@ -89,25 +89,20 @@ def encoded(encoder: LatentEncoder, meta: IndexMeta) -> list[Row]:
 def theirs(client: OpenSearch, meta: IndexMeta, rows: list[Row]) -> float:
     """Seconds that parallel_bulk takes."""
     client.indices.put_settings(index=INDEX, body={"index": {"refresh_interval": "-1"}})
+    hash_field = str(meta.hash_field)
     started = time.perf_counter()
     actions = (
         {
-            "_index": INDEX,
             "_id": document.id,
             **document.fields,
             meta.latent_field: string,
-            str(meta.hash_field): document.text_hash,
+            hash_field: document.text_hash,
         }
         for document, string in rows
     )
-    for ok, _ in helpers.parallel_bulk(
-        client,
-        actions,
-        thread_count=CONCURRENCY,
-        chunk_size=sender.MAX_DOCUMENTS,
-        max_chunk_bytes=sender.MAX_BYTES,
-    ):
-        assert ok
+    limits = {"chunk_size": sender.MAX_DOCUMENTS, "max_chunk_bytes": sender.MAX_BYTES}
+    sent = helpers.parallel_bulk(client, actions, CONCURRENCY, index=INDEX, **limits)
+    assert all(ok for ok, _ in sent)
     return time.perf_counter() - started
 
 
@@ -255,12 +250,8 @@ def compare_enriching(client: OpenSearch, encoder: LatentEncoder) -> None:
         for concurrency in (1, CONCURRENCY):
             client.indices.delete(index=INDEX, ignore_unavailable=True)
             client.indices.create(index=INDEX, body={"settings": {"refresh_interval": "-1"}})
-            documents = (
-                {"_index": INDEX, "_id": f"{row}-{copy}", "text": text}
-                for copy in range(COPIES)
-                for row, text in enumerate(texts)
-            )
-            helpers.bulk(client, documents, refresh=True)
+            documents = ({"text": text} for _ in range(COPIES) for text in texts)
+            helpers.bulk(client, documents, index=INDEX, refresh=True)
             preparation = plan(ExistingIndex.read(client, INDEX), encoder, FIELDS)
             prepare(preparation)
             started = time.perf_counter()

@@ -103,16 +103,14 @@ class CorpusFile:
 
     def __init__(self, path: str | Path) -> None:
         self.name = "standard input" if str(path) == "-" else str(path)
-        self.size: int | None = None
-        """Size of the file in bytes, compressed or not; None for pipes."""
         self.lines_read = 0
         try:
-            if str(path) == "-":
-                self._raw: BinaryIO = sys.stdin.buffer
-            else:
-                self._raw = Path(path).open("rb")  # noqa: SIM115 - closed by __exit__
-                if not is_pipe(path):
-                    self.size = Path(path).stat().st_size
+            # Closed by __exit__.
+            self._raw: BinaryIO = (
+                sys.stdin.buffer if str(path) == "-" else Path(path).open("rb")  # noqa: SIM115
+            )
+            self.size = None if is_pipe(path) else Path(path).stat().st_size
+            """Size of the file in bytes, compressed or not; None for pipes."""
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; check the path") from None
         except IsADirectoryError:
