@@ -29,10 +29,6 @@ class IndexSize:
     bytes: int
     """Bytes of all primary shards on disk."""
 
-    @property
-    def bytes_per_document(self) -> float:
-        return self.bytes / max(self.documents, 1)
-
 
 @dataclass(frozen=True, slots=True)
 class Index:

@@ -291,7 +291,7 @@ class Ingest(BulkRun):
             size = self._retry.ask(index.size)
             report.documents_in_index = size.documents
             # Serverless collections do not tell their size.
-            report.bytes_a_document = size.bytes_per_document or None
+            report.bytes_a_document = size.bytes / max(size.documents, 1) or None
         report.seconds = time.monotonic() - started
 
     def _stop_if_too_many_fail(self) -> None:
