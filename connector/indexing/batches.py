@@ -158,7 +158,7 @@ class Batches:
 
 
 def fill(batch: Batch, encoder: LatentEncoder, meta: IndexMeta, run: int) -> None:
-    """Encode a batch: add its actions and tokens; documents that cannot be become bad lines."""
+    """Encode a batch: add actions and tokens; documents that cannot be encoded become bad lines."""
     texts = [document.text for document in batch.documents]
     if meta.long == "chunks":
         chunks = encoder.encode_chunks(texts, allow_nan=True)

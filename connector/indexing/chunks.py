@@ -14,7 +14,7 @@ from contextlib import closing
 from itertools import islice
 from typing import Any
 
-from opensearchpy import OpenSearch, helpers
+from opensearchpy import helpers
 
 from latent_ingest.connector.corpus import Document, text_of
 from latent_ingest.connector.engine.retry import Retry
@@ -105,36 +105,34 @@ def last_text(document: Document, text_fields: Sequence[str]) -> tuple[str, int]
 
 
 def stored_chunks(
-    client: OpenSearch, index: str, parents: Sequence[str], hidden: str | None = None
+    index: Index, parents: Sequence[str], hidden: str | None = None
 ) -> Iterator[list[Stored | None]]:
     """The chunks of each document in the index, with None for each that is missing.
 
     The first chunk says how many a document has; if it is missing, the result is `[None]`. For
     `hidden` see `stored`.
     """
-    firsts = list(stored(client, index, [chunk_id(parent, 0) for parent in parents], hidden))
+    firsts = list(stored(index, [chunk_id(parent, 0) for parent in parents], hidden))
     counts = [first["chunks"] if first else 1 for first in firsts]
     others = (
         chunk_id(parent, number)
         for parent, count in zip(parents, counts, strict=True)
         for number in range(1, count)
     )
-    rest = stored(client, index, others, hidden)
+    rest = stored(index, others, hidden)
     for first, count in zip(firsts, counts, strict=True):
         yield [first, *islice(rest, count - 1)]
 
 
-def stored(
-    client: OpenSearch, index: str, ids: Iterable[str], hidden: str | None = None
-) -> Iterator[Stored | None]:
+def stored(index: Index, ids: Iterable[str], hidden: str | None = None) -> Iterator[Stored | None]:
     """`_source` of documents by id, None for each that does not exist.
 
     `hidden` is a field excluded from `_source`; it is added, empty, to documents that have it.
     """
     left = iter(ids)
     while some := list(islice(left, AT_ONCE)):
-        having = with_field(client, index, some, hidden) if hidden else ()
-        for found in client.mget(body={"ids": some}, index=index)["docs"]:
+        having = with_field(index, some, hidden) if hidden else ()
+        for found in index.client.mget(body={"ids": some}, index=index.name)["docs"]:
             if not found.get("found"):
                 yield None
             elif hidden and found["_id"] in having:
@@ -143,11 +141,12 @@ def stored(
                 yield found["_source"]
 
 
-def with_field(client: OpenSearch, index: str, ids: Sequence[str], field: str) -> set[str]:
+def with_field(index: Index, ids: Sequence[str], field: str) -> set[str]:
     """Ids of the documents that have an indexed field, as of the last refresh."""
     having = [{"ids": {"values": ids}}, {"exists": {"field": field}}]
     body = {"size": len(ids), "_source": False, "query": {"bool": {"filter": having}}}
-    return {hit["_id"] for hit in client.search(body=body, index=index)["hits"]["hits"]}
+    found = index.client.search(body=body, index=index.name)
+    return {hit["_id"] for hit in found["hits"]["hits"]}
 
 
 def spans_of(chunks: Sequence[Stored], length: int) -> list[tuple[int, int]] | None:

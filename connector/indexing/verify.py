@@ -107,8 +107,7 @@ class Verification:
         if is_pipe(corpus):
             name = "standard input" if str(corpus) == "-" else corpus
             raise InputError(f"{name} can be read only once; verify needs a file")
-        self._client = index.client
-        self._index = index.name
+        self._index = index
         self._meta = index.meta()
         self._corpus = corpus
         self._id_fields = id_fields
@@ -127,8 +126,8 @@ class Verification:
         `on_progress` is called every 1,000 lines with the bytes read; the file is read twice.
         Raises InputError if it is broken, and EngineError.
         """
-        with engine_errors(self._client):
-            self._client.indices.refresh(index=self._index, ignore=404)
+        with engine_errors(self._index.client):
+            self._index.refresh()
             self._note_last_lines(on_progress)
             self._compare_documents(on_progress)
             self._find_extra()
@@ -190,11 +189,11 @@ class Verification:
         ids = [document.id for document in documents]
         index, hidden = self._index, self._meta.latent_field if self._meta.lean else None
         if self._meta.long == "chunks":
-            self._compare_chunks(documents, stored_chunks(self._client, index, ids, hidden))
+            self._compare_chunks(documents, stored_chunks(index, ids, hidden))
         elif self._meta.id_field:
             self._compare_copies(documents, self._meta.id_field)
         else:
-            found = stored(self._client, index, ids, hidden)
+            found = stored(index, ids, hidden)
             for document, source in zip(documents, found, strict=True):
                 self._compare_one(document, [] if source is None else [source])
 
@@ -204,7 +203,7 @@ class Verification:
         latents = {"exists": {"field": self._meta.latent_field, "_name": "latents"}}
         ours = {"filter": [{"terms": {id_field: list(copies)}}], "should": [latents]}
         query = {"query": {"bool": ours}}
-        for hit in helpers.scan(self._client, index=self._index, query=query, size=AT_ONCE):
+        for hit in self._scan(query, AT_ONCE):
             if hit.get("matched_queries"):  # also if `_source` excludes latent terms
                 hit["_source"].setdefault(self._meta.latent_field, "")
             copies[hit["_source"][id_field]].append(hit["_source"])
@@ -283,14 +282,13 @@ class Verification:
         field = self._meta.hash_field
         return field is not None and stored.get(field) != document.text_hash
 
+    def _scan(self, query: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
+        yield from helpers.scan(self._index.client, index=self._index.name, query=query, size=size)
+
     def _find_extra(self) -> None:
-        hits = helpers.scan(
-            self._client,
-            index=self._index,
-            query={"query": {"match_all": {}}, "_source": self._meta.id_field or False},
-            size=IDS_AT_ONCE,
-        )
-        for hit in hits:
+        wanted = self._meta.id_field or False
+        query: dict[str, Any] = {"query": {"match_all": {}}, "_source": wanted}
+        for hit in self._scan(query, IDS_AT_ONCE):
             identifier = hit["_id"]
             if self._meta.id_field:
                 identifier = hit["_source"].get(self._meta.id_field, identifier)
