@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,16 +169,20 @@ class Enrich(BulkRun):
         hash_field = self._meta.hash_field or ""
         batch, size = Batch(), 0
         with closing(pages):
-            for stored in chain.from_iterable(pages):
-                batch.read += 1
-                text = text_in(stored.source, self._meta.text_fields)
-                if stored.has_latents and stored.source.get(hash_field) == text_hash(text):
-                    batch.up_to_date += 1
-                else:
+            for page in pages:
+                for stored in page:
+                    batch.read += 1
+                    text = text_in(stored.source, self._meta.text_fields)
+                    if stored.has_latents and stored.source.get(hash_field) == text_hash(text):
+                        batch.up_to_date += 1
+                        continue
                     batch.stale.append(stored)
                     batch.texts.append(text)
                     size += len(text)
-                if size >= self._batch_characters or batch.read >= MAX_BATCH_DOCUMENTS:
+                    if size >= self._batch_characters:
+                        yield batch
+                        batch, size = Batch(), 0
+                if batch.read >= MAX_BATCH_DOCUMENTS:
                     yield batch
                     batch, size = Batch(), 0
             yield batch
