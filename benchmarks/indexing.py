@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from itertools import islice
@@ -49,9 +48,9 @@ from latent_ingest.connector.indexing.actions import (
 )
 from latent_ingest.connector.indexing.batches import (
     CHARACTERS_PER_BUDGET_TOKEN,
-    ActionMaker,
     Batch,
     Batches,
+    fill,
 )
 from latent_ingest.connector.indexing.enrich import Enrich
 from latent_ingest.connector.indexing.ingest import Ingest
@@ -90,27 +89,20 @@ def encoded(encoder: LatentEncoder, meta: IndexMeta) -> list[Row]:
 def theirs(client: OpenSearch, meta: IndexMeta, rows: list[Row]) -> float:
     """Seconds that parallel_bulk takes."""
     client.indices.put_settings(index=INDEX, body={"index": {"refresh_interval": "-1"}})
+    hash_field = str(meta.hash_field)
     started = time.perf_counter()
-    actions: Iterator[dict[str, Any]] = (
+    actions = (
         {
-            "_index": INDEX,
             "_id": document.id,
-            "_source": {
-                **document.fields,
-                meta.latent_field: string,
-                str(meta.hash_field): document.text_hash,
-            },
+            **document.fields,
+            meta.latent_field: string,
+            hash_field: document.text_hash,
         }
         for document, string in rows
     )
-    for ok, _ in helpers.parallel_bulk(
-        client,
-        actions,
-        thread_count=CONCURRENCY,
-        chunk_size=sender.MAX_DOCUMENTS,
-        max_chunk_bytes=sender.MAX_BYTES,
-    ):
-        assert ok
+    limits = {"chunk_size": sender.MAX_DOCUMENTS, "max_chunk_bytes": sender.MAX_BYTES}
+    sent = helpers.parallel_bulk(client, actions, CONCURRENCY, index=INDEX, **limits)
+    assert all(ok for ok, _ in sent)
     return time.perf_counter() - started
 
 
@@ -185,7 +177,6 @@ def compare_overlap(client: OpenSearch, encoder: LatentEncoder, folder: Path) ->
     corpus = folder / "corpus.jsonl"
     texts = list(islice(standard_library(), OVERLAPPED))
     corpus.write_text("".join(json.dumps(text) + "\n" for text in texts))
-    maker = ActionMaker(encoder, fresh(client, encoder))
     characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
     ratios, shares = [], []
     for _ in range(OVERLAP_ROUNDS):
@@ -194,7 +185,7 @@ def compare_overlap(client: OpenSearch, encoder: LatentEncoder, folder: Path) ->
         with CorpusFile(corpus) as file:
             batches = list(Batches(file, DEFAULT_ID_FIELDS, meta, characters).read())
         for batch in batches:
-            maker.fill(batch, 1)
+            fill(batch, encoder, meta, 1)
         encoding = time.perf_counter() - started
         indexing = seconds_of_indexing(client, batches)
         meta = fresh(client, encoder)
@@ -237,11 +228,10 @@ class Precomputed:
         rows = [self._rows[text] for text in texts]
         vectors = self._vectors
         parts = [vectors[row] for row in rows]
-        empty = (np.empty(0, np.int32), np.empty(0, np.float32))
         return replace(
             vectors,
-            indices=np.concatenate([empty[0], *(indices for indices, _ in parts)]),
-            values=np.concatenate([empty[1], *(values for _, values in parts)]),
+            indices=np.concatenate([vectors.indices[:0], *(indices for indices, _ in parts)]),
+            values=np.concatenate([vectors.values[:0], *(values for _, values in parts)]),
             offsets=np.cumsum([0, *(len(indices) for indices, _ in parts)]),
             n_tokens=vectors.n_tokens[rows],
             n_windows=vectors.n_windows[rows],
@@ -260,12 +250,8 @@ def compare_enriching(client: OpenSearch, encoder: LatentEncoder) -> None:
         for concurrency in (1, CONCURRENCY):
             client.indices.delete(index=INDEX, ignore_unavailable=True)
             client.indices.create(index=INDEX, body={"settings": {"refresh_interval": "-1"}})
-            documents = (
-                {"_index": INDEX, "_id": f"{row}-{copy}", "text": text}
-                for copy in range(COPIES)
-                for row, text in enumerate(texts)
-            )
-            helpers.bulk(client, documents, refresh=True)
+            documents = ({"text": text} for _ in range(COPIES) for text in texts)
+            helpers.bulk(client, documents, index=INDEX, refresh=True)
             preparation = plan(ExistingIndex.read(client, INDEX), encoder, FIELDS)
             prepare(preparation)
             started = time.perf_counter()

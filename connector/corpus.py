@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 from latent_ingest.connector.errors import InputError
@@ -104,16 +103,14 @@ class CorpusFile:
 
     def __init__(self, path: str | Path) -> None:
         self.name = "standard input" if str(path) == "-" else str(path)
-        self.size: int | None = None
-        """Size of the file in bytes, compressed or not; None for pipes."""
         self.lines_read = 0
         try:
-            if str(path) == "-":
-                self._raw: BinaryIO = sys.stdin.buffer
-            else:
-                self._raw = Path(path).open("rb")  # noqa: SIM115 - closed by __exit__
-                if not is_pipe(path):
-                    self.size = Path(path).stat().st_size
+            # Closed by __exit__.
+            self._raw: BinaryIO = (
+                sys.stdin.buffer if str(path) == "-" else Path(path).open("rb")  # noqa: SIM115
+            )
+            self.size = None if is_pipe(path) else Path(path).stat().st_size
+            """Size of the file in bytes, compressed or not; None for pipes."""
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; check the path") from None
         except IsADirectoryError:
@@ -141,12 +138,7 @@ class CorpusFile:
     def __enter__(self) -> CorpusFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._raw is not sys.stdin.buffer:
             self._raw.close()
 
@@ -177,49 +169,44 @@ def parse_line(
     id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
     text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS,
 ) -> Document | BadLine:
-    """Parse the document on a line, or say what is wrong with it.
+    """Parse the document on a line that is not blank, or say what is wrong with it.
 
-    Args:
-        line: a line that is not blank.
-        id_fields: names of id fields; the first that the document has is its id.
-        text_fields: names of the fields that are encoded; the document must have at least one.
+    The first id field that the document has is its id; it must have at least one text field.
     """
+    try:
+        fields = parse_object(line)
+        failure = fields.get(FAILURE_KEY)
+        if isinstance(failure, dict) and failure.keys() - {"original"} == FAILURE_PARTS:
+            if isinstance(failure.get("original"), str):
+                original = failure["original"].encode("utf-8", "surrogateescape")
+                again = Line(line.number, original)
+                return parse_line(again, id_fields=id_fields, text_fields=text_fields)
+            del fields[FAILURE_KEY]
+        check_surrogates(line, fields)
+        text = text_of(fields, text_fields)
+        stated = stated_id(fields, id_fields)
+    except ValueError as error:
+        return BadLine(line.number, str(error), line.content)
+    identifier = generated_id(fields) if stated is None else stated
+    fields.pop("_id", None)
+    return Document(line.number, identifier, stated is None, text, fields)
+
+
+def parse_object(line: Line) -> dict[str, Any]:
+    """The JSON object on a line; raises ValueError, as the functions below, if it has none."""
     try:
         fields = json.loads(line.content)
     except UnicodeDecodeError as error:
-        return BadLine(line.number, not_utf8(error), line.content)
+        raise ValueError(not_utf8(error)) from error
     except json.JSONDecodeError as error:
         what = f"{error.msg} at character {error.pos + 1}"
-        reason = f"not JSON: {what}: {excerpt(line)}; write one object per line"
-        return BadLine(line.number, reason, line.content)
+        raise ValueError(f"not JSON: {what}: {excerpt(line)}; write one object per line") from error
     except (ValueError, RecursionError) as error:
-        return BadLine(line.number, f"not JSON: {error}: {excerpt(line)}", line.content)
+        raise ValueError(f"not JSON: {error}: {excerpt(line)}") from error
     if not isinstance(fields, dict):
         kind = json_kind(fields)
-        reason = f"{kind}, not an object: {excerpt(line)}; write one object per line"
-        return BadLine(line.number, reason, line.content)
-    failure = fields.get(FAILURE_KEY)
-    if isinstance(failure, dict) and failure.keys() - {"original"} == FAILURE_PARTS:
-        if isinstance(failure.get("original"), str):
-            original = failure["original"].encode("utf-8", "surrogateescape")
-            again = Line(line.number, original)
-            return parse_line(again, id_fields=id_fields, text_fields=text_fields)
-        del fields[FAILURE_KEY]
-    if any(sign in line.content for sign in SIGNS_OF_SURROGATES) and (
-        half := lone_surrogate(fields)
-    ):
-        reason = f"{half} is half of a surrogate pair, which no UTF-8 can hold; write the character"
-        return BadLine(line.number, reason, line.content)
-    text = text_of(fields, text_fields)
-    if isinstance(text, BadLine):
-        return BadLine(line.number, text.reason, line.content)
-    stated = next((fields[name] for name in id_fields if fields.get(name) not in (None, "")), None)
-    if isinstance(stated, bool) or not isinstance(stated, str | int | None):
-        reason = f"the id is {json_kind(stated)}: {stated!r:.60}; write a string or a whole number"
-        return BadLine(line.number, reason, line.content)
-    identifier = generated_id(fields) if stated is None else str(stated)
-    fields.pop("_id", None)
-    return Document(line.number, identifier, stated is None, text, fields)
+        raise ValueError(f"{kind}, not an object: {excerpt(line)}; write one object per line")
+    return fields
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
@@ -228,37 +215,44 @@ def not_utf8(error: UnicodeDecodeError) -> str:
     return f"not UTF-8: byte 0x{bad} at position {error.start}; convert the file to UTF-8"
 
 
-def lone_surrogate(fields: dict[str, Any]) -> str | None:
-    """Escape of the first half surrogate pair in keys or values; None if there is none."""
+def check_surrogates(line: Line, fields: dict[str, Any]) -> None:
+    """Refuse keys and values with half of a surrogate pair."""
+    if not any(sign in line.content for sign in SIGNS_OF_SURROGATES):
+        return
     try:
         json.dumps(fields, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        return f"\\u{ord(error.object[error.start]):04x}"
-    return None
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise ValueError(
+            f"{half} is half of a surrogate pair, which no UTF-8 can hold; write the character"
+        ) from error
 
 
-def text_of(fields: dict[str, Any], text_fields: Sequence[str]) -> str | BadLine:
+def stated_id(fields: dict[str, Any], id_fields: Sequence[str]) -> str | None:
+    """The first id field that is not empty, as text; None if there is none."""
+    stated = next((fields[name] for name in id_fields if fields.get(name) not in (None, "")), None)
+    if isinstance(stated, bool) or not isinstance(stated, str | int | None):
+        kind = json_kind(stated)
+        raise ValueError(f"the id is {kind}: {stated!r:.60}; write a string or a whole number")
+    return None if stated is None else str(stated)
+
+
+def text_of(fields: dict[str, Any], text_fields: Sequence[str]) -> str:
     """The text fields, joined by a space; lists of strings are joined too."""
+    found = [name for name in text_fields if name in fields]
+    if not found:
+        has = ", ".join(map(repr, fields)) or "none"
+        wanted = " or ".join(map(repr, text_fields))
+        raise ValueError(f"no text field: no {wanted} (fields: {has:.120}); use --text-fields")
     parts: list[str] = []
-    found = False
-    for name in text_fields:
-        if name not in fields:
-            continue
-        found = True
+    for name in found:
         value = fields[name]
         values = value if isinstance(value, list) else [] if value is None else [value]
         for part in values:
             if not isinstance(part, str):
-                return BadLine(
-                    0, f"field {name!r} is {json_kind(part)}: {part!r:.60}; write a string", b""
-                )
+                kind = json_kind(part)
+                raise ValueError(f"field {name!r} is {kind}: {part!r:.60}; write a string")
             parts.append(part)
-    if not found:
-        has = ", ".join(map(repr, fields)) or "none"
-        wanted = " or ".join(map(repr, text_fields))
-        return BadLine(
-            0, f"no text field: no {wanted} (fields: {has:.120}); use --text-fields", b""
-        )
     return " ".join(part for part in parts if part)
 
 
@@ -279,7 +273,7 @@ def json_kind(value: object) -> str:
     return names.get(type(value), "an object" if isinstance(value, dict) else "a number")
 
 
-def excerpt(line: Line, length: int = 60) -> str:
+def excerpt(line: Line) -> str:
     """Start of a line, for a message."""
     text = line.content.decode("utf-8", "replace")
-    return repr(text if len(text) <= length else text[:length] + "...")
+    return repr(text if len(text) <= 60 else text[:60] + "...")

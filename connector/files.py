@@ -13,43 +13,32 @@ from safetensors import SafetensorError
 from latent_ingest.connector.errors import InputError
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; at the end it replaces `path`.
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Replace a file by `content`, on disk before this returns; text is written in UTF-8.
 
     A reader, or a crash, sees the old file or the new one, whole. The temporary file has the
-    process id in its name, so that two processes may write the same file; it is removed when the
-    block raises.
+    process id in its name, so that two processes may write the same file.
+
+    Raises:
+        OSError: the file cannot be written; the old one is unchanged.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        yield part
+        with part.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Replace a file by `content`, on disk before this returns; text is written in UTF-8.
-
-    Raises:
-        OSError: the file cannot be written; the old one is unchanged.
-    """
-    with replacing(path) as part, part.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 @contextmanager
 def disk_errors(path: Path | str, fix: str = "", *, if_full: str = "") -> Iterator[None]:
     """Turn what a disk refuses inside the block into an InputError of one line.
 
-    Args:
-        path: file or folder that is written; named first in the message.
-        fix: what the user can do, at the end of the message.
-        if_full: what the user can do when the disk is full, in place of `fix`.
+    `fix` says what the user can do, and `if_full`, in its place, when the disk is full.
     """
     try:
         yield
@@ -62,11 +51,5 @@ def disk_errors(path: Path | str, fix: str = "", *, if_full: str = "") -> Iterat
 
 
 def unwritable(path: Path | str, reason: str | None, fix: str = "") -> InputError:
-    """The error for a file or folder that cannot be written.
-
-    Args:
-        path: named first in the message.
-        reason: the system's words, such as "Permission denied".
-        fix: what the user can do.
-    """
+    """The error for a file or folder that cannot be written, in the system's words."""
     return InputError(f"{path}: cannot be written: {reason}" + (f"; {fix}" if fix else ""))

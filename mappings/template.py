@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,20 +125,18 @@ def index_body(config: MappingConfig, meta: dict[str, Any]) -> dict[str, Any]:
     similarity = body["settings"]["index"]["similarity"][SIMILARITY]
     similarity.update(k1=config.k1, b=config.b)
     mappings = body["mappings"]
-    properties = mappings["properties"]
-    latent, words = properties.pop(LATENT_FIELD), properties.pop(WORDS_FIELD)
-    encoded = properties.pop(hash_field(LATENT_FIELD))
-    properties.clear()
-    properties[config.latent_field] = latent
-    properties[config.hash_field] = encoded
-    properties[WORDS_FIELD] = words | {"analyzer": config.analyzer}
-    for name in config.text_fields:
-        properties[name] = {"type": "text", "analyzer": config.analyzer, "copy_to": WORDS_FIELD}
+    template = mappings["properties"]
+    text = {"type": "text", "analyzer": config.analyzer}
+    mappings["properties"] = {
+        config.latent_field: template[LATENT_FIELD],
+        config.hash_field: template[hash_field(LATENT_FIELD)],
+        WORDS_FIELD: text,
+        **{name: {**text, "copy_to": WORDS_FIELD} for name in config.text_fields},
+        **{name: {"type": kind} for name, kind in config.chunk_fields.items()},
+    }
     if config.id_field:
-        properties[config.id_field] = {"type": "keyword"}
-    for name, kind in config.chunk_fields.items():
-        properties[name] = {"type": kind}
+        mappings["properties"][config.id_field] = {"type": "keyword"}
     if config.lean:
         mappings["_source"] = {"excludes": [config.latent_field]}
-    mappings["_meta"] = {"latent_ingest": copy.deepcopy(meta)}
+    mappings["_meta"] = {"latent_ingest": meta}
     return body

@@ -9,30 +9,23 @@ import pytest
 from safetensors import SafetensorError
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.files import disk_errors, replacing, write_atomically
+from latent_ingest.connector.files import disk_errors, write_atomically
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
-def write_half(path: Path) -> None:
-    with replacing(path) as part:
-        part.write_text("half of the ne")
-        raise KeyboardInterrupt
-
-
+@pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()])
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     path = tmp_path / "a.json"
     write_atomically(path, "old é")
-    with pytest.raises(KeyboardInterrupt):
-        write_half(path)
 
-    def full(_descriptor: int) -> None:
-        raise FULL
+    def fail(_descriptor: int) -> None:
+        raise error
 
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(type(error)):
         write_atomically(path, b"new")
     assert path.read_text(encoding="utf-8") == "old é"
     assert list(tmp_path.iterdir()) == [path]

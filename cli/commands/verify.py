@@ -9,7 +9,7 @@ from latent_ingest.cli.connection import connection_options, open_client
 from latent_ingest.cli.output import print_json, print_lines, progress_bar, sum_of
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.indexing.verify import EXAMPLES, Verification, VerifyReport
 
 
@@ -37,11 +37,10 @@ def verify(
     encoded. In an index of chunks, all chunks of a document must exist and cover its text.
     """
     client = open_client(connection, index)
-    found = IndexMeta.find(client, index)
+    found = Index.find(client, index)
     if found is None:
         raise InputError(f"no index {index}; ingest {file} first, or name another with --index")
-    index, meta = found
-    job = Verification(client, index, meta, file, id_fields=id_fields)
+    job = Verification(found, file, id_fields=id_fields)
     with progress_bar(total=2 * (job.file_bytes or 0), unit="B", unit_scale=True) as bar:
 
         def show(position: int) -> None:
@@ -51,7 +50,7 @@ def verify(
     if as_json:
         print_json(report.to_json())
     else:
-        print_lines(summary(report, file, index))
+        print_lines(summary(report, file, found.name))
     if not report.ok:
         raise click.exceptions.Exit(1)
 

@@ -39,8 +39,7 @@ class Alias:
     def target(self) -> IndexInfo | None:
         """The index that the alias points at; None if the alias does not exist.
 
-        Raises:
-            InputError: the engine refuses the name, it is an index, or it points at several.
+        Raises InputError if the name is invalid or an index, or if it points at several indices.
         """
         name = self.name
         if not name or FORBIDDEN & set(name) or name != name.lower() or name[0] in "-_+.":
@@ -75,13 +74,8 @@ class Alias:
         """Point the alias at an index in one request; create it if it does not exist.
 
         An incomplete version gets its replicas and its refresh interval, loses the guard aliases of
-        killed runs, and is then complete. The alias keeps its filters and routing.
-
-        Returns:
-            The index that the alias pointed at before.
-
-        Raises:
-            InputError: the alias cannot be moved, or the index is closed.
+        killed runs, and is then complete. The alias keeps its filters and routing. Returns the
+        index that it pointed at before; raises InputError if it cannot be moved.
         """
         before = self.target()
         if new.closed:
@@ -123,11 +117,7 @@ class Alias:
         return target.number
 
     def version_before(self, target: IndexInfo | None) -> IndexInfo:
-        """The last complete version before the one that the alias points at.
-
-        Raises:
-            InputError: there is none.
-        """
+        """The last complete version before the one that the alias points at; InputError if none."""
         number = self.live_number(target)
         if before := [v for v in self.versions() if v.complete and v.number < number]:
             return before[-1]

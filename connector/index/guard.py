@@ -53,12 +53,12 @@ class Guard:
     def put(self, number: int = 0) -> None:
         """Create the alias, and remove those that killed runs of this source left.
 
-        `number` is the number of the run, 0 if runs are not counted. Raises EngineError.
+        `number` is the number of the run, 0 if runs are not counted.
         """
         index = self._index
         alias = f"{index.name}.loading-{number}-{self._owner}"
         try:
-            self._retry.ask(lambda: index.client.indices.put_alias(index=index.name, name=alias))
+            self._retry.ask(index.client.indices.put_alias, index=index.name, name=alias)
         except EngineError as error:
             log.warning(
                 "no alias can be created while loading (%s): if somebody deletes the index "
@@ -75,7 +75,7 @@ class Guard:
         """Guard aliases of all runs, killed ones too, with their numbers; empty if unreadable."""
         index = self._index
         try:
-            answer = self._retry.ask(lambda: index.client.indices.get_alias(index=index.name))
+            answer = self._retry.ask(index.client.indices.get_alias, index=index.name)
         except EngineError:
             return {}
         (content,) = answer.values()
@@ -89,10 +89,8 @@ class Guard:
             self._alias = None
 
     def _delete(self, alias: str) -> None:
-        index = self._index
-        self._retry.ask(
-            lambda: index.client.indices.delete_alias(index=index.name, name=alias, ignore=404)
-        )
+        delete = self._index.client.indices.delete_alias
+        self._retry.ask(delete, index=self._index.name, name=alias, ignore=404)
 
 
 @contextmanager
@@ -123,9 +121,8 @@ class Loading:
     def begin(self) -> dict[str, Any]:
         """Prepare the index; gives the parameters of bulk requests.
 
-        Raises:
-            EngineError: the engine cannot be asked, or the index does not exist.
-            MismatchError: the index has no latent terms any more.
+        Raises EngineError, also if the index does not exist, and MismatchError if it has no latent
+        terms any more.
         """
         self._index = self._retry.ask(self._find)
         self._guard = Guard(self._index, self._source, self._retry)
@@ -134,10 +131,7 @@ class Loading:
         return self._guard.target
 
     def end(self) -> None:
-        """Restore the refresh interval, remove the guard, and refresh.
-
-        Raises as `begin`.
-        """
+        """Restore the refresh interval, remove the guard, and refresh; raises as `begin`."""
         assert self._guard
         index = self._index
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,10 +29,6 @@ class IndexSize:
     bytes: int
     """Bytes of all primary shards on disk."""
 
-    @property
-    def bytes_per_document(self) -> float:
-        return self.bytes / max(self.documents, 1)
-
 
 @dataclass(frozen=True, slots=True)
 class Index:
@@ -46,34 +43,25 @@ class Index:
 
     @classmethod
     def find(cls, client: OpenSearch, name: str) -> Index | None:
-        """Resolve a name or alias to the index with its own name; None if there is no such index.
-
-        Raises:
-            MismatchError: the name stands for several indices.
-            EngineError: the engine cannot be asked.
-        """
+        """The index that a name or alias stands for; None if none, MismatchError if several."""
         found = mapping_of(client, name)
         return cls(client, found[0]) if found else None
 
     def mapping(self) -> dict[str, Any]:
         """The mapping: `properties`, `_meta`, `_source`, ..."""
-        with engine_errors(self.client):
-            (found,) = self.client.indices.get_mapping(index=self.name).values()
+        (found,) = self._ask(self.client.indices.get_mapping).values()
         mapping: dict[str, Any] = found["mappings"]
         return mapping
 
     def settings(self) -> dict[str, Any]:
         """The settings, flat: `index.number_of_shards` is a key."""
-        with engine_errors(self.client):
-            answer = self.client.indices.get_settings(index=self.name, flat_settings=True)
-        (found,) = answer.values()
+        (found,) = self._ask(self.client.indices.get_settings, flat_settings=True).values()
         settings: dict[str, Any] = found["settings"]
         return settings
 
     def put_settings(self, settings: dict[str, Any]) -> None:
         """Change dynamic settings, flat or nested; None resets one to its default."""
-        with engine_errors(self.client):
-            self.client.indices.put_settings(index=self.name, body=settings)
+        self._ask(self.client.indices.put_settings, body=settings)
 
     def meta(self) -> IndexMeta:
         """The index meta; raises MismatchError if the index has none, or one of another version."""
@@ -87,9 +75,7 @@ class Index:
         """Change fields of `_meta.latent_ingest`; others, and other keys of `_meta`, stay."""
         mapping = self.mapping()
         stored = {**(stored_meta(mapping) or {}), **changes}
-        with engine_errors(self.client):
-            body = {"_meta": with_meta(mapping, stored)}
-            self.client.indices.put_mapping(index=self.name, body=body)
+        self._ask(self.client.indices.put_mapping, body={"_meta": with_meta(mapping, stored)})
 
     def uuid(self) -> str:
         """The engine's id of the index, which changes if it is deleted and created again."""
@@ -97,9 +83,8 @@ class Index:
 
     def count(self, query: dict[str, Any] | None = None) -> int:
         """Number of searchable documents that match; see `refresh`."""
-        with engine_errors(self.client):
-            body = {"query": query} if query else None
-            return int(self.client.count(index=self.name, body=body)["count"])
+        body = {"query": query} if query else None
+        return int(self._ask(self.client.count, body=body)["count"])
 
     def holds_documents(self) -> bool:
         """Refresh the index and say whether it has any document."""
@@ -108,8 +93,7 @@ class Index:
 
     def refresh(self) -> None:
         """Make all documents searchable; does nothing if the index was deleted."""
-        with engine_errors(self.client):
-            self.client.indices.refresh(index=self.name, ignore=404)
+        self._ask(self.client.indices.refresh, ignore=404)
 
     def size(self) -> IndexSize:
         """Searchable documents, and bytes of the primary shards.
@@ -118,57 +102,43 @@ class Index:
         seconds old (`index.store.stats_refresh_interval`).
         """
         documents = self.count()
-        with engine_errors(self.client):
-            segments = self.client.indices.segments(index=self.name, ignore=404) or {}
-        copies = [
-            copy
+        segments = self._ask(self.client.indices.segments, ignore=404) or {}
+        size = sum(
+            segment["size_in_bytes"]
             for found in segments.get("indices", {}).values()
-            for shard in found["shards"].values()
-            for copy in shard
-            if copy["routing"]["primary"]
-        ]
-        size = sum(one["size_in_bytes"] for copy in copies for one in copy["segments"].values())
+            for copy in primaries(found)
+            for segment in copy["segments"].values()
+        )
         return IndexSize(documents, size)
 
     def writes(self) -> int:
         """A number that grows with every write to the index."""
         # max_seq_no is -1 in a shard that was never written to.
-        primaries = [copy for copy in self._shard_copies() if copy["routing"]["primary"]]
-        return sum(int(copy["seq_no"]["max_seq_no"]) + 1 for copy in primaries)
+        return sum(int(copy["seq_no"]["max_seq_no"]) + 1 for copy in primaries(self._stats()))
 
     def merge(self, *, lean: bool) -> None:
         """Merge each shard to one segment.
 
         A field that `_source` excludes (`lean`) is kept whole in a hidden copy until a merge that
         happens after the shard's retention lease has passed the document: so flush and wait first.
-
-        Raises:
-            EngineError: the engine refuses, or leases do not catch up.
         """
-        with engine_errors(self.client):
-            indices = self.client.indices
-            indices.flush(index=self.name, request_timeout=600)
-            deadline = time.monotonic() + LEASE_SECONDS
-            while lean and not self._leases_caught_up():
-                if time.monotonic() > deadline:
-                    raise EngineError(
-                        f"index {self.name}: retention leases lag after {LEASE_SECONDS} s"
-                    )
-                time.sleep(1)
-            indices.forcemerge(index=self.name, max_num_segments=1, request_timeout=3600)
-            indices.refresh(index=self.name)
+        self._ask(self.client.indices.flush, request_timeout=600)
+        deadline = time.monotonic() + LEASE_SECONDS
+        while lean and not self._leases_caught_up():
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"index {self.name}: retention leases lag after {LEASE_SECONDS} s"
+                )
+            time.sleep(1)
+        self._ask(self.client.indices.forcemerge, max_num_segments=1, request_timeout=3600)
+        self._ask(self.client.indices.refresh)
 
     def refresh_off(self, **changes: Any) -> dict[str, Any]:
         """Stop refreshing while documents are loaded; note in the index how it was refreshed.
 
         An interval of -1 with a note was left by a load that was killed, or belongs to another
         load that is running: the note stays. An interval of -1 without a note is the index's own.
-
-        Args:
-            changes: other changes of `_meta.latent_ingest`.
-
-        Returns:
-            The note: the settings to restore.
+        `changes` are other changes of the index meta. Returns the note: the settings to restore.
         """
         before, noted = self._refreshing()
         if before != REFRESH_OFF or noted is None:
@@ -187,8 +157,7 @@ class Index:
     def put_settings_closed(self, settings: dict[str, Any]) -> None:
         """Close the index, change settings that an open index refuses, and open it in any case."""
         try:
-            with engine_errors(self.client):
-                self.client.indices.close(index=self.name)
+            self._ask(self.client.indices.close)
             self.put_settings(settings)
         finally:
             self.open()
@@ -204,25 +173,34 @@ class Index:
                 f"the same command opens it, and so does POST /{self.name}/_open"
             ) from error
 
+    def _ask(self, call: Callable[..., Any], **arguments: Any) -> Any:
+        with engine_errors(self.client):
+            return call(index=self.name, **arguments)
+
     def _refreshing(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """The refresh interval and the note of the one to restore, both at the same moment."""
-        with engine_errors(self.client):
-            (found,) = self.client.indices.get(index=self.name).values()
+        (found,) = self._ask(self.client.indices.get).values()
         interval = found["settings"]["index"].get("refresh_interval")
         stored = stored_meta(found["mappings"]) or {}
         return {"refresh_interval": interval}, stored.get("loading")
 
-    def _shard_copies(self) -> list[dict[str, Any]]:
-        """Statistics of all copies of all shards."""
-        with engine_errors(self.client):
-            stats = self.client.indices.stats(index=self.name, level="shards")
+    def _stats(self) -> dict[str, Any]:
+        """Statistics, with those of all copies of all shards."""
+        stats = self._ask(self.client.indices.stats, level="shards")
         (found,) = stats["indices"].values()
-        return [copy for copies in found["shards"].values() for copy in copies]
+        return dict(found)
 
     def _leases_caught_up(self) -> bool:
         """Whether no retention lease holds back a document of any shard."""
         return all(
             lease["retaining_seq_no"] > copy["seq_no"]["max_seq_no"]
-            for copy in self._shard_copies()
+            for copies in self._stats()["shards"].values()
+            for copy in copies
             for lease in copy["retention_leases"]["leases"]
         )
+
+
+def primaries(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The primary copy of each shard in the engine's answer about one index."""
+    for copies in answer["shards"].values():
+        yield from (copy for copy in copies if copy["routing"]["primary"])

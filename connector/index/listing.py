@@ -76,11 +76,7 @@ class IndexInfo:
 
 
 def list_indices(client: OpenSearch, pattern: str = "*") -> list[IndexInfo]:
-    """The indices that a name, alias or pattern stands for, sorted by name.
-
-    Raises:
-        EngineError: the engine cannot be asked.
-    """
+    """The indices that a name, alias or pattern stands for, sorted by name; raises EngineError."""
     with engine_errors(client):
         try:
             answer = client.indices.get(

@@ -103,13 +103,7 @@ class IndexMeta:
 
     @classmethod
     def read(cls, client: OpenSearch, index: str) -> IndexMeta | None:
-        """The meta of an index, None if there is no such index; raises as `find`."""
-        found = cls.find(client, index)
-        return found[1] if found else None
-
-    @classmethod
-    def find(cls, client: OpenSearch, index: str) -> tuple[str, IndexMeta] | None:
-        """The own name and the meta of the index that a name or alias stands for now.
+        """The meta of the index that a name or alias stands for; None if there is no such index.
 
         Nothing is changed: an index that an interrupted tuning run left stays as it is.
 
@@ -118,7 +112,7 @@ class IndexMeta:
             EngineError: the engine cannot be asked.
         """
         found = mapping_of(client, index)
-        return (found[0], cls.from_mapping(*found)) if found else None
+        return cls.from_mapping(*found) if found else None
 
     @classmethod
     def from_mapping(cls, name: str, mapping: dict[str, Any]) -> IndexMeta:
@@ -142,8 +136,7 @@ class IndexMeta:
                 f"or copy the documents to one without that _meta and add the terms with "
                 f"'latent-ingest enrich'"
             )
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: stored[name] for name in known & stored.keys()})
+        return cls(**{f.name: stored[f.name] for f in fields(cls) if f.name in stored})
 
     @property
     def own_fields(self) -> set[str]:
@@ -188,9 +181,7 @@ def mappings_of(client: OpenSearch, names: str) -> dict[str, dict[str, Any]]:
 def mapping_of(client: OpenSearch, name: str) -> tuple[str, dict[str, Any]] | None:
     """The own name and the mapping of the index that a name or alias stands for; None if none.
 
-    Raises:
-        MismatchError: the name stands for several indices.
-        EngineError: the engine cannot be asked.
+    Raises MismatchError if the name stands for several indices, and EngineError.
     """
     found = mappings_of(client, name)
     if len(found) > 1:

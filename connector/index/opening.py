@@ -13,7 +13,7 @@ from opensearchpy.exceptions import RequestError
 from latent_ingest.connector.engine.client import engine_errors, reason_of
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index.index import Index
-from latent_ingest.connector.index.meta import IndexMeta, mappings_of, stored_meta
+from latent_ingest.connector.index.meta import IndexMeta, stored_meta
 from latent_ingest.connector.index.repair import repair
 from latent_ingest.connector.terms import SPELLINGS
 from latent_ingest.mappings import MappingConfig, index_body
@@ -66,20 +66,15 @@ def open_index(
 def adopt(
     client: OpenSearch, name: str, encoder: LatentEncoder, wanted: dict[str, Any]
 ) -> IndexMeta | None:
-    """Complete an empty index that was made by hand from a file of mappings/.
+    """Complete an empty index that was made by hand from a file of mappings/; returns its meta.
 
-    Returns:
-        The new index meta; None if it is not such an index, which is not changed.
-
-    Raises:
-        MismatchError: it is such an index, but with another mapping than the wanted one; it is
-            not changed.
+    None if it is not such an index. Raises MismatchError if it is, but with another mapping than
+    the wanted one. Neither is changed.
     """
-    found = mappings_of(client, name)
-    if len(found) != 1:
+    index = Index.find(client, name)
+    if index is None:
         return None
-    ((own_name, existing),) = found.items()
-    index = Index(client, own_name)
+    existing = index.mapping()
     if stored_meta(existing) is not None or index.holds_documents():
         return None
     settings = index.settings()
@@ -96,7 +91,7 @@ def adopt(
         body["_meta"] |= existing.get("_meta", {})
         # RequestError: a field has another type or analyzer.
         with engine_errors(client), suppress(RequestError):
-            client.indices.put_mapping(index=own_name, body=body)
+            client.indices.put_mapping(index=index.name, body=body)
             return meta
     if f"index.similarity.{SIMILARITY}.type" in settings:
         raise MismatchError(

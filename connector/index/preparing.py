@@ -45,12 +45,7 @@ class ExistingIndex:
 
     @classmethod
     def read(cls, client: OpenSearch, name: str) -> ExistingIndex:
-        """Read an index by its name or alias; nothing is changed.
-
-        Raises:
-            InputError: there is none, or several.
-            EngineError: the engine cannot be asked.
-        """
+        """Read an index by its name or alias; InputError if there is none, or several."""
         found = list_indices(client, name)
         if not found:
             raise InputError(f"no index {name}; check --index")
@@ -99,16 +94,9 @@ class Preparation:
 def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -> Preparation:
     """Find out what an index lacks; it is not changed.
 
-    Args:
-        index: the index.
-        encoder: the model.
-        wanted: fields of `MappingConfig` that the caller chose. `text_fields` is required if the
-            index has no latent terms yet.
-
-    Raises:
-        InputError: a text field does not exist, or is not text.
-        MismatchError: the index has latent terms of another model, or cannot take any.
-        EngineError: the engine cannot be asked.
+    `wanted` are fields of `MappingConfig`; `text_fields` is required if the index has no latent
+    terms yet. Raises InputError if such a field does not exist or is not text, and MismatchError if
+    the index has latent terms of another model, or cannot take any.
     """
     if stored_meta(index.mapping) is not None:
         meta = open_index(index.index.client, index.name, encoder, wanted)
@@ -143,9 +131,7 @@ def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -
 def prepare(preparation: Preparation) -> None:
     """Add what the index lacks, and leave it open in any case.
 
-    Raises:
-        InputError: the engine refuses the settings or the mapping; the index is unchanged.
-        EngineError: the engine cannot be asked, or the index cannot be opened again.
+    Raises InputError if the engine refuses; then the index is unchanged.
     """
     index = preparation.index.index
     try:
@@ -249,8 +235,7 @@ def listed(names: list[str], most: int = 8) -> str:
 def added_settings(index: ExistingIndex, mapping: MappingConfig) -> dict[str, Any]:
     """Flat settings that the latent field needs; empty if the index has them.
 
-    Raises:
-        MismatchError: the index has other values for some of them.
+    Raises MismatchError if the index has other values for some of them.
     """
     needed = latent_settings(mapping)
     for name, value in needed.items():

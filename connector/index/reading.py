@@ -63,10 +63,8 @@ class Stored:
 def scan(index: Index, meta: IndexMeta, shards: int, retry: Retry) -> Generator[list[Stored]]:
     """Read all documents, in pages, as they are when the reading of their shard begins.
 
-    `shards` is the number of primary shards.
-
-    Raises:
-        EngineError: the engine cannot be asked, or has lost the reading position.
+    `shards` is the number of primary shards. Raises EngineError, also if the engine has lost the
+    reading position.
     """
     engine = retry.ask(lambda: EngineInfo.read(index.client))
     has_points = engine.distribution == "opensearch" and engine.version >= (2, 4)
@@ -175,11 +173,7 @@ def search_body(meta: IndexMeta) -> dict[str, Any]:
 
 
 def fetch(index: Index, meta: IndexMeta, stored: Sequence[Stored], retry: Retry) -> list[Stored]:
-    """Read documents again, at most a page, as they are now; deleted ones are left out.
-
-    Raises:
-        EngineError: the engine cannot be asked.
-    """
+    """Read documents again, at most a page, as they are now, without those that were deleted."""
     wanted = [
         {"_id": one.id, **({"routing": one.routing} if one.routing else {})} for one in stored
     ]

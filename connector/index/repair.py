@@ -37,12 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def new_note(settings: dict[str, Any], copy: str | None = None) -> dict[str, Any]:
-    """A note written by this process.
-
-    Args:
-        settings: flat index settings to restore; None for settings that were not set.
-        copy: name of the copy to delete; see `new_copy_name`.
-    """
+    """A note written by this process: flat settings to restore, and a copy to delete."""
     return {
         "id": uuid.uuid4().hex,
         "settings": settings,
@@ -103,11 +98,7 @@ def holds_note(index: Index, note: dict[str, Any]) -> bool:
 
 
 def renew(index: Index, note: dict[str, Any]) -> None:
-    """Write into the index that this process lives.
-
-    Raises:
-        EngineError: another command has taken this process for dead, or the engine refuses.
-    """
+    """Write into the index that this process lives; EngineError if another restored the index."""
     if not holds_note(index, note):
         raise EngineError(
             f"index {index.name}: another command took this run for dead and restored the index's "
@@ -139,14 +130,9 @@ def warn_if_left(name: str, mapping: dict[str, Any]) -> None:
 def repair(client: OpenSearch, names: str) -> None:
     """Restore the indices that interrupted tuning runs left; log a warning for each.
 
-    Commands call this before they open an index. Reading an index repairs nothing.
-
-    Args:
-        client: client of the engine.
-        names: names, aliases or patterns of indices, separated by commas.
-
-    Raises:
-        EngineError: the engine cannot be asked, or refuses for another reason than the login.
+    Commands call this before they open an index; reading an index repairs nothing. `names` are
+    names, aliases or patterns of indices, separated by commas. Raises EngineError if the engine
+    cannot be asked, or refuses for another reason than the login.
     """
     for name, mapping in mappings_of(client, names).items():
         note = left_note(mapping)

@@ -1,4 +1,4 @@
-"""Actions of a bulk request: index, update and delete; and the engine's answers to them."""
+"""Actions of a bulk request (index, update, delete), and the meaning of the engine's answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.corpus import Document, text_hash
@@ -43,73 +43,55 @@ class Verdict(IntEnum):
     """Refused for good, like every other document."""
 
 
-class Action(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
     """Lines of a bulk request that stay together."""
 
-    @property
-    def id(self) -> str:
-        """Id of the document; two actions with the same id are never in flight together."""
-
-    @property
-    def body(self) -> bytes:
-        """Lines of the bulk request."""
-
-    @property
-    def n_answers(self) -> int:
-        """Number of items in the engine's answer that belong to this action."""
+    id: str
+    """Id of the document; two actions with the same id are never in flight together."""
+    body: bytes
+    """Lines of the bulk request."""
+    n_answers: int = 1
+    """Number of items in the engine's answer: one, or one per chunk of the document."""
+    empty: bool = False
+    """Whether the text has no latents."""
+    truncated: bool = False
+    """Whether the text is longer than the backbone window and was truncated."""
+    pooled: bool = False
+    """Whether the text is longer than the backbone window and was pooled over several windows."""
 
     def verdict(self, answer: dict[str, Any]) -> Verdict:
         """Read one item of the engine's answer."""
+        error = answer.get("error")
+        if error is None:
+            return Verdict.DONE
+        if item_passes(answer):
+            return Verdict.AGAIN
+        if answer["status"] in (401, 403) or error.get("type") == NO_INDEX:
+            return Verdict.FATAL
+        return Verdict.FAILED
 
 
-@dataclass(frozen=True, slots=True)
-class IndexAction:
-    """A document to be indexed, whole or in chunks."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexAction(Action):
+    """A document to be indexed, whole or in chunks; it is indexed when all its chunks are."""
 
     document: Document
     version: int
     """External version: a request that arrives late cannot overwrite a later one."""
-    body: bytes
-    """Two lines, or two lines per chunk."""
-    empty: bool
-    """Whether the text has no latents."""
-    truncated: bool
-    """Whether the text is longer than the backbone window and was truncated."""
-    pooled: bool = False
-    """Whether the text is longer than the backbone window and was pooled over several windows."""
-    n_answers: int = 1
-    """Number of chunks; the document is indexed when all of them are."""
-
-    @property
-    def id(self) -> str:
-        return self.document.id
 
     def verdict(self, answer: dict[str, Any]) -> Verdict:
         error = answer.get("error") or {}
         if answer["status"] == 409 and superseded(self, error):
             return Verdict.DONE
-        if refuses_ids(error):
-            return Verdict.FATAL
-        return common_verdict(answer)
+        return Verdict.FATAL if refuses_ids(error) else Action.verdict(self, answer)
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateAction:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateAction(Action):
     """Latent terms for a document in the index, unless the document has changed meanwhile."""
 
     stored: Stored
-    body: bytes
-    empty: bool
-    """Whether the text has no latents."""
-    truncated: bool
-    """Whether the text is longer than the backbone window and was truncated."""
-    pooled: bool
-    """Whether the text is longer than the backbone window and was pooled over several windows."""
-    n_answers: int = 1
-
-    @property
-    def id(self) -> str:
-        return self.stored.id
 
     def verdict(self, answer: dict[str, Any]) -> Verdict:
         """If an answer was lost and the update is sent again, it is a conflict with itself."""
@@ -117,35 +99,19 @@ class UpdateAction:
             return Verdict.CONFLICT
         if (answer.get("error") or {}).get("type") == "document_missing_exception":
             return Verdict.DELETED
-        return common_verdict(answer)
+        return Action.verdict(self, answer)
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteAction:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteAction(Action):
     """Deletion of a document, unless the document has changed meanwhile."""
-
-    id: str
-    body: bytes
-    n_answers: int = 1
 
     def verdict(self, answer: dict[str, Any]) -> Verdict:
         if answer["status"] == 409:
             return Verdict.CONFLICT
         if answer["status"] == 404 and not answer.get("error"):
             return Verdict.DELETED
-        return common_verdict(answer)
-
-
-def common_verdict(answer: dict[str, Any]) -> Verdict:
-    """Read an answer that means the same for every kind of action."""
-    error = answer.get("error")
-    if error is None:
-        return Verdict.DONE
-    if item_passes(answer):
-        return Verdict.AGAIN
-    if answer["status"] in (401, 403) or error.get("type") == NO_INDEX:
-        return Verdict.FATAL
-    return Verdict.FAILED
+        return Action.verdict(self, answer)
 
 
 def superseded(action: IndexAction, error: dict[str, Any]) -> bool:
@@ -177,15 +143,12 @@ def fatal_reason(answer: dict[str, Any]) -> str:
 
 
 def index_action(
-    document: Document,
-    run: int,
-    meta: IndexMeta,
-    latent_string: str,
-    *,
-    truncated: bool = False,
-    pooled: bool = False,
+    document: Document, run: int, meta: IndexMeta, latent_string: str, **flags: bool
 ) -> IndexAction:
-    """Index a whole document with its latent terms; later runs overwrite earlier ones."""
+    """Index a whole document with its latent terms; later runs overwrite earlier ones.
+
+    `flags` are `truncated` and `pooled` of the action.
+    """
     version = version_of(document, run)
     source = {**document.fields, meta.latent_field: latent_string}
     if meta.hash_field:
@@ -195,7 +158,14 @@ def index_action(
         body = lines({"index": {}}, source)
     else:
         body = index_lines(document.id, version, source)
-    return IndexAction(document, version, body, not latent_string, truncated, pooled)
+    return IndexAction(
+        id=document.id,
+        body=body,
+        empty=not latent_string,
+        document=document,
+        version=version,
+        **flags,
+    )
 
 
 def version_of(document: Document, run: int) -> int:
@@ -210,15 +180,9 @@ def index_lines(identifier: str, version: int, source: dict[str, Any]) -> bytes:
 
 
 def update_action(
-    stored: Stored,
-    meta: IndexMeta,
-    latent_string: str,
-    text: str,
-    *,
-    truncated: bool = False,
-    pooled: bool = False,
+    stored: Stored, meta: IndexMeta, latent_string: str, text: str, **flags: bool
 ) -> UpdateAction:
-    """Add latent terms to a document, unless it has changed since it was read."""
+    """Add latent terms to a document, unless it has changed; `flags` as for `index_action`."""
     target: dict[str, Any] = {
         "_id": stored.id,
         "if_seq_no": stored.seq_no,
@@ -229,7 +193,7 @@ def update_action(
     assert meta.hash_field is not None
     doc = {meta.latent_field: latent_string, meta.hash_field: text_hash(text)}
     body = lines({"update": target}, {"doc": doc})
-    return UpdateAction(stored, body, not latent_string, truncated, pooled)
+    return UpdateAction(id=stored.id, body=body, empty=not latent_string, stored=stored, **flags)
 
 
 def delete_action(hit: dict[str, Any]) -> DeleteAction:
@@ -239,7 +203,7 @@ def delete_action(hit: dict[str, Any]) -> DeleteAction:
         "if_seq_no": hit["_seq_no"],
         "if_primary_term": hit["_primary_term"],
     }
-    return DeleteAction(hit["_id"], lines({"delete": target}))
+    return DeleteAction(id=hit["_id"], body=lines({"delete": target}))
 
 
 def lines(action: dict[str, Any], source: dict[str, Any] | None = None) -> bytes:
@@ -248,6 +212,14 @@ def lines(action: dict[str, Any], source: dict[str, Any] | None = None) -> bytes
     if source is not None:
         text += json.dumps(source, ensure_ascii=False) + "\n"
     return text.encode()
+
+
+def length_flags(vectors: LatentVectors, row: int) -> dict[str, bool]:
+    """Whether the text of a row was `truncated`, or `pooled` over several windows."""
+    return {
+        "truncated": bool(vectors.truncated[row]),
+        "pooled": bool(vectors.n_windows[row] > 1),
+    }
 
 
 def term_strings(vectors: LatentVectors, meta: IndexMeta) -> list[str]:

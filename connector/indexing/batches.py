@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -17,15 +16,13 @@ from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing.actions import (
     IndexAction,
     index_action,
-    index_lines,
+    length_flags,
     term_strings,
-    version_of,
 )
-from latent_ingest.connector.indexing.chunks import chunk_fields, chunk_id
+from latent_ingest.connector.indexing.chunks import chunks_action
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-    from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors
 
 # A batch ends with the first line that reaches a limit: lines may hold much that is not encoded.
 # About ten batches are in memory at once; batches of plain text stay below these limits on a GPU
@@ -58,9 +55,9 @@ class Batch:
     digest: str = ""
     """BLAKE2b of all lines of the file up to the end of the batch."""
     actions: list[IndexAction] = field(default_factory=list)
-    """One per document; filled by `ActionMaker`."""
+    """One per document; added by `fill`."""
     tokens: int = 0
-    """Tokens encoded; filled by `ActionMaker`."""
+    """Tokens encoded; added by `fill`."""
 
     @property
     def lines(self) -> int:
@@ -73,14 +70,7 @@ class Batches:
     def __init__(
         self, file: CorpusFile, id_fields: Sequence[str], meta: IndexMeta, characters: int
     ) -> None:
-        """Prepare to read.
-
-        Args:
-            file: the open file.
-            id_fields: names of id fields; the first that a document has is its id.
-            meta: meta of the index that the documents are for.
-            characters: characters of text per batch.
-        """
+        """Prepare to read documents for the index of `meta`, `characters` of text per batch."""
         self.id_fields = id_fields
         self._file = file
         self._meta = meta
@@ -91,8 +81,7 @@ class Batches:
     def skip(self, lines: int, digest: str) -> Iterator[Document | BadLine | None]:
         """Read the first lines, which are done; gives what each holds, None for a blank line.
 
-        Raises:
-            InputError: at the end, if the file has fewer lines or the lines do not match `digest`.
+        Raises InputError at the end if the file has fewer lines, or they do not match `digest`.
         """
         for line in islice(self._lines, lines):
             yield self._read_line(line)
@@ -168,54 +157,27 @@ class Batches:
         return batch
 
 
-class ActionMaker:
-    """Encodes the documents of batches for one index."""
-
-    def __init__(self, encoder: LatentEncoder, meta: IndexMeta) -> None:
-        self._encoder = encoder
-        self._meta = meta
-
-    def fill(self, batch: Batch, run: int) -> None:
-        """Add actions and tokens; documents that cannot be encoded become bad lines."""
-        texts = [document.text for document in batch.documents]
-        if self._meta.long == "chunks":
-            chunks = self._encoder.encode_chunks(texts, allow_nan=True)
-            vectors = chunks.vectors
-            # Row of each text's first chunk, and the end.
-            first = np.searchsorted(chunks.texts, np.arange(len(texts) + 1)).tolist()
-            make = partial(self._in_chunks, chunks, run)
+def fill(batch: Batch, encoder: LatentEncoder, meta: IndexMeta, run: int) -> None:
+    """Encode a batch: add actions and tokens; documents that cannot be encoded become bad lines."""
+    texts = [document.text for document in batch.documents]
+    if meta.long == "chunks":
+        chunks = encoder.encode_chunks(texts, allow_nan=True)
+        vectors, spans = chunks.vectors, chunks.spans
+        # Row of each text's first chunk, and the end.
+        first = np.searchsorted(chunks.texts, np.arange(len(texts) + 1)).tolist()
+    else:
+        vectors, spans = encoder.encode(texts, allow_nan=True, long=meta.long), None
+        first = list(range(len(texts) + 1))
+    strings = term_strings(vectors, meta)
+    for document, start, end in zip(batch.documents, first, first[1:], strict=False):
+        if not vectors.finite[start:end].all():
+            reason = encoder.nan_message(document.text)
+            batch.bad.append(BadLine(document.line, reason, document))
+        elif spans is None:
+            flags = length_flags(vectors, start)
+            batch.actions.append(index_action(document, run, meta, strings[start], **flags))
         else:
-            vectors = self._encoder.encode(texts, allow_nan=True, long=self._meta.long)
-            first = list(range(len(texts) + 1))
-            make = partial(self._whole, vectors, run)
-        strings = term_strings(vectors, self._meta)
-        for document, start, end in zip(batch.documents, first, first[1:], strict=False):
-            if vectors.finite[start:end].all():
-                batch.actions.append(make(document, start, strings[start:end]))
-            else:
-                reason = self._encoder.nan_message(document.text)
-                batch.bad.append(BadLine(document.line, reason, document))
-        batch.documents = [action.document for action in batch.actions]
-        batch.tokens = int(vectors.n_tokens.sum())
-
-    def _whole(
-        self, vectors: LatentVectors, run: int, document: Document, row: int, strings: list[str]
-    ) -> IndexAction:
-        truncated, pooled = bool(vectors.truncated[row]), bool(vectors.n_windows[row] > 1)
-        return index_action(
-            document, run, self._meta, strings[0], truncated=truncated, pooled=pooled
-        )
-
-    def _in_chunks(
-        self, chunks: LatentChunks, run: int, document: Document, row: int, strings: list[str]
-    ) -> IndexAction:
-        spans = [(start, end) for start, end in chunks.spans[row : row + len(strings)].tolist()]
-        version = version_of(document, run)
-        parts = []
-        for number, string in enumerate(strings):
-            fields = chunk_fields(document, self._meta.text_fields, spans, number)
-            source = {**fields, self._meta.latent_field: string}
-            parts.append(index_lines(chunk_id(document.id, number), version, source))
-        return IndexAction(
-            document, version, b"".join(parts), not any(strings), False, n_answers=len(parts)
-        )
+            places = spans[start:end].tolist()
+            batch.actions.append(chunks_action(document, run, meta, strings[start:end], places))
+    batch.documents = [action.document for action in batch.actions]
+    batch.tokens = int(vectors.n_tokens.sum())

@@ -14,13 +14,21 @@ from contextlib import closing
 from itertools import islice
 from typing import Any
 
-from opensearchpy import OpenSearch, helpers
+from opensearchpy import helpers
 
 from latent_ingest.connector.corpus import Document, text_of
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.index import Index
-from latent_ingest.connector.indexing.actions import DeleteAction, Verdict, delete_action
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.indexing.actions import (
+    DeleteAction,
+    IndexAction,
+    Verdict,
+    delete_action,
+    index_lines,
+    version_of,
+)
 from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender, requests
 
 # Chunks per request.
@@ -43,15 +51,11 @@ def parent_of(identifier: str) -> tuple[str, int] | None:
 
 
 def chunk_fields(
-    document: Document, text_fields: Sequence[str], spans: Sequence[tuple[int, int]], number: int
+    document: Document, text_fields: Sequence[str], spans: Sequence[Sequence[int]], number: int
 ) -> dict[str, Any]:
-    """Fields of a chunk, without latent terms.
+    """Fields of chunk `number` of a document, without latent terms.
 
-    Args:
-        document: the whole document.
-        text_fields: fields that are encoded.
-        spans: start and end of all chunks in the encoded text, in characters.
-        number: number of the chunk, from 0.
+    `spans` are start and end of all its chunks in the encoded text, in characters.
     """
     start, end = spans[number]
     fields = {
@@ -68,54 +72,67 @@ def chunk_fields(
     return fields
 
 
+def chunks_action(
+    document: Document,
+    run: int,
+    meta: IndexMeta,
+    strings: Sequence[str],
+    spans: Sequence[Sequence[int]],
+) -> IndexAction:
+    """Index a document in chunks: `strings` and `spans` are the latent terms and place of each."""
+    version = version_of(document, run)
+    parts = []
+    for number, string in enumerate(strings):
+        fields = chunk_fields(document, meta.text_fields, spans, number)
+        source = {**fields, meta.latent_field: string}
+        parts.append(index_lines(chunk_id(document.id, number), version, source))
+    return IndexAction(
+        id=document.id,
+        body=b"".join(parts),
+        n_answers=len(parts),
+        empty=not any(strings),
+        document=document,
+        version=version,
+    )
+
+
 def last_text(document: Document, text_fields: Sequence[str]) -> tuple[str, int]:
     """Name of the last text field that is not empty, and its offset in the encoded text."""
     for name in reversed(text_fields):
         if name in document.fields and (text := text_of(document.fields, [name])):
-            assert isinstance(text, str)
             return name, len(document.text) - len(text)
     raise ValueError(f"document {document.id!r} has no text")
 
 
 def stored_chunks(
-    client: OpenSearch, index: str, parents: Sequence[str], hidden: str | None = None
+    index: Index, parents: Sequence[str], hidden: str | None = None
 ) -> Iterator[list[Stored | None]]:
     """The chunks of each document in the index, with None for each that is missing.
 
     The first chunk says how many a document has; if it is missing, the result is `[None]`. For
     `hidden` see `stored`.
     """
-    firsts = list(stored(client, index, [chunk_id(parent, 0) for parent in parents], hidden))
+    firsts = list(stored(index, [chunk_id(parent, 0) for parent in parents], hidden))
     counts = [first["chunks"] if first else 1 for first in firsts]
-    rest = stored(
-        client,
-        index,
-        (
-            chunk_id(parent, number)
-            for parent, count in zip(parents, counts, strict=True)
-            for number in range(1, count)
-        ),
-        hidden,
+    others = (
+        chunk_id(parent, number)
+        for parent, count in zip(parents, counts, strict=True)
+        for number in range(1, count)
     )
+    rest = stored(index, others, hidden)
     for first, count in zip(firsts, counts, strict=True):
         yield [first, *islice(rest, count - 1)]
 
 
-def stored(
-    client: OpenSearch, index: str, ids: Iterable[str], hidden: str | None = None
-) -> Iterator[Stored | None]:
+def stored(index: Index, ids: Iterable[str], hidden: str | None = None) -> Iterator[Stored | None]:
     """`_source` of documents by id, None for each that does not exist.
 
-    Args:
-        client: connection to the engine.
-        index: name of the index.
-        ids: ids of the documents.
-        hidden: a field excluded from `_source`; it is added, empty, to documents that have it.
+    `hidden` is a field excluded from `_source`; it is added, empty, to documents that have it.
     """
     left = iter(ids)
     while some := list(islice(left, AT_ONCE)):
-        having = with_field(client, index, some, hidden) if hidden else ()
-        for found in client.mget(body={"ids": some}, index=index)["docs"]:
+        having = with_field(index, some, hidden) if hidden else ()
+        for found in index.client.mget(body={"ids": some}, index=index.name)["docs"]:
             if not found.get("found"):
                 yield None
             elif hidden and found["_id"] in having:
@@ -124,11 +141,12 @@ def stored(
                 yield found["_source"]
 
 
-def with_field(client: OpenSearch, index: str, ids: Sequence[str], field: str) -> set[str]:
+def with_field(index: Index, ids: Sequence[str], field: str) -> set[str]:
     """Ids of the documents that have an indexed field, as of the last refresh."""
     having = [{"ids": {"values": ids}}, {"exists": {"field": field}}]
     body = {"size": len(ids), "_source": False, "query": {"bool": {"filter": having}}}
-    return {hit["_id"] for hit in client.search(body=body, index=index)["hits"]["hits"]}
+    found = index.client.search(body=body, index=index.name)
+    return {hit["_id"] for hit in found["hits"]["hits"]}
 
 
 def spans_of(chunks: Sequence[Stored], length: int) -> list[tuple[int, int]] | None:
@@ -143,10 +161,7 @@ def delete_stale(index: Index, retry: Retry, concurrency: int = CONCURRENCY) -> 
     """Delete the chunks of documents that now have fewer; returns the number of deleted chunks.
 
     Reads the ids of all chunks but the first of each document. A chunk that somebody else writes
-    meanwhile stays.
-
-    Raises:
-        EngineError: the engine cannot be asked, or refuses to delete a chunk.
+    meanwhile stays. Raises EngineError.
     """
     sent: list[Future[list[Outcome[DeleteAction]]]] = []
 

@@ -7,7 +7,6 @@ is in its own `_meta.latent_ingest`, as for other versions.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,18 +17,16 @@ from opensearchpy.exceptions import RequestError
 from latent_ingest.connector.engine.client import engine_errors, reason_of
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError, InputError
-from latent_ingest.connector.index.alias import Alias, without_replicas
+from latent_ingest.connector.index.alias import Alias
 from latent_ingest.connector.index.guard import guarded, no_writes, unblock_writes
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
 from latent_ingest.connector.index.preparing import ExistingIndex, Preparation, plan
 from latent_ingest.connector.indexing.outcomes import EnrichReport
-from latent_ingest.connector.indexing.versions import Build
+from latent_ingest.connector.indexing.versions import Build, start_version
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-log = logging.getLogger(__name__)
 
 # Seconds between two questions about the progress of copying.
 ASK_SECONDS = 0.5
@@ -68,18 +65,9 @@ class Copy:
     ) -> Copy:
         """Create the next version, empty, or find the unfinished one.
 
-        Args:
-            source: the index to copy.
-            alias: the alias; it need not exist yet.
-            encoder: the model.
-            wanted: fields of `MappingConfig` that the caller chose, as for `preparing.plan`.
-            restart: create a new version in any case.
-
-        Raises:
-            InputError: the alias is an index, or points at several or at another without latent
-                terms; the source has latent terms already or is closed; or as `preparing.plan`.
-            MismatchError: the source cannot take latent terms.
-            EngineError: the engine cannot be asked.
+        `wanted` is as for `preparing.plan`; `restart` creates a new version in any case. Raises
+        InputError as `Build.begin` and `preparing.plan`, and if the source is closed or has latent
+        terms already; MismatchError if it cannot take any.
         """
         before = alias.target()
         if before and not before.stored and before.name != source.name:
@@ -102,19 +90,18 @@ class Copy:
             if version.stored.get("source") == meta.source:
                 unblock_writes(source.index, Index(client, version.name))
         same = [v for v in versions if v.complete is False and is_same(v.meta, meta)]
-        if same and not restart:
-            name = same[-1].name
-            log.info("alias %s: resuming %s, which is not complete", alias.name, name)
-        else:
-            name, number = alias.next_version(encoder.name)
-            state: dict[str, Any] = {"alias": alias.name, "number": number, "complete": False}
-            meta = replace(meta, source_written=source.index.writes(), **state)
-            create_empty(Index(client, name), lacking, meta)
-        copy = Index(client, name)
-        without_replicas(copy)
+
+        def create(name: str, state: dict[str, Any]) -> None:
+            written = source.index.writes()
+            create_empty(
+                Index(client, name), lacking, replace(meta, source_written=written, **state)
+            )
+
+        unfinished = same[-1] if same and not restart else None
+        copy = start_version(alias, unfinished, encoder.name, create)
         copy.refresh_off()
-        made = ExistingIndex.read(client, name)
-        preparation = Preparation(made, IndexMeta.from_mapping(name, made.mapping))
+        made = ExistingIndex.read(client, copy.name)
+        preparation = Preparation(made, IndexMeta.from_mapping(copy.name, made.mapping))
         return cls(source, Build(alias, copy, before, restart), preparation)
 
     def fill(
@@ -125,13 +112,8 @@ class Copy:
     ) -> None:
         """Have the engine copy the documents that the copy lacks.
 
-        Args:
-            retry: repeats requests while the engine is away.
-            ended: once this is set, copying ends; documents that were copied stay.
-            on_progress: called with the number of documents done and of all, every half second.
-
-        Raises:
-            EngineError: the engine cannot be asked, or cannot copy a document.
+        Once `ended` is set, copying ends; documents that were copied stay. `on_progress` is called
+        with the number of documents done and of all, every half second.
         """
         copy, source = self.build.index, self.source.name
         client = copy.client
@@ -167,12 +149,7 @@ class Copy:
     def finish(self, report: EnrichReport, retry: Retry) -> str | None:
         """Move the alias to the copy, if it has every document of the source as it is now.
 
-        Returns:
-            None, or one line: why the alias was not moved and what to do.
-
-        Raises:
-            EngineError: the engine cannot be asked, or refuses.
-            InputError: the alias cannot be moved any more.
+        Returns as `Build.finish`.
         """
         copy, source = self.build.index, self.source.index
         if report.stopped:
@@ -210,17 +187,12 @@ def create_empty(copy: Index, lacking: Preparation, meta: IndexMeta) -> None:
     """Create an empty index like the source, with the lacking parts; InputError if refused."""
     source = lacking.index
     kept = {key: value for key, value in source.settings.items() if not key.startswith(ITS_OWN)}
-    properties = {
-        **source.mapping.get("properties", {}),
-        **lacking.mapping.get("properties", {}),
-    }
+    added = lacking.mapping["properties"]
+    properties = {**source.mapping.get("properties", {}), **added}
+    _meta = with_meta(source.mapping, meta.to_json())
     body = {
         "settings": {**kept, **lacking.settings},
-        "mappings": {
-            **source.mapping,
-            "properties": properties,
-            "_meta": with_meta(source.mapping, meta.to_json()),
-        },
+        "mappings": {**source.mapping, "properties": properties, "_meta": _meta},
     }
     with engine_errors(copy.client):
         try:

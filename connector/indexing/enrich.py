@@ -8,8 +8,6 @@ command resumes an interrupted run, and later encodes new and changed documents.
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -20,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.corpus import BadLine, Document, text_hash
-from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
+from latent_ingest.connector.engine.retry import GIVE_UP_AFTER
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.guard import guarded
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.preparing import Preparation
 from latent_ingest.connector.index.reading import PAGE, Stored, fetch, scan, text_in
 from latent_ingest.connector.indexing.actions import (
     UpdateAction,
     Verdict,
+    length_flags,
     term_strings,
     update_action,
 )
@@ -39,16 +39,10 @@ from latent_ingest.connector.indexing.outcomes import (
     IngestReport,
     default_path,
 )
-from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender
-from latent_ingest.connector.prefetch import give_back_memory, prefetch
+from latent_ingest.connector.indexing.sender import CONCURRENCY, BulkRun, Outcome, Sender
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-log = logging.getLogger(__name__)
-
-# Batches that wait between two stages.
-AHEAD = 2
 
 # Documents read, up to date or not, after which the counts are updated.
 MAX_BATCH_DOCUMENTS = 4096
@@ -76,7 +70,7 @@ class Batch:
     tokens: int = 0
 
 
-class Enrich:
+class Enrich(BulkRun):
     """One run over one index."""
 
     def __init__(
@@ -92,54 +86,28 @@ class Enrich:
     ) -> None:
         """Prepare a run over an index that `preparing.prepare` made ready.
 
-        Args:
-            client: connection to the engine.
-            preparation: the index and its meta.
-            encoder: the model.
-            run: the run in a journal, which notes the progress.
-
-        The other arguments are those of `EnrichJob`.
+        Progress is noted in `run`, if any. The other arguments are those of `EnrichJob`.
         """
-        self._client = client
-        self._index = preparation.index.index
+        index, meta = Index(client, preparation.index.name), preparation.meta
+        file = FailuresFile(failures or default_path("-", index.name), f"index {index.name}")
+        super().__init__(index, meta, encoder, file, concurrency, give_up_after, run)
         self._shards = preparation.index.shards
-        self._meta = preparation.meta
-        self._encoder = encoder
         self._batch_characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
-        path = failures or default_path("-", self._index.name)
-        self._failures = FailuresFile(path, f"index {self._index.name}")
-        self._concurrency = concurrency
-        self._run = run
-        self._stop = threading.Event()
-        self._interrupted = False
-        self._retry = Retry(client, give_up_after=give_up_after, ended=self._stop)
         self._conflicts: list[Stored] = []
         self._on_progress: Callable[[EnrichReport], None] = lambda report: None
         self._started = 0.0
         self.documents = 0
         """Number of documents in the index when the run started."""
-        self.report = EnrichReport()
-
-    def stop(self) -> None:
-        """End after the requests in flight; updates that were sent stay. Signal-safe."""
-        self._interrupted = True
-        self._stop.set()
+        self.report: EnrichReport = EnrichReport()
 
     def run(
         self, on_progress: Callable[[EnrichReport], None] = lambda report: None
     ) -> EnrichReport:
-        """Bring all documents up to date.
+        """Bring all documents up to date; `on_progress` is called after each request.
 
-        Args:
-            on_progress: called after each request with the counts so far.
-
-        Returns:
-            The counts. If the engine goes away or `stop` is called, the run ends early, with the
-            reason in `stopped`.
-
-        Raises:
-            EngineError: the engine cannot be asked at the start.
-            InputError: the failures file or the journal cannot be written.
+        If the engine goes away or `stop` is called, the run ends early, with the reason in
+        `stopped`. Raises EngineError if the engine cannot be asked at the start, and InputError if
+        the failures file or the journal cannot be written.
         """
         report, index, retry = self.report, self._index, self._retry
         self._on_progress = on_progress
@@ -157,8 +125,7 @@ class Enrich:
             self._stop_because(str(error))
         finally:
             self._failures.close()
-        if self._failures.path is not None:
-            report.failures_file = str(self._failures.path)
+        self._name_failures_file()
         self._progress()
         if self._run:
             self._run.end(report.stopped)
@@ -185,8 +152,7 @@ class Enrich:
 
     def _update(self, batches: Generator[Batch], sender: Sender[UpdateAction]) -> None:
         """Encode and send batches; counts the outcomes of all that was sent."""
-        encoded = prefetch(self._encode(prefetch(batches, AHEAD)), AHEAD)
-        with closing(prefetch(sender.submit_batches(encoded), AHEAD)) as sent:
+        with closing(self._sent(batches, sender)) as sent:
             for batch, futures in sent:
                 self._count(batch)
                 for future in futures:
@@ -200,13 +166,14 @@ class Enrich:
             self._stop_because("interrupted")
 
     def _batches(self, pages: Generator[list[Stored]]) -> Generator[Batch]:
+        hash_field = self._meta.hash_field or ""
         batch, size = Batch(), 0
         with closing(pages):
             for page in pages:
                 for stored in page:
                     batch.read += 1
                     text = text_in(stored.source, self._meta.text_fields)
-                    if self._is_up_to_date(stored, text):
+                    if stored.has_latents and stored.source.get(hash_field) == text_hash(text):
                         batch.up_to_date += 1
                         continue
                     batch.stale.append(stored)
@@ -228,34 +195,17 @@ class Enrich:
             texts = [text_in(stored.source, self._meta.text_fields) for stored in found]
             yield Batch(deleted=len(page) - len(found), stale=found, texts=texts)
 
-    def _is_up_to_date(self, stored: Stored, text: str) -> bool:
-        assert self._meta.hash_field is not None
-        return stored.has_latents and stored.source.get(self._meta.hash_field) == text_hash(text)
-
-    def _encode(self, batches: Generator[Batch]) -> Generator[Batch]:
+    def _fill(self, batch: Batch) -> None:
         meta = self._meta
-        with closing(batches):
-            for batch in batches:
-                vectors = self._encoder.encode(batch.texts, allow_nan=True, long=meta.long)
-                strings = term_strings(vectors, meta)
-                for row, (stored, text) in enumerate(zip(batch.stale, batch.texts, strict=True)):
-                    if not vectors.finite[row]:
-                        batch.failed.append((stored, self._encoder.nan_message(text)))
-                        continue
-                    truncated, pooled = vectors.truncated[row], vectors.n_windows[row] > 1
-                    batch.actions.append(
-                        update_action(
-                            stored,
-                            meta,
-                            strings[row],
-                            text,
-                            truncated=bool(truncated),
-                            pooled=bool(pooled),
-                        )
-                    )
-                batch.tokens = int(vectors.n_tokens.sum())
-                yield batch
-                give_back_memory()
+        vectors = self._encoder.encode(batch.texts, allow_nan=True, long=meta.long)
+        strings = term_strings(vectors, meta)
+        for row, (stored, text) in enumerate(zip(batch.stale, batch.texts, strict=True)):
+            if not vectors.finite[row]:
+                batch.failed.append((stored, self._encoder.nan_message(text)))
+                continue
+            flags = length_flags(vectors, row)
+            batch.actions.append(update_action(stored, meta, strings[row], text, **flags))
+        batch.tokens = int(vectors.n_tokens.sum())
 
     def _count(self, batch: Batch) -> None:
         """Count the documents that are not sent."""
@@ -272,9 +222,7 @@ class Enrich:
         match outcome.verdict:
             case Verdict.DONE:
                 report.encoded += 1
-                report.empty += action.empty
-                report.truncated += action.truncated
-                report.pooled += action.pooled
+                report.count_encoded([action])
             case Verdict.CONFLICT:
                 report.conflicts += 1
                 self._conflicts.append(replace(action.stored, source={}))  # it is read again
@@ -283,20 +231,12 @@ class Enrich:
             case Verdict.FAILED:
                 self._fail(action.stored, f"rejected: {outcome.reason}")
             case None:
-                self._stop_because("interrupted" if self._interrupted else outcome.reason)
+                self._stop_unsent(outcome)
 
     def _fail(self, stored: Stored, reason: str) -> None:
         reason = f"document {stored.id!r}: {reason}"
-        if not self.report.failed:
-            log.warning("%s", reason)
-        self.report.failed += 1
-        self._failures.write(BadLine(0, reason, Document(0, stored.id, False, "", {})))
-
-    def _stop_because(self, reason: str | None) -> None:
-        """End the run early, unless there is no reason; the first reason counts."""
-        if reason:
-            self.report.stopped = self.report.stopped or reason
-            self._stop.set()
+        failure = BadLine(0, reason, Document(0, stored.id, False, "", {}))
+        self._write_failure(failure, reason)
 
     def _progress(self) -> None:
         report = self.report
@@ -312,11 +252,5 @@ class Enrich:
                 tokens=report.tokens,
                 seconds=report.seconds,
             )
-            self._run.note(
-                Progress(
-                    lines=report.read,
-                    position=ended,
-                    size=self.documents,
-                    report=asdict(counts),
-                )
-            )
+            note = Progress(report.read, position=ended, size=self.documents, report=asdict(counts))
+            self._run.note(note)

@@ -10,7 +10,6 @@ the journal notes what the engine has acknowledged.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
@@ -23,7 +22,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException
 
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, BadLine, CorpusFile, Document
-from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
+from latent_ingest.connector.engine.retry import GIVE_UP_AFTER
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.index import Index
@@ -31,9 +30,9 @@ from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing.actions import IndexAction, Verdict
 from latent_ingest.connector.indexing.batches import (
     CHARACTERS_PER_BUDGET_TOKEN,
-    ActionMaker,
     Batch,
     Batches,
+    fill,
 )
 from latent_ingest.connector.indexing.chunks import delete_stale
 from latent_ingest.connector.indexing.journal import Progress, Run
@@ -43,16 +42,12 @@ from latent_ingest.connector.indexing.outcomes import (
     SeenKeys,
     default_path,
 )
-from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender
-from latent_ingest.connector.prefetch import give_back_memory, prefetch
+from latent_ingest.connector.indexing.sender import CONCURRENCY, BulkRun, Outcome, Sender
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 log = logging.getLogger(__name__)
-
-# Batches that wait between two stages.
-AHEAD = 2
 
 OnProgress = Callable[[IngestReport, int], None]
 """Called with the counts so far and the bytes of the file that are done."""
@@ -61,7 +56,7 @@ Sent = tuple[Batch, "list[Future[list[Outcome[IndexAction]]]]"]
 """A batch, and the outcomes of its requests once they are known."""
 
 
-class Ingest:
+class Ingest(BulkRun):
     """One run over one corpus file, into an index that exists."""
 
     def __init__(
@@ -97,33 +92,22 @@ class Ingest:
         Raises:
             InputError: the file cannot be opened.
         """
-        self._client = client
-        self._index = Index(client, index)
-        self._maker = ActionMaker(encoder, meta)
-        self._meta = meta
         self._file = CorpusFile(corpus)
+        file = FailuresFile(failures or default_path(str(corpus), index), self._file.name)
+        handle = Index(client, index)
+        super().__init__(handle, meta, encoder, file, concurrency, give_up_after, run)
         characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
         self._batches = Batches(self._file, id_fields, meta, characters)
-        self._failures = FailuresFile(failures or default_path(str(corpus), index), self._file.name)
         self._merge_after = merge_after
         self._max_rejected = max_rejected
-        self._run = run
         self._rejected: list[int] = []
-        self._stop = threading.Event()
-        self._interrupted = False
-        self._concurrency = concurrency
-        self._retry = Retry(client, give_up_after=give_up_after, ended=self._stop)
-        self.report = IngestReport()
+        self._number = 0
+        self.report: IngestReport = IngestReport()
 
     @property
     def file_bytes(self) -> int | None:
         """Size of the corpus file in bytes; None for a pipe."""
         return self._file.size
-
-    def stop(self) -> None:
-        """End after the requests in flight; documents that were indexed stay. Signal-safe."""
-        self._interrupted = True
-        self._stop.set()
 
     def run(self, on_progress: OnProgress = lambda report, position: None) -> IngestReport:
         """Index the file.
@@ -160,10 +144,9 @@ class Ingest:
         """
         loading = Loading(self._index, self._file.name, self._retry)
         target = loading.begin()
+        self._number = loading.number
         sender = Sender[IndexAction](self._client, target, self._retry, self._concurrency)
-        batches = prefetch(self._batches.read(), AHEAD)
-        encoded = prefetch(self._encode(batches, loading.number), AHEAD)
-        sent = prefetch(sender.submit_batches(encoded), AHEAD)
+        sent = self._sent(self._batches.read(), sender)
         try:
             for batch, futures in self._until_broken(sent):
                 self._count(batch)
@@ -193,16 +176,8 @@ class Ingest:
         except InputError as error:  # the file breaks off; the lines before it are good
             self.report.stopped = str(error)
 
-    def _encode(self, batches: Generator[Batch], number: int) -> Generator[Batch]:
-        try:
-            for batch in batches:
-                if self._stop.is_set():
-                    return
-                self._maker.fill(batch, number)
-                give_back_memory()
-                yield batch
-        finally:
-            batches.close()
+    def _fill(self, batch: Batch) -> None:
+        fill(batch, self._encoder, self._meta, self._number)
 
     def _resume(self, run: Run, seen: SeenKeys, on_progress: OnProgress) -> None:
         """Check the lines that an interrupted run has done, and continue its counts."""
@@ -247,7 +222,7 @@ class Ingest:
         report = self.report
         unsent = [outcome for outcome in outcomes if outcome.verdict is None]
         if unsent:
-            self._stop_because("interrupted" if self._interrupted else unsent[0].reason)
+            self._stop_unsent(unsent[0])
             if self._interrupted and len(unsent) == len(outcomes):
                 return
         report.lines += len(outcomes)
@@ -264,9 +239,7 @@ class Ingest:
             report.repeated += len(indexed) - new
         else:
             report.replaced += len(indexed) - new
-        report.empty += sum(action.empty for action in indexed)
-        report.truncated += sum(action.truncated for action in indexed)
-        report.pooled += sum(action.pooled for action in indexed)
+        report.count_encoded(indexed)
         if self._meta.long == "chunks":
             report.chunks += sum(action.n_answers for action in indexed)
         for outcome in outcomes:
@@ -277,12 +250,10 @@ class Ingest:
         self._stop_if_too_many_fail()
 
     def _fail(self, failure: BadLine) -> None:
-        if not self.report.failed:
-            log.warning("%s: line %s: %s", self._file.name, failure.line, failure.reason)
         if isinstance(failure.content, Document):
             self._rejected.append(failure.line)
-        self.report.failed += 1
-        self._failures.write(failure)
+        where = f"{self._file.name}: line {failure.line}"
+        self._write_failure(failure, f"{where}: {failure.reason}")
 
     def _note(self, batch: Batch) -> None:
         """Note in the journal that all lines up to the end of the batch are done."""
@@ -307,8 +278,7 @@ class Ingest:
     def _finish(self, started: float) -> None:
         """Delete stale chunks, merge, and measure the index."""
         report, index = self.report, self._index
-        if self._failures.path is not None:
-            report.failures_file = str(self._failures.path)
+        self._name_failures_file()
         with self._stopping_on_error():
             if self._meta.long == "chunks" and report.stopped is None:
                 documents = self._retry.ask(index.count)
@@ -321,18 +291,13 @@ class Ingest:
             size = self._retry.ask(index.size)
             report.documents_in_index = size.documents
             # Serverless collections do not tell their size.
-            report.bytes_a_document = size.bytes_per_document or None
+            report.bytes_a_document = size.bytes / max(size.documents, 1) or None
         report.seconds = time.monotonic() - started
 
     def _stop_if_too_many_fail(self) -> None:
         failed, lines = self.report.failed, self.report.lines
         if why := self._failures.too_many(failed, lines, "lines", self._max_rejected):
             self._stop_because(f"{why}: correct them, or allow more with --max-rejected")
-
-    def _stop_because(self, reason: str | None) -> None:
-        """End the run early; the first reason counts."""
-        self.report.stopped = self.report.stopped or reason
-        self._stop.set()
 
     @contextmanager
     def _stopping_on_error(self) -> Iterator[None]:

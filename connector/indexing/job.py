@@ -264,10 +264,8 @@ class IngestJob(Job):
             self._start(ingest)
             on_progress(ingest.report, 0)
             report = ingest.run(on_progress)
-            if build is None:
-                return JobResult(report, name, meta)
-            refusal = build.finish(report, self._retry)
-            before = build.before.name if build.before else None
+            refusal = build.finish(report, self._retry) if build else None
+            before = build.before.name if build and build.before else None
             return JobResult(report, name, meta, self.alias, before, refusal)
 
     def _why_once(self, index: Index, versioned: bool) -> str | None:
@@ -380,8 +378,6 @@ class EnrichJob(Job):
             else:
                 prepare(preparation)
             report = enrich.run(lambda report: on_progress(report, enrich.documents))
-            if copy is None:
-                return JobResult(report, name, preparation.meta)
-            refusal = copy.finish(report, self._retry)
-            before = copy.build.before.name if copy.build.before else None
+            refusal = copy.finish(report, self._retry) if copy else None
+            before = copy.build.before.name if copy and copy.build.before else None
             return JobResult(report, name, preparation.meta, self.alias, before, refusal)

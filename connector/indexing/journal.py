@@ -46,6 +46,14 @@ CREATE TABLE rejected (
 
 RUNNING, DONE = "running", "done"
 
+# Fixes for SQLite's errors, by a word of its message.
+HINTS = {
+    "full": "free disk space and repeat the command",
+    "readonly": "name another with --journal",
+    "unable to open": "name another with --journal",
+    "locked": "give the same command again",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
@@ -83,8 +91,7 @@ class Progress:
     def of(cls, stored: str) -> Progress:
         """Progress as stored in a journal; unknown keys of older journals are ignored.
 
-        Raises:
-            sqlite3.DatabaseError: it is damaged, but SQLite does not notice.
+        Raises DatabaseError if it is damaged, which SQLite does not notice.
         """
         known = {field.name for field in fields(cls)}
         try:
@@ -113,15 +120,13 @@ class Journal:
     """The journal of all runs of a user."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open the file, or create it.
+        """Open the file, or create it; by default in the user's state folder.
 
-        Args:
-            path: path of the file; by default in the user's state folder.
-
-        Raises:
-            InputError: the file cannot be written, is damaged, or is of a newer version.
+        Raises InputError, as all methods, if the file cannot be written, is damaged, or is of a
+        newer version.
         """
-        self.path = path or default_journal()
+        folder = platformdirs.user_state_path("latent-ingest")
+        self.path = path or folder / "journal.sqlite"
         with self.errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, timeout=30, isolation_level=None)
@@ -149,17 +154,17 @@ class Journal:
     ) -> Run:
         """Start a run, or resume it if it was interrupted.
 
-        Args:
-            key: identity of the run.
-            restart: start from the beginning in any case.
-            reopen: also resume a finished run, after its last line.
-            once: why the run must not start a second time; None if it may.
-
-        Raises:
-            InputError: another process has the run, it was started with other settings, or it must
-                not start again.
+        `restart` starts from the beginning in any case; `reopen` also resumes a finished run, after
+        its last line; `once` says why the run must not start a second time. Raises InputError also
+        if another process has the run, or it was started with other settings.
         """
-        lock = self._lock(key)
+        # The timeout is longer than `runs` takes to test the lock.
+        lock = self._lock(key.corpus, key.index_uuid, timeout=2)
+        if lock is None:
+            raise InputError(
+                f"{key.corpus} is being ingested into {key.index} by another process; wait for "
+                f"it, or stop it"
+            )
         try:
             with self.errors(), self.transaction():
                 row = self._database.execute(
@@ -169,34 +174,24 @@ class Journal:
                 ).fetchone()
                 if row and not restart and (reopen or row[2] != DONE):
                     check_settings(key, json.loads(row[1]))
-                    progress = Progress.of(row[3])
-                    if progress.lines:
-                        self._database.execute(
-                            "UPDATE run SET command = ? WHERE id = ?", (key.command, row[0])
-                        )
-                        return Run(self, row[0], lock, progress)
+                    resumed = Progress.of(row[3])
+                    if resumed.lines:
+                        update = "UPDATE run SET command = ? WHERE id = ?"
+                        self._database.execute(update, (key.command, row[0]))
+                        return Run(self, row[0], lock, resumed)
                 if once and (row or restart):
                     raise InputError(once)
                 if row:
                     self._database.execute("DELETE FROM run WHERE id = ?", (row[0],))
-                now = time.time()
-                cursor = self._database.execute(
+                settings, progress = json.dumps(key.settings), json.dumps(asdict(Progress()))
+                identity = (key.corpus, key.index, key.index_uuid, settings, key.command)
+                number = self._database.execute(
                     "INSERT INTO run (corpus, index_name, index_uuid, settings, command, started, "
                     "updated, state, progress) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        key.corpus,
-                        key.index,
-                        key.index_uuid,
-                        json.dumps(key.settings),
-                        key.command,
-                        now,
-                        now,
-                        RUNNING,
-                        json.dumps(asdict(Progress())),
-                    ),
-                )
-                assert cursor.lastrowid is not None
-                return Run(self, cursor.lastrowid, lock, None)
+                    (*identity, time.time(), time.time(), RUNNING, progress),
+                ).lastrowid
+                assert number is not None
+                return Run(self, number, lock, None)
         except BaseException:
             lock.close()
             raise
@@ -225,17 +220,15 @@ class Journal:
         return any(self._locked(corpus, index_uuid) for corpus in self._corpora(index_uuid))
 
     def _corpora(self, index_uuid: str) -> list[str]:
-        with self.errors():
-            rows = self._database.execute(
-                "SELECT corpus FROM run WHERE index_uuid = ?", (index_uuid,)
-            )
-            return [corpus for (corpus,) in rows]
+        return self._column("SELECT corpus FROM run WHERE index_uuid = ?", index_uuid)
 
     def rejected(self, run: int) -> set[int]:
         """Lines of a run whose documents the engine rejected."""
+        return set(self._column("SELECT line FROM rejected WHERE run = ?", run))
+
+    def _column(self, query: str, parameter: object) -> list[Any]:
         with self.errors():
-            rows = self._database.execute("SELECT line FROM rejected WHERE run = ?", (run,))
-            return {line for (line,) in rows}
+            return [value for (value,) in self._database.execute(query, (parameter,))]
 
     def write(self, run: int, progress: Progress, rejected: Sequence[int], state: str) -> None:
         """Replace the progress and state of a run; they are on disk when this returns."""
@@ -251,36 +244,25 @@ class Journal:
     def close(self) -> None:
         self._database.close()
 
-    def _lock(self, key: RunKey) -> sqlite3.Connection:
-        """A lock for the duration of a run; the system releases it when the process ends."""
-        # The timeout is longer than `runs` takes to test the lock.
-        lock = self._connect_lock(key.corpus, key.index_uuid, timeout=2)
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            lock.close()
-            raise InputError(
-                f"{key.corpus} is being ingested into {key.index} by another process; wait for "
-                f"it, or stop it"
-            ) from error
-        return lock
-
     def _locked(self, corpus: str, uuid: str) -> bool:
-        lock = self._connect_lock(corpus, uuid)
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            return True
-        finally:
+        lock = self._lock(corpus, uuid)
+        if lock:
             lock.close()
-        return False
+        return lock is None
 
-    def _connect_lock(self, corpus: str, uuid: str, timeout: float = 0) -> sqlite3.Connection:
+    def _lock(self, corpus: str, uuid: str, timeout: float = 0) -> sqlite3.Connection | None:
+        """Lock a run until the connection is closed or the process ends; None if it is locked."""
         name = hashlib.sha256(f"{corpus}\n{uuid}".encode()).hexdigest()[:16]
         folder = self.path.with_name(self.path.name + ".locks")
         with self.errors():
             folder.mkdir(exist_ok=True)
-            return sqlite3.connect(folder / name, timeout=timeout, isolation_level=None)
+            lock = sqlite3.connect(folder / name, timeout=timeout, isolation_level=None)
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            lock.close()
+            return None
+        return lock
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -300,16 +282,8 @@ class Journal:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            hints = {
-                "full": "free disk space and repeat the command",
-                "readonly": "name another with --journal",
-                "unable to open": "name another with --journal",
-                "locked": "give the same command again",
-            }
-            hint = next(
-                (hints[word] for word in hints if word in str(error)),
-                "move it away to start a new one",
-            )
+            hints = [hint for word, hint in HINTS.items() if word in str(error)]
+            hint = hints[0] if hints else "move it away to start a new one"
             raise InputError(f"{self.path}: the journal fails: {error}; {hint}") from error
         except OSError as error:
             raise InputError(
@@ -355,8 +329,3 @@ def check_settings(key: RunKey, before: dict[str, Any]) -> None:
                 f"{key.corpus}: the interrupted run had {name} {before.get(name)!r}, this one has "
                 f"{value!r}; use the former, or start again with --restart"
             )
-
-
-def default_journal() -> Path:
-    """Path of the journal in the user's state folder."""
-    return platformdirs.user_state_path("latent-ingest") / "journal.sqlite"

@@ -9,11 +9,13 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, TextIO
 
 from latent_ingest.connector.corpus import BadLine, is_pipe
 from latent_ingest.connector.files import unwritable
+from latent_ingest.connector.indexing.actions import Action
 
 FIX = "name another with --failures"
 
@@ -43,6 +45,12 @@ class Report:
     def documents(self) -> int:
         """Documents that count for the speed."""
         raise NotImplementedError
+
+    def count_encoded(self, actions: Sequence[Action]) -> None:
+        """Count the texts without latents, and those longer than the backbone window."""
+        self.empty += sum(action.empty for action in actions)
+        self.truncated += sum(action.truncated for action in actions)
+        self.pooled += sum(action.pooled for action in actions)
 
     def to_json(self) -> dict[str, Any]:
         """All counts, and documents and tokens per second."""
@@ -124,12 +132,7 @@ class FailuresFile:
     """JSONL file of what failed, created with the first failure; never overwrites a file."""
 
     def __init__(self, wanted: Path, source: str) -> None:
-        """Nothing is written yet.
-
-        Args:
-            wanted: path of the file; a number is added if it exists.
-            source: name of the corpus, written into each line.
-        """
+        """Write nothing yet. Each line will name its `source`, the corpus or index."""
         self._wanted = wanted
         self._source = source
         self._file: TextIO | None = None
@@ -140,11 +143,9 @@ class FailuresFile:
     def resume(self, path: Path, size: int) -> bool:
         """Append to the file of an interrupted run, after its first `size` bytes.
 
-        Later bytes belong to lines that will be done again.
-
-        Returns:
-            Whether the file has these bytes and they end a line. If not, somebody has corrected or
-            moved the file: it stays as it is, and further failures go to another file.
+        Later bytes belong to lines that will be done again. False if the file does not have these
+        bytes, or they do not end a line: somebody has corrected or moved it. Then it stays as it
+        is, and further failures go to another file.
         """
         if not size:  # the file was corrected before, and nothing has failed since
             return False
@@ -172,11 +173,7 @@ class FailuresFile:
             self._on_disk = False
 
     def save(self) -> int:
-        """Sync all lines to disk; returns the length of the file in bytes, 0 if there is none.
-
-        Raises:
-            InputError: the file cannot be written.
-        """
+        """Sync all lines to disk; returns the length of the file in bytes, 0 if there is none."""
         if self._file is None:
             return 0
         with self._errors(self.path or self._wanted):
@@ -188,13 +185,9 @@ class FailuresFile:
     def too_many(
         self, failed: int, handled: int, noun: str, limit: int | None = None
     ) -> str | None:
-        """Why the run must end if too many of the lines or documents failed, else None.
+        """Why the run must end if too many of the handled lines or documents failed, else None.
 
-        Args:
-            failed: number of failures.
-            handled: number of lines or documents so far.
-            noun: "lines" or "documents".
-            limit: highest acceptable number; by default 1,000, or 1 % of `handled` if that is more.
+        The default limit is 1,000, or 1 % of `handled` if that is more.
         """
         if limit is None:
             limit = max(MAX_FAILED, handled // 100)
@@ -226,11 +219,8 @@ def check_writable(path: Path) -> None:
 
 def unused(path: Path) -> Path:
     """`path`, or the first of `name-2.jsonl`, `name-3.jsonl`, ... that does not exist."""
-    candidate, number = path, 2
-    while candidate.exists():
-        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        number += 1
-    return candidate
+    others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    return next(candidate for candidate in chain([path], others) if not candidate.exists())
 
 
 def default_path(corpus: str, index: str) -> Path:

@@ -1,27 +1,39 @@
 """Bulk requests, several at once: actions → requests → one outcome per action.
 
-An action itself reads what the engine answers to it (`Action.verdict`); the sender
-decides how many requests are in flight, what is retried, and when a run has to end.
+An action reads the engine's answer itself (`Action.verdict`); the sender decides how many requests
+are in flight, what is retried, and when a run has to end.
 """
 
 from __future__ import annotations
 
-import queue
+import logging
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException, TransportError
 
+from latent_ingest.connector.corpus import BadLine
 from latent_ingest.connector.engine.client import reason_in
+from latent_ingest.connector.engine.concurrency import Concurrency
 from latent_ingest.connector.engine.retry import Retry, TryAgain
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing.actions import Action, Verdict, fatal_reason
+from latent_ingest.connector.indexing.journal import Run
+from latent_ingest.connector.indexing.outcomes import FailuresFile, Report
+from latent_ingest.connector.prefetch import give_back_memory, prefetch
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+log = logging.getLogger(__name__)
 
 # Concurrent requests; the default of opensearch-py's own parallel helper.
 CONCURRENCY = 4
@@ -30,6 +42,9 @@ CONCURRENCY = 4
 # efficient; the engine refuses those above 100 MB.
 MAX_DOCUMENTS = 500
 MAX_BYTES = 5_000_000
+
+# Batches that wait between two stages.
+AHEAD = 2
 
 # The only parts of an answer that are read; without this filter it is as long as all ids.
 ANSWER = "items.*.status,items.*.error"
@@ -61,10 +76,6 @@ class Fatal(Exception):
     """The engine refuses all documents for good; the message says why."""
 
 
-class TooLarge(Exception):
-    """413: the request has too many bytes."""
-
-
 class Sender(Generic[One]):
     """Sends requests from its own threads."""
 
@@ -75,7 +86,7 @@ class Sender(Generic[One]):
         retry: Retry,
         concurrency: int = CONCURRENCY,
     ) -> None:
-        """Start the threads.
+        """Send nothing yet.
 
         Args:
             client: connection to the engine.
@@ -93,14 +104,7 @@ class Sender(Generic[One]):
         self._changed = threading.Condition()
         self._bytes = 0
         self._ids: set[str] = set()
-        self._requests: queue.SimpleQueue[tuple[list[One], Future[list[Outcome[One]]]] | None] = (
-            queue.SimpleQueue()
-        )
-        self._threads = [
-            threading.Thread(target=self._work, daemon=True) for _ in range(concurrency)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._pool = ThreadPoolExecutor(concurrency)
 
     def submit(self, request: list[One]) -> Future[list[Outcome[One]]]:
         """Queue a request; the future holds one outcome per action, in the request's order.
@@ -120,8 +124,15 @@ class Sender(Generic[One]):
                 pass
             self._bytes += size
             self._ids |= ids
-        future: Future[list[Outcome[One]]] = Future()
-        self._requests.put((request, future))
+        future = self._pool.submit(self._send, request)
+
+        def release(_: Any) -> None:
+            with self._changed:
+                self._bytes -= size
+                self._ids -= ids
+                self._changed.notify_all()
+
+        future.add_done_callback(release)
         return future
 
     def submit_batches(
@@ -131,32 +142,15 @@ class Sender(Generic[One]):
 
         Ends when the run ends, and closes `batches`.
         """
-        try:
+        with closing(batches):
             for batch in batches:
                 yield batch, [self.submit(request) for request in requests(batch.actions)]
                 if self._retry.ended.is_set():
                     return
-        finally:
-            batches.close()
 
     def close(self) -> None:
         """Wait until every action that was submitted has its outcome."""
-        for _ in self._threads:
-            self._requests.put(None)
-        for thread in self._threads:
-            thread.join()
-
-    def _work(self) -> None:
-        while (item := self._requests.get()) is not None:
-            request, future = item
-            try:
-                future.set_result(self._send(request))
-            except BaseException as error:
-                future.set_exception(error)
-            with self._changed:
-                self._bytes -= size_of(request)
-                self._ids -= {action.id for action in request}
-                self._changed.notify_all()
+        self._pool.shutdown()
 
     def _send(self, request: Sequence[One]) -> list[Outcome[One]]:
         """Send a request; if it is too large (413), it is halved, and so are later ones."""
@@ -166,38 +160,37 @@ class Sender(Generic[One]):
             part = parts.popleft()
             size = size_of(part)
             if len(part) == 1 or self._too_large is None or size < self._too_large:
-                try:
-                    self._send_part(part, outcomes)
+                if self._send_part(part, outcomes):
                     continue
-                except TooLarge:
-                    if len(part) == 1:
-                        why = f"too large for the engine: {size:,} bytes (http.max_content_length)"
-                        outcomes[part[0].id] = Outcome(part[0], Verdict.FAILED, why)
-                        continue
-                    self._too_large = min(size, self._too_large or size)
+                if len(part) == 1:
+                    why = f"too large for the engine: {size:,} bytes (http.max_content_length)"
+                    outcomes[part[0].id] = Outcome(part[0], Verdict.FAILED, why)
+                    continue
+                self._too_large = min(size, self._too_large or size)
             middle = len(part) // 2
             parts.extendleft([part[middle:], part[:middle]])
         return [outcomes[action.id] for action in request]
 
-    def _send_part(self, part: Sequence[One], outcomes: dict[str, Outcome[One]]) -> None:
-        """Send until each action has its outcome, or it is time to give up."""
+    def _send_part(self, part: Sequence[One], outcomes: dict[str, Outcome[One]]) -> bool:
+        """Send until each action has its outcome, or give up; False if the part is too large."""
         pending = list(part)
         try:
             if not self._retry.ended.is_set():
                 self._retry(self._send_once, pending, outcomes)
         except (OpenSearchException, TryAgain, Fatal) as error:
             if isinstance(error, TransportError) and error.status_code == 413:
-                raise TooLarge from error
-            self._end(self._retry.in_words(error))
+                return False
+            if not self._retry.ended.is_set():
+                self._why = self._retry.in_words(error)
+                self._retry.ended.set()
         for action in pending:
             outcomes[action.id] = Outcome(action, None, self._why)
+        return True
 
     def _send_once(self, pending: list[One], outcomes: dict[str, Outcome[One]]) -> None:
         """Send one request; `pending` loses the actions that ended.
 
-        Raises:
-            TryAgain: some actions are left.
-            Fatal: some actions are left and no document will ever be accepted.
+        Raises TryAgain if some are left, or Fatal if no document will ever be accepted.
         """
         left: list[One] = []
         fatal = why = None
@@ -242,11 +235,6 @@ class Sender(Generic[One]):
             for action in actions
         ]
 
-    def _end(self, why: str) -> None:
-        if not self._retry.ended.is_set():
-            self._why = why
-            self._retry.ended.set()
-
 
 def requests(actions: Sequence[One]) -> Iterator[list[One]]:
     """Group actions into requests by count and bytes; no request has the same id twice.
@@ -273,49 +261,74 @@ def size_of(request: Sequence[Action]) -> int:
     return sum(len(action.body) for action in request)
 
 
-class Concurrency:
-    """A limit that halves when the engine is too busy, and grows by one per round of requests.
+class BulkRun:
+    """A run of ingest or enrich: its stages, which work at the same time, and how it ends early."""
 
-    Additive increase, multiplicative decrease, as in TCP's congestion avoidance (RFC 5681).
-    """
+    report: Report
 
-    def __init__(self, maximum: int) -> None:
-        """Start at the maximum number of concurrent requests."""
-        self.maximum = maximum
-        self.limit = float(maximum)
-        self._in_flight = 0
-        self._decreases = 0
-        self._changed = threading.Condition()
+    def __init__(
+        self,
+        index: Index,
+        meta: IndexMeta,
+        encoder: LatentEncoder,
+        failures: FailuresFile,
+        concurrency: int,
+        give_up_after: float,
+        run: Run | None,
+    ) -> None:
+        self._client = index.client
+        self._index = index
+        self._meta = meta
+        self._encoder = encoder
+        self._failures = failures
+        self._concurrency = concurrency
+        self._run = run
+        self._stop = threading.Event()
+        self._interrupted = False
+        self._retry = Retry(self._client, give_up_after=give_up_after, ended=self._stop)
 
-    @contextmanager
-    def slot(self) -> Iterator[int]:
-        """Wait until one more request may start; gives the argument for `too_busy`."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._in_flight < int(self.limit))
-            self._in_flight += 1
-            started = self._decreases
-        try:
-            yield started
-        finally:
-            with self._changed:
-                self._in_flight -= 1
-                self._changed.notify_all()
+    def stop(self) -> None:
+        """End after the requests in flight; what was sent stays. Signal-safe."""
+        self._interrupted = True
+        self._stop.set()
 
-    def too_busy(self, started: int) -> None:
-        """Halve the limit: the engine turned something away.
+    def _sent(
+        self, batches: Generator[Batch], sender: Sender[Any]
+    ) -> Generator[tuple[Batch, list[Future[list[Outcome[Any]]]]]]:
+        """Encode and send batches, a few of each stage ahead; close it to end all stages."""
+        encoded = prefetch(self._encode(prefetch(batches, AHEAD)), AHEAD)
+        return prefetch(sender.submit_batches(encoded), AHEAD)
 
-        Requests that started before the last decrease cause no second one.
+    def _encode(self, batches: Generator[Batch]) -> Generator[Batch]:
+        with closing(batches):
+            for batch in batches:
+                if self._stop.is_set():
+                    return
+                self._fill(batch)
+                give_back_memory()
+                yield batch
 
-        Args:
-            started: number that `slot` gave to the request.
-        """
-        with self._changed:
-            if started == self._decreases:
-                self._decreases += 1
-                self.limit = max(1.0, self.limit / 2)
+    def _fill(self, batch: Any) -> None:
+        """Encode a batch: add its actions."""
+        raise NotImplementedError
 
-    def went_well(self) -> None:
-        """Raise the limit a little: the engine accepted a whole request."""
-        with self._changed:
-            self.limit = min(float(self.maximum), self.limit + 1 / self.limit)
-            self._changed.notify_all()
+    def _stop_because(self, reason: str | None) -> None:
+        """End the run early, unless there is no reason; the first reason counts."""
+        if reason:
+            self.report.stopped = self.report.stopped or reason
+            self._stop.set()
+
+    def _stop_unsent(self, outcome: Outcome[Any]) -> None:
+        """End the run early because an action was not sent."""
+        self._stop_because("interrupted" if self._interrupted else outcome.reason)
+
+    def _write_failure(self, failure: BadLine, message: str) -> None:
+        """Count a failure and add it to the failures file; log the first."""
+        if not self.report.failed:
+            log.warning("%s", message)
+        self.report.failed += 1
+        self._failures.write(failure)
+
+    def _name_failures_file(self) -> None:
+        if self._failures.path is not None:
+            self.report.failures_file = str(self._failures.path)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from opensearchpy import OpenSearch, helpers
+from opensearchpy import helpers
 
 from latent_ingest.connector.corpus import (
     DEFAULT_ID_FIELDS,
@@ -22,7 +22,7 @@ from latent_ingest.connector.corpus import (
 )
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.indexing.chunks import (
     Stored,
     chunk_fields,
@@ -95,38 +95,27 @@ class Verification:
 
     def __init__(
         self,
-        client: OpenSearch,
-        index: str,
-        meta: IndexMeta,
+        index: Index,
         corpus: str | Path,
         *,
         id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
     ) -> None:
-        """Open the file; the engine is not asked yet.
+        """Open the file and read the index meta; raises as `CorpusFile` and `Index.meta`.
 
-        Args:
-            client: connection to the engine.
-            index: name of the index.
-            meta: meta of the index.
-            corpus: path of a JSONL file.
-            id_fields: names of id fields; the first that a document has is its id.
-
-        Raises:
-            InputError: the file cannot be opened, or is standard input or another pipe.
+        Also raises InputError if the file is standard input or another pipe.
         """
         if is_pipe(corpus):
             name = "standard input" if str(corpus) == "-" else corpus
             raise InputError(f"{name} can be read only once; verify needs a file")
-        self._client = client
         self._index = index
-        self._meta = meta
+        self._meta = index.meta()
         self._corpus = corpus
         self._id_fields = id_fields
         self.report = VerifyReport()
         self._last = temporary_database(
             "CREATE TABLE last (id INTEGER PRIMARY KEY, line INTEGER NOT NULL, chunks INTEGER,"
             " lines INTEGER NOT NULL DEFAULT 1);"
-            "CREATE TABLE alike (content INTEGER PRIMARY KEY, lines INTEGER NOT NULL DEFAULT 1);"
+            "CREATE TABLE alike (content INTEGER PRIMARY KEY, lines INTEGER NOT NULL);"
         )
         with CorpusFile(corpus) as file:
             self.file_bytes = file.size
@@ -134,15 +123,11 @@ class Verification:
     def run(self, on_progress: Callable[[int], None] = lambda position: None) -> VerifyReport:
         """Compare every line, then look for documents that are not in the file.
 
-        Args:
-            on_progress: called every 1,000 lines with the bytes read; the file is read twice.
-
-        Raises:
-            InputError: the file is broken.
-            EngineError: the engine cannot be asked.
+        `on_progress` is called every 1,000 lines with the bytes read; the file is read twice.
+        Raises InputError if it is broken, and EngineError.
         """
-        with engine_errors(self._client):
-            self._client.indices.refresh(index=self._index, ignore=404)
+        with engine_errors(self._index.client):
+            self._index.refresh()
             self._note_last_lines(on_progress)
             self._compare_documents(on_progress)
             self._find_extra()
@@ -150,20 +135,19 @@ class Verification:
         return self.report
 
     def _note_last_lines(self, on_progress: Callable[[int], None]) -> None:
+        insert = (
+            "INSERT INTO last (id, line) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET "
+            "line = excluded.line, lines = lines + 1"
+        )
         for document, _ in self._documents(on_progress, 0):
-            row = (key_hash(document.id), document.line)
-            self._last.execute(
-                "INSERT INTO last (id, line) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET "
-                "line = excluded.line, lines = lines + 1",
-                row,
-            )
+            self._last.execute(insert, (key_hash(document.id), document.line))
         self.report = VerifyReport()  # the second reading counts
 
     def _compare_documents(self, on_progress: Callable[[int], None]) -> None:
         waiting: list[Document] = []
         size = 0
         for document, length in self._documents(on_progress, self.file_bytes or 0):
-            if self._last_line(document.id) != document.line and not self._meta.id_field:
+            if self._noted("line", document.id) != document.line and not self._meta.id_field:
                 self.report.replaced += 1
                 continue
             waiting.append(document)
@@ -195,21 +179,21 @@ class Verification:
                     self.report.failed.add(f"line {line.number}: {document.reason}")
             on_progress(before + file.position)
 
-    def _last_line(self, identifier: str) -> int | None:
-        found = self._last.execute(
-            "SELECT line FROM last WHERE id = ?", (key_hash(identifier),)
-        ).fetchone()
+    def _noted(self, column: str, identifier: str) -> int | None:
+        """A column of `last` for an id; None if the file has no such id."""
+        query = f"SELECT {column} FROM last WHERE id = ?"
+        found = self._last.execute(query, (key_hash(identifier),)).fetchone()
         return found[0] if found else None
 
     def _compare(self, documents: list[Document]) -> None:
         ids = [document.id for document in documents]
         index, hidden = self._index, self._meta.latent_field if self._meta.lean else None
         if self._meta.long == "chunks":
-            self._compare_chunks(documents, stored_chunks(self._client, index, ids, hidden))
+            self._compare_chunks(documents, stored_chunks(index, ids, hidden))
         elif self._meta.id_field:
             self._compare_copies(documents, self._meta.id_field)
         else:
-            found = stored(self._client, index, ids, hidden)
+            found = stored(index, ids, hidden)
             for document, source in zip(documents, found, strict=True):
                 self._compare_one(document, [] if source is None else [source])
 
@@ -219,15 +203,13 @@ class Verification:
         latents = {"exists": {"field": self._meta.latent_field, "_name": "latents"}}
         ours = {"filter": [{"terms": {id_field: list(copies)}}], "should": [latents]}
         query = {"query": {"bool": ours}}
-        for hit in helpers.scan(self._client, index=self._index, query=query, size=AT_ONCE):
+        for hit in self._scan(query, AT_ONCE):
             if hit.get("matched_queries"):  # also if `_source` excludes latent terms
                 hit["_source"].setdefault(self._meta.latent_field, "")
             copies[hit["_source"][id_field]].append(hit["_source"])
         for document in documents:
             found = copies[document.id]
-            last, lines = self._last.execute(
-                "SELECT line, lines FROM last WHERE id = ?", (key_hash(document.id),)
-            ).fetchone()
+            last, lines = (self._noted(column, document.id) or 1 for column in ("line", "lines"))
             self._compare_one(document, found, self._count_alike(document) if lines > 1 else 1)
             if document.line == last and len(found) > lines:
                 more = f"is in the index {len(found)} times, {lines} in the file"
@@ -237,8 +219,7 @@ class Verification:
         """Number of lines up to this one with its id and its fields."""
         content = (key_hash(json.dumps([document.id, document.fields], sort_keys=True)),)
         self._last.execute(
-            "INSERT INTO alike (content) VALUES (?) ON CONFLICT (content) DO UPDATE SET "
-            "lines = lines + 1",
+            "INSERT INTO alike VALUES (?, 1) ON CONFLICT (content) DO UPDATE SET lines = lines + 1",
             content,
         )
         query = "SELECT lines FROM alike WHERE content = ?"
@@ -262,8 +243,8 @@ class Verification:
     ) -> None:
         for document, chunks in zip(documents, stored, strict=True):
             place = f"line {document.line}: document {document.id!r}"
-            number = key_hash(document.id)
-            self._last.execute("UPDATE last SET chunks = ? WHERE id = ?", (len(chunks), number))
+            update = "UPDATE last SET chunks = ? WHERE id = ?"
+            self._last.execute(update, (len(chunks), key_hash(document.id)))
             if chunks == [None]:
                 self.report.missing.add(place)
             elif reason := self._chunks_differ(document, chunks):
@@ -287,29 +268,27 @@ class Verification:
 
     def _differs(self, document: Document, stored: dict[str, Any]) -> str | None:
         """The difference in fields or latent terms; None if there is none."""
-        latents = stored.get(self._meta.latent_field)
-        wanted = document.fields
+        wanted, absent = document.fields, object()
         names = sorted(
             name
             for name in (wanted.keys() | stored.keys()) - self._meta.own_fields
-            if wanted.get(name) != stored.get(name) or (name in wanted) != (name in stored)
+            if wanted.get(name, absent) != stored.get(name, absent)
         )
         if names:
             return f"other {', '.join(map(repr, names))}"
-        return "no latent terms" if latents is None else None
+        return "no latent terms" if stored.get(self._meta.latent_field) is None else None
 
     def _is_stale(self, document: Document, stored: dict[str, Any]) -> bool:
         field = self._meta.hash_field
         return field is not None and stored.get(field) != document.text_hash
 
+    def _scan(self, query: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
+        yield from helpers.scan(self._index.client, index=self._index.name, query=query, size=size)
+
     def _find_extra(self) -> None:
-        hits = helpers.scan(
-            self._client,
-            index=self._index,
-            query={"query": {"match_all": {}}, "_source": self._meta.id_field or False},
-            size=IDS_AT_ONCE,
-        )
-        for hit in hits:
+        wanted = self._meta.id_field or False
+        query: dict[str, Any] = {"query": {"match_all": {}}, "_source": wanted}
+        for hit in self._scan(query, IDS_AT_ONCE):
             identifier = hit["_id"]
             if self._meta.id_field:
                 identifier = hit["_source"].get(self._meta.id_field, identifier)
@@ -318,10 +297,8 @@ class Verification:
 
     def _is_extra(self, identifier: str) -> bool:
         if self._meta.long != "chunks":
-            return self._last_line(identifier) is None
+            return self._noted("line", identifier) is None
         if (found := parent_of(identifier)) is None:
             return True
         parent, chunk = found
-        query = "SELECT chunks FROM last WHERE id = ?"
-        row = self._last.execute(query, (key_hash(parent),)).fetchone()
-        return row is None or chunk >= row[0]
+        return chunk >= (self._noted("chunks", parent) or 0)

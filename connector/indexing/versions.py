@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,20 +48,11 @@ class Build:
         *,
         restart: bool = False,
     ) -> Build:
-        """Create the next version, without replicas, or find the unfinished one of this corpus.
+        """Create the next version, or find the unfinished one of this `RunKey.corpus`.
 
-        Args:
-            alias: the alias; it need not exist yet.
-            encoder: the model.
-            wanted: fields of `MappingConfig` that the caller chose.
-            journal: the journal, which knows interrupted runs.
-            corpus: as in `RunKey.corpus`.
-            restart: create a new version in any case.
-
-        Raises:
-            InputError: the alias is an index, or points at several or at one without latent
-                terms; or the engine refuses the name or the mapping.
-            EngineError: the engine cannot be asked.
+        `wanted` are fields of `MappingConfig`; `restart` creates a new version in any case. Raises
+        InputError if the alias is an index, or points at several or at one without latent terms, or
+        the engine refuses the name or the mapping.
         """
         before = alias.target()
         if before and not before.stored:
@@ -78,26 +69,18 @@ class Build:
             same = meta.fingerprint == encoder.fingerprint.digest and meta.mapping == mapping
             if same and journal.knows(corpus, version.uuid):
                 last = version
-        if last and not last.complete:
-            name = last.name
-            log.info("alias %s: resuming %s, which is not complete", alias.name, name)
-        else:
-            name, number = alias.next_version(encoder.name)
-            state: dict[str, Any] = {"alias": alias.name, "number": number, "complete": False}
+
+        def create(name: str, state: dict[str, Any]) -> None:
             create_index(alias.client, name, encoder, mapping, **state)
-        index = Index(alias.client, name)
-        without_replicas(index)
+
+        unfinished = last if last and not last.complete else None
+        index = start_version(alias, unfinished, encoder.name, create)
         return cls(alias, index, before, restart)
 
     def finish(self, report: IngestReport, retry: Retry) -> str | None:
         """Move the alias to the new version, if that is exactly what the run has indexed.
 
-        Returns:
-            None, or one line: why the alias was not moved and what to do.
-
-        Raises:
-            EngineError: the engine cannot be asked, or refuses.
-            InputError: the alias cannot be moved any more.
+        Returns None, or one line: why the alias was not moved and what to do.
         """
         name = self.index.name
         if report.stopped:
@@ -158,17 +141,34 @@ class Build:
             raise
 
 
+def start_version(
+    alias: Alias,
+    unfinished: IndexInfo | None,
+    model: str,
+    create: Callable[[str, dict[str, Any]], object],
+) -> Index:
+    """Resume the unfinished version, or create the next one; it has no replicas until complete.
+
+    `create` is called with the name of the version and the fields of its index meta.
+    """
+    if unfinished:
+        name = unfinished.name
+        log.info("alias %s: resuming %s, which is not complete", alias.name, name)
+    else:
+        name, number = alias.next_version(model)
+        create(name, {"alias": alias.name, "number": number, "complete": False})
+    index = Index(alias.client, name)
+    without_replicas(index)
+    return index
+
+
 def rollback(
     alias: Alias, journal: Journal, to: str | None = None
 ) -> tuple[IndexInfo | None, IndexInfo]:
     """Point an alias at the complete version before, or at the index `to`.
 
-    Returns:
-        The index it pointed at, and the one it points at now.
-
-    Raises:
-        InputError: there is no version before, or the alias must not point at `to`.
-        EngineError: the engine cannot be asked, or refuses.
+    Returns the index it pointed at, and the one it points at now. Raises InputError if there is no
+    version before, or the alias must not point at `to`.
     """
     current = alias.target()
     new = alias.version_before(current) if to is None else alias.candidate(to)
@@ -182,15 +182,9 @@ def rollback(
 def prunable(alias: Alias, keep: int, journal: Journal) -> tuple[list[IndexInfo], list[IndexInfo]]:
     """Versions older than the one that the alias points at, without the last `keep` complete ones.
 
-    A version that any alias but a guard alias points at is not among them.
-
-    Returns:
-        Versions to delete, and versions that a run may be loading: a run of this journal, or one
-        that this journal does not know.
-
-    Raises:
-        InputError: the alias does not exist, or points at no version of it.
-        EngineError: the engine cannot be asked.
+    A version that any alias but a guard alias points at is not among them. Returns versions to
+    delete, and versions that a run may be loading: a run of this journal, or one that this journal
+    does not know.
     """
     number = alias.live_number(alias.target())
     older = [version for version in alias.versions() if version.number < number]

@@ -253,6 +253,11 @@ def parquet_texts(path: str, text_fields: Sequence[str]) -> Iterator[tuple[str, 
             raise InputError(f"{path}: no column {' or '.join(text_fields)} (columns: {has:.120})")
         rows = (row for batch in file.iter_batches(columns=columns) for row in batch.to_pylist())
         for number, row in enumerate(rows, start=1):
-            yield f"row {number}", text_of(row, text_fields)
+            text: str | BadLine
+            try:
+                text = text_of(row, text_fields)
+            except ValueError as error:
+                text = BadLine(number, str(error), b"")
+            yield f"row {number}", text
     except pyarrow.ArrowException as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error

@@ -14,6 +14,7 @@ from lines import adds_up
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine import retry
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing import sender
 from latent_ingest.connector.indexing.ingest import Ingest
@@ -71,7 +72,7 @@ def test_a_node_goes_away_and_comes_back(
     assert (report.stopped, report.indexed, report.failed) == (None, DOCUMENTS, 0)
 
     cluster.wait()
-    verified = Verification(client, index, meta, "c.jsonl").run()
+    verified = Verification(Index(client, index), "c.jsonl").run()
     assert (verified.same, verified.different.count, verified.extra.count) == (DOCUMENTS, 0, 0)
     client.indices.refresh(index=index)
     for name in cluster.copies(index):

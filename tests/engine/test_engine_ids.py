@@ -21,6 +21,7 @@ from latent_ingest.connector.engine import client as client_module
 from latent_ingest.connector.engine import retry
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing import batches, sender
 from latent_ingest.connector.indexing.ingest import Ingest
@@ -78,32 +79,29 @@ def test_documents_are_there_at_least_once_and_verify_finds_the_doubles(
     assert there.keys() == {str(n) for n in range(DOCUMENTS)}
     doubles = {identifier for identifier, number in there.items() if number > 1}
     assert doubles, proxy.injected
-    verified = Verification(client, index, meta, "c.jsonl").run()
+    verified = Verification(Index(client, index), "c.jsonl").run()
     assert (verified.same, verified.doubled.count) == (DOCUMENTS, len(doubles))
     assert (verified.missing.count, verified.different.count, verified.extra.count) == (0, 0, 0)
     assert not verified.ok
 
 
-def test_lines_with_one_id_are_all_there(
-    client: OpenSearch, index: str, encoder: LatentEncoder, load: Any
-) -> None:
+def test_lines_with_one_id_are_all_there(client: OpenSearch, index: str, load: Any) -> None:
     report = load(
         client, index, [line("a", "bees"), line("b", "ants"), line("a", "wasps")], wanted=WANTED
     )
     assert adds_up(report)
     assert (report.indexed, report.replaced, report.repeated) == (3, 0, 1)
     assert copies(client, index) == {"a": 2, "b": 1}
-    meta = open_index(client, index, encoder, {})
-    assert Verification(client, index, meta, "corpus.jsonl").run().ok
+    assert Verification(Index(client, index), "corpus.jsonl").run().ok
 
     rows = [line("a", "bees"), line("b", "flies"), line("c", "moths"), line("a", "hornets")]
     Path("other.jsonl").write_text("\n".join(rows))
-    verified = Verification(client, index, meta, "other.jsonl").run()
+    verified = Verification(Index(client, index), "other.jsonl").run()
     assert (verified.same, verified.different.count, verified.missing.count) == (1, 2, 1)
     assert (verified.extra.count, verified.doubled.count) == (0, 0)
 
     Path("one.jsonl").write_text(line("a", "bees"))
-    verified = Verification(client, index, meta, "one.jsonl").run()
+    verified = Verification(Index(client, index), "one.jsonl").run()
     assert (verified.same, verified.doubled.count, verified.extra.count) == (1, 1, 1)
     assert verified.doubled.examples == ["document 'a' is in the index 2 times, 1 in the file"]
 
@@ -267,14 +265,11 @@ def test_an_alias_is_not_moved_to_an_index_with_doubles(
             client.indices.delete(index=version)
 
 
-def test_lines_that_are_the_same_are_all_wanted(
-    client: OpenSearch, index: str, encoder: LatentEncoder, load: Any
-) -> None:
+def test_lines_that_are_the_same_are_all_wanted(client: OpenSearch, index: str, load: Any) -> None:
     load(client, index, [line("a", "bees"), line("b", "ants")], wanted=WANTED)
-    meta = open_index(client, index, encoder, {})
     rows = [line("a", "bees"), line("b", "ants"), line("a", "bees")]
     Path("more.jsonl").write_text("\n".join(rows))
-    verified = Verification(client, index, meta, "more.jsonl").run()
+    verified = Verification(Index(client, index), "more.jsonl").run()
     assert (verified.same, verified.missing.count) == (2, 1)
     assert verified.missing.examples == ["line 3: document 'a'"]
 

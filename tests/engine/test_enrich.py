@@ -440,7 +440,7 @@ def test_an_engine_that_forgets_where_we_are_ends_the_run(
 
     def forget(_call: int) -> None:
         searches.append(1)
-        if len(searches) == 4:
+        if len(searches) >= 4:  # two shards are read at the same time
             client.delete_all_pits()
 
     report = run(on=Forgetting(client, forget))

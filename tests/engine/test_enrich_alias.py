@@ -247,7 +247,7 @@ def test_a_block_of_somebody_else_stays(
 
 
 def blocks(client: OpenSearch, name: str) -> dict[str, str]:
-    """Of the index behind a name."""
+    """The index behind a name."""
     (found,) = client.indices.get_settings(index=name).values()
     kinds: dict[str, str] = found["settings"]["index"].get("blocks", {})
     return kinds

@@ -28,6 +28,7 @@ from latent_ingest.connector.engine import client as client_module
 from latent_ingest.connector.engine import retry
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.engine.local import LocalEngine, free_port
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing import sender
@@ -285,11 +286,11 @@ def assert_exactly(
 ) -> None:
     """The index holds so many documents, all of the file but those that it rejected.
 
-    Their latent terms are those of their texts: a sample is encoded anew, in another order.
+    Their latent terms are those of their texts: a sample is encoded again, in another order.
     """
     meta = IndexMeta.read(client, index)
     assert meta is not None
-    verified = Verification(client, index, meta, corpus).run()
+    verified = Verification(Index(client, index), corpus).run()
     assert (verified.same, verified.missing.count) == (number, rejected)
     assert (verified.different.count, verified.extra.count, verified.stale.count) == (0, 0, 0)
     in_chunks = meta.long == "chunks"

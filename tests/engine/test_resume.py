@@ -1,4 +1,4 @@
-"""A run that is cut, by whatever, is gone on with: the index is the file, and nothing is twice."""
+"""A run that is interrupted, by whatever, resumes: the index equals the file, nothing is twice."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Start = Callable[..., Ingest]
 def start(
     client: OpenSearch, index: str, encoder: LatentEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> Start:
-    """A job on c.jsonl that notes what it does; one that was cut before goes on."""
+    """A run over c.jsonl with a journal; it resumes if it was interrupted before."""
     monkeypatch.setattr(batches, "MAX_BATCH_LINES", 4)
 
     def make(on: OpenSearch = client, corpus: str = "c.jsonl", **options: Any) -> Ingest:
@@ -152,7 +152,7 @@ class AppliedAll(Failing):
 def test_lines_that_were_edited_after_the_cut_replace_what_was_under_way(
     start: Start, client: OpenSearch, index: str
 ) -> None:
-    """They stand at other places now, some before those that the engine took before the cut."""
+    """Their lines have moved, some before those that the engine took before the interruption."""
     rows: list[dict[str, Any] | str] = [{"_id": str(n), "text": f"text {n}"} for n in range(12)]
     write(rows)
     cut(start, client, after=1, kind=AppliedAll)

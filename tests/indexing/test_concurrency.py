@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from latent_ingest.connector.indexing.sender import Concurrency
+from latent_ingest.connector.engine.concurrency import Concurrency
 
 
 def test_the_limit_halves_once_for_requests_of_one_time_and_climbs_back() -> None:

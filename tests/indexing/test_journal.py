@@ -1,4 +1,4 @@
-"""The journal: where a run goes on, and when it must not."""
+"""The journal: where an interrupted run resumes, and when a run must not start."""
 
 from __future__ import annotations
 

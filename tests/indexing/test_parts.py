@@ -34,7 +34,7 @@ from latent_ingest.mappings import MappingConfig
 
 def action(identifier: str, size: int = 10, line: int = 1) -> IndexAction:
     document = Document(line, identifier, False, "", {})
-    return IndexAction(document, line, b"x" * size, empty=False, truncated=False)
+    return IndexAction(id=identifier, body=b"x" * size, document=document, version=line)
 
 
 @given(
