@@ -102,6 +102,8 @@ class Ingest:
         self._maker = ActionMaker(encoder, meta)
         self._meta = meta
         self._file = CorpusFile(corpus)
+        self._file.check_json_lines()
+        self._said_lost_ids = False
         characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
         self._batches = Batches(self._file, id_fields, meta, characters)
         self._failures = FailuresFile(failures or default_path(str(corpus), index), self._file.name)
@@ -239,6 +241,12 @@ class Ingest:
                 fields,
             )
         report.generated_ids += generated
+        if not self._said_lost_ids and any(document.lost_id for document in batch.documents):
+            self._said_lost_ids = True
+            log.warning(
+                "the field _id of the documents is not kept, since the ids are in another field "
+                "and engines accept no field of that name; rename it to keep it"
+            )
         report.lines += batch.lines - len(batch.documents)
         self._stop_if_too_many_fail()
 
