@@ -5,12 +5,15 @@ JSONL, plain, compressed or from standard input, read line by line and never as 
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
+import io
 import json
+import lzma
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -24,9 +27,12 @@ try:
     zstd: Any = import_module(_ZSTD_MODULE)
 except ImportError:
     zstd = None
-CODEC_ERRORS: tuple[type[Exception], ...] = (EOFError, zlib.error, OSError)
+CODEC_ERRORS: tuple[type[Exception], ...] = (EOFError, zlib.error, lzma.LZMAError, OSError)
 if zstd is not None:
     CODEC_ERRORS += (zstd.ZstdError,)
+
+# Bytes at the start of a file that are looked at.
+PEEK = 8192
 
 DEFAULT_ID_FIELDS = ("_id", "id")
 DEFAULT_TEXT_FIELDS = ("title", "text")
@@ -35,6 +41,33 @@ DEFAULT_TEXT_FIELDS = ("title", "text")
 # see `BadLine.to_json`.
 FAILURE_KEY = "_failure"
 FAILURE_PARTS = {"file", "line", "reason"}
+
+# First bytes of compressed files, whatever their names.
+GZIP, BZIP2, XZ, ZSTD = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
+
+# First bytes of files that cannot be read, and how to convert them.
+OTHER_FILES = {
+    b"PK\x03\x04": "a ZIP archive; unpack it",
+    b"PAR1": "a Parquet file; convert it to JSONL, one object per line",
+    b"\xff\xfe": "UTF-16; convert it with 'iconv -f UTF-16 -t UTF-8'",
+    b"\xfe\xff": "UTF-16; convert it with 'iconv -f UTF-16 -t UTF-8'",
+    b"{\x00": "UTF-16; convert it with 'iconv -f UTF-16LE -t UTF-8'",
+    b"\x00{": "UTF-16; convert it with 'iconv -f UTF-16BE -t UTF-8'",
+}
+
+# Keys of what is in an action of a bulk request, and of a hit as elasticdump writes it.
+BULK_ACTIONS = {"index", "create", "update", "delete"}
+BULK_KEYS = {
+    "_id", "_index", "_type", "routing", "_routing", "pipeline", "version", "version_type",
+    "if_seq_no", "if_primary_term", "require_alias", "retry_on_conflict", "dynamic_templates",
+}  # fmt: skip
+HIT_KEYS = {
+    "_id", "_index", "_type", "_score", "_source", "_version", "_routing", "_seq_no",
+    "_primary_term", "sort", "fields", "found",
+}  # fmt: skip
+
+# Types of MongoDB's extended JSON that are a string or a whole number with a name.
+EXTENDED_IDS = {"$oid", "$uuid", "$numberLong", "$numberInt"}
 
 # A line with half of a surrogate pair contains one of these: an escape, or the first byte of bytes
 # that Python decodes to one although they are not UTF-8.
@@ -63,6 +96,8 @@ class Document:
     """The text that is encoded: the text fields, joined by a space."""
     fields: dict[str, Any]
     """The line's object, without `_id`, which the engine refuses inside a document."""
+    lost_id: bool = False
+    """Whether the line has an `_id` that is not the id, and so is not kept."""
 
     @property
     def text_hash(self) -> str:
@@ -117,7 +152,7 @@ class CorpusFile:
             raise InputError(f"{path}: a folder; name a JSONL file") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-        self._lines = decompressed(self._raw, str(path))
+        self._lines = decompressed(self._raw, self.name)
 
     @property
     def position(self) -> int:
@@ -135,6 +170,18 @@ class CorpusFile:
                 f"were read, fetch the file again for the rest"
             ) from error
 
+    def check_json_lines(self) -> None:
+        """Raise InputError if the file begins like JSON of another layout than one object per line.
+
+        Nothing is consumed.
+        """
+        try:
+            head = bytes(self._lines.peek(PEEK))
+        except CODEC_ERRORS:
+            return  # reading says so
+        if what := other_layout(head):
+            raise InputError(f"{self.name}: {what}")
+
     def __enter__(self) -> CorpusFile:
         return self
 
@@ -151,16 +198,62 @@ def is_pipe(path: str | Path) -> bool:
     return path.exists() and not (path.is_file() or path.is_dir())
 
 
-def decompressed(raw: BinaryIO, path: str) -> Any:
-    """Lines of a file, decompressed if its name ends with .gz or .zst."""
-    name = path.lower()
-    if name.endswith(".gz"):
-        return gzip.GzipFile(fileobj=raw)
-    if name.endswith(".zst"):
-        if zstd is None:
-            raise InputError(f"{path}: .zst needs the 'train' extra: pip install backports.zstd")
-        return zstd.ZstdFile(raw)
-    return raw
+def decompressed(raw: Any, name: str) -> Any:
+    """Lines of a file, decompressed if its first bytes say so.
+
+    Raises:
+        InputError: the file is of a kind that cannot be read, or needs the `train` extra.
+    """
+    if not isinstance(raw, io.BufferedReader):
+        raw = io.BufferedReader(raw)
+    head = raw.peek(PEEK)
+    for magic, what in OTHER_FILES.items():
+        if head.startswith(magic):
+            raise InputError(f"{name}: {what}")
+    codecs: dict[bytes, Callable[[Any], Any]] = {
+        GZIP: lambda file: gzip.GzipFile(fileobj=file),
+        BZIP2: bz2.BZ2File,
+        XZ: lzma.LZMAFile,
+        ZSTD: zstd_file,
+    }
+    codec = next((codec for magic, codec in codecs.items() if head.startswith(magic)), None)
+    return io.BufferedReader(codec(raw)) if codec else raw
+
+
+def zstd_file(raw: BinaryIO) -> Any:
+    """A .zst file, decompressed."""
+    if zstd is None:
+        raise InputError(".zst files need the 'train' extra: pip install backports.zstd")
+    return zstd.ZstdFile(raw)
+
+
+def other_layout(head: bytes) -> str | None:
+    """How a file is not one JSON object per line, by its first bytes, and how to convert it."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    line, _, rest = start.partition(b"\n")
+    if start[:1] == b"[" and start[1:].lstrip()[:1] in (b"{", b"]"):
+        return "one JSON array; write one object per line: jq -c '.[]'"
+    if line.strip() == b"{" and rest.lstrip()[:1] in (b'"', b"}"):
+        return "JSON over several lines; write one object per line: jq -c ."
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(fields, dict):
+        return None
+    if len(fields) == 1 and BULK_ACTIONS.issuperset(fields):
+        (action,) = fields.values()
+        if isinstance(action, dict) and BULK_KEYS.issuperset(action):
+            return (
+                "a bulk request, in which the ids stand on lines of their own; write one object "
+                "per line with its _id, or send it to the engine and use 'latent-ingest enrich'"
+            )
+    if isinstance(fields.get("_source"), dict) and HIT_KEYS.issuperset(fields):
+        return (
+            "hits of a search (elasticdump), whose documents are in _source; write them out: "
+            "jq -c '{_id} + ._source'"
+        )
+    return None
 
 
 def parse_line(
@@ -188,24 +281,41 @@ def parse_line(
     except ValueError as error:
         return BadLine(line.number, str(error), line.content)
     identifier = generated_id(fields) if stated is None else stated
-    fields.pop("_id", None)
-    return Document(line.number, identifier, stated is None, text, fields)
+    own = fields.pop("_id", None)
+    lost_id = own not in (None, "") and "_id" not in id_fields
+    return Document(line.number, identifier, stated is None, text, fields, lost_id)
 
 
 def parse_object(line: Line) -> dict[str, Any]:
     """The JSON object on a line; raises ValueError, as the functions below, if it has none."""
     try:
-        fields = json.loads(line.content)
+        fields = json.loads(line.content, object_pairs_hook=unique_keys)
     except UnicodeDecodeError as error:
         raise ValueError(not_utf8(error)) from error
     except json.JSONDecodeError as error:
         what = f"{error.msg} at character {error.pos + 1}"
         raise ValueError(f"not JSON: {what}: {excerpt(line)}; write one object per line") from error
+    except DoubleKeyError:
+        raise
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}: {excerpt(line)}") from error
     if not isinstance(fields, dict):
         kind = json_kind(fields)
         raise ValueError(f"{kind}, not an object: {excerpt(line)}; write one object per line")
+    return fields
+
+
+class DoubleKeyError(ValueError):
+    """An object has a key twice, which engines refuse."""
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs, for `json.loads`; raises DoubleKeyError."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        keys = [key for key, _ in pairs]
+        double = next(key for key in fields if keys.count(key) > 1)
+        raise DoubleKeyError(f"key {double!r} twice in one object; remove one or rename it")
     return fields
 
 
@@ -231,9 +341,13 @@ def check_surrogates(line: Line, fields: dict[str, Any]) -> None:
 def stated_id(fields: dict[str, Any], id_fields: Sequence[str]) -> str | None:
     """The first id field that is not empty, as text; None if there is none."""
     stated = next((fields[name] for name in id_fields if fields.get(name) not in (None, "")), None)
+    if isinstance(stated, dict) and len(stated) == 1 and EXTENDED_IDS.issuperset(stated):
+        (stated,) = stated.values()
     if isinstance(stated, bool) or not isinstance(stated, str | int | None):
-        kind = json_kind(stated)
-        raise ValueError(f"the id is {kind}: {stated!r:.60}; write a string or a whole number")
+        raise ValueError(
+            f"the id is {json_kind(stated)}: {stated!r:.60}; write a string or a whole number, or "
+            f"name another field with --id-field"
+        )
     return None if stated is None else str(stated)
 
 

@@ -13,25 +13,32 @@ from safetensors import SafetensorError
 from latent_ingest.connector.errors import InputError
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Replace a file by `content`, on disk before this returns; text is written in UTF-8.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Replace a file by the one that the block writes at the path given, on disk at the end.
 
     A reader, or a crash, sees the old file or the new one, whole. The temporary file has the
     process id in its name, so that two processes may write the same file.
-
-    Raises:
-        OSError: the file cannot be written; the old one is unchanged.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
+        yield part
+        with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Replace a file by `content`; text is written in UTF-8. See `replacing`.
+
+    Raises:
+        OSError: the file cannot be written; the old one is unchanged.
+    """
+    with replacing(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager

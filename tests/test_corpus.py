@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latent_ingest.connector.corpus import BadLine, CorpusFile, Document, Line, parse_line
+from latent_ingest.connector.corpus import BadLine, CorpusFile, Document, Line, parse_line, zstd
 from latent_ingest.connector.errors import InputError
 
 
@@ -83,11 +86,11 @@ def test_a_generated_id_depends_on_the_content_alone() -> None:
         (r'{"text": "x", "\uDC00": 1}', r"\\udc00 is half of a surrogate pair"),
         (b'{"text": "x", "n": ["\xed\xa0\x80"]}', r"\\ud800 is half of a surrogate pair"),
         ("[" * 100_000, "not JSON"),
+        ('{"text": "x", "text": "y"}', "key 'text' twice in one object; remove one or rename it"),
+        ('{"text": "x", "source": [{"url": "a", "url": "b"}]}', "key 'url' twice"),
     ],
 )
 def test_a_bad_line_says_what_is_wrong(line: str | bytes, message: str) -> None:
-    import re
-
     assert re.search(message, reason(line)), reason(line)
 
 
@@ -164,12 +167,115 @@ def test_a_truncated_gz_gives_the_lines_before_the_break(tmp_path: Path) -> None
     assert f"after line {len(lines)}:" in str(error.value)
 
 
-@pytest.mark.parametrize("content", [b"not gzip at all\n", b"\x1f\x8b\x08\x00garbage"])
-def test_what_is_no_gzip_is_said(tmp_path: Path, content: bytes) -> None:
+def test_a_broken_gz_is_said(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.gz"
-    path.write_bytes(content)
+    path.write_bytes(b"\x1f\x8b\x08\x00garbage")
     with CorpusFile(path) as file, pytest.raises(InputError, match=r"a.jsonl.gz: broken"):
         list(file)
+
+
+COMPRESSED = {
+    "plain": lambda content: content,
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "zstd": zstd.compress,
+}
+
+
+@pytest.mark.parametrize("name", ["docs.jsonl", "docs.jsonl.gz", "-"])
+@pytest.mark.parametrize("kind", COMPRESSED)
+def test_compression_is_known_by_the_first_bytes(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = COMPRESSED[kind](b'{"text": "bees"}\n{"text": "ants"}\n')
+    path: Path | str = name
+    if name == "-":
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    else:
+        path = tmp_path / name
+        path.write_bytes(content)
+    with CorpusFile(path) as file:
+        file.check_json_lines()
+        assert [line.content for line in file] == [b'{"text": "bees"}', b'{"text": "ants"}']
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "bees"}'.encode("utf-16"), r"a.jsonl: UTF-16; convert it with 'iconv"),
+        ('{"text": "bees"}'.encode("utf-16-le"), "UTF-16LE"),
+        ('{"text": "bees"}'.encode("utf-16-be"), "UTF-16BE"),
+        (b"PK\x03\x04...", "a ZIP archive; unpack it"),
+        (b"PAR1...", "a Parquet file; convert it to JSONL"),
+    ],
+)
+def test_files_of_other_kinds_are_named(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        CorpusFile(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"_id": "1", "text": "bees"}]', "one JSON array; write one object per line: jq -c"),
+        ('\n[\n {\n  "_id": "1",\n  "text": "bees"\n }\n]\n', "one JSON array"),
+        ('{\n  "_id": "1",\n  "text": "bees"\n}\n', "JSON over several lines"),
+        ('{"index": {"_id": "1"}}\n{"text": "bees"}\n', "a bulk request.*'latent-ingest enrich'"),
+        ('{"create": {}}\n{"text": "bees"}\n', "a bulk request"),
+        (
+            '{"_index": "old", "_id": "1", "_score": 1, "_source": {"text": "bees"}}\n',
+            r"hits of a search .elasticdump., whose documents are in _source.*jq",
+        ),
+        ("\ufeff[{}]", "one JSON array"),
+    ],
+)
+def test_json_of_other_layouts_is_named(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(content, encoding="utf-8")
+    with CorpusFile(path) as file, pytest.raises(InputError, match=f"a.jsonl: {message}"):
+        file.check_json_lines()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"index": "a word", "text": "bees"}',
+        '{"index": {"term": 1}}',
+        '{"_source": "a book", "text": "bees"}',
+        '{"_source": {"url": 1}, "text": "bees"}',
+        "[1]\n",
+        "{\n[1]",
+        "not json",
+        "",
+        "\ufeff" + '{"text": "bees"}',
+        '{"text": "' + "bees " * 5000 + '"}',
+    ],
+)
+def test_lines_are_taken_for_lines(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(content, encoding="utf-8")
+    with CorpusFile(path) as file:
+        file.check_json_lines()
+        assert b"\n".join(line.content for line in file) == content.encode().rstrip(b"\n")
+
+
+def test_ids_of_extended_json_are_read() -> None:
+    line = '{"_id": {"$oid": "5f43a0c2e4b0a1b2c3d4e5f6"}, "n": {"$numberLong": "12"}, "text": "x"}'
+    assert parsed(line).id == "5f43a0c2e4b0a1b2c3d4e5f6"
+    assert parsed(line, id_fields=("n",)).id == "12"
+    assert parsed(line).fields["n"] == {"$numberLong": "12"}
+    message = "the id is an object: .*; write a string or a whole number, or .* with --id-field"
+    assert re.search(message, reason('{"_id": {"$date": "2020"}, "text": "x"}'))
+
+
+def test_an_id_that_is_not_kept_is_noticed() -> None:
+    line = '{"_id": "a", "slug": "bees", "text": "x"}'
+    assert parsed(line, id_fields=("slug",)).lost_id
+    assert not parsed(line).lost_id
+    assert not parsed('{"slug": "bees", "text": "x"}', id_fields=("slug",)).lost_id
 
 
 def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:

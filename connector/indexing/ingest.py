@@ -93,6 +93,8 @@ class Ingest(BulkRun):
             InputError: the file cannot be opened.
         """
         self._file = CorpusFile(corpus)
+        self._file.check_json_lines()
+        self._said_lost_ids = False
         file = FailuresFile(failures or default_path(str(corpus), index), self._file.name)
         handle = Index(client, index)
         super().__init__(handle, meta, encoder, file, concurrency, give_up_after, run)
@@ -214,6 +216,12 @@ class Ingest(BulkRun):
                 fields,
             )
         report.generated_ids += generated
+        if not self._said_lost_ids and any(document.lost_id for document in batch.documents):
+            self._said_lost_ids = True
+            log.warning(
+                "the field _id of the documents is not kept, since the ids are in another field "
+                "and engines accept no field of that name; rename it to keep it"
+            )
         report.lines += batch.lines - len(batch.documents)
         self._stop_if_too_many_fail()
 

@@ -195,6 +195,7 @@ class IngestJob(Job):
         self._piped = is_pipe(self.corpus)
         if not self._piped:
             with CorpusFile(self.corpus) as file:
+                file.check_json_lines()
                 self.file_bytes = file.size
         check_writable(self.failures or default_path(str(self.corpus), self._name))
 

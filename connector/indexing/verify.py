@@ -118,6 +118,7 @@ class Verification:
             "CREATE TABLE alike (content INTEGER PRIMARY KEY, lines INTEGER NOT NULL);"
         )
         with CorpusFile(corpus) as file:
+            file.check_json_lines()
             self.file_bytes = file.size
 
     def run(self, on_progress: Callable[[int], None] = lambda position: None) -> VerifyReport:
