@@ -13,7 +13,7 @@ import json
 import lzma
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -45,7 +45,7 @@ FAILURE_PARTS = {"file", "line", "reason"}
 # First bytes of compressed files, whatever their names.
 GZIP, BZIP2, XZ, ZSTD = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
 
-# First bytes of files that cannot be read, and how to convert them.
+# First bytes of files that are not JSON lines, and how to convert them.
 OTHER_FILES = {
     b"PK\x03\x04": "a ZIP archive; unpack it",
     b"PAR1": "a Parquet file; convert it to JSONL, one object per line",
@@ -171,7 +171,7 @@ class CorpusFile:
             ) from error
 
     def check_json_lines(self) -> None:
-        """Raise InputError if the file begins like JSON of another layout than one object per line.
+        """Raise InputError if the file does not begin like one JSON object per line.
 
         Nothing is consumed.
         """
@@ -202,33 +202,29 @@ def decompressed(raw: Any, name: str) -> Any:
     """Lines of a file, decompressed if its first bytes say so.
 
     Raises:
-        InputError: the file is of a kind that cannot be read, or needs the `train` extra.
+        InputError: a Zstandard file needs the `train` extra.
     """
     if not isinstance(raw, io.BufferedReader):
         raw = io.BufferedReader(raw)
     head = raw.peek(PEEK)
-    for magic, what in OTHER_FILES.items():
-        if head.startswith(magic):
-            raise InputError(f"{name}: {what}")
-    codecs: dict[bytes, Callable[[Any], Any]] = {
-        GZIP: lambda file: gzip.GzipFile(fileobj=file),
-        BZIP2: bz2.BZ2File,
-        XZ: lzma.LZMAFile,
-        ZSTD: zstd_file,
-    }
-    codec = next((codec for magic, codec in codecs.items() if head.startswith(magic)), None)
-    return io.BufferedReader(codec(raw)) if codec else raw
-
-
-def zstd_file(raw: BinaryIO) -> Any:
-    """A .zst file, decompressed."""
-    if zstd is None:
-        raise InputError(".zst files need the 'train' extra: pip install backports.zstd")
-    return zstd.ZstdFile(raw)
+    if head.startswith(GZIP):
+        return gzip.GzipFile(fileobj=raw)
+    if head.startswith(BZIP2):
+        return bz2.BZ2File(raw)
+    if head.startswith(XZ):
+        return lzma.LZMAFile(raw)
+    if head.startswith(ZSTD):
+        if zstd is None:
+            raise InputError(f"{name}: .zst needs the 'train' extra: pip install backports.zstd")
+        return zstd.ZstdFile(raw)
+    return raw
 
 
 def other_layout(head: bytes) -> str | None:
     """How a file is not one JSON object per line, by its first bytes, and how to convert it."""
+    for magic, what in OTHER_FILES.items():
+        if head.startswith(magic):
+            return what
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     line, _, rest = start.partition(b"\n")
     if start[:1] == b"[" and start[1:].lstrip()[:1] in (b"{", b"]"):

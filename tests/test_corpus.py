@@ -213,8 +213,8 @@ def test_compression_is_known_by_the_first_bytes(
 def test_files_of_other_kinds_are_named(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=message):
-        CorpusFile(path)
+    with CorpusFile(path) as file, pytest.raises(InputError, match=message):
+        file.check_json_lines()
 
 
 @pytest.mark.parametrize(
