@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -22,6 +24,9 @@ from latent_ingest.connector.index.meta import IndexMeta
 # Characters analyzed per request. Engines return at most 10,000 words
 # (index.analyze.max_token_count), and a word has at least one character.
 CHARACTERS = 10_000
+
+# Concurrent requests: there is one per text.
+CONCURRENCY = 8
 
 # The table has one row per quarter of the questions. Fixed bounds would not suit all collections:
 # the median share is .59 for the claims of SciFact and .16 for the questions of NFCorpus.
@@ -50,10 +55,13 @@ def word_overlap(index: Index, collection: Collection) -> dict[str, float]:
     if meta is None:
         raise MismatchError(f"no index {index.name}; evaluate the collection first")
     field = meta.words_fields[0]
-    words = {id: words_of(index, field, text) for id, text in collection.contents.relevant.items()}
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        analyze = partial(words_of, index, field)
+        relevant_texts, questions = collection.contents.relevant, collection.queries
+        words = dict(zip(relevant_texts, pool.map(analyze, relevant_texts.values()), strict=True))
+        asked_words = dict(zip(questions, pool.map(analyze, questions.values()), strict=True))
     shares = {}
-    for query, text in collection.queries.items():
-        asked = words_of(index, field, text)
+    for query, asked in asked_words.items():
         relevant = [
             words[document]
             for document, grade in collection.qrels[query].items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -120,13 +121,17 @@ class Journal:
     """The journal of all runs of a user."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open the file, or create it; by default in the user's state folder.
+        """Open the file, or create it.
+
+        By default it is the file that LATENT_INGEST_JOURNAL names, or one in the user's state
+        folder.
 
         Raises InputError, as all methods, if the file cannot be written, is damaged, or is of a
         newer version.
         """
         folder = platformdirs.user_state_path("latent-ingest")
-        self.path = path or folder / "journal.sqlite"
+        named = os.environ.get("LATENT_INGEST_JOURNAL")
+        self.path = path or Path(named or folder / "journal.sqlite")
         with self.errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, timeout=30, isolation_level=None)

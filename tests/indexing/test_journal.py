@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,20 @@ def test_other_settings_are_refused_with_the_two_ways_on(open_journal: Open) -> 
     same = open_journal().open(key(id_fields=["id"]))
     assert same.resumed
     same.close()
+
+
+def test_the_default_is_what_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for commands, which have it from their option."""
+    monkeypatch.setenv("LATENT_INGEST_JOURNAL", str(tmp_path / "named.sqlite"))
+    with closing(Journal()) as journal:
+        assert journal.path == tmp_path / "named.sqlite"
+    monkeypatch.delenv("LATENT_INGEST_JOURNAL")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with closing(Journal()) as journal:
+        assert journal.path.name == "journal.sqlite"
+        assert journal.path != tmp_path / "named.sqlite"
 
 
 def test_two_at_once_are_refused(open_journal: Open) -> None:
