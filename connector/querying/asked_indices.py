@@ -27,6 +27,10 @@ ALIKE = ("fingerprint", "spelling", "scale", "k1", "b", "latent_field")
 # Longest list of names to put into the URL of a request, which engines limit to 4,096 bytes.
 LONGEST_URL = 3000
 
+# The setting for clauses without fields, and its default.
+DEFAULT_FIELD = "index.query.default_field"
+EVERY_FIELD = ("*",)
+
 # Most patterns whose fields are cached; an application uses a few.
 MOST_PATTERNS = 1000
 
@@ -165,8 +169,10 @@ def no_index(name: str, info: object = None) -> MismatchError:
 class IndexFields(dict[str, bool]):
     """The fields of an index: name → whether it is of type text. Does not change."""
 
-    def __init__(self, fields: Mapping[str, bool]) -> None:
+    def __init__(self, fields: Mapping[str, bool], default: Sequence[str] = EVERY_FIELD) -> None:
         super().__init__(fields)
+        self.default = tuple(default)
+        """Fields or patterns that a clause without fields searches."""
         # Cached, since an index may have thousands of fields.
         self.matching = lru_cache(MOST_PATTERNS)(self._matching)
 
@@ -184,8 +190,30 @@ def read_fields(client: OpenSearch, index: str) -> IndexFields | None:
             raise_if_unanswered(error)
             return None
     return IndexFields(
-        {name: "text" in types for name, types in found.items() if not name.startswith("_")}
+        {name: "text" in types for name, types in found.items() if not name.startswith("_")},
+        read_default_fields(client, index),
     )
+
+
+def read_default_fields(client: OpenSearch, index: str) -> Sequence[str]:
+    """Return the fields that a clause without fields searches in all of the indices.
+
+    It is the setting `index.query.default_field`; all fields if the engine forbids to read it.
+    """
+    with engine_errors(client):
+        try:
+            answer = client.indices.get_settings(
+                index=index, name=DEFAULT_FIELD, flat_settings=True, include_defaults=True
+            )
+        except TransportError as error:
+            raise_if_unanswered(error)
+            return EVERY_FIELD
+    common: list[str] | None = None
+    for settings in answer.values():
+        given = {**settings.get("defaults", {}), **settings["settings"]}.get(DEFAULT_FIELD, "*")
+        fields = [given] if isinstance(given, str) else given
+        common = fields if common is None else [name for name in common if name in fields]
+    return EVERY_FIELD if common is None else common
 
 
 def fed_fields(

@@ -155,7 +155,7 @@ def expansions_of(options: object) -> int:
 def count_fields(kind: str, content: dict[str, Any], known: IndexFields | None) -> int:
     """Return the number of fields that a clause on many fields searches."""
     try:
-        specs = [spec for spec, _ in field_boosts(kind, content)]
+        specs = [spec for spec, _ in field_boosts(kind, content, known)]
     except (AttributeError, TypeError, ValueError):
         return 1
     patterns = [spec for spec in specs if "*" in spec]

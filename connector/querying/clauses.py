@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from latent_ingest.connector.querying.asked_indices import IndexFields
+from latent_ingest.connector.querying.asked_indices import EVERY_FIELD, IndexFields
 from latent_ingest.connector.querying.term_weights import WeightedTerm
 
 Clause = dict[str, Any]
@@ -69,9 +69,11 @@ def read_text_clause(
         if str(options.get("type", "")).startswith("phrase"):
             return "a phrase stays a phrase"
         try:
-            boosts = dict(field_boosts(kind, options))
+            boosts = dict(field_boosts(kind, options, known))
         except (AttributeError, TypeError, ValueError):
             return "its fields are not understood"
+    if not boosts:
+        return "its indices search different fields by default"
     text = options.get("query")
     if not isinstance(text, str):
         return "its query is not a text"
@@ -90,14 +92,18 @@ def read_text_clause(
     return TextClause(kind, text, tuple(found), others, boost, demands(options))
 
 
-def field_boosts(kind: str, options: dict[str, Any]) -> Iterator[tuple[str, float]]:
+def field_boosts(
+    kind: str, options: dict[str, Any], known: IndexFields | None = None
+) -> Iterator[tuple[str, float]]:
     """Yield the fields or patterns of a clause on many fields, and their boosts.
 
-    A clause that names no fields searches all of them.
+    A clause that names no fields searches the index's default fields.
     """
     named = options.get("fields")
+    if not named and kind == "query_string":
+        named = options.get("default_field")
     if not named:
-        named = (options.get("default_field") if kind == "query_string" else None) or "*"
+        named = EVERY_FIELD if known is None else known.default
     for spec in [named] if isinstance(named, str) else named:
         name, _, boost = spec.partition("^")
         yield name, float(boost or 1)
