@@ -12,7 +12,7 @@ from latent_ingest.cli.connection import connection_options, open_client
 from latent_ingest.cli.output import warn
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.querying.request import check_question
+from latent_ingest.connector.querying.request import check_question, read_body
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.scoring import MATCHINGS, MAX_QUERY_TERMS
 
@@ -102,6 +102,6 @@ def rewrite(
 def read_json(file: IO[str]) -> Any:
     """The content of a file; InputError if it is not JSON."""
     try:
-        return json.load(file)
+        return read_body(file.read())
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file.name}: not JSON: {error}") from error

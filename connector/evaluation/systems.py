@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.rankings import HITS
+from latent_ingest.connector.querying.request import read_body
 from latent_ingest.connector.querying.scoring import Form
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Template:
         if name in SYSTEMS:
             raise InputError(f"--system {spec}: the name {name} is taken; choose another")
         try:
-            content = json.loads(Path(file).read_text(encoding="utf-8"))
+            content = read_body(Path(file).read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"{file}: cannot be read: {error.strerror}") from error
         except ValueError as error:

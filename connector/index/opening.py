@@ -42,6 +42,8 @@ def open_index(
         InputError: the engine refuses the name, the analyzer or the spelling.
         EngineError: the engine cannot be asked.
     """
+    if any(sign in index for sign in "*?,"):
+        raise InputError(f"index {index!r} is a pattern or a list; name one index")
     repair(client, index)
     try:
         meta = IndexMeta.read(client, index)

@@ -31,6 +31,9 @@ SCORED_PARTS = {
     "script_score": "query",
 }
 
+# Parts of a request that search beside its query.
+OTHER_SEARCHES = {"retriever", "knn", "sub_searches"}
+
 UNDER_MIN_SCORE = "its min_score would let other documents pass"
 
 # Clauses without text, which are not reported.
@@ -94,7 +97,12 @@ class BodyWalk:
     untouched: list[UntouchedClause] = field(default_factory=list)
 
     def walk(self, body: Mapping[str, Any]) -> None:
-        """Walk through `query` and `rescore`."""
+        """Walk through `query` and `rescore`, and note what else searches or is misplaced."""
+        for name in body:
+            if name in OTHER_SEARCHES:
+                self._leave(_Place((name,), (name,)), "no clause known here")
+            elif name == "bool" or name in TEXT_KINDS:
+                self._leave(_Place((name,), (name,)), 'it stands outside "query"')
         query, place = body.get("query"), _Place(("query",), ("query",))
         if self.keep and "min_score" in body and isinstance(query, dict) and "hybrid" in query:
             # Engines accept it only at the top, so not beside a filter by its scores.

@@ -29,6 +29,9 @@ QUERY_STRING_OPERATOR = re.compile(
 )
 SIMPLE_OPERATOR = re.compile(r'[+|"*()~\\]|(?<!\S)-')
 
+# A part of a search template that is not rendered yet.
+PLACEHOLDER = re.compile(r"\{\{.+?\}\}")
+
 # Parts of a latent clause; the one in a rescore has a filter where words decide what matches.
 LATENT_PARTS = {"should", "boost", "_name", "filter"}
 
@@ -77,6 +80,8 @@ def read_text_clause(
     text = options.get("query")
     if not isinstance(text, str):
         return "its query is not a text"
+    if PLACEHOLDER.search(text):
+        return "its query has a placeholder of a template"
     if has_operators(kind, text, options):
         return "its query has operators"
     found = fed_boosts(boosts, fed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,7 +37,49 @@ TIE_BREAKER = 0.5
 
 NO_HITS = "no hits are asked for"
 
+# A string of JSON, or a comment, which engines accept in bodies.
+STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+
+# Keys of a request for a search template.
+TEMPLATE_KEYS = {"source", "id", "params", "explain", "profile"}
+
 Filter = dict[str, Any] | Sequence[dict[str, Any]] | None
+
+
+def read_body(text: str) -> Any:
+    """Return the JSON of a request body; like engines, accept a byte order mark and comments.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    text = text.removeprefix("\ufeff")
+    try:
+        return json.loads(text)
+    except ValueError:
+        without = STRING_OR_COMMENT.sub(
+            lambda found: found[0] if found[0].startswith('"') else " ", text
+        )
+        return json.loads(without)
+
+
+def check_body(body: object) -> dict[str, Any]:
+    """Return the body of a search, or that which a string of JSON holds; else InputError."""
+    if isinstance(body, str):
+        try:
+            body = read_body(body)
+        except ValueError as error:
+            raise InputError(f"the request body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise InputError(
+            f"the request body is of type {type(body).__name__}; it must be an object like "
+            '{"query": {"match": {"text": "..."}}}'
+        )
+    if body.keys() & {"source", "id"} and TEMPLATE_KEYS.issuperset(body):
+        raise InputError(
+            "the request body is a search template; render it first (POST _render/template) and "
+            "rewrite what that returns"
+        )
+    return body
 
 
 @dataclass(frozen=True, slots=True)

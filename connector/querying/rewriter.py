@@ -261,7 +261,7 @@ class QueryRewriter:
 
     def rewrite_body(
         self,
-        body: dict[str, Any],
+        body: dict[str, Any] | str,
         *,
         form: str = "hybrid",
         matching: str | None = None,
@@ -275,7 +275,7 @@ class QueryRewriter:
         stay. A body that was rewritten is returned as it is.
 
         Args:
-            body: body of a search request; it is not changed.
+            body: body of a search request, or its JSON; it is not changed.
             form: as for `rewrite`. If hits cannot be rescored, the form in one phase is used.
             matching: "expand": documents without a common word match too. "keep": words decide
                 what matches, and latent terms only score, so that totals and aggregations stay.
@@ -291,7 +291,8 @@ class QueryRewriter:
             The new body. Hits come without the latent field unless the body has its own `_source`.
 
         Raises:
-            InputError: the body is not an object; or an unknown form, matching or field.
+            InputError: the body is not an object, or is a search template; or an unknown form,
+                matching or field.
             ModelError: the model cannot be loaded, or gives NaN.
         """
         weigh = self._weigh
@@ -308,6 +309,9 @@ class QueryRewriter:
         body = self.rewrite_body(given, **settings)
         new: Search = search.extra()
         new.update_from_dict({name: v for name, v in body.items() if given.get(name) != v})
+        # What stands in `extra` counts before the rest.
+        made = new.to_dict()
+        new = new.extra(**{name: v for name, v in body.items() if made.get(name) != v})
         if "min_score" in given and "min_score" not in body:
             new = new.extra(min_score=0)  # a Search cannot drop it
         return new
@@ -376,7 +380,7 @@ class QueryRewriter:
 
     def _of_body(
         self,
-        body: dict[str, Any],
+        body: dict[str, Any] | str,
         weigh: Weigh,
         form: str = "hybrid",
         matching: str | None = None,

@@ -29,6 +29,7 @@ from latent_ingest.connector.querying.report import (
 from latent_ingest.connector.querying.request import (
     Question,
     Target,
+    check_body,
     check_question,
     matching_for,
     one_phase_because,
@@ -84,13 +85,9 @@ def rewritten(body: object, target: Target, weigh: Weigh) -> tuple[dict[str, Any
     """Return the body with its text clauses rewritten, and the report; `body` is not changed.
 
     Raises:
-        InputError: the body is not an object.
+        InputError: the body is not an object, or is a search template.
     """
-    if not isinstance(body, dict):
-        raise InputError(
-            f"the request body is of type {type(body).__name__}; it must be an object like "
-            '{"query": {"match": {"text": "..."}}}'
-        )
+    body = check_body(body)
     asked = (target.matching, "as asked for") if target.matching else None
     try:
         result: dict[str, Any] = copied(body)

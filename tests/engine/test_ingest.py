@@ -337,3 +337,14 @@ def test_an_engine_that_cannot_be_asked_is_an_error(encoder: LatentEncoder) -> N
     client = Connection(f"http://127.0.0.1:{free_port()}").open()
     with pytest.raises(EngineError, match="nothing answers at"):
         open_index(client, "papers", encoder, {})
+
+
+@pytest.mark.parametrize("pattern", ["*", "?", ",other"])
+def test_a_pattern_is_no_name_of_an_index(
+    pattern: str, client: OpenSearch, index: str, load: Any
+) -> None:
+    """Even if it matches one index alone."""
+    load(client, index, [line("a", "bees")])
+    with pytest.raises(InputError, match="is a pattern or a list; name one index"):
+        load(client, f"{index[:-1]}{pattern}", [line("b", "ants")])
+    assert client.count(index=index)["count"] == 1

@@ -145,6 +145,15 @@ def few_clauses(client: OpenSearch) -> Iterator[int]:
     client.cluster.put_settings(body={"transient": {SETTING: None}})
 
 
+def test_a_query_in_extra_is_rewritten(client: OpenSearch, rewriter: QueryRewriter) -> None:
+    query = {"match": {"text": QUESTION}}
+    search = Search(using=client, index=str(rewriter.index)).extra(query=query, size=3)
+    new = rewriter.rewrite_search(search)
+    assert new.to_dict() == rewriter.rewrite_body({"query": query, "size": 3})
+    assert search.to_dict() == {"query": query, "size": 3}
+    assert len(new.execute().hits) == 3
+
+
 @pytest.mark.usefixtures("few_clauses")
 def test_a_lowered_limit_is_honoured(
     client: OpenSearch, rewriter: QueryRewriter, encoder: LatentEncoder

@@ -217,3 +217,12 @@ def test_errors_of_the_engine_while_it_is_looked_up_again(
     with pytest.raises(MismatchError, match=f"no index or alias {index}"):
         searcher.search(QUESTIONS[0])
     own.close()
+
+
+def test_an_asynchronous_client_is_sent_to_the_searcher_for_it(opensearch_url: str) -> None:
+    async def open_on_loop() -> None:
+        async with AsyncOpenSearch(opensearch_url) as on_loop:
+            with pytest.raises(InputError, match=r"use AsyncSearcher\.open\(client, \.\.\.\)"):
+                QueryRewriter.from_index(on_loop, "papers")
+
+    asyncio.run(open_on_loop())

@@ -288,7 +288,7 @@ def test_a_report_says_what_was_pruned(encoder: LatentEncoder) -> None:
     assert json.loads(json.dumps(report.to_json()))["rewritten"][0]["fields"] == ["text"]
 
 
-@pytest.mark.parametrize("body", [[], "text", None, 3])
+@pytest.mark.parametrize("body", [[], '"text"', None, 3])
 def test_a_body_that_is_no_object_is_refused(rewriter: QueryRewriter, body: Any) -> None:
     with pytest.raises(InputError, match=r"the request body is of type .* must be an object like"):
         rewriter.rewrite_body(body)
@@ -478,3 +478,50 @@ def test_a_body_that_is_nested_too_deeply_comes_back(rewriter: QueryRewriter) ->
     new, report = rewriter.rewrite_and_report({"query": query, "size": 3})
     assert new["query"] is query
     assert list(report.lines())[1:] == ["query: left alone: nested too deeply to be looked into"]
+
+
+def test_searches_beside_the_query_are_reported(rewriter: QueryRewriter) -> None:
+    body = {"query": A, "knn": {"field": "v"}, "retriever": {"standard": {"query": A}}}
+    made, report = rewriter.rewrite_and_report(body)
+    assert [clause.path for clause in report.rewritten] == ["query.match"]
+    assert {clause.path: clause.reason for clause in report.untouched} == {
+        "knn": "no clause known here",
+        "retriever": "no clause known here",
+    }
+    assert made["retriever"] == body["retriever"]
+
+
+def test_a_clause_outside_query_is_reported(rewriter: QueryRewriter) -> None:
+    made, report = rewriter.rewrite_and_report(A)
+    assert {name: made[name] for name in A} == A
+    assert [(c.path, c.reason) for c in report.untouched] == [
+        ("match", 'it stands outside "query"')
+    ]
+    _, report = rewriter.rewrite_and_report({"bool": {"must": [A]}})
+    assert [clause.path for clause in report.untouched] == ["bool"]
+
+
+@pytest.mark.parametrize(
+    "template", [{"source": {"query": A}, "params": {"q": "x"}}, {"id": "stored", "params": {}}]
+)
+def test_a_search_template_is_refused(rewriter: QueryRewriter, template: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="a search template; render it first"):
+        rewriter.rewrite_body(template)
+
+
+def test_a_placeholder_is_not_encoded(rewriter: QueryRewriter) -> None:
+    body = {"query": {"match": {"text": "{{question}}"}}}
+    _, report = rewriter.rewrite_and_report(body)
+    assert not report.rewritten
+    assert [c.reason for c in report.untouched] == ["its query has a placeholder of a template"]
+
+
+def test_json_is_read_as_engines_read_it(rewriter: QueryRewriter) -> None:
+    """With a byte order mark and comments; slashes in strings are no comments."""
+    body = {"query": {"match": {"text": 'find // "files" /* that */ match'}}}
+    plain = json.dumps(body)
+    noted = f"\ufeff// what we ask\n{plain} /* that\n is all */"
+    assert rewriter.rewrite_body(noted) == rewriter.rewrite_body(plain)
+    assert rewriter.rewrite_body(plain) == rewriter.rewrite_body(body)
+    with pytest.raises(InputError, match="the request body is not JSON: Expecting"):
+        rewriter.rewrite_body('{"query": ')
