@@ -213,7 +213,7 @@ def test_the_commands(client: OpenSearch, index: str, run: Run) -> None:
     assert f"the engine makes the ids of {index}" in refused.stderr
 
 
-def test_a_run_that_is_cut_goes_on_and_verify_names_what_it_doubled(
+def test_an_interrupted_run_resumes_and_verify_names_what_it_doubled(
     client: OpenSearch, opensearch_url: str, index: str, run: Run
 ) -> None:
     Path("c.jsonl").write_text("\n".join(line(str(n % 18), f"bees {n}") for n in range(20)))
@@ -224,10 +224,10 @@ def test_a_run_that_is_cut_goes_on_and_verify_names_what_it_doubled(
     assert (
         "stopped after line 12; the same command resumes and may duplicate documents" in cut.stdout
     )
-    gone_on = run(*command)
-    assert "resuming after line 8" in gone_on.stderr
-    assert "20 lines = 20 indexed" in gone_on.stdout
-    assert "2 documents with the id of an earlier line: all are in the index" in gone_on.stdout
+    resumed = run(*command)
+    assert "resuming after line 8" in resumed.stderr
+    assert "20 lines = 20 indexed" in resumed.stdout
+    assert "2 documents with the id of an earlier line: all are in the index" in resumed.stdout
 
     there = copies(client, index)
     assert there == Counter(str(n % 18) for n in range(20)) + Counter(["8", "9", "10", "11"])

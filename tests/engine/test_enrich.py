@@ -266,7 +266,7 @@ def test_a_document_that_never_rests_fails_in_the_end(
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("cut", ["stop", "gone", "crash"])
-def test_a_run_that_was_cut_is_gone_on_with(
+def test_an_interrupted_run_resumes(
     run: Run, client: OpenSearch, index: str, encoder: LatentEncoder, cut: str
 ) -> None:
     def break_off(call: int) -> None:
@@ -709,7 +709,7 @@ def test_the_command_asks_before_it_closes_an_index(
     assert f"index:{index} → {index}: done" in shown
 
 
-def test_a_command_that_was_killed_is_gone_on_with_by_the_same(
+def test_the_same_command_resumes_one_that_was_killed(
     command: Command, client: OpenSearch, index: str, encoder: LatentEncoder
 ) -> None:
     arguments = ["--text-fields", "title,body", "--yes"]

@@ -126,7 +126,7 @@ SCENARIOS = {
     "name",
     ["ids", *(pytest.param(name, marks=pytest.mark.slow) for name in SCENARIOS if name != "ids")],
 )
-def test_killed_again_and_again_it_goes_on_and_ends_with_the_file(
+def test_a_run_killed_again_and_again_resumes_and_ends_with_the_file(
     client: OpenSearch,
     opensearch_url: str,
     index: str,
@@ -211,7 +211,7 @@ class Holding(Spoiling):
     do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
 
 
-def test_a_second_ctrl_c_waits_for_nothing_and_the_run_can_be_gone_on_with(
+def test_a_second_ctrl_c_waits_for_nothing_and_the_run_can_be_resumed(
     client: OpenSearch,
     opensearch_url: str,
     index: str,

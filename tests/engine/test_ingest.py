@@ -55,7 +55,7 @@ def test_bad_lines_are_named_and_the_good_ones_indexed(
         assert message in failure["_failure"]["reason"]
 
 
-def test_a_document_the_engine_rejects_is_named_and_can_be_mended(
+def test_a_document_the_engine_rejects_is_named_and_can_be_corrected(
     client: OpenSearch, index: str, load: Any
 ) -> None:
     rows = [line("a", year=2020), line("b", "", year="soon"), line("c", year=2021)]
@@ -64,9 +64,9 @@ def test_a_document_the_engine_rejects_is_named_and_can_be_mended(
     (failure,) = failures(report)
     assert failure["_failure"]["line"] == 2
     assert "document 'b' rejected: failed to parse field [year]" in failure["_failure"]["reason"]
-    mended = Path(report.failures_file)
-    mended.write_text(mended.read_text().replace('"soon"', "2022"))
-    again = load(client, index, mended)
+    corrected = Path(report.failures_file)
+    corrected.write_text(corrected.read_text().replace('"soon"', "2022"))
+    again = load(client, index, corrected)
     assert again.ok
     assert again.indexed == 1
     assert client.get(index=index, id="b")["_source"]["year"] == 2022
@@ -230,7 +230,7 @@ def test_options_that_contradict_the_index_are_refused(
     assert load(client, index, [line("b")], wanted={"spelling": "repeat"}).ok
 
 
-def test_an_index_made_before_there_were_hashes_goes_on_without(
+def test_an_index_made_before_there_were_hashes_stays_without(
     client: OpenSearch, index: str, load: Any, encoder: LatentEncoder
 ) -> None:
     mapping = MappingConfig()
@@ -262,7 +262,9 @@ def test_what_no_index_can_be_is_said(
 
 
 @pytest.mark.parametrize("before", [None, "7s", "-1"])
-def test_refresh_is_put_back(client: OpenSearch, index: str, load: Any, before: str | None) -> None:
+def test_the_refresh_interval_is_restored(
+    client: OpenSearch, index: str, load: Any, before: str | None
+) -> None:
     load(client, index, [line("a")])
     client.indices.put_settings(index=index, body={"index": {"refresh_interval": before}})
     load(client, index, [line("b")])

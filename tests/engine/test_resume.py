@@ -106,7 +106,7 @@ MIXED: list[dict[str, Any] | str] = [
     ("after", "corpus"),
     [(1, "c.jsonl"), (2, "c.jsonl"), (3, "c.jsonl"), (2, "c.jsonl.gz"), (2, "-")],
 )
-def test_a_run_that_was_cut_ends_as_one_that_was_not(
+def test_an_interrupted_run_ends_as_one_that_was_not(
     start: Start, client: OpenSearch, index: str, after: int, corpus: str
 ) -> None:
     """Files are opened, and standard input is given, from the beginning."""
@@ -149,7 +149,7 @@ class AppliedAll(Failing):
         return super().bulk(body, **options)
 
 
-def test_lines_that_were_edited_after_the_cut_replace_what_was_under_way(
+def test_lines_that_were_edited_meanwhile_replace_what_was_under_way(
     start: Start, client: OpenSearch, index: str
 ) -> None:
     """Their lines have moved, some before those that the engine took before the interruption."""
@@ -180,14 +180,14 @@ def test_ctrl_c_while_it_goes_past_what_is_done_changes_nothing(
     assert ended(start()).indexed == 12
 
 
-def test_a_failures_file_that_was_mended_meanwhile_is_left_alone(
+def test_a_failures_file_that_was_corrected_meanwhile_is_left_alone(
     start: Start, client: OpenSearch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "latent_ingest")
     write(MIXED)
     cut(start, client, after=1)
-    mended = '{"_id": "x", "text": "of line 2"}\n'
-    Path("c.failed.jsonl").write_text(mended)
+    corrected = '{"_id": "x", "text": "of line 2"}\n'
+    Path("c.failed.jsonl").write_text(corrected)
     caplog.clear()
     report = ended(start())
     assert logged(caplog)[0] == "c.jsonl: resuming after line 4"
@@ -196,7 +196,7 @@ def test_a_failures_file_that_was_mended_meanwhile_is_left_alone(
     assert report.failures_file == "c.failed-2.jsonl"
     failed = [json.loads(row) for row in Path("c.failed-2.jsonl").read_text().splitlines()]
     assert [row["_failure"]["line"] for row in failed] == [6, 10]
-    assert Path("c.failed.jsonl").read_text() == mended
+    assert Path("c.failed.jsonl").read_text() == corrected
 
 
 @pytest.mark.parametrize("change", ["line", "shrunk"])

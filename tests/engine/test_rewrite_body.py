@@ -223,7 +223,7 @@ def test_expand_finds_more_among_the_documents_that_pass_the_filters(
 
 
 @pytest.mark.parametrize("form", list(Form))
-def test_what_a_bool_asks_for_together_it_goes_on_asking_for(
+def test_what_a_bool_asks_for_together_it_still_asks_for(
     client: OpenSearch, rewriter: QueryRewriter, words: Bodies, form: str
 ) -> None:
     """By default; with "expand" asked for, each of its texts may match by latent terms."""

@@ -86,7 +86,7 @@ def test_one_that_disagrees_is_named(
     assert QueryRewriter.from_index(client, two[0], encoder).indices == (two[0],)
 
 
-def test_a_searcher_goes_on_with_those_that_agreed(
+def test_a_searcher_keeps_those_that_agreed(
     client: OpenSearch, two: list[str], alias: str, encoder: LatentEncoder
 ) -> None:
     client.indices.delete_alias(index=two[1], name=alias)

@@ -731,7 +731,7 @@ def test_searches_while_the_model_changes_neither_fail_nor_mix(
     assert len(asked) == 4, "every version was searched"
 
 
-def test_a_searcher_goes_on_with_its_index_while_the_new_model_is_not_loaded(
+def test_a_searcher_keeps_its_index_while_the_new_model_is_not_loaded(
     run: Run, client: OpenSearch, alias: str, model: Any, encoder: LatentEncoder,
     other: LatentEncoder,
 ) -> None:  # fmt: skip

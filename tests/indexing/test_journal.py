@@ -37,7 +37,7 @@ def key(corpus: str = "/a.jsonl", uuid: str = "u1", **settings: Any) -> RunKey:
     return RunKey(corpus, "papers", uuid, settings, "latent-ingest a.jsonl")
 
 
-def test_a_cut_run_goes_on_and_a_done_one_begins_again(open_journal: Open) -> None:
+def test_an_interrupted_run_resumes_and_a_done_one_starts_again(open_journal: Open) -> None:
     run = open_journal().open(key())
     assert run.resumed is None
     progress = Progress(lines=7, digest="d", position=70, size=100, failures_bytes=3)
@@ -135,7 +135,7 @@ time.sleep(600)
 """
 
 
-def test_a_run_of_another_process_is_refused_and_gone_on_with_when_that_is_killed(
+def test_a_run_of_another_process_is_refused_and_resumed_when_that_is_killed(
     open_journal: Open,
 ) -> None:
     journal = open_journal()

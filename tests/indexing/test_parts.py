@@ -183,7 +183,7 @@ def lines_of(path: Path) -> list[int]:
     return [json.loads(row)["_failure"]["line"] for row in path.read_text().splitlines()]
 
 
-def test_a_failures_file_is_gone_on_with_where_it_was_noted(tmp_path: Path) -> None:
+def test_a_failures_file_is_continued_where_it_was_noted(tmp_path: Path) -> None:
     path = tmp_path / "f.jsonl"
     with closing(FailuresFile(path, "c")) as file:
         file.write(BadLine(1, "why", b""))
@@ -196,27 +196,27 @@ def test_a_failures_file_is_gone_on_with_where_it_was_noted(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "mended",
+    "corrected",
     ["", '{"_id": "a"}\n', '{"_failure": {"reason": "%s"}, "_id": "a"}\n' % ("long " * 90), None],
     ids=["emptied", "shorter", "longer", "moved"],
 )
-def test_a_failures_file_that_somebody_mended_stays_as_it_is(
-    tmp_path: Path, mended: str | None
+def test_a_failures_file_that_somebody_corrected_stays_as_it_is(
+    tmp_path: Path, corrected: str | None
 ) -> None:
     path = tmp_path / "f.jsonl"
     with closing(FailuresFile(path, "c")) as file:
         for number in range(3):
             file.write(BadLine(number, "why", b""))
         noted = file.save()
-    path.unlink() if mended is None else path.write_text(mended)
+    path.unlink() if corrected is None else path.write_text(corrected)
     with closing(FailuresFile(path, "c")) as file:
         assert not file.resume(path, noted)
         assert file.save() == 0
         file.write(BadLine(4, "why", b""))
         assert file.path is not None
         assert lines_of(file.path) == [4]
-    if mended is not None:
-        assert path.read_text() == mended
+    if corrected is not None:
+        assert path.read_text() == corrected
         with closing(FailuresFile(path, "c")) as file:  # nothing of the run's is known to be there
             assert not file.resume(path, 0)
 

@@ -368,7 +368,7 @@ A, B, PLAIN = MATCH, {"match": {"title": QUESTION}}, {"term": {"year": 2024}}
         ({"must": [PLAIN, PLAIN], "should": [B, PLAIN], "minimum_should_match": 1}, 0),
     ],
 )
-def test_a_bool_that_asks_for_several_texts_goes_on_asking(
+def test_a_bool_that_asks_for_several_texts_still_asks(
     rewriter: QueryRewriter, content: dict[str, Any], kept: int
 ) -> None:
     """Nearly every document has some latent of each: the words decide then, unless "expand" is

@@ -111,7 +111,9 @@ def test_a_device_without_memory_embeds_in_smaller_batches(
     torch.testing.assert_close(got.sum(dim=0), wanted.sum(dim=0), rtol=1e-4, atol=1e-2)
 
 
-def test_state_goes_on_with_the_very_next_batch(backbone: Backbone, texts: TrainingTexts) -> None:
+def test_a_saved_state_resumes_with_the_very_next_batch(
+    backbone: Backbone, texts: TrainingTexts
+) -> None:
     first = batches(TextTokens(backbone, texts))
     for _ in range(13):
         next(first)
@@ -143,7 +145,7 @@ def test_the_cache_holds_the_tokens_of_the_texts(
     assert torch.equal(late, list(islice(source.blocks(0), 6))[5])
 
 
-def test_filling_goes_on_where_it_was(
+def test_filling_resumes_where_it_was(
     backbone: Backbone, texts: TrainingTexts, tmp_path: Path
 ) -> None:
     whole = EmbeddingCache(tmp_path / "whole", backbone, texts, NONE)
