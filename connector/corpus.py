@@ -277,8 +277,8 @@ def parse_line(
     except ValueError as error:
         return BadLine(line.number, str(error), line.content)
     identifier = generated_id(fields) if stated is None else stated
-    own = fields.pop("_id", None)
-    lost_id = own not in (None, "") and "_id" not in id_fields
+    own = plain_id(fields.pop("_id", None))
+    lost_id = own not in (None, "") and str(own) != identifier
     return Document(line.number, identifier, stated is None, text, fields, lost_id)
 
 
@@ -334,11 +334,17 @@ def check_surrogates(line: Line, fields: dict[str, Any]) -> None:
         ) from error
 
 
+def plain_id(value: Any) -> Any:
+    """The string in an id of MongoDB's extended JSON; any other value as it is."""
+    if isinstance(value, dict) and len(value) == 1 and EXTENDED_IDS.issuperset(value):
+        (value,) = value.values()
+    return value
+
+
 def stated_id(fields: dict[str, Any], id_fields: Sequence[str]) -> str | None:
     """The first id field that is not empty, as text; None if there is none."""
     stated = next((fields[name] for name in id_fields if fields.get(name) not in (None, "")), None)
-    if isinstance(stated, dict) and len(stated) == 1 and EXTENDED_IDS.issuperset(stated):
-        (stated,) = stated.values()
+    stated = plain_id(stated)
     if isinstance(stated, bool) or not isinstance(stated, str | int | None):
         raise ValueError(
             f"the id is {json_kind(stated)}: {stated!r:.60}; write a string or a whole number, or "

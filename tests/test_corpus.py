@@ -274,7 +274,11 @@ def test_ids_of_extended_json_are_read() -> None:
 def test_an_id_that_is_not_kept_is_noticed() -> None:
     line = '{"_id": "a", "slug": "bees", "text": "x"}'
     assert parsed(line, id_fields=("slug",)).lost_id
+    assert parsed(line, id_fields=("slug", "_id")).lost_id
     assert not parsed(line).lost_id
+    assert not parsed('{"_id": {"$oid": "5f"}, "text": "x"}').lost_id
+    rejected = BadLine(7, "rejected", parsed(line, id_fields=("slug",))).to_json("c.jsonl")
+    assert not parsed(rejected, id_fields=("slug",)).lost_id
     assert not parsed('{"slug": "bees", "text": "x"}', id_fields=("slug",)).lost_id
 
 
