@@ -118,9 +118,9 @@ class Enrich(BulkRun):
         try:
             with guarded(index, f"index:{index.name}", retry) as target:
                 self._update_all(target)
-            if report.deleted and retry.ask(index.uuid) != uuid:
-                raise EngineError(f"index {index.name} was deleted and created again meanwhile")
             retry.ask(index.refresh)
+            if retry.ask(index.uuid) != uuid:  # an EngineError, too, if it no longer exists
+                raise EngineError(f"index {index.name} was deleted and created again meanwhile")
         except EngineError as error:
             self._stop_because(str(error))
         finally:

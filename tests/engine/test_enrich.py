@@ -465,6 +465,23 @@ def test_an_index_deleted_under_our_feet_ends_the_run(
     assert not client.indices.exists(index=index), "the engine makes it again of what is sent"
 
 
+@pytest.mark.usefixtures("small")
+def test_an_index_deleted_after_the_last_update_is_no_success(
+    run: Run, client: OpenSearch, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_all = Enrich._update_all
+
+    def then_delete(job: Enrich, target: Any) -> None:
+        update_all(job, target)
+        client.indices.delete(index=index)
+
+    monkeypatch.setattr(Enrich, "_update_all", then_delete)
+    report = run()
+    assert report.encoded
+    assert not report.ok
+    assert f"no such index [{index}]" in (report.stopped or "")
+
+
 def test_elasticsearch_is_read_by_scrolling(
     elasticsearch: OpenSearch,
     new_index: Any,
