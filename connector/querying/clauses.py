@@ -7,7 +7,7 @@ one more `bool`. They are recognised by this structure, so that nothing is rewri
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -167,12 +167,30 @@ def listed(names: Collection[str]) -> str:
 
 
 def any_of(weighted: Sequence[WeightedTerm], field: str, boost: float = 1.0) -> Clause:
-    """Return the clause that sums the scores of latent terms, times `boost`; one must match."""
-    clauses = [
-        {"term": {field: {"value": item.term, "boost": round(item.weight, 4)}}} for item in weighted
-    ]
-    scored: dict[str, Any] = {"should": clauses}
-    return {"bool": scored if boost == 1.0 else {**scored, "boost": round(boost, 6)}}
+    """Return the clause that sums the scores of latent terms, times `boost`; one must match.
+
+    Each term carries the boost: Lucene skips documents in a `bool` inside another only if it has
+    no boost of its own.
+    """
+    boosts = distinct(item.weight * boost for item in weighted)
+    terms = zip(weighted, boosts, strict=True)
+    return {
+        "bool": {"should": [{"term": {field: {"value": t.term, "boost": b}}} for t, b in terms]}
+    }
+
+
+def distinct(boosts: Iterable[float]) -> Iterator[float]:
+    """Yield the boosts with 7 digits, those that occur twice raised by a millionth.
+
+    OpenSearch's `search.query_rewriting` would merge 16 or more terms of equal boost into one
+    clause, which gives all of its documents the same score.
+    """
+    seen: set[float] = set()
+    for boost in boosts:
+        while (rounded := float(f"{boost:.7g}")) in seen:
+            boost *= 1 + 1e-6
+        seen.add(rounded)
+        yield rounded
 
 
 def beside(words: Clause, latent: Clause, *, keep: bool, words_score: bool) -> Clause:

@@ -69,13 +69,13 @@ def test_the_engine_takes_them_and_nothing_else_changes(
         assert body == before, name
         assert [clause.path for clause in report.rewritten] == expected, name
         assert rewriter.rewrite_body(new, form=form, matching=matching) == new, name
-        assert restored(name, body, new, report.rewritten) == body, name
+        assert restored(name, body, new, report.rewritten, rewriter) == body, name
         rewritten[name] = new
     ask(client, rewriter, rewritten)
 
 
 def restored(
-    name: str, body: dict[str, Any], new: dict[str, Any], rewritten: Any
+    name: str, body: dict[str, Any], new: dict[str, Any], rewritten: Any, rewriter: QueryRewriter
 ) -> dict[str, Any]:
     """The new body with all documented changes reverted; other changes stay in it."""
     new = copy.deepcopy(new)
@@ -126,22 +126,36 @@ def restored(
             now = parts["should"][-1]
         elif "_name" in json.dumps(old):
             assert now["bool"].pop("_name") in json.dumps(old)
-        assert latent_alone(now) == pytest.approx(boost * (0.15 if hybrid else 1))
+        boosts_of = latent_alone(now)
+        weights = {item.term: item.weight for item in rewriter.terms(text_in(old))}
+        boost *= 0.15 if hybrid else 1
+        assert boosts_of == pytest.approx({t: boost * weights[t] for t in boosts_of}, rel=1e-5)
         value_at(new, path[:-1])[path[-1]] = old
     return new
 
 
-def latent_alone(clause: dict[str, Any]) -> float:
-    """Return the boost of a clause that has only weighted latent terms."""
+def latent_alone(clause: dict[str, Any]) -> dict[str, float]:
+    """Return term → boost of a clause that has only weighted latent terms, and no own boost."""
     assert clause.keys() == {"bool"}
-    assert clause["bool"].keys() <= {"should", "boost"}
+    assert clause["bool"].keys() == {"should"}
+    found = {}
     for part in clause["bool"]["should"]:
         assert part.keys() == {"term"}
         assert part["term"].keys() == {"latent"}
         assert part["term"]["latent"].keys() == {"value", "boost"}
-        assert part["term"]["latent"]["boost"] > 0
-    boost: float = clause["bool"].get("boost", 1.0)
-    return boost
+        found[part["term"]["latent"]["value"]] = part["term"]["latent"]["boost"]
+    assert len(found) == len(clause["bool"]["should"]) > 0
+    assert min(found.values()) > 0
+    return found
+
+
+def text_in(clause: dict[str, Any]) -> str:
+    """Return what a text clause searches for."""
+    ((kind, content),) = clause.items()
+    if kind == "nested":
+        return text_in(content["query"])
+    options = content if "query" in content else next(iter(content.values()))
+    return str(options["query"] if isinstance(options, dict) else options)
 
 
 def without_inner_hits(query: Any) -> Any:

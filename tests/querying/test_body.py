@@ -170,7 +170,9 @@ def test_nested_text_that_feeds_the_latent_field_is_one_clause(encoder: LatentEn
     body, report = rewriter.rewrite_and_report({"query": nested})
     words, latent = body["query"]["bool"]["should"]
     assert words == nested
-    assert latent["bool"]["boost"] == pytest.approx(6 * rewriter.latent_boost)
+    heaviest = latent["bool"]["should"][0]["term"]["latent"]["boost"]
+    weight = rewriter.terms(QUESTION)[0].weight
+    assert heaviest == pytest.approx(6 * rewriter.latent_boost * weight, rel=1e-5)
     assert [clause.path for clause in report.rewritten] == ["query.nested"]
 
 

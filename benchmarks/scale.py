@@ -1,0 +1,350 @@
+"""Compare what a question costs in large indices with what its words cost.
+
+    python benchmarks/scale.py scifact/ --texts arxiv-abstracts.jsonl.gz --out scale/ \\
+        --documents 10000 --documents 100000
+
+An index holds the judged documents as they are. The others are mixed from two real ones: three
+quarters of the words and of the latents of one, and a quarter of those of the other. Real texts are
+encoded once and cached in the folder of --out; an index that was not finished is continued. The
+layout is lean. Questions are asked in all forms in turn, each as soon as the other is answered.
+
+The results: a table for each index, `scale.json` and `scale.png` in the folder of --out. Times are
+those that the client sees, in multiples of the time of words. `postings` are the entries of posting
+lists that a question visits, from the engine's profile. `same top 10` is the share of the first ten
+hits of the form in one phase.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import click
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from opensearchpy import OpenSearch, helpers
+
+from latent_ingest.connector import terms
+from latent_ingest.connector.collections.collection import Collection, read_documents
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine.client import Connection, default_url
+from latent_ingest.connector.evaluation.measures import mean_ndcg
+from latent_ingest.connector.evaluation.rankings import Ranking, without_itself
+from latent_ingest.connector.index.opening import open_index
+from latent_ingest.connector.querying.query_encoder import QueryEncoder
+from latent_ingest.connector.querying.rewriter import QueryRewriter
+
+Body = dict[str, Any]
+Row = tuple[str, str, NDArray[np.int32], NDArray[np.int64]]
+"""Id, text, latents and their counts."""
+
+MAPPING = {"lean": True, "text_fields": ("text",)}
+FROM_THE_FIRST = 0.75
+ENCODED_AT_ONCE = 256
+SENT_AT_ONCE = 500
+TOP = 10
+PROFILED = 10
+AGGREGATION = {"parts": {"terms": {"field": "part"}}}
+
+# Form → the form whose hits are exact for it.
+EXACT = {"hybrid_two_phase": "hybrid", "hybrid, boost on the bool": "hybrid", "two_phase": "latent"}
+# Form → what its time is compared with.
+PLAIN = {"keep, aggregated": "words, aggregated"}
+
+
+def encoded(folder: Path, texts: Sequence[tuple[str, str]]) -> list[Row]:
+    """Return the texts with their latents, those of earlier runs from the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    encoder = None
+    for start in range(0, len(texts), ENCODED_AT_ONCE):
+        some = texts[start : start + ENCODED_AT_ONCE]
+        file = folder / f"{start:07d}.npz"
+        if not file.exists():
+            encoder = encoder or LatentEncoder.shared()
+            vectors = encoder.encode([text for _, text in some])
+            part = file.with_suffix(".part")
+            with part.open("wb") as out:
+                np.savez(out, latents=vectors.indices, values=vectors.values, at=vectors.offsets)
+            part.replace(file)
+            click.echo(
+                f"\rencoded {start + len(some):,} of {len(texts):,} texts", nl=False, err=True
+            )
+        with np.load(file) as stored:
+            latents, tf, at = stored["latents"], terms.counts(stored["values"]), stored["at"]
+        for (identifier, text), first, last in zip(some, at[:-1], at[1:], strict=True):
+            found = tf[first:last] > 0
+            rows.append((identifier, text, latents[first:last][found], tf[first:last][found]))
+    return rows
+
+
+def mixed(rows: Sequence[Row], number: int) -> Row:
+    """Return a document made of two others, which `number` chooses."""
+    random = np.random.default_rng(number)
+    words: list[str] = []
+    latents, counts = [], []
+    for row, share in zip(random.integers(len(rows), size=2), (FROM_THE_FIRST, 1), strict=True):
+        share = share if share < 1 else 1 - FROM_THE_FIRST
+        _, text, some, tf = rows[row]
+        split = text.split()
+        words += (split[i] for i in np.flatnonzero(random.random(len(split)) < share))
+        kept = random.random(len(some)) < share
+        latents.append(some[kept])
+        counts.append(tf[kept])
+    unique, place = np.unique(np.concatenate(latents), return_inverse=True)
+    tf = np.zeros(len(unique), dtype=np.int64)
+    np.add.at(tf, place, np.concatenate(counts))
+    return f"mixed-{number}", " ".join(words), unique, tf
+
+
+def build(client: OpenSearch, index: str, rows: list[Row], n_judged: int, n: int) -> None:
+    """Create the index, or add what it lacks."""
+    encoder = LatentEncoder.shared()
+    meta = open_index(client, index, encoder, MAPPING)
+    client.indices.refresh(index=index)
+    there = client.count(index=index)["count"]
+    if there >= n:
+        return
+    client.indices.put_settings(index=index, body={"index": {"refresh_interval": "-1"}})
+
+    def documents() -> Iterator[Row]:
+        yield from islice(rows, n_judged)
+        yield from (mixed(rows, number) for number in range(n - n_judged))
+
+    # Requests are sent in order, some at the same time: the last ones may be incomplete.
+    first = max(0, there - 20 * SENT_AT_ONCE)
+    actions = (
+        {
+            "_id": identifier,
+            "text": text,
+            "part": i % 10,
+            meta.latent_field: terms.write(latents, tf, meta.spelling),
+        }
+        for i, (identifier, text, latents, tf) in enumerate(documents())
+        if i >= first
+    )
+    sent = helpers.parallel_bulk(client, actions, 2, SENT_AT_ONCE, index=index)
+    for i, (ok, answer) in enumerate(sent, first + 1):
+        if not ok:
+            raise click.ClickException(str(answer))
+        if i % 1000 == 0:
+            click.echo(f"\r{index}: sent {i:,} of {n:,} documents", nl=False, err=True)
+    client.indices.put_settings(index=index, body={"index": {"refresh_interval": None}})
+    client.indices.refresh(index=index)
+
+
+def merge(client: OpenSearch, index: str, segments: int) -> None:
+    """Merge to as many segments at most, however long it takes."""
+    click.echo(f"\r{index}: merging to {segments} segments" + " " * 20, err=True)
+    client.indices.forcemerge(index=index, max_num_segments=segments, request_timeout=7200)
+    client.indices.refresh(index=index)
+
+
+def boosted(body: Body, boost: float) -> Body:
+    """Return a hybrid request with the boost on the `bool` of latent terms instead of on each."""
+    words, latent = body["query"]["bool"]["should"]
+    clauses = [
+        {"term": {field: {**options, "boost": options["boost"] / boost}}}
+        for clause in latent["bool"]["should"]
+        for field, options in clause["term"].items()
+    ]
+    inner = {"bool": {"should": clauses, "boost": boost}}
+    return {**body, "query": {"bool": {"should": [words, inner]}}}
+
+
+def requests(rewriter: QueryRewriter) -> dict[str, Callable[[str], Body]]:
+    """Return what makes the request of a question, by name."""
+
+    def aggregated(text: str) -> Body:
+        return {**rewriter.words_only(text), "track_total_hits": True, "aggs": AGGREGATION}
+
+    return {
+        "words": rewriter.words_only,
+        "hybrid": rewriter.rewrite,
+        "hybrid, boost on the bool": lambda t: boosted(rewriter.rewrite(t), rewriter.latent_boost),
+        "hybrid_two_phase": lambda t: rewriter.rewrite(t, form="hybrid_two_phase"),
+        "latent": lambda t: rewriter.rewrite(t, form="latent"),
+        "two_phase": lambda t: rewriter.rewrite(t, form="two_phase"),
+        "words, aggregated": aggregated,
+        "keep, aggregated": lambda t: rewriter.rewrite_body(aggregated(t)),
+    }
+
+
+def hits(answer: Any) -> dict[str, float]:
+    return {hit["_id"]: hit["_score"] for hit in answer["hits"]["hits"]}
+
+
+def visited(profile: Any) -> int:
+    """Return the entries of posting lists that a profiled search visited."""
+    total = 0
+    nodes = [
+        query for shard in profile["shards"] for one in shard["searches"] for query in one["query"]
+    ]
+    while nodes:
+        node = nodes.pop()
+        children = node.get("children", [])
+        nodes += children
+        if not children:
+            steps = node["breakdown"]
+            total += steps.get("next_doc_count", 0) + steps.get("advance_count", 0)
+    return total
+
+
+def measured(
+    client: OpenSearch, index: str, judged: Collection, asked: Sequence[str], clients: int
+) -> dict[str, dict[str, float]]:
+    """Ask the questions in all forms; return figures of each form."""
+    rewriter = QueryRewriter.from_index(client, index, QueryEncoder(cache_size=10_000))
+    rewriter.rewrite_many([judged.queries[query] for query in asked])
+    times: dict[str, list[float]] = defaultdict(list)
+    found: dict[str, Ranking] = defaultdict(dict)
+    postings: dict[str, list[int]] = defaultdict(list)
+    makers = requests(rewriter)
+
+    def timed(name: str, query: str) -> None:
+        body = {**makers[name](judged.queries[query]), "_source": False}
+        started = time.perf_counter()
+        answer = client.search(index=index, body=body, request_timeout=600)
+        times[name].append(time.perf_counter() - started)
+        found[name][query] = without_itself(query, hits(answer))
+
+    for warm in (True, False):
+        times.clear()
+        if clients == 1:
+            for query in asked[: PROFILED if warm else None]:
+                for name in makers:
+                    timed(name, query)
+            continue
+        with ThreadPoolExecutor(clients) as pool:
+            for name in makers:
+                list(pool.map(timed, [name] * len(asked), asked))
+    for query in asked[:PROFILED]:
+        for name, make in makers.items():
+            body = {**make(judged.queries[query]), "_source": False, "profile": True}
+            answer = client.search(index=index, body=body, request_timeout=600)
+            postings[name].append(visited(answer["profile"]))
+    figures = {}
+    for name in makers:
+        plain = times[PLAIN.get(name, "words")]
+        exact = found[EXACT.get(name, name)]
+        same = [len({*found[name][q]} & {*exact[q]}) / max(1, len(exact[q])) for q in asked]
+        relevant = {query: judged.qrels[query] for query in asked}
+        figures[name] = {
+            "p50_ms": 1000 * median(times[name]),
+            "p95_ms": 1000 * quantiles(times[name], n=20)[-1],
+            "p50_ratio": median(times[name]) / median(plain),
+            "p95_ratio": quantiles(times[name], n=20)[-1] / quantiles(plain, n=20)[-1],
+            "postings": median(postings[name]),
+            "same_top_10": sum(same) / len(same),
+            "ndcg_at_10": mean_ndcg(relevant, found[name]),
+        }
+    return figures
+
+
+def table(title: str, figures: dict[str, dict[str, float]]) -> str:
+    lines = [
+        title,
+        "",
+        "| form | p50 | p95 | x words p50 | p95 | postings | same top 10 | nDCG@10 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in figures.items():
+        lines.append(
+            f"| {name} | {row['p50_ms']:.1f} ms | {row['p95_ms']:.1f} ms | "
+            f"{row['p50_ratio']:.1f} | {row['p95_ratio']:.1f} | {row['postings']:,.0f} | "
+            f"{row['same_top_10']:.3f} | {row['ndcg_at_10']:.4f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw time against documents, a line for each form, of one client and one segment."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for result in results:
+        if result["clients"] == 1 and result["segments"] == 1:
+            for name, row in result["forms"].items():
+                lines[name].append((result["documents"], row["p50_ms"]))
+    figure, axes = pyplot.subplots(figsize=(8, 5))
+    for name, points in lines.items():
+        axes.plot(*zip(*sorted(points), strict=True), marker="o", label=name)
+    axes.set(xscale="log", yscale="log", xlabel="documents", ylabel="p50 of a question, ms")
+    axes.legend()
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, path_type=Path))
+@click.option("--texts", multiple=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("scale"))
+@click.option("--documents", multiple=True, type=int, default=(10_000, 100_000))
+@click.option("--real", type=int, default=20_000, help="Real texts to encode.")
+@click.option("--questions", type=int, default=60)
+@click.option("--segments", multiple=True, type=int, default=(4, 1))
+@click.option("--clients", multiple=True, type=int, default=(1, 8))
+@click.option("--split", default="test")
+@click.option("--keep-indices/--delete-indices", default=True)
+def main(
+    folder: Path,
+    texts: tuple[Path, ...],
+    out: Path,
+    documents: tuple[int, ...],
+    real: int,
+    questions: int,
+    segments: tuple[int, ...],
+    clients: tuple[int, ...],
+    split: str,
+    keep_indices: bool,
+) -> None:
+    """Measure indices with the judged collection in FOLDER among their documents."""
+    judged = Collection.load(folder, split)
+    if judged.corpus is None:
+        raise click.ClickException(f"{folder} has no corpus")
+    own = [(document.id, document.text) for document in read_documents(judged.corpus)]
+    others = chain.from_iterable(map(read_documents, texts))
+    more = [
+        (str(document.id), document.text) for document in islice(others, max(0, real - len(own)))
+    ]
+    rows = encoded(out / "encoded", [*own, *more])
+    client = Connection(default_url()).open()
+    results = []
+    asked = list(judged.queries)[:questions]
+    for n in sorted(documents):
+        index = f"benchmark-scale-{n}"
+        build(client, index, rows, len(own), n)
+        for some in sorted(segments, reverse=True):
+            merge(client, index, some)
+            size = client.indices.stats(index=index, metric="store")
+            n_bytes = size["indices"][index]["primaries"]["store"]["size_in_bytes"]
+            for at_once in clients:
+                forms = measured(client, index, judged, asked, at_once)
+                results.append(
+                    {
+                        "documents": n,
+                        "segments": some,
+                        "clients": at_once,
+                        "bytes_per_document": n_bytes / n,
+                        "forms": forms,
+                    }
+                )
+                title = f"{n:,} documents, {some} segments, {at_once} clients, {n_bytes / n:,.0f} B"
+                click.echo(table(f"{title} each, {len(asked)} questions", forms))
+                (out / "scale.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        if not keep_indices:
+            client.indices.delete(index=index)
+    plot(results, out / "scale.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
