@@ -527,3 +527,12 @@ def test_json_is_read_as_engines_read_it(rewriter: QueryRewriter) -> None:
     assert rewriter.rewrite_body(plain) == rewriter.rewrite_body(body)
     with pytest.raises(InputError, match="the request body is not JSON: Expecting"):
         rewriter.rewrite_body('{"query": ')
+
+
+def test_a_request_with_the_boost_on_its_bool_is_recognised(rewriter: QueryRewriter) -> None:
+    """Version 0.2.0 made such requests."""
+    body = rewriter.rewrite_body({"query": {"match": {"text": QUESTION}}})
+    body["query"]["bool"]["should"][1]["bool"]["boost"] = 0.15
+    again, report = rewriter.rewrite_and_report(body)
+    assert again == body
+    assert [clause.reason for clause in report.untouched] == ["has latent terms already"]
