@@ -139,7 +139,7 @@ def opensearch_error(error: Any) -> OpenSearchException:
     names = names_of(error)
     if "UnsupportedProductError" in names:
         return OpenSearchException(
-            "the elasticsearch client refuses this engine, since it is not one of Elastic; "
+            "the elasticsearch client refuses this engine, which is not Elastic's; "
             "give a client of opensearch-py"
         )
     if "SerializationError" in names:
@@ -156,11 +156,18 @@ def opensearch_error(error: Any) -> OpenSearchException:
     return OpenSearchException(str(error))
 
 
-def network_error(error: Any) -> Exception:
+def network_error(error: Exception) -> Exception:
     """The error of urllib3 or the system that a failed connection was caused by."""
-    inner = (error.__cause__, getattr(error, "info", None))
-    known = (one for one in inner if isinstance(one, (HTTPError, OSError)))
+    known = (one for one in causes(error) if isinstance(one, (HTTPError, OSError)))
     return next(known, OSError(str(error)))
+
+
+def causes(error: Any) -> Iterator[Exception]:
+    """What an exception was caused by, and what that was caused by."""
+    for one in (error.__cause__, getattr(error, "info", None), *getattr(error, "errors", ())):
+        if isinstance(one, Exception):
+            yield one
+            yield from causes(one)
 
 
 def hosts_of(client: Any) -> list[dict[str, Any]]:

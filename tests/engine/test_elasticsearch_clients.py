@@ -379,3 +379,16 @@ def test_an_engine_that_the_client_refuses(
             with pytest.raises(EngineError, match="give a client of opensearch-py") as raised:
                 QueryRewriter.from_index(opened(url), "*", QueryEncoder())
             assert str(raised.value).startswith(url)
+
+
+def test_a_client_that_the_application_made_speaks_of_its_own_settings(
+    proxy: ElasticProxy, listening: tuple[ElasticProxy, str], encoder: LatentEncoder
+) -> None:
+    url = listening[1]
+    stranger = OpenSearch(url, timeout=0.1, max_retries=0)
+    with pytest.raises(EngineError, match="refuses the client's login, or requires one"):
+        QueryRewriter.from_index(stranger, "papers", encoder)
+    proxy.refuse = lambda path: 0
+    late = OpenSearch(url, timeout=0.1, max_retries=0, http_auth=USER)
+    with pytest.raises(EngineError, match=r"did not answer within 0\.1 s"):
+        QueryRewriter.from_index(late, "papers", encoder)
