@@ -32,8 +32,13 @@ from latent_ingest.connector import (
     explain,
     open_index,
 )
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.engine import retry
 from latent_ingest.connector.engine.local import free_port
+from latent_ingest.connector.evaluation.evaluation import Evaluation, Plan
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.tuning.splits import Split
+from latent_ingest.connector.tuning.tuning import Tuning
 
 PACKAGES = (
     "elasticsearch7",
@@ -130,6 +135,16 @@ def calls(client: Any, index: str, encoder: LatentEncoder) -> dict[str, Callable
     }
 
 
+def inner_calls(client: Any, index: str, encoder: LatentEncoder) -> list[Callable[[], Any]]:
+    """Calls of what the commands `verify`, `tune` and `evaluate` use."""
+    split = Split(Collection("none", None, {}, {}), None, "none")
+    return [
+        lambda: Index.find(client, index),
+        lambda: Tuning(client, index, split),
+        lambda: Evaluation(client, encoder, [], Plan.of()),
+    ]
+
+
 def test_the_calls_are_of_all_public_names_that_take_a_client(encoder: LatentEncoder) -> None:
     taking = {"AsyncSearcher.open"}
     for name in latent_ingest.connector.__all__:
@@ -221,10 +236,12 @@ def test_a_login_that_is_refused_or_may_not(
     opened: Open, proxy: ElasticProxy, encoder: LatentEncoder
 ) -> None:
     proxy.refuse = lambda path: 401
-    for name, call in calls(opened(), "papers", encoder).items():
+    for call in calls(opened(), "papers", encoder).values():
         with pytest.raises(EngineError, match="client's login, or requires one"):
             call()
-        assert name
+    for call in inner_calls(opened(), "papers", encoder):
+        with pytest.raises(EngineError, match="client's login, or requires one"):
+            call()
     proxy.refuse = lambda path: 403 if path != "/" else None
     for call in calls(opened(), "papers", encoder).values():
         with pytest.raises(EngineError, match=r"forbids this \(not /"):
