@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -90,6 +90,8 @@ class Spoiling(BaseHTTPRequestHandler):
 
     proxy: FaultProxy
     protocol_version = "HTTP/1.1"
+    extra: Mapping[str, str] = {}
+    """Further headers of each answer."""
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing."""
@@ -164,6 +166,8 @@ class Spoiling(BaseHTTPRequestHandler):
             self.send_response(status)
             self.send_header("content-type", kind)
             self.send_header("content-length", str(promised or len(content)))
+            for name, value in self.extra.items():
+                self.send_header(name, value)
             if status == 429:
                 self.send_header("retry-after", "0")
             self.end_headers()

@@ -87,11 +87,7 @@ Examples:
     default=False,
     help="Store the settings in the index, or change nothing.",
 )
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for tune.json and a plot per knob.",
-)
+@click.option("--out", type=options.FOLDER, help="Folder for tune.json and a plot per knob.")
 @options.cache
 @connection_options
 @options.model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from latent_ingest.connector.engine import login
 from latent_ingest.connector.engine.local import local_url
-from latent_ingest.connector.engine.login import CERTIFICATE, NOBODY, Login
+from latent_ingest.connector.engine.login import CERTIFICATE, NOBODY, OF_CLIENT, Login
 from latent_ingest.connector.engine.tls import tls_context, tls_in_words
 from latent_ingest.connector.engine.transport import EngineConnection
 from latent_ingest.connector.errors import EngineError, InputError
@@ -31,6 +32,9 @@ DEFAULT_URL = "http://localhost:9200"
 
 # Seconds before a request times out; a bulk request of 5 MB on a busy node takes a few.
 REQUEST_SECONDS = 60
+
+# Seconds in urllib3's words for a timeout; the client may be another than `Connection` opens.
+TIMEOUT = re.compile(r"timeout=([\d.]+)")
 
 # Size of the connection pool; `--concurrency` stays below it.
 MAX_CONNECTIONS = 64
@@ -189,7 +193,9 @@ def in_words(error: Exception, url: str) -> EngineError:
         inner = error.info.args[0] if isinstance(error.info, Exception) else None
         return EngineError(tls_in_words(inner, url, cause(error)))
     if isinstance(error, ConnectionTimeout):
-        return EngineError(f"{url} did not answer within {REQUEST_SECONDS} s; is it overloaded?")
+        told = TIMEOUT.search(str(error.info))
+        within = f"within {told[1]} s" if told else "in time"
+        return EngineError(f"{url} did not answer {within}; is it overloaded?")
     if isinstance(error, NoConnection):
         if not isinstance(error.info, (HTTPError, OSError)):
             return EngineError(f"cannot send requests to {url}: {cause(error)}")
@@ -198,7 +204,7 @@ def in_words(error: Exception, url: str) -> EngineError:
             f"'latent-ingest engine up', or name another with --url or OPENSEARCH_URL"
         )
     if isinstance(error, TransportError):
-        login: Login = getattr(error, "login", NOBODY)
+        login: Login = getattr(error, "login", OF_CLIENT)
         # The engine itself answers with an object; gateways in front of it have other formats.
         by_engine = isinstance(error.info, dict) and isinstance(error.info.get("error"), dict)
         by_aws = login.sign is not None and not by_engine

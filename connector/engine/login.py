@@ -24,6 +24,7 @@ class Login:
 
 
 NOBODY = Login("requires authentication; use --user, --api-key-env, --token-env or --aws-region")
+OF_CLIENT = Login("refuses the client's login, or requires one; give the client another login")
 CERTIFICATE = Login("does not accept the client certificate as a login; check --client-cert")
 
 

@@ -16,6 +16,7 @@ from opensearchpy import OpenSearch
 
 from latent_ingest.connector.collections.catalog import default_cache
 from latent_ingest.connector.collections.collection import Collection
+from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.evaluation.evaluated_index import EvaluatedIndex
@@ -127,7 +128,7 @@ class Evaluation:
     Raises EngineError if the engine does not answer.
     """
 
-    client: OpenSearch
+    client: OpenSearch | Client
     encoder: LatentEncoder
     collections: Sequence[Collection]
     """Collections with different names."""
@@ -144,8 +145,9 @@ class Evaluation:
     """Content of report.json, which grows with each collection."""
 
     def __post_init__(self) -> None:
+        self._client = adapted(self.client)
         names = [str(measure) for measure in self.plan.measures]
-        self.report = new_report(EngineInfo.read(self.client), self.encoder, names)
+        self.report = new_report(EngineInfo.read(self._client), self.encoder, names)
 
     def run(
         self,
@@ -167,8 +169,8 @@ class Evaluation:
         model = self.encoder.fingerprint.digest[:8]
         for collection in self.collections:
             name = self.index or f"evaluate-{collection.name.lower()}-{model}"
-            repair(self.client, name)
-            index = EvaluatedIndex(Index(self.client, name), collection)
+            repair(self._client, name)
+            index = EvaluatedIndex(Index(self._client, name), collection)
             ingested = self._ingest(index, run_ingest)
             index.check_judged()
             index.check_language()
@@ -186,7 +188,7 @@ class Evaluation:
         name, collection = evaluated.index.name, evaluated.collection
         _ = collection.contents  # raises InputError before the index is created
         corpus = str(Path(str(collection.corpus)).resolve())
-        open_index(self.client, name, self.encoder, {})
+        open_index(self._client, name, self.encoder, {})
         with closing(Journal(self.journal)) as book:
             runs = [run for run in book.runs() if (run.corpus, run.index) == (corpus, name)]
         explained = any(run.state != DONE for run in runs)
@@ -195,7 +197,7 @@ class Evaluation:
             raise evaluated.other_documents()
         log.info("indexing %s into %s", collection.corpus, name)
         job = IngestJob(
-            self.client,
+            self._client,
             corpus,
             index=name,
             encoder=self.encoder,

@@ -10,6 +10,7 @@ from typing import Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException
 
+from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import engine_errors, in_words, url_of
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError
@@ -42,8 +43,9 @@ class Index:
     """Name of the index; most methods also take an alias that points at one index."""
 
     @classmethod
-    def find(cls, client: OpenSearch, name: str) -> Index | None:
+    def find(cls, client: OpenSearch | Client, name: str) -> Index | None:
         """The index that a name or alias stands for; None if none, MismatchError if several."""
+        client = adapted(client)
         found = mapping_of(client, name)
         return cls(client, found[0]) if found else None
 

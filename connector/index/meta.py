@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError
 
+from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
 from latent_ingest.mappings import WORDS_FIELD, MappingConfig
@@ -102,7 +103,7 @@ class IndexMeta:
         )
 
     @classmethod
-    def read(cls, client: OpenSearch, index: str) -> IndexMeta | None:
+    def read(cls, client: OpenSearch | Client, index: str) -> IndexMeta | None:
         """The meta of the index that a name or alias stands for; None if there is no such index.
 
         Nothing is changed: an index that an interrupted tuning run left stays as it is.
@@ -111,7 +112,7 @@ class IndexMeta:
             MismatchError: the index has no latent terms, or the name stands for several indices.
             EngineError: the engine cannot be asked.
         """
-        found = mapping_of(client, index)
+        found = mapping_of(adapted(client), index)
         return cls.from_mapping(*found) if found else None
 
     @classmethod

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
+from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import engine_errors, reason_of
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index.index import Index
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
 
 
 def open_index(
-    client: OpenSearch, index: str, encoder: LatentEncoder, wanted: dict[str, Any]
+    client: OpenSearch | Client, index: str, encoder: LatentEncoder, wanted: dict[str, Any]
 ) -> IndexMeta:
     """Create the index, or check that the existing one fits.
 
     An index that an interrupted tuning run left is restored first; see `index.repair`.
 
     Args:
-        client: client of the engine.
+        client: client of opensearch-py or `elasticsearch`.
         index: name of the index, or an alias of one index.
         encoder: the model.
         wanted: fields of `MappingConfig` that the caller chose; others are those of the existing
@@ -44,6 +45,7 @@ def open_index(
     """
     if any(sign in index for sign in "*?,"):
         raise InputError(f"index {index!r} is a pattern or a list; name one index")
+    client = adapted(client)
     repair(client, index)
     try:
         meta = IndexMeta.read(client, index)

@@ -22,6 +22,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException
 
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, BadLine, CorpusFile, Document
+from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.guard import Loading
@@ -61,7 +62,7 @@ class Ingest(BulkRun):
 
     def __init__(
         self,
-        client: OpenSearch,
+        client: OpenSearch | Client,
         index: str,
         encoder: LatentEncoder,
         meta: IndexMeta,
@@ -78,7 +79,7 @@ class Ingest(BulkRun):
         """Prepare a run into an index that `open_index` made or checked.
 
         Args:
-            client: connection to the engine.
+            client: client of opensearch-py or `elasticsearch`.
             index: name of the index.
             encoder: the model.
             meta: return value of `open_index`.
@@ -96,7 +97,7 @@ class Ingest(BulkRun):
         self._file.check_json_lines()
         self._said_lost_ids = False
         file = FailuresFile(failures or default_path(str(corpus), index), self._file.name)
-        handle = Index(client, index)
+        handle = Index(adapted(client), index)
         super().__init__(handle, meta, encoder, file, concurrency, give_up_after, run)
         characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
         self._batches = Batches(self._file, id_fields, meta, characters)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, CorpusFile, is_pipe
+from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import InputError
@@ -81,8 +82,8 @@ class JobResult(Generic[Report]):
 class Job:
     """Arguments that both jobs have, and how to stop."""
 
-    client: OpenSearch
-    """Connection to the engine."""
+    client: OpenSearch | Client
+    """Client of opensearch-py or `elasticsearch`."""
     _: KW_ONLY
     alias: str | None = None
     """Alias for which a new version of the index is built."""
@@ -108,8 +109,9 @@ class Job:
     """How to resume the run, for `latent-ingest runs`."""
 
     def __post_init__(self) -> None:
+        self._client = adapted(self.client)
         self._stopped = threading.Event()
-        self._retry = Retry(self.client, give_up_after=self.give_up_after, ended=self._stopped)
+        self._retry = Retry(self._client, give_up_after=self.give_up_after, ended=self._stopped)
         self._run: Ingest | Enrich | None = None
 
     def stop(self) -> None:
@@ -217,8 +219,8 @@ class IngestJob(Job):
                 model cannot be used, or the file is not that of the interrupted run.
             EngineError: the engine cannot be asked at the start.
         """
-        EngineInfo.read(self.client)  # without retries: a wrong address fails at once
-        self._retry.ask(repair, self.client, self.alias or self._name)
+        EngineInfo.read(self._client)  # without retries: a wrong address fails at once
+        self._retry.ask(repair, self._client, self.alias or self._name)
         encoder = self._load_encoder()
         corpus = "-" if self._piped else str(Path(self.corpus).resolve())
         build = None
@@ -227,7 +229,7 @@ class IngestJob(Job):
             if self.alias is not None:
                 # Without retries: a second attempt might create a second version.
                 build = Build.begin(
-                    Alias(self.client, self.alias),
+                    Alias(self._client, self.alias),
                     encoder,
                     self._wanted(),
                     journal,
@@ -235,9 +237,9 @@ class IngestJob(Job):
                     restart=self.restart,
                 )
                 stack.enter_context(build.refused_on_error())
-            index = build.index if build else Index(self.client, self._name)
+            index = build.index if build else Index(self._client, self._name)
             name = index.name
-            meta = self._retry.ask(open_index, self.client, name, encoder, self._wanted())
+            meta = self._retry.ask(open_index, self._client, name, encoder, self._wanted())
             key = RunKey(
                 corpus=corpus,
                 index=name,
@@ -249,7 +251,7 @@ class IngestJob(Job):
             noted = journal.open(key, restart=self.restart, reopen=build is not None, once=once)
             stack.enter_context(closing(noted))
             ingest = Ingest(
-                self.client,
+                self._client,
                 name,
                 encoder,
                 meta,
@@ -338,12 +340,12 @@ class EnrichJob(Job):
                 journal or the model cannot be used.
             EngineError: the engine cannot be asked at the start.
         """
-        repair(self.client, self.index)
-        existing = ExistingIndex.read(self.client, self.index)
+        repair(self._client, self.index)
+        existing = ExistingIndex.read(self._client, self.index)
         encoder = self._load_encoder()
         copy = None
         if self.alias is not None:
-            alias = Alias(self.client, self.alias)
+            alias = Alias(self._client, self.alias)
             copy = Copy.begin(existing, alias, encoder, self._wanted(), restart=self.restart)
             preparation = copy.preparation
         else:
@@ -364,7 +366,7 @@ class EnrichJob(Job):
             if copy:
                 stack.enter_context(copy.build.refused_on_error())
             enrich = Enrich(
-                self.client,
+                self._client,
                 preparation,
                 encoder,
                 failures=self.failures,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector import terms
+from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import InputError
 
@@ -70,7 +71,7 @@ class Explanation:
 
 
 def explain(
-    client: OpenSearch,
+    client: OpenSearch | Client,
     rewriter: QueryRewriter,
     question: str,
     id: str,
@@ -81,7 +82,7 @@ def explain(
     """Explain the score that a question gives to a document.
 
     Args:
-        client: of the engine.
+        client: of opensearch-py or `elasticsearch`.
         rewriter: made by `QueryRewriter.from_index`.
         question: in plain words.
         id: of the document; in an index of chunks, of the chunk.
@@ -95,6 +96,7 @@ def explain(
         ModelError: the backbone gives NaN.
         EngineError: the engine is not reachable, or refuses.
     """
+    client = adapted(client)
     body = rewriter.rewrite(question, **options)
     hit = find_hit(client, str(rewriter.index), id)
     return explain_hits(client, rewriter, question, body, [hit], labels=labels)[0]

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from inspect import iscoroutine
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +51,6 @@ class AskedIndices:
         """Read the mappings of the indices.
 
         Raises:
-            InputError: the client is asynchronous.
             MismatchError: an index does not exist, was not made by latent-ingest, or has lost its
                 latent field.
             EngineError: the engine cannot be reached, or refuses.
@@ -62,12 +60,6 @@ class AskedIndices:
                 answer = client.indices.get_mapping(index=name)
             except NotFoundError as error:
                 raise no_index(name, error.info) from error
-            if iscoroutine(answer):
-                answer.close()
-                raise InputError(
-                    "this client is asynchronous; use AsyncSearcher.open(client, ...), or a client "
-                    "of class OpenSearch"
-                )
             if not answer:
                 raise no_index(name)
             limited = is_limited(client, name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opensearchpy import OpenSearch
 
+from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.asked_indices import (
@@ -128,7 +129,7 @@ class QueryRewriter:
     @classmethod
     def from_index(
         cls,
-        client: OpenSearch,
+        client: OpenSearch | Client,
         index: str,
         encoder: LatentEncoder | QueryEncoder | None = None,
         **settings: Any,
@@ -136,7 +137,7 @@ class QueryRewriter:
         """Create a rewriter for an index, checked against its model and engine.
 
         Args:
-            client: client of the engine.
+            client: client of opensearch-py or `elasticsearch`.
             index: an index, an alias, a pattern, or several of these with commas, which must
                 agree. Search the `index` of the rewriter, since an alias may move to an index of
                 another model.
@@ -147,10 +148,12 @@ class QueryRewriter:
                 frequencies of the index are read again; None to use those of the model.
 
         Raises:
+            InputError: the client cannot be used, or a setting is out of range.
             MismatchError: an index does not exist, was not made by latent-ingest, or was made by
                 another model; or several do not agree.
             EngineError: the engine cannot be reached, or refuses.
         """
+        client = adapted(client)
         asked = AskedIndices.read(client, index)
         rewriter = cls.for_indices(client, asked, QueryEncoder.of(encoder), **settings)
         if rewriter.statistics:

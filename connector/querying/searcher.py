@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
+from latent_ingest.connector.engine.adapter import Blocking, Client, adapted
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.querying.asked_indices import AskedIndices
@@ -46,7 +46,7 @@ class Searcher:
 
     def __init__(
         self,
-        client: OpenSearch,
+        client: OpenSearch | Client,
         alias: str,
         encoders: Sequence[LatentEncoder | QueryEncoder],
         *,
@@ -56,7 +56,7 @@ class Searcher:
         """Look up the indices of the alias.
 
         Args:
-            client: client of the engine.
+            client: client of opensearch-py or `elasticsearch`.
             alias: an alias, an index, a pattern, or several of these with commas.
             encoders: the models that may have made the index. While the alias stands for an index
                 of another model, the previous index is searched. Several are all loaded now; a
@@ -70,7 +70,7 @@ class Searcher:
                 none of the models.
             EngineError: the engine cannot be reached, or refuses.
         """
-        self._client = client
+        self._client = adapted(client)
         self._alias = alias
         self._encoders = [QueryEncoder.of(encoder) for encoder in encoders]
         self._renew_seconds = renew_seconds
@@ -181,7 +181,7 @@ class Searcher:
 
 
 class AsyncSearcher:
-    """A `Searcher` for opensearch-py's AsyncOpenSearch. It never blocks the event loop."""
+    """A `Searcher` for an asynchronous client. It never blocks the event loop."""
 
     def __init__(self, client: AsyncOpenSearch, searcher: Searcher) -> None:
         """Use `open` instead."""
@@ -191,14 +191,16 @@ class AsyncSearcher:
     @classmethod
     async def open(
         cls,
-        client: AsyncOpenSearch,
+        client: AsyncOpenSearch | Client,
         alias: str,
         encoders: Sequence[LatentEncoder | QueryEncoder],
         **settings: Any,
     ) -> AsyncSearcher:
         """Look up the indices of the alias; arguments and errors are those of `Searcher`."""
-        blocking = cast("OpenSearch", Blocking(client, asyncio.get_running_loop()))
-        return cls(client, await asyncio.to_thread(Searcher, blocking, alias, encoders, **settings))
+        on_loop: Any = adapted(client, asynchronous=True)
+        blocking = cast("OpenSearch", Blocking(on_loop, asyncio.get_running_loop()))
+        searcher = await asyncio.to_thread(Searcher, blocking, alias, encoders, **settings)
+        return cls(on_loop, searcher)
 
     @property
     def index(self) -> str:
@@ -217,34 +219,6 @@ class AsyncSearcher:
             return await rewriter.rewrite_async(asked, **options)
 
         return await self._searcher.searched(asyncio.to_thread, rewrite, self._client.search)
-
-
-class Blocking:
-    """An async client, or a part of it such as `indices`, for threads beside its event loop.
-
-    Its methods block until the loop has the result.
-    """
-
-    def __init__(self, part: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._part = part
-        self._loop = loop
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._part, name)
-        if not callable(value):
-            return Blocking(value, self._loop) if hasattr(value, "transport") else value
-
-        def call(*arguments: Any, **options: Any) -> Any:
-            result = value(*arguments, **options)
-            if not inspect.iscoroutine(result):
-                return result
-            try:
-                return asyncio.run_coroutine_threadsafe(result, self._loop).result()
-            except RuntimeError:  # the loop has ended
-                result.close()
-                raise
-
-        return call
 
 
 async def at_once(function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from opensearchpy import OpenSearch
 
+from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.evaluated_index import EvaluatedIndex
 from latent_ingest.connector.evaluation.rankings import Tick
@@ -58,7 +59,7 @@ class Tuning:
 
     def __init__(
         self,
-        client: OpenSearch,
+        client: OpenSearch | Client,
         index: str,
         split: Split,
         *,
@@ -70,7 +71,7 @@ class Tuning:
         """Check that the index can be tuned on the collection; nothing is changed.
 
         Args:
-            client: engine client.
+            client: client of opensearch-py or `elasticsearch`.
             index: name or alias of an index that holds the collection.
             split: queries that choose, and queries that report.
             knobs: names of the knobs to tune.
@@ -85,7 +86,7 @@ class Tuning:
             EngineError: the engine cannot be asked.
         """
         names = [name for name in knobs if Form(form).words_score or name != "latent_boost"]
-        self._existing = ExistingIndex.read(client, index)
+        self._existing = ExistingIndex.read(adapted(client), index)
         self._meta = check_meta(self._existing)
         self._split = split
         self._knobs = knobs_for(self._meta, names)
