@@ -157,6 +157,18 @@ def test_query_strings_name_fields_and_boosts() -> None:
     assert (named.fields, named.others) == (("title",), ())
 
 
+def test_words_without_a_field_are_searched_in_the_default_fields() -> None:
+    known = IndexFields({"text": True, "title": True, "sku": False}, ["sku", "text^2"])
+    content = {"query": "a AND title:b"}
+    clause = read_text_clause("query_string", content, FED, known)
+    assert isinstance(clause, TextClause)
+    assert (clause.fields, clause.others, clause.boost) == (("text", "title"), ("sku",), 1.5)
+    known = IndexFields({"text": True, "sku": False}, ["sku"])
+    assert read_text_clause("query_string", {"query": "a AND b"}, FED, known) == (
+        "sku does not feed the latent field"
+    )
+
+
 def test_a_query_string_may_be_escaped_by_the_engine() -> None:
     content = {"query": "is (a/b) AND c: d? [e", "escape": True}
     assert read("query_string", content).text == "is (a/b) c: d? [e"
@@ -615,12 +627,18 @@ def test_a_body_that_is_nested_too_deeply_comes_back(rewriter: QueryRewriter) ->
 
 
 def test_searches_beside_the_query_are_reported(rewriter: QueryRewriter) -> None:
-    body = {"query": A, "knn": {"field": "v"}, "retriever": {"standard": {"query": A}}}
+    body = {
+        "query": A,
+        "knn": {"field": "v"},
+        "retriever": {"standard": {"query": A}},
+        "sub_searches": [{"query": A}],
+    }
     made, report = rewriter.rewrite_and_report(body)
     assert [clause.path for clause in report.rewritten] == ["query.match"]
     assert {clause.path: clause.reason for clause in report.untouched} == {
         "knn": "no clause known here",
         "retriever": "no clause known here",
+        "sub_searches": "no clause known here",
     }
     assert made["retriever"] == body["retriever"]
 
