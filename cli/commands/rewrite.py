@@ -12,6 +12,7 @@ from latent_ingest.cli.connection import connection_options, open_client
 from latent_ingest.cli.output import warn
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.querying.application.endpoints import ENDPOINTS, SEARCH
 from latent_ingest.connector.querying.request import check_question, read_body
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.scoring import MATCHINGS, MAX_QUERY_TERMS
@@ -24,6 +25,7 @@ Examples:
   latent-ingest rewrite "does vitamin D prevent falls" --index papers --form two_phase \\
       | curl -s localhost:9200/papers/_search -H 'content-type: application/json' -d @-
   cat body.json | latent-ingest rewrite --index papers --body - --form hybrid
+  latent-ingest rewrite --index papers --body body.json --endpoint _count
 """
 )
 @click.argument("query", required=False)
@@ -45,6 +47,11 @@ Examples:
     type=options.NameList(),
     help="With --body: rewrite only clauses on these fields, separated by commas.",
 )
+@click.option(
+    "--endpoint",
+    type=click.Choice(ENDPOINTS),
+    help=f"With --body: what the body is for.  [default: {SEARCH}]",
+)
 @click.option("--size", type=click.IntRange(1, 10_000), help="Number of hits.  [default: 10]")
 @options.filter_clause
 @click.option(
@@ -62,6 +69,7 @@ def rewrite(
     form: str,
     matching: str | None,
     fields: list[str] | None,
+    endpoint: str | None,
     size: int | None,
     filter_clause: dict[str, Any] | None,
     max_query_terms: int | None,
@@ -78,8 +86,8 @@ def rewrite(
         raise InputError("give either a question or --body FILE")
     if body is not None and (size is not None or filter_clause is not None):
         raise InputError("--size and --filter are for a question; write them into the body")
-    if body is None and (matching is not None or fields is not None):
-        raise InputError("--matching and --fields are for --body")
+    if body is None and (matching or endpoint or fields is not None):
+        raise InputError("--matching, --fields and --endpoint are for --body")
     if query is not None:
         check_question(query)
     given: Any = read_json(body) if body is not None else None
@@ -92,7 +100,7 @@ def rewrite(
         )
     else:
         made, report = rewriter.rewrite_and_report(
-            given, form=form, matching=matching, fields=fields
+            given, form=form, matching=matching, fields=fields, endpoint=endpoint or SEARCH
         )
     for line in report.lines() if query is None else report.losses():
         warn(line)

@@ -10,8 +10,14 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from statistics import fmean as mean
 from typing import Any
 
+from latent_ingest.connector.querying.application.query_strings import (
+    OPERATORS,
+    Part,
+    plain_words,
+)
 from latent_ingest.connector.querying.asked_indices import EVERY_FIELD, IndexFields
 from latent_ingest.connector.querying.term_weights import WeightedTerm
 
@@ -22,8 +28,8 @@ MANY_FIELDS = ("multi_match", "combined_fields", "simple_query_string", "query_s
 PHRASES = ("match_phrase", "match_phrase_prefix")
 TEXT_KINDS = (*ONE_FIELD, *MANY_FIELDS, *PHRASES)
 
-# Operators of a query string. A clause that may have one is left alone. A hyphen or plus inside a
-# word is not an operator in `query_string`.
+# Operators of a query string, and what may be one. A hyphen or plus inside a word is none in
+# `query_string`.
 QUERY_STRING_OPERATOR = re.compile(
     r'[!(){}\[\]^"~*?:\\/<>]|&&|\|\||(?<!\S)[+-]|\b(AND|OR|NOT|TO)\b'
 )
@@ -51,6 +57,8 @@ class TextClause:
     """The boost of the clause times the mean boost of `fields`."""
     demands: str | None
     """A demand on documents beyond one of its words, such as "operator and"."""
+    strict: bool = False
+    """Whether words decide what it matches even where "expand" is asked for."""
 
 
 def read_text_clause(
@@ -77,24 +85,51 @@ def read_text_clause(
             return "its fields are not understood"
     if not boosts:
         return "its indices search different fields by default"
+    return read_words(kind, options, boosts, fed, known)
+
+
+def read_words(
+    kind: str,
+    options: dict[str, Any],
+    boosts: dict[str, float],
+    fed: Collection[str],
+    known: IndexFields | None,
+) -> TextClause | str:
+    """Read a text clause that searches the fields in `boosts`, or return the reason not to."""
     text = options.get("query")
     if not isinstance(text, str):
         return "its query is not a text"
     if PLACEHOLDER.search(text):
         return "its query has a placeholder of a template"
-    if has_operators(kind, text, options):
-        return "its query has operators"
-    found = fed_boosts(boosts, fed)
-    if not found:
-        return f"{listed(boosts)} does not feed the latent field"
+    parts: list[Part] | str = [Part(text, None, 1.0)]
+    operators = has_operators(kind, text, options)
+    if operators:
+        parts = plain_words(kind, text, escaped=options.get("escape") is True)
+    if isinstance(parts, str):
+        return parts
+    named = dict.fromkeys((part.field for part in parts if part.field), 1.0)
+    specs = {**(boosts if any(part.field is None for part in parts) else {}), **named}
+    fields_of: dict[str | None, dict[str, float]] = {None: fed_boosts(boosts, fed)}
+    fields_of |= {name: fed_boosts({name: 1.0}, fed) for name in named}
+    words = [part for part in parts if fields_of[part.field]]
+    if not words:
+        return f"{listed(specs)} does not feed the latent field"
     try:
-        boost = float(options.get("boost", 1.0)) * sum(found.values()) / len(found)
+        boost = float(options.get("boost", 1.0))
     except (TypeError, ValueError):
         return "its boost is not a number"
+    boost *= mean(part.boost * mean(fields_of[part.field].values()) for part in words)
     if not boost > 0:
         return "boost 0: it does not score"
-    others = other_fields(boosts, fed, known)
-    return TextClause(kind, text, tuple(found), others, boost, demands(options))
+    return TextClause(
+        kind=kind,
+        text=" ".join(part.text for part in words),
+        fields=tuple(dict.fromkeys(name for part in words for name in fields_of[part.field])),
+        others=other_fields(specs, fed, known),
+        boost=boost,
+        demands=OPERATORS if operators else demands(options),
+        strict=operators,
+    )
 
 
 def field_boosts(
@@ -136,7 +171,7 @@ def other_fields(
 
 
 def has_operators(kind: str, text: str, options: dict[str, Any]) -> bool:
-    """Return whether a query string may be more than plain words."""
+    """Return whether a query string may have operators."""
     if kind == "query_string":
         return QUERY_STRING_OPERATOR.search(text) is not None
     if kind == "simple_query_string" and options.get("flags") != "NONE":

@@ -10,9 +10,10 @@ from typing import Any
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.asked_indices import IndexFields
-from latent_ingest.connector.querying.body import FoundClause, Path, shown
+from latent_ingest.connector.querying.body import NO_TEXT, FoundClause, Path, shown
 from latent_ingest.connector.querying.clause_limit import room_for
 from latent_ingest.connector.querying.clauses import (
+    TEXT_KINDS,
     Clause,
     TextClause,
     fed_boosts,
@@ -34,6 +35,12 @@ BY_SCORE: tuple[list[str], ...] = ([], ["_score"])
 # words alone in title and text, on the training judgements of SciFact and the dev judgements of
 # NFCorpus: .694 and .296; cross_fields .689 and .283; one field for both .699 and .289.
 TIE_BREAKER = 0.5
+
+# Parts of a request in which a script sees every document that the query finds, and clauses there
+# whose keys are names of fields.
+SCRIPTED = ("query", "post_filter", "rescore")
+SCRIPTS = {"minimum_should_match_script", "script", "script_score"}
+LEAVES = {*TEXT_KINDS, *NO_TEXT} - {"terms_set"}
 
 NO_HITS = "no hits are asked for"
 
@@ -196,7 +203,24 @@ def matching_for(body: dict[str, Any]) -> tuple[str, str]:
         return "keep", "the request asks for no hits, only for their number"
     if sort_keys(body)[:1] not in BY_SCORE:
         return "keep", "the hits are not sorted by score"
+    if runs_script(body):
+        return "keep", "a script may fail on documents that words do not find"
     return "expand", "the request neither aggregates, nor sorts, nor asks for exact totals"
+
+
+def runs_script(body: dict[str, Any]) -> bool:
+    """Return whether a request runs a script, or another function that a missing field fails."""
+    waiting = [body.get(name) for name in SCRIPTED]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting += part
+        elif isinstance(part, dict):
+            factor = part.get("field_value_factor")
+            if part.keys() & SCRIPTS or (isinstance(factor, dict) and "missing" not in factor):
+                return True
+            waiting += [value for name, value in part.items() if name not in LEAVES]
+    return bool(body.get("script_fields"))
 
 
 def one_phase_because(body: dict[str, Any], keep: bool) -> str | None:

@@ -13,6 +13,7 @@ from opensearchpy import OpenSearch
 from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.querying.application.endpoints import SEARCH, rewritten_for
 from latent_ingest.connector.querying.asked_indices import (
     AskedIndices,
     fed_fields,
@@ -28,7 +29,7 @@ from latent_ingest.connector.querying.query_encoder import (
 )
 from latent_ingest.connector.querying.report import RewriteReport
 from latent_ingest.connector.querying.request import Filter, Question, Target
-from latent_ingest.connector.querying.rewriting import rewritten, rewritten_question
+from latent_ingest.connector.querying.rewriting import rewritten_question
 from latent_ingest.connector.querying.scoring import (
     HEAD_TERMS,
     LATENT_BOOST,
@@ -271,6 +272,7 @@ class QueryRewriter:
         fields: Sequence[str] | Mapping[str, str] | None = None,
         head_terms: int | None = None,
         window: int | None = None,
+        endpoint: str = SEARCH,
     ) -> dict[str, Any]:
         """Return a request body of an application with its text clauses scored by meaning.
 
@@ -283,23 +285,27 @@ class QueryRewriter:
             matching: "expand": documents without a common word match too. "keep": words decide
                 what matches, and latent terms only score, so that totals and aggregations stay.
                 Defaults to "keep" if the request aggregates, is not sorted by score, asks for
-                exact totals or for no hits; and for single clauses that demand more than one
-                word, as by `operator: and`, or if a `bool` demands several of them.
+                exact totals or for no hits, or runs a script; and for single clauses that demand
+                more than one word, as by `operator: and`, or if a `bool` demands several of them.
+                Words always decide for query strings with operators.
             fields: fields on which clauses are rewritten, or a mapping of them to the latent
                 field; defaults to all fields whose text is in the latent field.
             head_terms: as for `rewrite`, per clause.
             window: as for `rewrite`.
+            endpoint: what the body is for: "_search", or "_count", "_delete_by_query",
+                "_update_by_query", "_explain" or "_validate/query". The new body has only what
+                this takes; for the first three of these, it matches what the words match.
 
         Returns:
             The new body. Hits come without the latent field unless the body has its own `_source`.
 
         Raises:
             InputError: the body is not an object, or is a search template; or an unknown form,
-                matching or field.
+                matching, field or endpoint; or the endpoint would match other documents.
             ModelError: the model cannot be loaded, or gives NaN.
         """
         weigh = self._weigh
-        return self._of_body(body, weigh, form, matching, fields, head_terms, window)[0]
+        return self._of_body(body, weigh, form, matching, fields, head_terms, window, endpoint)[0]
 
     def rewrite_search(self, search: Search, **settings: Any) -> Search:
         """Return `rewrite_body` of a `Search` of opensearch-py: a new one, of the same classes.
@@ -390,9 +396,10 @@ class QueryRewriter:
         fields: Sequence[str] | Mapping[str, str] | None = None,
         head_terms: int | None = None,
         window: int | None = None,
+        endpoint: str = SEARCH,
     ) -> tuple[dict[str, Any], RewriteReport]:
         target = self._target.asked(form, matching, head_terms, window)
         if fields is not None:
             fed = fed_fields(self.field, self._feeding, self._source.fields, fields)
             target = replace(target, fed=fed)
-        return rewritten(body, target, weigh)
+        return rewritten_for(endpoint, body, target, weigh)

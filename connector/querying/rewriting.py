@@ -178,7 +178,8 @@ def plan_of(found: FoundClause, target: Target, keep: bool, obstacle: str | None
     demands, expand_asked = found.clause.demands, target.matching == "expand"
     if demands is None and found.one_of_several and not expand_asked:
         demands = "its bool asks for several clauses"
-    words_decide = demands is not None and not (expand_asked and form.words_score)
+    may_expand = expand_asked and form.words_score and not found.clause.strict
+    words_decide = demands is not None and not may_expand
     if words_decide:
         notes.append(f"{demands}: its words decide what it matches")
     # A rescore matches nothing, it only scores.

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from opensearchpy import OpenSearch
@@ -16,6 +16,7 @@ from opensearchpy.exceptions import TransportError
 from latent_ingest.connector.engine.adapter import Blocking, Client, adapted
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
+from latent_ingest.connector.querying.application.point_in_time import indices_at, point_in_time
 from latent_ingest.connector.querying.asked_indices import AskedIndices
 from latent_ingest.connector.querying.clause_limit import read_clause_limit
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
@@ -31,6 +32,9 @@ RENEW_SECONDS = 10.0
 
 # Status codes for an index that is deleted or being deleted.
 GONE = (404, 503)
+
+# Points in time whose indices are remembered.
+MOST_POINTS = 100
 
 Result = TypeVar("Result")
 
@@ -77,6 +81,7 @@ class Searcher:
         self._settings = settings
         self._lock = threading.Lock()
         self._key: object = None
+        self._at = lru_cache(MOST_POINTS)(self._rewriter_at)
         self._look_up()
         if self._rewriter.statistics:
             self._rewriter.statistics.refresh()
@@ -94,23 +99,29 @@ class Searcher:
     def search(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
         """Search, and return the engine's answer.
 
+        A body with a point in time (`pit`) is rewritten for the indices of that, and sent without
+        the name of an index.
+
         Args:
             asked: a question, or the request body of an application.
             options: as for `QueryRewriter.rewrite`, or as for `rewrite_body`.
 
         Raises:
             InputError: the question is empty, or the body or an option is invalid.
-            MismatchError: the index is gone, and the alias stands for none that can be searched.
+            MismatchError: the index is gone, and the alias stands for none that can be searched; or
+                none of the models made the indices of the point in time.
             EngineError: the engine cannot be reached, or refuses.
         """
 
         async def rewrite(rewriter: QueryRewriter) -> dict[str, Any]:
             return rewriter.rewrite_and_report(asked, **options)[0]
 
-        return finished(self.searched(at_once, rewrite, partial(at_once, self._client.search)))
+        send = partial(at_once, self._client.search)
+        return finished(self.searched(asked, at_once, rewrite, send))
 
     async def searched(
         self,
+        asked: str | dict[str, Any],
         run: Callable[..., Awaitable[Any]],
         rewrite: Callable[[QueryRewriter], Awaitable[dict[str, Any]]],
         send: Callable[..., Awaitable[Any]],
@@ -118,8 +129,13 @@ class Searcher:
         """Search with functions that block or wait for an event loop.
 
         `run` calls a blocking function, as `asyncio.to_thread`; `rewrite` returns a rewriter's
-        request body; `send` is the client's `search`.
+        request body for what is `asked`; `send` is the client's `search`.
         """
+        if point := point_in_time(asked):
+            body = await rewrite(await run(self._at, point))
+            with engine_errors(self._client):
+                found: dict[str, Any] = await send(body=body)
+            return found
         while True:
             if time.monotonic() - self._looked_up >= self._renew_seconds:
                 await run(self.renew)
@@ -150,6 +166,16 @@ class Searcher:
             if self._rewriter is rewriter:
                 self._look_up()
             return self._rewriter is not rewriter
+
+    def _rewriter_at(self, point: str) -> QueryRewriter:
+        """Return the rewriter for the indices of a point in time; raises as `search`."""
+        names = indices_at(self._client, point)
+        rewriter = self._rewriter
+        if set(names) <= set(rewriter.indices):
+            return rewriter
+        asked = AskedIndices.read(self._client, ",".join(names))
+        encoder = self._encoder_of(asked)
+        return QueryRewriter.for_indices(self._client, asked, encoder, **self._settings)
 
     def _look_up(self) -> None:
         self._looked_up = time.monotonic()
@@ -218,7 +244,7 @@ class AsyncSearcher:
         async def rewrite(rewriter: QueryRewriter) -> dict[str, Any]:
             return await rewriter.rewrite_async(asked, **options)
 
-        return await self._searcher.searched(asyncio.to_thread, rewrite, self._client.search)
+        return await self._searcher.searched(asked, asyncio.to_thread, rewrite, self._client.search)
 
 
 async def at_once(function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from opensearchpy import OpenSearch, Search
+from opensearchpy.exceptions import TransportError
 from querying.bodies import OTHER, QUESTION
 
 from latent_ingest.cli.main import cli
@@ -101,6 +102,32 @@ def test_hits_come_without_latents_unless_the_request_says_so(
     assert own["_source"].keys() == {"latent", "title"}
     (none, *_) = hits(client, rewriter, {"query": MATCH, "stored_fields": ["title"]})
     assert "_source" not in none
+
+
+@pytest.mark.parametrize(
+    "reads_votes",
+    [
+        {"script_score": {"query": {}, "script": {"source": "_score + doc['votes'].value"}}},
+        {"function_score": {"query": {}, "script_score": {"script": "doc['votes'].value"}}},
+        {"function_score": {"query": {}, "field_value_factor": {"field": "votes"}}},
+    ],
+)
+def test_a_script_sees_only_what_words_find(
+    client: OpenSearch, index: str, load: Any, encoder: LatentEncoder, reads_votes: dict[str, Any]
+) -> None:
+    """Under "expand" it may see a document without the field that it reads, and fail."""
+    rows = [
+        {"_id": "a", "text": "Honey insects dance to tell where nectar is.", "votes": 3},
+        {"_id": "b", "text": "A bee tells of flowers that it found."},
+    ]
+    load(client, index, [json.dumps(row) for row in rows])
+    rewriter = QueryRewriter.from_index(client, index, encoder)
+    ((kind, content),) = reads_votes.items()
+    query = {kind: {**content, "query": {"match": {"text": "honey insects"}}}}
+    assert ids(hits(client, rewriter, {"query": query})) == ["a"]
+    new = rewriter.rewrite_body({"query": query}, matching="expand")
+    with pytest.raises(TransportError, match="exception"):
+        client.search(index=index, body=new)
 
 
 def test_fields_within_fed_ones_are_fed_too(rewriter: QueryRewriter) -> None:
@@ -295,7 +322,11 @@ def test_terms_of_a_set_count_each(
         ((), "", "give either a question or --body FILE"),
         (("question", "--body", "-"), "{}", "give either a question or --body FILE"),
         (("--body", "-", "--size", "3"), "{}", "--size and --filter are for a question"),
-        (("question", "--matching", "keep"), "", "--matching and --fields are for --body"),
+        (
+            ("question", "--matching", "keep"),
+            "",
+            "--matching, --fields and --endpoint are for --body",
+        ),
         (("--body", "-", "--fields", "nowhere"), "{}", "field nowhere: the index has no such"),
     ],
 )

@@ -24,7 +24,11 @@ BOOSTS = {
     "match, with options": [3],
     "multi_match, best_fields": [2],
     "multi_match, some fields": [2],
+    "query_string, as a framework writes it": [1.5],
+    "query_string, default_field, and another field with a boost": [2],
+    "query_string, escaped": [2],
     "simple_query_string, words": [1.5],
+    "simple_query_string, plus, bar and a phrase": [3],
     "bool": [1, 2],
     "bool, at least two": [1, 2],
     "bool in bool": [1, 2, 2],
@@ -163,6 +167,95 @@ BODIES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "query_string, operators": (
         {"query": {"query_string": {"query": "files AND (names OR title:search)"}}},
+        ["query.query_string"],
+    ),
+    "query_string, as a framework writes it": (
+        {
+            "query": {
+                "bool": {
+                    "must": [
+                        {
+                            "query_string": {
+                                "query": "(name AND of AND file)",
+                                "fields": ["title^2", "text"],
+                                "default_operator": "AND",
+                                "analyze_wildcard": True,
+                            }
+                        }
+                    ],
+                    "filter": [RECENT],
+                }
+            }
+        },
+        ["query.bool.must[0].query_string"],
+    ),
+    "query_string, a question": (
+        {"query": {"query_string": {"query": "which file is it?", "fields": ["text"]}}},
+        ["query.query_string"],
+    ),
+    "query_string, words that must not match, and a phrase": (
+        {
+            "query": {
+                "query_string": {
+                    "query": 'file -socket !thread NOT (a OR "the end") "is a"~3',
+                    "fields": ["text"],
+                }
+            }
+        },
+        ["query.query_string"],
+    ),
+    "query_string, default_field, and another field with a boost": (
+        {"query": {"query_string": {"query": "title:name^3 || file", "default_field": "text"}}},
+        ["query.query_string"],
+    ),
+    "query_string, words of other fields": (
+        {"query": {"query_string": {"query": "file AND tags:b OR year:2005", "fields": ["text"]}}},
+        ["query.query_string"],
+    ),
+    "query_string, escaped": (
+        {
+            "query": {
+                "query_string": {"query": "a file (name)/path: [it", "escape": True, "boost": 2}
+            }
+        },
+        ["query.query_string"],
+    ),
+    "query_string, two under a bool": (
+        {
+            "query": {
+                "bool": {
+                    "should": [
+                        {"query_string": {"query": "file +name", "fields": ["text"]}},
+                        {"query_string": {"query": "title:name", "default_field": "year"}},
+                        TAGGED,
+                    ]
+                }
+            },
+            "min_score": 0.1,
+        },
+        [
+            "query.bool.should[0].query_string",
+            "query.bool.should[1].query_string",
+        ],
+    ),
+    "query_string, a range": (
+        {"query": {"query_string": {"query": "file AND year:[2001 TO 2005]"}}},
+        [],
+    ),
+    "query_string, a fuzzy word": (
+        {"query": {"query_string": {"query": "serach~ file", "fields": ["text"]}}},
+        [],
+    ),
+    "query_string, a regular expression": (
+        {"query": {"query_string": {"query": "/patt.*/ file", "fields": ["text"]}}},
+        [],
+    ),
+    "query_string, a phrase": (
+        {"query": {"query_string": {"query": '"is a"', "fields": ["text"]}}},
+        [],
+    ),
+    "query_string, must_not alone": (
+        {"query": {"query_string": {"query": "NOT file", "fields": ["text"]}}},
         [],
     ),
     "query_string, wildcard": (
@@ -188,6 +281,14 @@ BODIES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "simple_query_string, operators": (
         {"query": {"simple_query_string": {"query": "files +names -dirs", "fields": ["text"]}}},
         [],
+    ),
+    "simple_query_string, plus, bar and a phrase": (
+        {
+            "query": {
+                "simple_query_string": {"query": 'file +name | "is a" path', "fields": ["text^3"]}
+            }
+        },
+        ["query.simple_query_string"],
     ),
     "simple_query_string, no operators allowed": (
         {"query": {"simple_query_string": {"query": "a + b", "fields": ["text"], "flags": "NONE"}}},
@@ -322,6 +423,21 @@ BODIES: dict[str, tuple[dict[str, Any], list[str]]] = {
             }
         },
         ["query.script_score.query.match"],
+    ),
+    "function_score, script_score": (
+        {
+            "query": {
+                "function_score": {
+                    "query": MATCH,
+                    "functions": [
+                        {"script_score": {"script": "doc['votes'].value"}},
+                        {"field_value_factor": {"field": "year", "missing": 1}},
+                    ],
+                    "boost_mode": "sum",
+                }
+            }
+        },
+        ["query.function_score.query.match"],
     ),
     # Joining queries
     "nested": (
@@ -621,6 +737,13 @@ BODIES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "sort by score": ({"query": MATCH, "sort": ["_score"]}, ["query.match"]),
     "sort by score, then a field": (
         {"query": MATCH, "sort": [{"_score": {"order": "desc"}}, {"votes": "asc"}]},
+        ["query.match"],
+    ),
+    "sort by a script": (
+        {
+            "query": MATCH,
+            "sort": {"_script": {"type": "number", "script": "doc['votes'].value", "order": "asc"}},
+        },
         ["query.match"],
     ),
     "search_after": (

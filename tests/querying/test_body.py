@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from latent_ingest.connector.querying.term_weights import Source
 
 QUESTION = "does vitamin D prevent falls"
 MATCH = {"match": {"text": QUESTION}}
+VOTES = {"source": "doc['votes'].value"}
 FED = ("title", "text", "words")
 
 
@@ -83,14 +85,109 @@ def test_why_a_clause_is_left_alone(kind: str, content: Any, reason: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "words"),
     [
-        "a AND b", "a OR b", "NOT a", "+a b", "a -b", "!a", "(a b)", 'say "a b"', "a~1", "a*", "a?",
-        "title:a", "a^2", "a && b", "a || b", "[a TO b]", "/a/", "a\\b", "year:>3",
+        ("(vitamin AND D AND deficiency)", "vitamin D deficiency"),
+        ("a OR b", "a b"),
+        ("NOT a b", "b"),
+        ("+a b", "a b"),
+        ("a -b", "a"),
+        ("!a b", "b"),
+        ("a - b ! c", "a b c"),
+        ("a AND NOT (b OR c) AND !(d e)", "a"),
+        ("a && b || c", "a b c"),
+        ("AT&T R||D a", "AT&T R||D a"),
+        ('say "a ! b" now', "say a ! b now"),
+        ('"a b"~3 c', "a b c"),
+        ("what is vitamin D?", "what is vitamin D"),
+        ("why?? wh?t a* b", "why b"),
+        ("TCP/IP or\\/and", "TCP/IP or/and"),
+        (r"a\:b c\? \-d \(e\) \AND", "a:b c? -d (e) AND"),
+        ("'a b' AND don't", "a b' don't"),
+        ("title:a author:b year:2005", "a"),
+        ("author:(a OR b) c", "c"),
+        ("ti\\*:(a b) *:c", "a b c"),
+        ("a^0 b", "b"),
+        ("a TO b", "a TO b"),
+        ("a\u3000AND\u3000b", "a b"),
     ],
-)  # fmt: skip
-def test_operators_of_query_strings_are_left_to_the_engine(text: str) -> None:
-    assert read_text_clause("query_string", {"query": text}, FED) == "its query has operators"
+)
+def test_words_of_query_strings_are_read_beside_their_operators(text: str, words: str) -> None:
+    """The engine reads the text itself: words decide, also where "expand" is asked for."""
+    clause = read("query_string", {"query": text, "fields": ["text"]})
+    assert clause.text == words
+    assert (clause.demands, clause.strict) == ("its query has operators", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a~1 b", "its query has operators: a~1"),
+        ("[a TO b] c", "its query has operators: [a TO b]"),
+        ("a year:>3", "its query has operators: >3"),
+        ("/a.b/ c", "its query has operators: /a.b/"),
+        ("a AND", "its query has operators that cannot be parsed"),
+        ("(a b", "its query has operators that cannot be parsed"),
+        ("hello world!", "its query has operators that cannot be parsed"),
+        ("a^1.2.3", "its query has operators that cannot be parsed"),
+        ('"a b"~1.5', "its query has operators that cannot be parsed"),
+        ("(" * 3000 + "a" + ")" * 3000, "its query has operators"),
+        ('"a b"', "a phrase stays a phrase"),
+        ('+"a b" -c', "a phrase stays a phrase"),
+        ("NOT a", "its query has no plain words"),
+        ("a*", "its query has no plain words"),
+        ("*:*", "its query has no plain words"),
+        ("year:2005", "year does not feed the latent field"),
+        ("_exists_:title", "_exists_ does not feed the latent field"),
+    ],
+)
+def test_query_strings_in_doubt_are_left_to_the_engine(text: str, reason: str) -> None:
+    assert read_text_clause("query_string", {"query": text}, FED) == reason
+
+
+def test_query_strings_name_fields_and_boosts() -> None:
+    """Fields of the clause and their boosts hold for words that the text gives none."""
+    content = {"query": "title:(a b)^4 AND c author:d", "fields": ["text^2", "year"], "boost": 3}
+    clause = read("query_string", content)
+    assert clause.text == "a b c"
+    assert clause.fields == ("title", "text")
+    assert clause.others == ("year", "author")
+    assert clause.boost == pytest.approx(3 * (4 + 4 + 2) / 3)
+    named = read("query_string", {"query": "title:a", "default_field": "year"})
+    assert (named.fields, named.others) == (("title",), ())
+
+
+def test_words_without_a_field_are_searched_in_the_default_fields() -> None:
+    known = IndexFields({"text": True, "title": True, "sku": False}, ["sku", "text^2"])
+    content = {"query": "a AND title:b"}
+    clause = read_text_clause("query_string", content, FED, known)
+    assert isinstance(clause, TextClause)
+    assert (clause.fields, clause.others, clause.boost) == (("text", "title"), ("sku",), 1.5)
+    known = IndexFields({"text": True, "sku": False}, ["sku"])
+    assert read_text_clause("query_string", {"query": "a AND b"}, FED, known) == (
+        "sku does not feed the latent field"
+    )
+
+
+def test_a_query_string_may_be_escaped_by_the_engine() -> None:
+    content = {"query": "is (a/b) AND c: d? [e", "escape": True}
+    assert read("query_string", content).text == "is (a/b) c: d? [e"
+
+
+def test_the_words_of_operators_decide_in_every_form(rewriter: QueryRewriter) -> None:
+    clause = {"query_string": {"query": "(vitamin AND D) -falls", "fields": ["text"]}}
+    for matching in (None, "keep", "expand"):
+        for form, where in (("hybrid", "must"), ("latent", "filter"), ("two_phase", "filter")):
+            made, report = rewriter.rewrite_and_report(
+                {"query": clause}, form=form, matching=matching
+            )
+            assert made["query"]["bool"][where] == [clause]
+            note = "its query has operators: its words decide what it matches"
+            assert [c.notes for c in report.rewritten] == [(note,)]
+    terms = [item.term for item in rewriter.terms("vitamin D")]
+    assert sorted(re.findall(r"f\d+", json.dumps(rewriter.rewrite_body({"query": clause})))) == (
+        sorted(terms)
+    )
 
 
 @pytest.mark.parametrize("text", ["plain words", "vitamin-D", "C++", "and or not", "it's 50% off"])
@@ -99,10 +196,30 @@ def test_words_of_query_strings_are_no_operators(text: str) -> None:
 
 
 def test_simple_query_strings_have_fewer_operators() -> None:
-    for text in ("a + b", "a | b", '"a b"', "a*", "(a)", "a -b", "a~2", "a\\"):
+    for text in ("a*", "(a)", "a -b", "a~2", "a\\", '"a b"', '"a b" | "c d"'):
         assert isinstance(read_text_clause("simple_query_string", {"query": text}, FED), str)
-        assert read("simple_query_string", {"query": text, "flags": "NONE"})
-    assert read("simple_query_string", {"query": "what is AND? title:a"})
+        assert read("simple_query_string", {"query": text, "flags": "NONE"}).text == text
+    assert not read("simple_query_string", {"query": "what is AND? title:a"}).strict
+    for text, words in {
+        "a + b": "a b",
+        "+a |b": "a b",
+        '"a b" c': "a b c",
+        'open "a b': "open a b",
+    }.items():
+        clause = read("simple_query_string", {"query": text})
+        assert (clause.text, clause.strict) == (words, True)
+
+
+def rescored(query: Any) -> Any:
+    return {"window_size": 5, "query": {"rescore_query": query}}
+
+
+def scored(**functions: Any) -> Any:
+    return {"function_score": {"query": MATCH, **functions}}
+
+
+def by_script(field: str) -> Any:
+    return {"terms_set": {field: {"terms": ["a"], "minimum_should_match_script": VOTES}}}
 
 
 def found(query: Any, *, keep: bool = False) -> tuple[dict[str, float | None], dict[str, str]]:
@@ -224,6 +341,39 @@ def test_the_matching_that_suits_a_request(
     body, report = rewriter.rewrite_and_report({"query": MATCH, **options})
     assert report.matching == report.rewritten[0].matching == matching
     assert body["query"]["bool"]["must" if matching == "keep" else "should"][0] == MATCH
+
+
+@pytest.mark.parametrize(
+    ("body", "matching"),
+    [
+        ({"query": {"script_score": {"query": MATCH, "script": VOTES}}}, "keep"),
+        ({"query": scored(functions=[{"script_score": {"script": VOTES}}])}, "keep"),
+        ({"query": scored(script_score={"script": "doc['votes'].value"})}, "keep"),
+        ({"query": {"bool": {"should": [scored(script_score={"script": VOTES})]}}}, "keep"),
+        ({"query": scored(field_value_factor={"field": "votes"})}, "keep"),
+        ({"query": scored(field_value_factor={"field": "votes", "missing": 1})}, "expand"),
+        ({"query": scored(functions=[{"gauss": {"year": {"origin": 1, "scale": 1}}}])}, "expand"),
+        ({"query": {"bool": {"must": MATCH, "filter": {"script": {"script": VOTES}}}}}, "keep"),
+        ({"query": MATCH, "post_filter": {"script": {"script": VOTES}}}, "keep"),
+        ({"query": MATCH, "script_fields": {"twice": {"script": VOTES}}}, "keep"),
+        ({"query": MATCH, "rescore": rescored(scored(script_score={"script": VOTES}))}, "keep"),
+        ({"query": {"bool": {"must": [MATCH], "should": [by_script("tags")]}}}, "keep"),
+        ({"query": MATCH, "sort": {"_script": {"type": "number", "script": VOTES}}}, "keep"),
+        ({"query": {"bool": {"must": MATCH, "filter": {"term": {"script": "a"}}}}}, "expand"),
+        ({"query": {"bool": {"must": MATCH, "should": [{"match": {"script": "a"}}]}}}, "expand"),
+        ({"query": {"bool": {"should": [MATCH, {"rank_feature": {"field": "pr"}}]}}}, "expand"),
+        ({"query": MATCH, "highlight": {"fields": {"script": {}}}}, "expand"),
+    ],
+)
+def test_words_decide_where_a_script_would_see_other_documents(
+    rewriter: QueryRewriter, body: dict[str, Any], matching: str
+) -> None:
+    """It fails on one that lacks a field that it reads."""
+    _, report = rewriter.rewrite_and_report(body)
+    assert report.matching == matching
+    assert len(report.rewritten) >= 1
+    _, report = rewriter.rewrite_and_report(body, matching="expand")
+    assert report.matching == "expand"
 
 
 @pytest.mark.parametrize(
@@ -454,10 +604,6 @@ def test_words_that_left_the_query_are_highlighted_all_the_same(rewriter: QueryR
     assert rewriter.rewrite_body(alone, form="latent")["highlight"] == plain
 
 
-def rescored(query: Any) -> Any:
-    return {"window_size": 5, "query": {"rescore_query": query}}
-
-
 def test_a_hybrid_query_is_not_put_under_a_filter(rewriter: QueryRewriter) -> None:
     """The neural-search plugin accepts `hybrid` only at the top."""
     given = {"query": {"hybrid": {"queries": [MATCH]}}, "min_score": 2}
@@ -483,12 +629,18 @@ def test_a_body_that_is_nested_too_deeply_comes_back(rewriter: QueryRewriter) ->
 
 
 def test_searches_beside_the_query_are_reported(rewriter: QueryRewriter) -> None:
-    body = {"query": A, "knn": {"field": "v"}, "retriever": {"standard": {"query": A}}}
+    body = {
+        "query": A,
+        "knn": {"field": "v"},
+        "retriever": {"standard": {"query": A}},
+        "sub_searches": [{"query": A}],
+    }
     made, report = rewriter.rewrite_and_report(body)
     assert [clause.path for clause in report.rewritten] == ["query.match"]
     assert {clause.path: clause.reason for clause in report.untouched} == {
         "knn": "no clause known here",
         "retriever": "no clause known here",
+        "sub_searches": "no clause known here",
     }
     assert made["retriever"] == body["retriever"]
 
