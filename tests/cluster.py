@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.engine.client import Connection
-from latent_ingest.connector.engine.local import answer
+from latent_ingest.connector.engine.local import LocalEngine, answer, die_with_parent
 
 START_SECONDS = 180
 
@@ -52,15 +51,16 @@ class Cluster:
             "discovery.seed_hosts": [f"127.0.0.1:{port}" for port in self._transport.values()],
             "cluster.initial_cluster_manager_nodes": list(self.urls),
         }
-        script = Path(__file__).with_name("cluster_node.py")
+        command = LocalEngine("opensearch").command("512m", settings)
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "node.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, str(script), str(folder), json.dumps(settings)],
+                [*command, "-basePath", str(folder), "-numOfNode", "1", "-useLogger"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent if sys.platform == "linux" else None,
             )
 
     def kill(self, name: str) -> None:
