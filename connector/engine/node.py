@@ -45,7 +45,10 @@ def main(how: str, *arguments: str) -> None:
 
     runner_class, class_path, java, heap, settings = json.loads(how)
     library = next(path for name in LIBRARIES if (path := Path(java, name)).exists())
-    jpype.startJVM(str(library), *JAVA_OPTIONS, f"-Xmx{heap}", classpath=class_path)
+    try:
+        jpype.startJVM(str(library), *JAVA_OPTIONS, f"-Xmx{heap}", classpath=class_path)
+    except RuntimeError:  # Java has printed why
+        sys.exit(1)
     runner = jpype.JClass(runner_class)()
 
     def build(_number: int, builder: Any) -> None:

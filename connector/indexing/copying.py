@@ -21,6 +21,7 @@ from latent_ingest.connector.index.alias import Alias
 from latent_ingest.connector.index.guard import guarded, no_writes, unblock_writes
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
+from latent_ingest.connector.index.pipelines import DEFAULT, FINAL, NONE
 from latent_ingest.connector.index.preparing import ExistingIndex, Preparation, plan
 from latent_ingest.connector.indexing.outcomes import EnrichReport
 from latent_ingest.connector.indexing.versions import Build, start_version
@@ -84,12 +85,23 @@ class Copy:
             raise InputError(f"index {source.name} is closed; open it (POST /{source.name}/_open)")
         client = alias.client
         lacking = plan(source, encoder, wanted)
-        meta = replace(lacking.meta, source=source.index.uuid())
+        pipeline = source.settings.get(FINAL, NONE)
+        meta = replace(
+            lacking.meta,
+            source=source.index.uuid(),
+            final_pipeline=None if pipeline == NONE else pipeline,
+        )
         versions = alias.versions()
         for version in versions:
             if version.stored.get("source") == meta.source:
                 unblock_writes(source.index, Index(client, version.name))
-        same = [v for v in versions if v.complete is False and is_same(v.meta, meta)]
+        same = [
+            version
+            for version in versions
+            if version.complete is False and is_same(version.meta, meta)
+            # A copy begun by an earlier release may have a final pipeline, which has run.
+            if Index(client, version.name).settings().get(FINAL) == NONE
+        ]
 
         def create(name: str, state: dict[str, Any]) -> None:
             written = source.index.writes()
@@ -121,7 +133,12 @@ class Copy:
             body = {
                 "source": {"index": source},
                 # A document that was copied before has this version, or a later one from enriching.
-                "dest": {"index": target["index"], "version_type": "external"},
+                # Pipelines ran when the documents were indexed.
+                "dest": {
+                    "index": target["index"],
+                    "version_type": "external",
+                    "pipeline": NONE,
+                },
                 "conflicts": "proceed",
             }
             params = {
@@ -184,9 +201,14 @@ def is_same(meta: IndexMeta, wanted: IndexMeta) -> bool:
 
 
 def create_empty(copy: Index, lacking: Preparation, meta: IndexMeta) -> None:
-    """Create an empty index like the source, with the lacking parts; InputError if refused."""
+    """Create an empty index like the source, with the lacking parts; InputError if refused.
+
+    It has no final pipeline yet, since nothing else keeps that from running for each document that
+    is copied; nor pipelines of a template.
+    """
     source = lacking.index
     kept = {key: value for key, value in source.settings.items() if not key.startswith(ITS_OWN)}
+    kept = {DEFAULT: NONE, **kept, FINAL: NONE}
     added = lacking.mapping["properties"]
     properties = {**source.mapping.get("properties", {}), **added}
     _meta = with_meta(source.mapping, meta.to_json())

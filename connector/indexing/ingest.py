@@ -27,6 +27,7 @@ from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.pipelines import say_pipelines
 from latent_ingest.connector.indexing.actions import IndexAction, Verdict
 from latent_ingest.connector.indexing.batches import (
     CHARACTERS_PER_BUDGET_TOKEN,
@@ -124,8 +125,9 @@ class Ingest(BulkRun):
 
         Raises:
             EngineError: the engine cannot be asked at the start.
-            InputError: the failures file or the journal cannot be written, or the first lines of
-                the file are not those that the interrupted run has done.
+            InputError: the failures file or the journal cannot be written, the first lines of the
+                file are not those that the interrupted run has done, or an ingest pipeline gives
+                documents a routing.
         """
         with self._file, closing(self._failures), closing(SeenKeys()) as seen:
             if self._run:
@@ -144,10 +146,13 @@ class Ingest(BulkRun):
         A resumed run takes another number than before it was interrupted: what it sends, from lines
         that may have been edited since, replaces what was in flight then.
         """
+        self._retry.ask(say_pipelines, self._index)
         loading = Loading(self._index, self._file.name, self._retry)
         target = loading.begin()
         self._number = loading.number
-        sender = Sender[IndexAction](self._client, target, self._retry, self._concurrency)
+        sender = Sender[IndexAction](
+            self._client, target, self._retry, self._concurrency, loading.index.name
+        )
         sent = self._sent(self._batches.read(), sender)
         try:
             for batch, futures in self._until_broken(sent):
