@@ -28,16 +28,16 @@ def pipelines(settings: dict[str, str]) -> list[str]:
     return [name for name in names if name != NONE]
 
 
-def say_pipelines(index: Index) -> None:
-    """Log which pipelines documents pass through; raises InputError if one gives them a routing.
+def say_pipelines(index: Index) -> list[str]:
+    """Log and return the names of pipelines; raises InputError if one gives documents a routing.
 
     The engine's answers do not tell the routing, and a document is not found by its id without.
     """
     settings = index.settings()
     names = pipelines(settings)
     if not names:
-        return
-    if settings["index.number_of_shards"] != "1" and (name := routing_pipeline(index, names)):
+        return []
+    if settings.get("index.number_of_shards") != "1" and (name := routing_pipeline(index, names)):
         raise InputError(
             f"the ingest pipeline {name} of index {index.name} gives documents a routing, so they "
             f"cannot be found or replaced by their ids; take it off (PUT /{index.name}/_settings), "
@@ -49,6 +49,7 @@ def say_pipelines(index: Index) -> None:
         " and ".join(names),
         index.name,
     )
+    return names
 
 
 def routing_pipeline(index: Index, names: list[str]) -> str | None:

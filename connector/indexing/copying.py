@@ -99,8 +99,8 @@ class Copy:
             version
             for version in versions
             if version.complete is False and is_same(version.meta, meta)
-            # A copy begun by an earlier release may have a final pipeline, which has run.
-            if Index(client, version.name).settings().get(FINAL) == NONE
+            # Pipelines ran for the documents of copies that earlier releases began.
+            if "final_pipeline" in version.stored
         ]
 
         def create(name: str, state: dict[str, Any]) -> None:
@@ -112,6 +112,8 @@ class Copy:
         unfinished = same[-1] if same and not restart else None
         copy = start_version(alias, unfinished, encoder.name, create)
         copy.refresh_off()
+        # Nothing else keeps a final pipeline from running for each document that is copied.
+        copy.put_settings({FINAL: NONE})
         made = ExistingIndex.read(client, copy.name)
         preparation = Preparation(made, IndexMeta.from_mapping(copy.name, made.mapping))
         return cls(source, Build(alias, copy, before, restart), preparation)
@@ -201,14 +203,10 @@ def is_same(meta: IndexMeta, wanted: IndexMeta) -> bool:
 
 
 def create_empty(copy: Index, lacking: Preparation, meta: IndexMeta) -> None:
-    """Create an empty index like the source, with the lacking parts; InputError if refused.
-
-    It has no final pipeline yet, since nothing else keeps that from running for each document that
-    is copied; nor pipelines of a template.
-    """
+    """Create an empty index like the source, with the lacking parts; InputError if refused."""
     source = lacking.index
     kept = {key: value for key, value in source.settings.items() if not key.startswith(ITS_OWN)}
-    kept = {DEFAULT: NONE, **kept, FINAL: NONE}
+    kept = {DEFAULT: NONE, **kept}  # no pipeline of a template
     added = lacking.mapping["properties"]
     properties = {**source.mapping.get("properties", {}), **added}
     _meta = with_meta(source.mapping, meta.to_json())

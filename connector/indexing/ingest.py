@@ -105,6 +105,7 @@ class Ingest(BulkRun):
         self._max_rejected = max_rejected
         self._rejected: list[int] = []
         self._number = 0
+        self._pipelines: list[str] = []
         self.report: IngestReport = IngestReport()
 
     @property
@@ -146,7 +147,7 @@ class Ingest(BulkRun):
         A resumed run takes another number than before it was interrupted: what it sends, from lines
         that may have been edited since, replaces what was in flight then.
         """
-        self._retry.ask(say_pipelines, self._index)
+        self._pipelines = self._retry.ask(say_pipelines, self._index)
         loading = Loading(self._index, self._file.name, self._retry)
         target = loading.begin()
         self._number = loading.number
@@ -303,9 +304,24 @@ class Ingest(BulkRun):
                 self._retry.ask(index.merge, lean=self._meta.lean)
             size = self._retry.ask(index.size)
             report.documents_in_index = size.documents
+            self._check_latents()
             # Serverless collections do not tell their size.
             report.bytes_a_document = size.bytes / max(size.documents, 1) or None
         report.seconds = time.monotonic() - started
+
+    def _check_latents(self) -> None:
+        """A pipeline may take the latent field away, which no answer of the engine tells."""
+        wanted = self.report.indexed - self.report.empty
+        if not self._pipelines or self.report.stopped or wanted <= 0:
+            return
+        field = self._meta.latent_field
+        found = self._retry.ask(self._index.count, {"exists": {"field": field}})
+        if found < wanted:
+            self._stop_because(
+                f"{wanted - found:,} of the documents have no latent terms in the index: the "
+                f"ingest pipeline {' or '.join(self._pipelines)} takes the field {field!r} away; "
+                f"change it, and ingest with --restart"
+            )
 
     def _stop_if_too_many_fail(self) -> None:
         failed, lines = self.report.failed, self.report.lines

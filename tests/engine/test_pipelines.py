@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from lines import adds_up, failures, line
 from opensearchpy import OpenSearch
+from opensearchpy.client import IndicesClient
 from opensearchpy.exceptions import TransportError
 from shop import all_done, make, sources
 
@@ -233,6 +234,17 @@ def test_what_a_pipeline_changes_is_indexed_and_verify_names_it(
     assert "other 'at', 'tags'" in verified.stdout
 
 
+def test_a_pipeline_that_takes_the_latent_terms_away_is_noticed(
+    command: Command, index: str, pipeline: Pipeline, template: Callable[..., None]
+) -> None:
+    takes = {"remove": {"if": "ctx.lang == 'xx'", "field": "latent"}}
+    template({FINAL: pipeline(takes)})
+    for again in ((), (), ("--restart",)):
+        done = command(write([*ROWS, line("4", "")]), "--index", index, *again, code=1)
+        assert "1 of the documents have no latent terms in the index" in done.stderr + done.stdout
+        assert "takes the field 'latent' away" in done.stderr + done.stdout
+
+
 def test_an_alias_does_not_move_to_a_version_with_dropped_documents(
     command: Command,
     client: OpenSearch,
@@ -369,22 +381,34 @@ def test_a_copy_of_an_index_without_pipelines_gets_none_of_a_template(
     assert "tags" not in sources(client, f"{index}-a")["3"]
 
 
-def test_a_copy_with_a_final_pipeline_is_not_resumed_but_made_again(
+@pytest.mark.parametrize("ours", [True, False], ids=["this release", "an earlier one"])
+def test_a_copy_that_an_earlier_release_began_is_not_resumed(
+    ours: bool,
     command: Command,
     client: OpenSearch,
     tagged: tuple[str, dict[str, dict[str, Any]]],
 ) -> None:
-    """Earlier releases began copies that pipelines had changed."""
+    """Its pipelines have run; the copy of this release, cut as it takes the alias, is resumed."""
     index, stored = tagged
     given = ["enrich", "--index", index, "--alias", f"{index}-a", "--text-fields", "title,body"]
+
+    def cut(*_: Any, **__: Any) -> None:
+        raise TransportError(400, "the power went", {})
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Copy, "finish", lambda *_: "refused")
+        patch.setattr(IndicesClient, "update_aliases", cut)
         command(*given, code=1)
-    old = f"{index}-a-minilm-32k-1"
-    client.indices.put_settings(index=old, body={"index": {FINAL: f"{index}-pipeline-1"}})
+    first = f"{index}-a-minilm-32k-1"
+    if not ours:
+        meta = Index(client, first).mapping()["_meta"]
+        del meta["latent_ingest"]["final_pipeline"]
+        client.indices.put_mapping(index=first, body={"_meta": meta})
     command(*given)
-    assert [one.name for one in list_indices(client, f"{index}-a")] == [f"{index}-a-minilm-32k-2"]
-    assert {one: without(row) for one, row in sources(client, f"{index}-a").items()} == stored
+    (behind,) = list_indices(client, f"{index}-a")
+    assert behind.number == (1 if ours else 2)
+    assert {one: without(row) for one, row in sources(client, behind.name).items()} == stored
+    final = Index(client, behind.name).settings()["index.final_pipeline"]
+    assert final == f"{index}-pipeline-1"
 
 
 def test_an_index_that_requires_a_routing_refuses_the_file_in_one_line(
