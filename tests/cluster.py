@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from threading import current_thread, main_thread
 
 from opensearchpy import OpenSearch
 
@@ -52,6 +53,8 @@ class Cluster:
             "cluster.initial_cluster_manager_nodes": list(self.urls),
         }
         command = LocalEngine("opensearch").command("512m", settings)
+        # To the kernel, the parent is the thread; others than the main one end before the node.
+        bound = sys.platform == "linux" and current_thread() is main_thread()
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "node.log").open("ab") as log:
@@ -60,7 +63,7 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=die_with_parent if bound else None,
             )
 
     def kill(self, name: str) -> None:
