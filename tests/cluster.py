@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from threading import current_thread, main_thread
 
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.engine.client import Connection
-from latent_ingest.connector.engine.local import answer
+from latent_ingest.connector.engine.local import LocalEngine, answer, die_with_parent
 
 START_SECONDS = 180
 
@@ -52,15 +52,18 @@ class Cluster:
             "discovery.seed_hosts": [f"127.0.0.1:{port}" for port in self._transport.values()],
             "cluster.initial_cluster_manager_nodes": list(self.urls),
         }
-        script = Path(__file__).with_name("cluster_node.py")
+        command = LocalEngine("opensearch").command("512m", settings)
+        # To the kernel, the parent is the thread; others than the main one end before the node.
+        bound = sys.platform == "linux" and current_thread() is main_thread()
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "node.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, str(script), str(folder), json.dumps(settings)],
+                [*command, "-basePath", str(folder), "-numOfNode", "1", "-useLogger"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent if bound else None,
             )
 
     def kill(self, name: str) -> None:

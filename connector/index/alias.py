@@ -73,9 +73,9 @@ class Alias:
     def move(self, new: IndexInfo) -> IndexInfo | None:
         """Point the alias at an index in one request; create it if it does not exist.
 
-        An incomplete version gets its replicas and its refresh interval, loses the guard aliases of
-        killed runs, and is then complete. The alias keeps its filters and routing. Returns the
-        index that it pointed at before; raises InputError if it cannot be moved.
+        An incomplete version gets its replicas, refresh interval and final pipeline, loses the
+        guard aliases of killed runs, and is then complete. The alias keeps its filters and routing.
+        Returns the index that it pointed at before; raises InputError if it cannot be moved.
         """
         before = self.target()
         if new.closed:
@@ -92,6 +92,8 @@ class Alias:
             settings = dict(new.stored.get("loading") or {})
             if (replicas := new.stored.get("replicas")) is not None:
                 settings["number_of_replicas"] = replicas
+            if pipeline := new.stored.get("final_pipeline"):
+                settings["final_pipeline"] = pipeline
             if settings:
                 index.put_settings({"index": settings})
         with engine_errors(self.client):

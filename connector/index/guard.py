@@ -110,7 +110,8 @@ class Loading:
 
     def __init__(self, index: Index, corpus: str, retry: Retry) -> None:
         """Change nothing yet; `index` may be an alias, `corpus` is the path of the file."""
-        self._index = index
+        self.index = index
+        """The index; under its own name once the run has begun."""
         self._source = str(Path(corpus).resolve())
         self._retry = retry
         self._guard: Guard | None = None
@@ -124,16 +125,16 @@ class Loading:
         Raises EngineError, also if the index does not exist, and MismatchError if it has no latent
         terms any more.
         """
-        self._index = self._retry.ask(self._find)
-        self._guard = Guard(self._index, self._source, self._retry)
+        self.index = self._retry.ask(self._find)
+        self._guard = Guard(self.index, self._source, self._retry)
         self.number = self._take_number(self._guard)
-        self._before = self._retry.ask(lambda: self._index.refresh_off(runs=self._runs()))
+        self._before = self._retry.ask(lambda: self.index.refresh_off(runs=self._runs()))
         return self._guard.target
 
     def end(self) -> None:
         """Restore the refresh interval, remove the guard, and refresh; raises as `begin`."""
         assert self._guard
-        index = self._index
+        index = self.index
         try:
             self._retry.ask(lambda: index.refresh_on(self._before, runs=self._runs()))
             self._guard.remove()
@@ -145,9 +146,9 @@ class Loading:
             ) from error
 
     def _find(self) -> Index:
-        found = Index.find(self._index.client, self._index.name)
+        found = Index.find(self.index.client, self.index.name)
         if found is None:
-            raise EngineError(f"index {self._index.name} was deleted; start again")
+            raise EngineError(f"index {self.index.name} was deleted; start again")
         return found
 
     def _take_number(self, guard: Guard) -> int:
@@ -157,7 +158,7 @@ class Loading:
         that took the same, at least the later one sees the other, and takes another.
         """
         while True:
-            meta = self._retry.ask(self._index.meta)
+            meta = self._retry.ask(self.index.meta)
             number = 1 + max([meta.runs, *guard.numbers().values()])
             guard.put(number)
             if [*guard.numbers().values()].count(number) <= 1:
@@ -166,7 +167,7 @@ class Loading:
             time.sleep(random.random() * COLLISION_SECONDS)
 
     def _runs(self) -> int:
-        return max(self._index.meta().runs, self.number)
+        return max(self.index.meta().runs, self.number)
 
 
 BLOCK = "index.blocks.write"

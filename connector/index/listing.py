@@ -10,6 +10,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError
 
 from latent_ingest.connector.engine.client import engine_errors
+from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.meta import IndexMeta, stored_meta
 
 # The parts of the engine's answer about indices that are used.
@@ -17,6 +18,7 @@ WANTED = ",".join(
     f"*.{path}"
     for path in (
         "aliases",
+        "data_stream",
         "mappings._meta.latent_ingest",
         "settings.index.creation_date",
         "settings.index.number_of_replicas",
@@ -45,6 +47,8 @@ class IndexInfo:
     replicas: int
     stored: dict[str, Any]
     """`_meta.latent_ingest`; empty if the index has no latent terms."""
+    data_stream: str | None = None
+    """The data stream whose documents it holds."""
 
     @classmethod
     def read(cls, client: OpenSearch, name: str) -> IndexInfo:
@@ -87,6 +91,16 @@ def list_indices(client: OpenSearch, pattern: str = "*") -> list[IndexInfo]:
     return [info_of(name, content) for name, content in sorted(answer.items())]
 
 
+def refuse_data_streams(found: list[IndexInfo]) -> None:
+    """Raise InputError for an index of a data stream, which engines neither close nor block."""
+    for info in found:
+        if info.data_stream:
+            raise InputError(
+                f"{info.data_stream} is a data stream, to which documents can only be added; copy "
+                f"its documents into an index (POST /_reindex), and use that"
+            )
+
+
 def info_of(name: str, content: dict[str, Any]) -> IndexInfo:
     """One index of the engine's answer."""
     settings, aliases = content["settings"]["index"], content.get("aliases", {})
@@ -100,4 +114,5 @@ def info_of(name: str, content: dict[str, Any]) -> IndexInfo:
         closed=settings.get("verified_before_close") == "true",
         replicas=int(settings["number_of_replicas"]),
         stored=stored if isinstance(stored, dict) else {},
+        data_stream=content.get("data_stream"),
     )

@@ -77,6 +77,9 @@ class IndexMeta:
     """Whether writes to the source index are blocked while the alias moves to this copy."""
     replicas: int | None = None
     """Number of replicas once the version is complete; it is built without."""
+    final_pipeline: str | None = None
+    """If the version is a copy: the final pipeline it gets once it is complete; until then it has
+    none."""
     loading: dict[str, Any] | None = None
     """While documents are loaded: settings to restore afterwards."""
     query_settings: dict[str, Any] | None = None

@@ -14,6 +14,7 @@ from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import engine_errors, reason_of
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.listing import list_indices, refuse_data_streams
 from latent_ingest.connector.index.meta import IndexMeta, stored_meta
 from latent_ingest.connector.index.repair import repair
 from latent_ingest.connector.terms import SPELLINGS
@@ -40,7 +41,8 @@ def open_index(
 
     Raises:
         MismatchError: the index was made by another model or with another mapping.
-        InputError: the engine refuses the name, the analyzer or the spelling.
+        InputError: the engine refuses the name, the analyzer or the spelling, or it is a data
+            stream.
         EngineError: the engine cannot be asked.
     """
     if any(sign in index for sign in "*?,"):
@@ -50,6 +52,7 @@ def open_index(
     try:
         meta = IndexMeta.read(client, index)
     except MismatchError:
+        refuse_data_streams(list_indices(client, index))
         if adopted := adopt(client, index, encoder, wanted):
             return adopted
         raise

@@ -16,7 +16,7 @@ from opensearchpy.exceptions import RequestError
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.index.index import Index
-from latent_ingest.connector.index.listing import list_indices
+from latent_ingest.connector.index.listing import list_indices, refuse_data_streams
 from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
 from latent_ingest.connector.index.opening import (
     checked_mapping,
@@ -45,10 +45,11 @@ class ExistingIndex:
 
     @classmethod
     def read(cls, client: OpenSearch, name: str) -> ExistingIndex:
-        """Read an index by its name or alias; InputError if there is none, or several."""
+        """Read an index by its name or alias; InputError if none, several or a data stream."""
         found = list_indices(client, name)
         if not found:
             raise InputError(f"no index {name}; check --index")
+        refuse_data_streams(found)
         if len(found) > 1:
             names = ", ".join(info.name for info in found)
             raise InputError(f"{name}: {len(found)} indices ({names}); name one with --index")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,12 @@ LINES_PER_RUN = 2**40
 REFUSES_IDS = "document id is not supported"
 
 NO_INDEX = "index_not_found_exception"
+NO_ROUTING = "routing_missing_exception"
+
+# What to do about a document that the engine refuses, by the type of its error.
+FIXES = {
+    "strict_dynamic_mapping_exception": "add the field to the mapping, or leave it out of the file",
+}
 
 
 class Verdict(IntEnum):
@@ -67,7 +74,7 @@ class Action:
             return Verdict.DONE
         if item_passes(answer):
             return Verdict.AGAIN
-        if answer["status"] in (401, 403) or error.get("type") == NO_INDEX:
+        if answer["status"] in (401, 403) or error.get("type") in (NO_INDEX, NO_ROUTING):
             return Verdict.FATAL
         return Verdict.FAILED
 
@@ -79,6 +86,8 @@ class IndexAction(Action):
     document: Document
     version: int
     """External version: a request that arrives late cannot overwrite a later one."""
+    ids: Sequence[str] = ()
+    """`_id` of each item; empty if the engine makes it."""
 
     def verdict(self, answer: dict[str, Any]) -> Verdict:
         error = answer.get("error") or {}
@@ -129,11 +138,47 @@ def refuses_ids(error: dict[str, Any]) -> bool:
     return REFUSES_IDS in str(error.get("reason")).lower()
 
 
+def with_loss(
+    action: Action, number: int, answer: dict[str, Any], places: Sequence[str]
+) -> dict[str, Any]:
+    """Item `number` of an answer; it is a failure if the document is not where it was sent.
+
+    `places` are the names of the index, if it matters. Engines call it a success if an ingest
+    pipeline drops a document, or gives it another id or index. Pipelines do not run for partial
+    updates in bulk requests, nor for deletions.
+    """
+    if not isinstance(action, IndexAction) or item_passes(answer):
+        return answer
+    sent = action.ids[number] if action.ids else None
+    there, identifier = answer.get("_index"), answer.get("_id", sent)
+    error = answer.get("error")
+    if (places and there not in (None, *places)) or sent not in (None, identifier):
+        why = f"an ingest pipeline sent it to index {there} as {identifier!r}"
+        why += f" ({reason_in(error)})" if error else ", where it is; delete it"
+        why += "; change the pipeline"
+    elif answer.get("result") == "noop":
+        why = "an ingest pipeline dropped it; change the pipeline, or leave it out of the file"
+    else:
+        return answer
+    return {"status": 400, "error": {"reason": why}}
+
+
+def failed_reason(answer: dict[str, Any]) -> str:
+    """Why the engine refuses a document, and what to do where that is known."""
+    reason, fix = reason_in(answer["error"]), FIXES.get(answer["error"].get("type", ""))
+    return f"{reason}; {fix}" if fix else reason
+
+
 def fatal_reason(answer: dict[str, Any]) -> str:
     """Why the engine refuses all documents, and what to do."""
     reason = reason_in(answer["error"])
     if answer["error"].get("type") == NO_INDEX:
         return f"the index was deleted while it was being loaded ({reason}); start again"
+    if answer["error"].get("type") == NO_ROUTING:
+        return (
+            f"the index takes only documents with a routing ({reason}), and those of a file have "
+            f"none; ingest into another index"
+        )
     if refuses_ids(answer["error"]):
         return (
             f"this collection refuses ids ({reason}); delete the index and ingest with "
@@ -164,6 +209,7 @@ def index_action(
         empty=not latent_string,
         document=document,
         version=version,
+        ids=() if meta.id_field else (document.id,),
         **flags,
     )
 

@@ -81,11 +81,12 @@ def chunks_action(
 ) -> IndexAction:
     """Index a document in chunks: `strings` and `spans` are the latent terms and place of each."""
     version = version_of(document, run)
+    ids = [chunk_id(document.id, number) for number in range(len(strings))]
     parts = []
     for number, string in enumerate(strings):
         fields = chunk_fields(document, meta.text_fields, spans, number)
         source = {**fields, meta.latent_field: string}
-        parts.append(index_lines(chunk_id(document.id, number), version, source))
+        parts.append(index_lines(ids[number], version, source))
     return IndexAction(
         id=document.id,
         body=b"".join(parts),
@@ -93,6 +94,7 @@ def chunks_action(
         empty=not any(strings),
         document=document,
         version=version,
+        ids=ids,
     )
 
 

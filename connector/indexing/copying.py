@@ -21,6 +21,7 @@ from latent_ingest.connector.index.alias import Alias
 from latent_ingest.connector.index.guard import guarded, no_writes, unblock_writes
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
+from latent_ingest.connector.index.pipelines import DEFAULT, FINAL, NONE
 from latent_ingest.connector.index.preparing import ExistingIndex, Preparation, plan
 from latent_ingest.connector.indexing.outcomes import EnrichReport
 from latent_ingest.connector.indexing.versions import Build, start_version
@@ -84,12 +85,23 @@ class Copy:
             raise InputError(f"index {source.name} is closed; open it (POST /{source.name}/_open)")
         client = alias.client
         lacking = plan(source, encoder, wanted)
-        meta = replace(lacking.meta, source=source.index.uuid())
+        pipeline = source.settings.get(FINAL, NONE)
+        meta = replace(
+            lacking.meta,
+            source=source.index.uuid(),
+            final_pipeline=None if pipeline == NONE else pipeline,
+        )
         versions = alias.versions()
         for version in versions:
             if version.stored.get("source") == meta.source:
                 unblock_writes(source.index, Index(client, version.name))
-        same = [v for v in versions if v.complete is False and is_same(v.meta, meta)]
+        same = [
+            version
+            for version in versions
+            if version.complete is False and is_same(version.meta, meta)
+            # Pipelines ran for the documents of copies that earlier releases began.
+            if "final_pipeline" in version.stored
+        ]
 
         def create(name: str, state: dict[str, Any]) -> None:
             written = source.index.writes()
@@ -100,6 +112,8 @@ class Copy:
         unfinished = same[-1] if same and not restart else None
         copy = start_version(alias, unfinished, encoder.name, create)
         copy.refresh_off()
+        # Nothing else keeps a final pipeline from running for each document that is copied.
+        copy.put_settings({FINAL: NONE})
         made = ExistingIndex.read(client, copy.name)
         preparation = Preparation(made, IndexMeta.from_mapping(copy.name, made.mapping))
         return cls(source, Build(alias, copy, before, restart), preparation)
@@ -121,7 +135,12 @@ class Copy:
             body = {
                 "source": {"index": source},
                 # A document that was copied before has this version, or a later one from enriching.
-                "dest": {"index": target["index"], "version_type": "external"},
+                # Pipelines ran when the documents were indexed.
+                "dest": {
+                    "index": target["index"],
+                    "version_type": "external",
+                    "pipeline": NONE,
+                },
                 "conflicts": "proceed",
             }
             params = {
@@ -187,6 +206,7 @@ def create_empty(copy: Index, lacking: Preparation, meta: IndexMeta) -> None:
     """Create an empty index like the source, with the lacking parts; InputError if refused."""
     source = lacking.index
     kept = {key: value for key, value in source.settings.items() if not key.startswith(ITS_OWN)}
+    kept = {DEFAULT: NONE, **kept}  # no pipeline of a template
     added = lacking.mapping["properties"]
     properties = {**source.mapping.get("properties", {}), **added}
     _meta = with_meta(source.mapping, meta.to_json())

@@ -28,6 +28,7 @@ from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.pipelines import say_pipelines
 from latent_ingest.connector.indexing.actions import IndexAction, Verdict
 from latent_ingest.connector.indexing.batches import (
     CHARACTERS_PER_BUDGET_TOKEN,
@@ -105,6 +106,7 @@ class Ingest(BulkRun):
         self._max_rejected = max_rejected
         self._rejected: list[int] = []
         self._number = 0
+        self._pipelines: list[str] = []
         self.report: IngestReport = IngestReport()
 
     @property
@@ -125,8 +127,9 @@ class Ingest(BulkRun):
 
         Raises:
             EngineError: the engine cannot be asked at the start.
-            InputError: the failures file or the journal cannot be written, or the first lines of
-                the file are not those that the interrupted run has done.
+            InputError: the failures file or the journal cannot be written, the first lines of the
+                file are not those that the interrupted run has done, or an ingest pipeline gives
+                documents a routing.
         """
         with self._file, closing(self._failures), closing(SeenKeys()) as seen:
             if self._run:
@@ -145,10 +148,13 @@ class Ingest(BulkRun):
         A resumed run takes another number than before it was interrupted: what it sends, from lines
         that may have been edited since, replaces what was in flight then.
         """
+        self._pipelines = self._retry.ask(say_pipelines, self._index)
         loading = Loading(self._index, self._file.name, self._retry)
         target = loading.begin()
         self._number = loading.number
-        sender = Sender[IndexAction](self._client, target, self._retry, self._concurrency)
+        sender = Sender[IndexAction](
+            self._client, target, self._retry, self._concurrency, loading.index.name
+        )
         sent = self._sent(self._batches.read(), sender)
         try:
             for batch, futures in self._until_broken(sent):
@@ -299,9 +305,25 @@ class Ingest(BulkRun):
                 self._retry.ask(index.merge, lean=self._meta.lean)
             size = self._retry.ask(index.size)
             report.documents_in_index = size.documents
+            self._check_latents()
             # Serverless collections do not tell their size.
             report.bytes_a_document = size.bytes / max(size.documents, 1) or None
         report.seconds = time.monotonic() - started
+
+    def _check_latents(self) -> None:
+        """A pipeline may take the latent field away, which no answer of the engine tells."""
+        wanted = self.report.indexed - self.report.empty
+        if not self._pipelines or self.report.stopped or wanted <= 0:
+            return
+        field = self._meta.latent_field
+        # Some engines count empty fields, too: then as many losses as these go unnoticed.
+        found = self._retry.ask(self._index.count, {"exists": {"field": field}})
+        if found < wanted:
+            self._stop_because(
+                f"{wanted - found:,} of the documents have no latent terms in the index: the "
+                f"ingest pipeline {' or '.join(self._pipelines)} takes the field {field!r} away; "
+                f"change it, and ingest with --restart"
+            )
 
     def _stop_if_too_many_fail(self) -> None:
         failed, lines = self.report.failed, self.report.lines

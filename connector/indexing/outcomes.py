@@ -28,7 +28,8 @@ class Report:
     """Counts that every run has."""
 
     failed: int = 0
-    """Lines without a document, and documents that cannot be encoded or that the engine rejects."""
+    """Lines without a document, and documents that cannot be encoded, or that the engine or an
+    ingest pipeline keeps out of the index."""
     empty: int = 0
     """Encoded documents whose text has no latents."""
     truncated: int = 0

@@ -25,7 +25,13 @@ from latent_ingest.connector.engine.concurrency import Concurrency
 from latent_ingest.connector.engine.retry import Retry, TryAgain
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.indexing.actions import Action, Verdict, fatal_reason
+from latent_ingest.connector.indexing.actions import (
+    Action,
+    Verdict,
+    failed_reason,
+    fatal_reason,
+    with_loss,
+)
 from latent_ingest.connector.indexing.journal import Run
 from latent_ingest.connector.indexing.outcomes import FailuresFile, Report
 from latent_ingest.connector.prefetch import give_back_memory, prefetch
@@ -46,8 +52,8 @@ MAX_BYTES = 5_000_000
 # Batches that wait between two stages.
 AHEAD = 2
 
-# The only parts of an answer that are read; without this filter it is as long as all ids.
-ANSWER = "items.*.status,items.*.error"
+# The parts of an answer that are read: what became of each document, and where it is.
+ANSWER = ",".join(f"items.*.{part}" for part in ("status", "error", "result", "_index", "_id"))
 
 One = TypeVar("One", bound=Action)
 Batch = TypeVar("Batch", bound="HasActions")
@@ -85,6 +91,7 @@ class Sender(Generic[One]):
         target: dict[str, Any],
         retry: Retry,
         concurrency: int = CONCURRENCY,
+        index: str | None = None,
     ) -> None:
         """Send nothing yet.
 
@@ -93,9 +100,11 @@ class Sender(Generic[One]):
             target: parameters of each bulk request, which name the index.
             retry: retries temporary failures; once its `ended` is set, nothing more is sent.
             concurrency: maximum number of concurrent requests; fewer while the engine is busy.
+            index: own name of the index, which documents must not leave; None does not look.
         """
         self._client = client
         self._target = target
+        self._places = (index, str(target["index"])) if index else ()
         self._retry = retry
         self.concurrency = Concurrency(concurrency)
         self._max_bytes = concurrency * MAX_BYTES
@@ -212,7 +221,7 @@ class Sender(Generic[One]):
                 if result["status"] == 429:
                     self.concurrency.too_busy(started)
             else:
-                reason = reason_in(result["error"]) if verdict is Verdict.FAILED else None
+                reason = failed_reason(result) if verdict is Verdict.FAILED else None
                 outcomes[action.id] = Outcome(action, verdict, reason)
         pending[:] = left
         if fatal:
@@ -230,10 +239,12 @@ class Sender(Generic[One]):
         if len(items) != expected:
             raise TryAgain(f"the engine answered for {len(items)} of {expected} documents")
         results = (next(iter(item.values())) for item in items)
-        return [
-            (action, max(islice(results, action.n_answers), key=action.verdict))
-            for action in actions
-        ]
+        return [(one, max(self._read(one, results), key=one.verdict)) for one in actions]
+
+    def _read(self, action: One, results: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The items that answer an action."""
+        for number, result in enumerate(islice(results, action.n_answers)):
+            yield with_loss(action, number, result, self._places)
 
 
 def requests(actions: Sequence[One]) -> Iterator[list[One]]:

@@ -6,7 +6,9 @@ The file is read twice, because the last of several lines with one id counts. Me
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,9 @@ from latent_ingest.connector.corpus import (
     parse_line,
 )
 from latent_ingest.connector.engine.client import engine_errors
-from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.pipelines import pipelines
 from latent_ingest.connector.indexing.chunks import (
     Stored,
     chunk_fields,
@@ -32,6 +35,8 @@ from latent_ingest.connector.indexing.chunks import (
     stored_chunks,
 )
 from latent_ingest.connector.indexing.outcomes import key_hash, temporary_database
+
+log = logging.getLogger(__name__)
 
 # Documents fetched by one request, bytes of their lines, and ids listed by one request.
 AT_ONCE = 500
@@ -129,11 +134,24 @@ class Verification:
         """
         with engine_errors(self._index.client):
             self._index.refresh()
+            self._say_pipelines()
             self._note_last_lines(on_progress)
             self._compare_documents(on_progress)
             self._find_extra()
         self._last.close()
         return self.report
+
+    def _say_pipelines(self) -> None:
+        names = []
+        with suppress(EngineError):  # a login that may only read documents
+            names = pipelines(self._index.settings())
+        if names:
+            log.warning(
+                "documents pass through the ingest pipeline %s of index %s: what differs may be "
+                "what it changed",
+                " and ".join(names),
+                self._index.name,
+            )
 
     def _note_last_lines(self, on_progress: Callable[[int], None]) -> None:
         insert = (
