@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from inspect import iscoroutine
@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, TransportError
 
+from latent_ingest.connector.document_text import nearest
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import InputError, MismatchError
+from latent_ingest.connector.index.fields import ANALYZED, origins_of
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.repair import warn_if_left
+from latent_ingest.mappings.template import METADATA_FIELDS
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -32,6 +35,11 @@ LONGEST_URL = 3000
 DEFAULT_FIELD = "index.query.default_field"
 EVERY_FIELD = ("*",)
 
+# Types in which engines search for words; "prefix" is that of a part of `search_as_you_type`.
+ANALYZED_PARTS = ANALYZED | {"prefix"}
+
+NO_ORIGINS: Mapping[str, Collection[str]] = {}
+
 # Most patterns whose fields are cached; an application uses a few.
 MOST_PATTERNS = 1000
 
@@ -46,6 +54,8 @@ class AskedIndices:
     """Index name → its meta, sorted by name."""
     limited: bool
     """Whether the name is an alias with a filter or routing, which the index itself lacks."""
+    origins: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Aliases of fields and targets of `copy_to` → the fields whose text is searched in each."""
 
     @classmethod
     def read(cls, client: OpenSearch, name: str) -> AskedIndices:
@@ -74,7 +84,12 @@ class AskedIndices:
         mappings = {index: answer[index]["mappings"] for index in sorted(answer)}
         for index, mapping in mappings.items():
             warn_if_left(index, mapping)
-        return cls(name, {index: meta_of(index, m) for index, m in mappings.items()}, limited)
+        metas = {index: meta_of(index, mapping) for index, mapping in mappings.items()}
+        origins: dict[str, set[str]] = {}
+        for mapping in mappings.values():
+            for target, sources in origins_of(mapping).items():
+                origins.setdefault(target, set()).update(sources)
+        return cls(name, metas, limited, origins)
 
     @property
     def target(self) -> str:
@@ -124,7 +139,7 @@ class AskedIndices:
     @property
     def key(self) -> object:
         """A value that is equal for indices for which the same requests are valid."""
-        parts = (*ALIKE, "long", "text_fields", "analyzer", "query_settings")
+        parts = (*ALIKE, "long", "text_fields", "words", "analyzer", "query_settings")
         metas = {name: [getattr(meta, part) for part in parts] for name, meta in self.metas.items()}
         return self.limited, metas
 
@@ -175,10 +190,17 @@ def no_index(name: str, info: object = None) -> MismatchError:
 
 
 class IndexFields(dict[str, bool]):
-    """The fields of an index: name → whether it is of type text. Does not change."""
+    """The fields of an index: name → whether words are searched in it. Does not change."""
 
-    def __init__(self, fields: Mapping[str, bool], default: Sequence[str] = EVERY_FIELD) -> None:
+    def __init__(
+        self,
+        fields: Mapping[str, bool],
+        default: Sequence[str] = EVERY_FIELD,
+        origins: Mapping[str, Collection[str]] = NO_ORIGINS,
+    ) -> None:
         super().__init__(fields)
+        self.origins = origins
+        """Aliases and targets of `copy_to` → the fields whose text is searched in each."""
         self.default = tuple(default)
         """Fields or patterns that a clause without fields searches."""
         # Cached, since an index may have thousands of fields.
@@ -189,7 +211,9 @@ class IndexFields(dict[str, bool]):
         return [name for name in self if fnmatchcase(name, pattern)]
 
 
-def read_fields(client: OpenSearch, index: str) -> IndexFields | None:
+def read_fields(
+    client: OpenSearch, index: str, origins: Mapping[str, Collection[str]] = NO_ORIGINS
+) -> IndexFields | None:
     """Return the fields of an index; None if the engine forbids it. Raises EngineError."""
     with engine_errors(client):
         try:
@@ -197,10 +221,12 @@ def read_fields(client: OpenSearch, index: str) -> IndexFields | None:
         except TransportError as error:
             raise_if_unanswered(error)
             return None
-    return IndexFields(
-        {name: "text" in types for name, types in found.items() if not name.startswith("_")},
-        read_default_fields(client, index),
-    )
+    fields = {
+        name: not ANALYZED_PARTS.isdisjoint(types)
+        for name, types in found.items()
+        if name not in METADATA_FIELDS
+    }
+    return IndexFields(fields, read_default_fields(client, index), origins)
 
 
 def read_default_fields(client: OpenSearch, index: str) -> Sequence[str]:
@@ -236,22 +262,38 @@ def fed_fields(
         InputError: a wanted field is not in the index, or is mapped to another latent field.
     """
     if wanted is None:
-        # Text fields within a field have its text, with other analyzers.
-        within = (n for n, text in (known or {}).items() if text and n.rpartition(".")[0] in fed)
-        return dict.fromkeys([*fed, *within])
+        return fed if known is None else with_same_text(fed, known)
     if isinstance(wanted, str) or not wanted:
         raise InputError(f"fields {wanted!r}: give a list of names, or leave it out for all fields")
     for name in wanted:
-        if known is not None and not known.get(name):
+        if known is not None and not known.get(name) and name not in fed:
+            what = "it is of another type than text" if name in known else "the index has none"
+            near = "" if name in known else nearest(name, known)
             raise InputError(
-                f"field {name}: the index has no such text field; the text of these is in "
-                f"{latent_field}: {', '.join(dict.fromkeys(fed))}"
+                f"field {name}: {what}{near}; the text of these is in {latent_field}: "
+                f"{', '.join(dict.fromkeys(fed))}"
             )
         if isinstance(wanted, Mapping) and wanted[name] != latent_field:
             raise InputError(
                 f"field {name}: no latent field {wanted[name]}; this index has {latent_field}"
             )
     return dict.fromkeys(wanted)
+
+
+def with_same_text(fed: Sequence[str], known: IndexFields) -> Collection[str]:
+    """Return the fields in `fed`, and those in which nothing but their text is searched."""
+    found = set(fed)
+    analyzed = [name for name, text in known.items() if text]
+    for _ in range(2):  # an alias may be one of a multi-field
+        found |= {name for name, sources in known.origins.items() if found.issuperset(sources)}
+        # Multi-fields of a field have its text, with other analyzers.
+        found |= {n for n in analyzed if any(n[:dot] in found for dot in dots_in(n))}
+    return dict.fromkeys([*fed, *sorted(name for name in found if name in known)])
+
+
+def dots_in(name: str) -> list[int]:
+    """Return the places of the dots in a name."""
+    return [place for place, sign in enumerate(name) if sign == "."]
 
 
 def show_own_ids(client: OpenSearch, index: str, hits: Sequence[dict[str, Any]]) -> None:
