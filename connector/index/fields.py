@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from latent_ingest.connector.document_text import nearest
@@ -76,8 +76,9 @@ def choose_fields(index: str, mapping: dict[str, Any], names: Sequence[str]) -> 
     words: dict[str, None] = {}
     for name in names:
         found = text_field(index, every, name)
-        copied = [source.path for source in every.values() if found.path in source.copy_to]
-        texts |= dict.fromkeys([*copied, found.parent or found.path])
+        origin = found.parent or found.path
+        copied = [source.path for source in every.values() if origin in source.copy_to]
+        texts |= dict.fromkeys([*copied, origin])
         if found.indexed:
             words[found.path] = None
     if not words:
@@ -102,7 +103,8 @@ def text_field(index: str, every: Mapping[str, Field], name: str) -> Field:
                 f"{others(every)}"
             )
         raise InputError(
-            f"no field {name!r} in index {index}{nearest(name, every)}; {others(every)}"
+            f"no field {name!r} in index {index}{nearest(name, encodable(every.values()))}; "
+            f"{others(every)}"
         )
     parent = every[found.parent] if found.parent else None
     if found.nested:
@@ -127,7 +129,7 @@ def encodable(every: Iterable[Field]) -> list[str]:
     return [
         found.path
         for found in every
-        if found.kind in TEXT_TYPES and not found.parent and not found.nested
+        if found.kind in TEXT_TYPES and found.indexed and not found.parent and not found.nested
     ]
 
 
@@ -152,3 +154,23 @@ def origins_of(mapping: dict[str, Any]) -> dict[str, set[str]]:
             for target in one.copy_to:
                 found.setdefault(target, set()).add(one.path)
     return found
+
+
+def with_same_text(
+    fields: Collection[str], analyzed: Collection[str], origins: Mapping[str, Collection[str]]
+) -> list[str]:
+    """Names of the fields in which nothing but the text of some fields is searched, sorted.
+
+    `analyzed` are all fields of the index in which words are searched, `origins` as `origins_of`.
+    """
+    found = set(fields)
+    for _ in range(2):  # an alias may be one of a multi-field
+        found |= {name for name, sources in origins.items() if found.issuperset(sources)}
+        # Multi-fields of a field have its text, with other analyzers.
+        found |= {name for name in analyzed if not found.isdisjoint(prefixes(name))}
+    return sorted(found)
+
+
+def prefixes(name: str) -> list[str]:
+    """The names of the fields that a field may be inside: `a.b.c` → `a`, `a.b`."""
+    return [name[:place] for place, sign in enumerate(name) if sign == "."]

@@ -16,7 +16,7 @@ from opensearchpy.exceptions import NotFoundError, TransportError
 from latent_ingest.connector.document_text import nearest
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import InputError, MismatchError
-from latent_ingest.connector.index.fields import ANALYZED, origins_of
+from latent_ingest.connector.index.fields import ANALYZED, origins_of, with_same_text
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.repair import warn_if_left
 from latent_ingest.mappings.template import METADATA_FIELDS
@@ -262,7 +262,11 @@ def fed_fields(
         InputError: a wanted field is not in the index, or is mapped to another latent field.
     """
     if wanted is None:
-        return fed if known is None else with_same_text(fed, known)
+        if known is None:
+            return fed
+        analyzed = [name for name, text in known.items() if text]
+        same = with_same_text(fed, analyzed, known.origins)
+        return dict.fromkeys([*fed, *(name for name in same if name in known)])
     if isinstance(wanted, str) or not wanted:
         raise InputError(f"fields {wanted!r}: give a list of names, or leave it out for all fields")
     for name in wanted:
@@ -278,22 +282,6 @@ def fed_fields(
                 f"field {name}: no latent field {wanted[name]}; this index has {latent_field}"
             )
     return dict.fromkeys(wanted)
-
-
-def with_same_text(fed: Sequence[str], known: IndexFields) -> Collection[str]:
-    """Return the fields in `fed`, and those in which nothing but their text is searched."""
-    found = set(fed)
-    analyzed = [name for name, text in known.items() if text]
-    for _ in range(2):  # an alias may be one of a multi-field
-        found |= {name for name, sources in known.origins.items() if found.issuperset(sources)}
-        # Multi-fields of a field have its text, with other analyzers.
-        found |= {n for n in analyzed if any(n[:dot] in found for dot in dots_in(n))}
-    return dict.fromkeys([*fed, *sorted(name for name in found if name in known)])
-
-
-def dots_in(name: str) -> list[int]:
-    """Return the places of the dots in a name."""
-    return [place for place, sign in enumerate(name) if sign == "."]
 
 
 def show_own_ids(client: OpenSearch, index: str, hits: Sequence[dict[str, Any]]) -> None:
