@@ -80,19 +80,20 @@ class Preparation:
     @property
     def warning(self) -> str | None:
         """What users of the index will notice; None if nothing."""
-        if not self.index.open:
-            return f"index {self.index.name} is closed; it will be opened"
-        if self.settings:
-            return (
-                f"index {self.index.name} will be closed for a moment, to add the analyzer and "
-                f"the similarity of latent terms; searching it and writing to it fails meanwhile"
-            )
+        name = self.index.name
+        closed = None if self.index.open else f"index {name} is closed; it will be opened"
         if self.fields_before:
-            return (
-                f"index {self.index.name} is encoded from {', '.join(self.fields_before)}; all its "
-                f"documents will be encoded again, from {', '.join(self.meta.text_fields)}"
+            again = (
+                f"index {name} is encoded from {', '.join(self.fields_before)}; all its documents "
+                f"will be encoded again, from {', '.join(self.meta.text_fields)}"
             )
-        return None
+            return f"{closed}; {again}" if closed else again
+        if not closed and self.settings:
+            return (
+                f"index {name} will be closed for a moment, to add the analyzer and the "
+                f"similarity of latent terms; searching it and writing to it fails meanwhile"
+            )
+        return closed
 
 
 def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -> Preparation:
