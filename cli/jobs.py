@@ -107,6 +107,8 @@ def finish(result: JobResult[Any], summary: Sequence[str], *, as_json: bool) -> 
             click.echo(alias_moved(result.alias, result.before, result.index))
     if result.refusal:
         click.echo(f"Error: {result.refusal}", err=True)
+    elif result.problem:
+        click.echo(f"Error: {result.problem}", err=True)
     stopped = result.report.stopped
     if stopped == "interrupted":
         raise click.exceptions.Exit(INTERRUPTED)

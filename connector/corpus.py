@@ -19,6 +19,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from latent_ingest.connector.document_text import (
+    nearest,
+    paths_in,
+    text_hash,
+    text_in,
+    values_at,
+)
 from latent_ingest.connector.errors import InputError
 
 # Part of the standard library since Python 3.14; before that in the `train` extra.
@@ -93,7 +100,7 @@ class Document:
     generated: bool
     """Whether the id was made of the content, since the line has none."""
     text: str
-    """The text that is encoded: the text fields, joined by a space."""
+    """The text that is encoded; see `text_in`."""
     fields: dict[str, Any]
     """The line's object, without `_id`, which the engine refuses inside a document."""
     lost_id: bool = False
@@ -101,7 +108,7 @@ class Document:
 
     @property
     def text_hash(self) -> str:
-        """Hash of the text; see the function `text_hash`."""
+        """Hash of the text."""
         return text_hash(self.text)
 
 
@@ -257,10 +264,12 @@ def parse_line(
     *,
     id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
     text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS,
+    strict: bool = True,
 ) -> Document | BadLine:
     """Parse the document on a line that is not blank, or say what is wrong with it.
 
-    The first id field that the document has is its id; it must have at least one text field.
+    The first id field that the document has is its id. If `strict`, it must have at least one text
+    field, with strings only; else it is read as a document of an index is.
     """
     try:
         fields = parse_object(line)
@@ -269,16 +278,20 @@ def parse_line(
             if isinstance(failure.get("original"), str):
                 original = failure["original"].encode("utf-8", "surrogateescape")
                 again = Line(line.number, original)
-                return parse_line(again, id_fields=id_fields, text_fields=text_fields)
+                return parse_line(
+                    again, id_fields=id_fields, text_fields=text_fields, strict=strict
+                )
             del fields[FAILURE_KEY]
         check_surrogates(line, fields)
-        text = text_of(fields, text_fields)
+        if strict:
+            check_texts(fields, text_fields)
         stated = stated_id(fields, id_fields)
     except ValueError as error:
         return BadLine(line.number, str(error), line.content)
     identifier = generated_id(fields) if stated is None else stated
     own = plain_id(fields.pop("_id", None))
     lost_id = own not in (None, "") and str(own) != identifier
+    text = text_in(fields, text_fields)
     return Document(line.number, identifier, stated is None, text, fields, lost_id)
 
 
@@ -353,28 +366,26 @@ def stated_id(fields: dict[str, Any], id_fields: Sequence[str]) -> str | None:
     return None if stated is None else str(stated)
 
 
-def text_of(fields: dict[str, Any], text_fields: Sequence[str]) -> str:
-    """The text fields, joined by a space; lists of strings are joined too."""
-    found = [name for name in text_fields if name in fields]
+def check_texts(fields: dict[str, Any], text_fields: Sequence[str]) -> None:
+    """Refuse a document without any text field, and one that has another value in one."""
+    found = False
+    for name in text_fields:
+        for value in values_at(fields, name):
+            found = True
+            if not isinstance(value, str | None):
+                inside = f", or name a field in it with --text-fields {name}.FIELD"
+                raise ValueError(
+                    f"field {name!r} is {json_kind(value)}: {value!r:.60}; write a string"
+                    f"{inside if isinstance(value, dict) else ''}"
+                )
     if not found:
-        has = ", ".join(map(repr, fields)) or "none"
+        names = list(dict.fromkeys(paths_in(fields)))
+        has = ", ".join(map(repr, names)) or "none"
+        near = next(filter(None, (nearest(name, names) for name in text_fields)), "")
         wanted = " or ".join(map(repr, text_fields))
-        raise ValueError(f"no text field: no {wanted} (fields: {has:.120}); use --text-fields")
-    parts: list[str] = []
-    for name in found:
-        value = fields[name]
-        values = value if isinstance(value, list) else [] if value is None else [value]
-        for part in values:
-            if not isinstance(part, str):
-                kind = json_kind(part)
-                raise ValueError(f"field {name!r} is {kind}: {part!r:.60}; write a string")
-            parts.append(part)
-    return " ".join(part for part in parts if part)
-
-
-def text_hash(text: str) -> str:
-    """Hash of a text (16 hex digits), stored to recognize texts that changed since encoding."""
-    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
+        raise ValueError(
+            f"no text field: no {wanted} (fields: {has:.120}{near}); use --text-fields"
+        )
 
 
 def generated_id(fields: dict[str, Any]) -> str:

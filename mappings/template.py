@@ -16,6 +16,13 @@ SIMILARITY = "latent_bm25"
 DEFAULT_K1 = 2.0
 DEFAULT_B = 0.7
 
+# Fields that every document has in the engine, and that no document can have itself.
+METADATA_FIELDS = frozenset({
+    "_data_stream_timestamp", "_doc_count", "_feature", "_field_names", "_id", "_ignored", "_index",
+    "_nested_path", "_parent_join", "_primary_term", "_routing", "_seq_no", "_source", "_type",
+    "_version",
+})  # fmt: skip
+
 # How to treat documents longer than the backbone window.
 LONG = ("pool", "chunks", "truncate")
 
@@ -74,6 +81,8 @@ class MappingConfig:
         if taken or self.latent_field in (WORDS_FIELD, *self.chunk_fields):
             names = ", ".join(sorted(taken)) or self.latent_field
             raise ValueError(f"field {names!r} is used twice; the index needs this name, rename it")
+        if metadata := METADATA_FIELDS.intersection(self.text_fields):
+            raise ValueError(f"field {min(metadata)!r} is the engine's own and holds no text")
         if self.scale <= 0:
             raise ValueError(f"scale {self.scale}: must be above 0")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from opensearchpy import OpenSearch, helpers
 
-from latent_ingest.connector.corpus import text_hash
+from latent_ingest.connector.document_text import text_hash
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 

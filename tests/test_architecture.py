@@ -18,7 +18,7 @@ PARTS = ("connector", "mappings", "cli")
 # Rooms by rank: a module imports from its own room and from rooms of lower rank; those of the first
 # rank from each other, too.
 ORDER = (
-    ("errors", "terms", "mappings", "corpus", "prefetch", "bm25", "files"),
+    ("errors", "terms", "mappings", "document_text", "corpus", "prefetch", "bm25", "files"),
     ("engine", "collections"),
     ("encoding", "index"),
     ("indexing",),

@@ -34,7 +34,8 @@ usage or input, 130 if interrupted.
 @click.option(
     "--text-fields",
     type=options.NameList(),
-    help="Fields to encode, separated by commas; a.b inside objects. Required the first time.",
+    help="Fields to encode, separated by commas; a.b inside objects. Required the first time; "
+    "later, other fields encode all documents again.",
 )
 @options.spelling
 @options.latent_field

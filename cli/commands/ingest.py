@@ -44,7 +44,7 @@ interrupted.
 @click.option(
     "--text-fields",
     type=options.NameList(),
-    help="Fields to encode, separated by commas.  [default: title,text]",
+    help="Fields to encode, separated by commas; a.b inside objects.  [default: title,text]",
 )
 @options.spelling
 @click.option(

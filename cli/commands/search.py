@@ -12,9 +12,9 @@ import click
 from latent_ingest.cli import options, output
 from latent_ingest.cli.connection import connection_options, open_client
 from latent_ingest.cli.output import one_line
+from latent_ingest.connector.document_text import texts_at
 from latent_ingest.connector.engine.client import Connection, EngineInfo, engine_errors
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.index.reading import values_at
 from latent_ingest.connector.querying.asked_indices import engine_id, show_own_ids
 from latent_ingest.connector.querying.request import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -186,7 +186,7 @@ def title_and_text(hit: Hit, text_fields: Sequence[str]) -> tuple[str, str]:
     All string fields count if it has no text field. A text that equals the id is left out.
     """
     source = hit["_source"]
-    named = [" ".join(values_at(source, name)) for name in text_fields]
+    named = [" ".join(texts_at(source, name)) for name in text_fields]
     every = [value for value in source.values() if isinstance(value, str)]
     texts = [one_line(text) for text in (named if any(named) else every) if text.strip()]
     has_title = len(texts) > 1

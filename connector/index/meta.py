@@ -61,6 +61,9 @@ class IndexMeta:
     """Name of the field with the document's own id, if the engine makes `_id`."""
     runs: int = 0
     """Number of the latest ingest; see `Loading`."""
+    words: list[str] | None = None
+    """Names of the fields that are searched by words, if they are not the text fields: in an index
+    that was enriched by names of sub-fields or of targets of `copy_to`."""
     hash_field: str | None = None
     """Name of the hash field; None in indices made before hashes were stored."""
     alias: str | None = None
@@ -149,8 +152,8 @@ class IndexMeta:
 
     @property
     def words_fields(self) -> list[str]:
-        """Names of the fields that are searched by words: the words field or the text fields."""
-        return [WORDS_FIELD] if self.analyzer else self.text_fields
+        """Names of the fields that are searched by words: the words field or the index's own."""
+        return [WORDS_FIELD] if self.analyzer else self.words or self.text_fields
 
     @property
     def mapping(self) -> MappingConfig:

@@ -6,15 +6,15 @@ the index to be closed for a moment, then the fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
+from latent_ingest.connector.index.fields import choose_fields, encodable, fields_of, listed
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import list_indices, refuse_data_streams
 from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
@@ -28,9 +28,6 @@ from latent_ingest.mappings import MappingConfig, hash_field, index_body
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-# Types of fields whose values are texts.
-TEXT_TYPES = frozenset({"text", "match_only_text", "search_as_you_type", "keyword", "wildcard"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +75,26 @@ class Preparation:
     """Flat settings to add while the index is closed."""
     mapping: dict[str, Any] = field(default_factory=dict)
     """Fields and `_meta` to add afterwards."""
+    fields_before: list[str] | None = None
+    """The text fields until now, if others will be encoded."""
 
     @property
     def warning(self) -> str | None:
         """What users of the index will notice; None if nothing."""
-        if not self.index.open:
-            return f"index {self.index.name} is closed; it will be opened"
-        if self.settings:
-            return (
-                f"index {self.index.name} will be closed for a moment, to add the analyzer and "
-                f"the similarity of latent terms; searching it and writing to it fails meanwhile"
+        name = self.index.name
+        closed = None if self.index.open else f"index {name} is closed; it will be opened"
+        if self.fields_before:
+            again = (
+                f"index {name} is encoded from {', '.join(self.fields_before)}; all its documents "
+                f"will be encoded again, from {', '.join(self.meta.text_fields)}"
             )
-        return None
+            return f"{closed}; {again}" if closed else again
+        if not closed and self.settings:
+            return (
+                f"index {name} will be closed for a moment, to add the analyzer and the "
+                f"similarity of latent terms; searching it and writing to it fails meanwhile"
+            )
+        return closed
 
 
 def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -> Preparation:
@@ -100,33 +105,49 @@ def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -
     the index has latent terms of another model, or cannot take any.
     """
     if stored_meta(index.mapping) is not None:
-        meta = open_index(index.index.client, index.name, encoder, wanted)
-        check_source(index, meta.latent_field)
-        if meta.long == "chunks":
-            raise MismatchError(
-                f"index {index.name} has documents in chunks; ingest their file again instead"
-            )
-        if meta.hash_field:
-            return Preparation(index, meta)
-        # The index was made before hashes were stored.
-        field = hash_field(meta.latent_field)
-        check_free(index, {field})
-        meta = replace(meta, hash_field=field)
-        return Preparation(index, meta, mapping=added_mapping(index, meta))
+        return plan_again(index, encoder, wanted)
     if "text_fields" not in wanted:
         raise InputError(
             f"index {index.name} has no latent terms yet; name the fields to encode with "
-            f"--text-fields (it has {listed(text_fields(index))})"
+            f"--text-fields (it has {listed(encodable(fields_of(index.mapping)))})"
         )
     # No analyzer: words are searched in the index's own fields.
+    chosen = choose_fields(index.name, index.mapping, wanted["text_fields"])
+    wanted = {**wanted, "text_fields": tuple(chosen.text_fields)}
     mapping = checked_mapping(MappingConfig(analyzer=""), wanted)
-    meta = IndexMeta.of(encoder, mapping)
+    meta = replace(IndexMeta.of(encoder, mapping), words=chosen.words)
     check_source(index, meta.latent_field)
-    for name in mapping.text_fields:
-        check_text_field(index, name)
     check_free(index, meta.own_fields)
     settings = added_settings(index, mapping)
     return Preparation(index, meta, settings, added_mapping(index, meta))
+
+
+def plan_again(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -> Preparation:
+    """`plan` for an index that has latent terms; it may get those of other text fields."""
+    stored = IndexMeta.from_mapping(index.name, index.mapping)
+    chosen = None
+    if "text_fields" in wanted and not stored.analyzer:
+        properties = index.mapping["properties"].items()
+        own = {name: value for name, value in properties if name not in stored.own_fields}
+        chosen = choose_fields(index.name, {"properties": own}, wanted["text_fields"])
+        wanted = {name: value for name, value in wanted.items() if name != "text_fields"}
+    meta = open_index(index.index.client, index.name, encoder, wanted)
+    check_source(index, meta.latent_field)
+    if meta.long == "chunks":
+        raise MismatchError(
+            f"index {index.name} has documents in chunks; ingest their file again instead"
+        )
+    before = None
+    if chosen and chosen != (meta.text_fields, meta.words):
+        before = meta.text_fields
+        meta = replace(meta, **chosen._asdict())
+    if not meta.hash_field:
+        # The index was made before hashes were stored.
+        meta = replace(meta, hash_field=hash_field(meta.latent_field))
+        check_free(index, {hash_field(meta.latent_field)})
+    elif not before:
+        return Preparation(index, meta)
+    return Preparation(index, meta, mapping=added_mapping(index, meta), fields_before=before)
 
 
 def prepare(preparation: Preparation) -> None:
@@ -173,64 +194,6 @@ def check_free(index: ExistingIndex, names: set[str]) -> None:
             f"index {index.name} has a field {min(taken)!r} of its own; name another for latent "
             f"terms with --latent-field"
         )
-
-
-def check_text_field(index: ExistingIndex, name: str) -> None:
-    """Raise InputError unless the index has a text field of that name that can be encoded."""
-    others = f"name others with --text-fields (it has {listed(text_fields(index))})"
-    found = next((found for found in fields_of(index.mapping) if found.path == name), None)
-    if found is None:
-        raise InputError(f"no field {name!r} in index {index.name}; {others}")
-    if found.derived:
-        raise InputError(
-            f"field {name!r} of index {index.name} is derived from "
-            f"{name.rpartition('.')[0]!r}; name that with --text-fields"
-        )
-    if found.nested:
-        raise InputError(
-            f"field {name!r} of index {index.name} is inside nested objects, where a search for "
-            f"words does not reach; name another with --text-fields"
-        )
-    if found.kind not in TEXT_TYPES:
-        raise InputError(
-            f"field {name!r} of index {index.name} is of type {found.kind}, not text; {others}"
-        )
-
-
-class Field(NamedTuple):
-    """A field of a mapping."""
-
-    path: str
-    kind: str
-    """Type of the field; "object" if it has fields only."""
-    derived: bool
-    """Whether it is a multi-field, which the engine derives from another field."""
-    nested: bool
-    """Whether it is inside nested objects."""
-
-
-def fields_of(mapping: dict[str, Any], prefix: str = "", nested: bool = False) -> Iterator[Field]:
-    """All fields of a mapping, each before those inside it."""
-    for part in ("properties", "fields"):
-        for name, found in mapping.get(part, {}).items():
-            kind = found.get("type", "object")
-            yield Field(prefix + name, kind, part == "fields", nested)
-            yield from fields_of(found, f"{prefix}{name}.", nested or kind == "nested")
-
-
-def text_fields(index: ExistingIndex) -> list[str]:
-    """Paths of the fields that can be encoded."""
-    return [
-        found.path
-        for found in fields_of(index.mapping)
-        if found.kind in TEXT_TYPES and not found.derived and not found.nested
-    ]
-
-
-def listed(names: list[str], most: int = 8) -> str:
-    """Names for a message."""
-    shown = ", ".join(names[:most]) or "no text fields"
-    return f"{shown}, ..." if len(names) > most else shown
 
 
 def added_settings(index: ExistingIndex, mapping: MappingConfig) -> dict[str, Any]:

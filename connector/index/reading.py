@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from typing import Any
 
 from opensearchpy.exceptions import NotFoundError, OpenSearchException
 
+from latent_ingest.connector.document_text import text_in
 from latent_ingest.connector.engine.client import EngineInfo, engine_errors, reason_of, url_of
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError
@@ -190,28 +190,3 @@ def fetch(index: Index, meta: IndexMeta, stored: Sequence[Stored], retry: Retry)
 def source_fields(meta: IndexMeta) -> list[str]:
     """Names of the fields that are read."""
     return [*meta.text_fields, *([meta.hash_field] if meta.hash_field else [])]
-
-
-def text_in(source: dict[str, Any], text_fields: Sequence[str]) -> str:
-    """The text that is encoded: the text fields, also in arrays and objects, joined by a space.
-
-    It equals `Document.text` of a corpus. Numbers in a text field are converted to text, as the
-    engine does.
-    """
-    parts = (part for path in text_fields for part in values_at(source, path))
-    return " ".join(part for part in parts if part)
-
-
-def values_at(value: object, path: str) -> Iterator[str]:
-    """The texts at a dotted path, whose dots may be within keys or between them."""
-    if isinstance(value, list):
-        for item in value:
-            yield from values_at(item, path)
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            if name == path:
-                yield from values_at(inner, "")
-            elif path.startswith(f"{name}."):
-                yield from values_at(inner, path[len(name) + 1 :])
-    elif not path and value is not None:
-        yield value if isinstance(value, str) else json.dumps(value)

@@ -10,7 +10,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from latent_ingest.connector import terms
-from latent_ingest.connector.corpus import Document, text_hash
+from latent_ingest.connector.corpus import Document
+from latent_ingest.connector.document_text import text_hash
 from latent_ingest.connector.engine.client import reason_in
 from latent_ingest.connector.engine.retry import item_passes
 from latent_ingest.connector.index.meta import IndexMeta

@@ -16,7 +16,8 @@ from typing import Any
 
 from opensearchpy import helpers
 
-from latent_ingest.connector.corpus import Document, text_of
+from latent_ingest.connector.corpus import Document
+from latent_ingest.connector.document_text import replaced, text_in
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.index import Index
@@ -68,7 +69,10 @@ def chunk_fields(
     }
     if len(spans) > 1:
         name, offset = last_text(document, text_fields)
-        fields[name] = document.text[max(start, offset) : max(end, offset)]
+        if name in document.fields:
+            fields[name] = document.text[max(start, offset) : max(end, offset)]
+        else:
+            fields |= with_part(document.fields, name, start - offset, end - offset)
     return fields
 
 
@@ -101,9 +105,24 @@ def chunks_action(
 def last_text(document: Document, text_fields: Sequence[str]) -> tuple[str, int]:
     """Name of the last text field that is not empty, and its offset in the encoded text."""
     for name in reversed(text_fields):
-        if name in document.fields and (text := text_of(document.fields, [name])):
+        if text := text_in(document.fields, [name]):
             return name, len(document.text) - len(text)
     raise ValueError(f"document {document.id!r} has no text")
+
+
+def with_part(fields: dict[str, Any], path: str, start: int, end: int) -> dict[str, Any]:
+    """Fields with a part of the text at a path: each of its values with what is in that part."""
+    position = 0
+
+    def part(value: Any) -> Any:
+        nonlocal position
+        if not value:
+            return value
+        first, position = position, position + len(value) + 1  # the space between two values
+        return value[max(start - first, 0) : max(end - first, 0)]
+
+    changed: dict[str, Any] = replaced(fields, path, part)
+    return changed
 
 
 def stored_chunks(

@@ -24,7 +24,7 @@ from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
 from latent_ingest.connector.index.pipelines import DEFAULT, FINAL, NONE
 from latent_ingest.connector.index.preparing import ExistingIndex, Preparation, plan
 from latent_ingest.connector.indexing.outcomes import EnrichReport
-from latent_ingest.connector.indexing.versions import Build, start_version
+from latent_ingest.connector.indexing.versions import OTHER_FIELDS, Build, start_version
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -177,6 +177,8 @@ class Copy:
             return self.build.refusal(
                 f"{report.failed:,} of the documents failed", "correct them, and give --restart"
             )
+        if report.no_text:
+            return self.build.refusal("no document has text", OTHER_FIELDS)
         for index in (source, copy):
             retry.ask(index.refresh)
         expected, found = retry.ask(source.count), retry.ask(copy.count)
@@ -198,7 +200,7 @@ class Copy:
 
 def is_same(meta: IndexMeta, wanted: IndexMeta) -> bool:
     """Whether a version is a copy of the same index, for the same model and mapping."""
-    parts = ("source", "fingerprint", "mapping")
+    parts = ("source", "fingerprint", "mapping", "words")
     return all(getattr(meta, part) == getattr(wanted, part) for part in parts)
 
 

@@ -8,6 +8,7 @@ command resumes an interrupted run, and later encodes new and changed documents.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.corpus import BadLine, Document, text_hash
+from latent_ingest.connector.corpus import BadLine, Document
+from latent_ingest.connector.document_text import has_field, text_hash, text_in
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.guard import guarded
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.preparing import Preparation
-from latent_ingest.connector.index.reading import PAGE, Stored, fetch, scan, text_in
+from latent_ingest.connector.index.reading import PAGE, Stored, fetch, scan
 from latent_ingest.connector.indexing.actions import (
     UpdateAction,
     Verdict,
@@ -43,6 +45,8 @@ from latent_ingest.connector.indexing.sender import CONCURRENCY, BulkRun, Outcom
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+log = logging.getLogger(__name__)
 
 # Documents read, up to date or not, after which the counts are updated.
 MAX_BATCH_DOCUMENTS = 4096
@@ -96,6 +100,10 @@ class Enrich(BulkRun):
         self._conflicts: list[Stored] = []
         self._on_progress: Callable[[EnrichReport], None] = lambda report: None
         self._started = 0.0
+        self._has_text = False
+        # The target of copy_to is not part of documents.
+        hidden = meta.text_fields if meta.analyzer else meta.words or ()
+        self._unseen = [name for name in meta.text_fields if name not in hidden]
         self.documents = 0
         """Number of documents in the index when the run started."""
         self.report: EnrichReport = EnrichReport()
@@ -126,6 +134,10 @@ class Enrich(BulkRun):
         finally:
             self._failures.close()
         self._name_failures_file()
+        if report.read > report.deleted and not report.stopped:
+            report.no_text = not self._has_text
+            for name in self._unseen if self._has_text else ():
+                log.warning("no document of index %s has a field %r", index.name, name)
         self._progress()
         if self._run:
             self._run.end(report.stopped)
@@ -172,7 +184,7 @@ class Enrich(BulkRun):
             for page in pages:
                 for stored in page:
                     batch.read += 1
-                    text = text_in(stored.source, self._meta.text_fields)
+                    text = self._text(stored)
                     if stored.has_latents and stored.source.get(hash_field) == text_hash(text):
                         batch.up_to_date += 1
                         continue
@@ -187,12 +199,20 @@ class Enrich(BulkRun):
                     batch, size = Batch(), 0
             yield batch
 
+    def _text(self, stored: Stored) -> str:
+        """The text of a document; notes which fields have been seen."""
+        text = text_in(stored.source, self._meta.text_fields)
+        self._has_text |= bool(text)
+        if self._unseen:
+            self._unseen = [name for name in self._unseen if not has_field(stored.source, name)]
+        return text
+
     def _changed(self, documents: list[Stored]) -> Generator[Batch]:
         """Documents that were read before, as they are now."""
         for start in range(0, len(documents), PAGE):
             page = documents[start : start + PAGE]
             found = fetch(self._index, self._meta, page, self._retry)
-            texts = [text_in(stored.source, self._meta.text_fields) for stored in found]
+            texts = [self._text(stored) for stored in found]
             yield Batch(deleted=len(page) - len(found), stale=found, texts=texts)
 
     def _fill(self, batch: Batch) -> None:

@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException
 
-from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, BadLine, CorpusFile, Document
+from latent_ingest.connector.corpus import (
+    DEFAULT_ID_FIELDS,
+    DEFAULT_TEXT_FIELDS,
+    BadLine,
+    CorpusFile,
+    Document,
+)
+from latent_ingest.connector.document_text import missing
 from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER
 from latent_ingest.connector.errors import EngineError, InputError
@@ -97,6 +104,7 @@ class Ingest(BulkRun):
         self._file = CorpusFile(corpus)
         self._file.check_json_lines()
         self._said_lost_ids = False
+        self._said_missing = False
         file = FailuresFile(failures or default_path(str(corpus), index), self._file.name)
         handle = Index(adapted(client), index)
         super().__init__(handle, meta, encoder, file, concurrency, give_up_after, run)
@@ -229,6 +237,12 @@ class Ingest(BulkRun):
                 "the field _id of the documents is not kept, since the ids are in another field "
                 "and engines accept no field of that name; rename it to keep it"
             )
+        if batch.documents and not self._said_missing:
+            self._said_missing = True
+            wanted = self._meta.text_fields
+            first = [document.fields for document in batch.documents]
+            for text in missing(first, wanted, chosen=tuple(wanted) != DEFAULT_TEXT_FIELDS):
+                log.warning("%s: %s", self._file.name, text)
         report.lines += batch.lines - len(batch.documents)
         self._stop_if_too_many_fail()
 
@@ -308,6 +322,9 @@ class Ingest(BulkRun):
             self._check_latents()
             # Serverless collections do not tell their size.
             report.bytes_a_document = size.bytes / max(size.documents, 1) or None
+        # A few documents without text may replace some in an index that has others.
+        only_these = (report.documents_in_index or 0) <= max(report.documents, report.chunks)
+        report.no_text = 0 < report.documents == report.empty and only_these and not report.stopped
         report.seconds = time.monotonic() - started
 
     def _check_latents(self) -> None:

@@ -38,7 +38,7 @@ from latent_ingest.connector.indexing.outcomes import (
     default_path,
 )
 from latent_ingest.connector.indexing.sender import CONCURRENCY
-from latent_ingest.connector.indexing.versions import Build
+from latent_ingest.connector.indexing.versions import OTHER_FIELDS, Build
 from latent_ingest.mappings import MappingConfig
 
 if TYPE_CHECKING:
@@ -66,6 +66,14 @@ class JobResult(Generic[Report]):
     """Index that the alias pointed at when the job began; None if it did not exist."""
     refusal: str | None = None
     """Why the alias was not moved and what to do; None if it was, or none was asked for."""
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the index as a whole, and what to do; None if nothing is."""
+        if not self.report.no_text:
+            return None
+        names = ", ".join(self.meta.text_fields)
+        return f"no document of index {self.index} has text in {names}; {OTHER_FIELDS}"
 
     @property
     def ok(self) -> bool:

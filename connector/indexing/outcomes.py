@@ -36,6 +36,8 @@ class Report:
     """Encoded documents longer than the backbone window, truncated."""
     pooled: int = 0
     """Encoded documents longer than the backbone window, pooled over several windows."""
+    no_text: bool = False
+    """Whether no document of the index has text, so that latent terms find nothing."""
     tokens: int = 0
     seconds: float = 0.0
     failures_file: str | None = None
@@ -95,7 +97,7 @@ class IngestReport(Report):
     @property
     def ok(self) -> bool:
         """Whether every document of the file is in the index."""
-        return not (self.failed or self.not_sent or self.stopped)
+        return not (self.failed or self.not_sent or self.stopped or self.no_text)
 
     @property
     def documents(self) -> int:
@@ -122,7 +124,7 @@ class EnrichReport(Report):
     @property
     def ok(self) -> bool:
         """Whether every document has the latent terms of its text."""
-        return not (self.failed or self.left or self.stopped)
+        return not (self.failed or self.left or self.stopped or self.no_text)
 
     @property
     def documents(self) -> int:

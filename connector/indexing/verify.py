@@ -190,7 +190,11 @@ class Verification:
                     self.report.blank += 1
                     continue
                 document = parse_line(
-                    line, id_fields=self._id_fields, text_fields=self._meta.text_fields
+                    line,
+                    id_fields=self._id_fields,
+                    text_fields=self._meta.text_fields,
+                    # An enriched index may hold documents that an ingest would refuse.
+                    strict=bool(self._meta.analyzer),
                 )
                 if isinstance(document, Document):
                     yield document, len(line.content)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# What to do if no document has text.
+OTHER_FIELDS = "name the fields that have text with --text-fields"
+
 
 @dataclass(frozen=True, slots=True)
 class Build:
@@ -92,6 +95,8 @@ class Build:
             )
         if not report.indexed:
             return self.refusal("the file has no documents", "give one that has")
+        if report.no_text:
+            return self.refusal("no document has text", OTHER_FIELDS)
         meta = retry.ask(self.index.meta)
         # In an index of chunks, each document has one first chunk.
         query = {"term": {"chunk": 0}} if meta.long == "chunks" else None

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent_ingest.connector import terms
+from latent_ingest.connector.document_text import texts_at
 from latent_ingest.connector.encoding.words import word_spans
-from latent_ingest.connector.index.reading import values_at
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.vectors import TokenVectors
@@ -95,7 +95,7 @@ class Highlighter:
         Raises:
             ModelError: the backbone gives NaN.
         """
-        return self.highlight_hits([{"_source": {"": text}}], [""])[0].get("", [])
+        return self.highlight_hits([{"_source": {"text": text}}], ["text"])[0].get("text", [])
 
     def highlight_hits(
         self, hits: Sequence[Mapping[str, Any]], fields: Sequence[str]
@@ -112,7 +112,7 @@ class Highlighter:
             ModelError: the backbone gives NaN.
         """
         parts = [
-            [(name, value) for name in fields for value in values_at(hit["_source"], name) if value]
+            [(name, value) for name in fields for value in texts_at(hit["_source"], name)]
             for hit in hits
         ]
         texts = [" ".join(value for _, value in some) for some in parts]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import product
@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, TransportError
 
+from latent_ingest.connector.document_text import nearest
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import InputError, MismatchError
+from latent_ingest.connector.index.fields import ANALYZED, origins_of, with_same_text
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.repair import warn_if_left
+from latent_ingest.mappings.template import METADATA_FIELDS
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -31,6 +34,11 @@ LONGEST_URL = 3000
 DEFAULT_FIELD = "index.query.default_field"
 EVERY_FIELD = ("*",)
 
+# Types in which engines search for words; "prefix" is that of a part of `search_as_you_type`.
+ANALYZED_PARTS = ANALYZED | {"prefix"}
+
+NO_ORIGINS: Mapping[str, Collection[str]] = {}
+
 # Most patterns whose fields are cached; an application uses a few.
 MOST_PATTERNS = 1000
 
@@ -45,6 +53,8 @@ class AskedIndices:
     """Index name → its meta, sorted by name."""
     limited: bool
     """Whether the name is an alias with a filter or routing, which the index itself lacks."""
+    origins: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Aliases of fields and targets of `copy_to` → the fields whose text is searched in each."""
 
     @classmethod
     def read(cls, client: OpenSearch, name: str) -> AskedIndices:
@@ -66,7 +76,12 @@ class AskedIndices:
         mappings = {index: answer[index]["mappings"] for index in sorted(answer)}
         for index, mapping in mappings.items():
             warn_if_left(index, mapping)
-        return cls(name, {index: meta_of(index, m) for index, m in mappings.items()}, limited)
+        metas = {index: meta_of(index, mapping) for index, mapping in mappings.items()}
+        origins: dict[str, set[str]] = {}
+        for mapping in mappings.values():
+            for target, sources in origins_of(mapping).items():
+                origins.setdefault(target, set()).update(sources)
+        return cls(name, metas, limited, origins)
 
     @property
     def target(self) -> str:
@@ -116,7 +131,7 @@ class AskedIndices:
     @property
     def key(self) -> object:
         """A value that is equal for indices for which the same requests are valid."""
-        parts = (*ALIKE, "long", "text_fields", "analyzer", "query_settings")
+        parts = (*ALIKE, "long", "text_fields", "words", "analyzer", "query_settings")
         metas = {name: [getattr(meta, part) for part in parts] for name, meta in self.metas.items()}
         return self.limited, metas
 
@@ -167,10 +182,17 @@ def no_index(name: str, info: object = None) -> MismatchError:
 
 
 class IndexFields(dict[str, bool]):
-    """The fields of an index: name → whether it is of type text. Does not change."""
+    """The fields of an index: name → whether words are searched in it. Does not change."""
 
-    def __init__(self, fields: Mapping[str, bool], default: Sequence[str] = EVERY_FIELD) -> None:
+    def __init__(
+        self,
+        fields: Mapping[str, bool],
+        default: Sequence[str] = EVERY_FIELD,
+        origins: Mapping[str, Collection[str]] = NO_ORIGINS,
+    ) -> None:
         super().__init__(fields)
+        self.origins = origins
+        """Aliases and targets of `copy_to` → the fields whose text is searched in each."""
         self.default = tuple(default)
         """Fields or patterns that a clause without fields searches."""
         # Cached, since an index may have thousands of fields.
@@ -181,7 +203,9 @@ class IndexFields(dict[str, bool]):
         return [name for name in self if fnmatchcase(name, pattern)]
 
 
-def read_fields(client: OpenSearch, index: str) -> IndexFields | None:
+def read_fields(
+    client: OpenSearch, index: str, origins: Mapping[str, Collection[str]] = NO_ORIGINS
+) -> IndexFields | None:
     """Return the fields of an index; None if the engine forbids it. Raises EngineError."""
     with engine_errors(client):
         try:
@@ -189,10 +213,12 @@ def read_fields(client: OpenSearch, index: str) -> IndexFields | None:
         except TransportError as error:
             raise_if_unanswered(error)
             return None
-    return IndexFields(
-        {name: "text" in types for name, types in found.items() if not name.startswith("_")},
-        read_default_fields(client, index),
-    )
+    fields = {
+        name: not ANALYZED_PARTS.isdisjoint(types)
+        for name, types in found.items()
+        if name not in METADATA_FIELDS
+    }
+    return IndexFields(fields, read_default_fields(client, index), origins)
 
 
 def read_default_fields(client: OpenSearch, index: str) -> Sequence[str]:
@@ -228,16 +254,20 @@ def fed_fields(
         InputError: a wanted field is not in the index, or is mapped to another latent field.
     """
     if wanted is None:
-        # Text fields within a field have its text, with other analyzers.
-        within = (n for n, text in (known or {}).items() if text and n.rpartition(".")[0] in fed)
-        return dict.fromkeys([*fed, *within])
+        if known is None:
+            return fed
+        analyzed = [name for name, text in known.items() if text]
+        same = with_same_text(fed, analyzed, known.origins)
+        return dict.fromkeys([*fed, *(name for name in same if name in known)])
     if isinstance(wanted, str) or not wanted:
         raise InputError(f"fields {wanted!r}: give a list of names, or leave it out for all fields")
     for name in wanted:
-        if known is not None and not known.get(name):
+        if known is not None and not known.get(name) and name not in fed:
+            what = "it is of another type than text" if name in known else "the index has none"
+            near = "" if name in known else nearest(name, known)
             raise InputError(
-                f"field {name}: the index has no such text field; the text of these is in "
-                f"{latent_field}: {', '.join(dict.fromkeys(fed))}"
+                f"field {name}: {what}{near}; the text of these is in {latent_field}: "
+                f"{', '.join(dict.fromkeys(fed))}"
             )
         if isinstance(wanted, Mapping) and wanted[name] != latent_field:
             raise InputError(

@@ -116,7 +116,10 @@ class QueryRewriter:
         self.indices: Final = source.indices
         """Names of these indices. Request bodies are valid for them alone."""
         self._source = source
-        self._feeding = [*text_fields, *words_fields]
+        known: Mapping[str, bool] = source.fields or {}
+        # In numbers and keywords, words are searched only if they are words fields.
+        texts = [name for name in text_fields if known.get(name, True)]
+        self._feeding = list(dict.fromkeys([*texts, *words_fields]))
         fed = fed_fields(field, self._feeding, source.fields)
         self._target = Target(field, fed, source.fields, max_clauses, self.scoring)
         queries = QueryEncoder.of(encoder)
@@ -186,7 +189,7 @@ class QueryRewriter:
         source = Source(
             index=asked.target,
             indices=indices,
-            fields=read_fields(client, asked.target),
+            fields=read_fields(client, asked.target, asked.origins),
             statistics=statistics,
             unchecked=None if encoder.loaded else asked,
         )

@@ -21,10 +21,11 @@ from latent_ingest.connector.corpus import (
     BadLine,
     CorpusFile,
     Line,
+    check_texts,
     not_utf8,
     parse_line,
-    text_of,
 )
+from latent_ingest.connector.document_text import steps, text_in
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.indexing.outcomes import SeenKeys
 
@@ -247,7 +248,8 @@ def parquet_texts(path: str, text_fields: Sequence[str]) -> Iterator[tuple[str, 
         ) from None
     try:
         file: Any = pyarrow.parquet.ParquetFile(path)
-        columns = [name for name in text_fields if name in file.schema_arrow.names]
+        named = dict.fromkeys(file.schema_arrow.names)
+        columns = list(dict.fromkeys(key for path in text_fields for key, _ in steps(named, path)))
         if not columns:
             has = ", ".join(file.schema_arrow.names)
             raise InputError(f"{path}: no column {' or '.join(text_fields)} (columns: {has:.120})")
@@ -255,7 +257,8 @@ def parquet_texts(path: str, text_fields: Sequence[str]) -> Iterator[tuple[str, 
         for number, row in enumerate(rows, start=1):
             text: str | BadLine
             try:
-                text = text_of(row, text_fields)
+                check_texts(row, text_fields)
+                text = text_in(row, text_fields)
             except ValueError as error:
                 text = BadLine(number, str(error), b"")
             yield f"row {number}", text

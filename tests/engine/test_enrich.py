@@ -23,7 +23,7 @@ from opensearchpy.exceptions import TransportError
 from shop import MAPPING, TEXT, all_done, make, sources
 
 from latent_ingest.cli.main import cli
-from latent_ingest.connector.corpus import text_hash
+from latent_ingest.connector.document_text import text_hash
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine import client as client_module
 from latent_ingest.connector.engine import retry

@@ -11,7 +11,7 @@ import pytest
 from lines import adds_up, failures, line, logged
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.corpus import text_hash
+from latent_ingest.connector.document_text import text_hash
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.index.meta import IndexMeta
