@@ -87,14 +87,15 @@ class SparseTokenPooling(Pooling):
         `SparseAutoEncoderTokenEncoder`, with the same masks and bounds.
         """
         values, indices = features[self.values_key], features[self.indices_key]
-        counted = self.counted(features, values)
+        counted = self.counted(features, values).flatten()
+        text, n_texts = texts_of(features, values)
         latents = TokenLatents(
-            values.reshape(*counted.shape, -1)[counted].float(),
-            indices.reshape(*counted.shape, -1)[counted],
-            boundaries(self._lengths(features, counted)),
+            values.flatten(0, -2)[counted].float(),
+            indices.flatten(0, -2)[counted],
+            boundaries(torch.bincount(text[counted], minlength=n_texts)),
         )
         texts, found, pooled = pool(latents, self.embedding_dimension, self.pooling_strategy)
-        vectors = values.new_zeros(len(latents.cu_seq_lens) - 1, self.embedding_dimension)
+        vectors = values.new_zeros(n_texts, self.embedding_dimension)
         features["sentence_embedding"] = vectors.index_put((texts, found), pooled.to(vectors.dtype))
         return features
 
@@ -103,25 +104,18 @@ class SparseTokenPooling(Pooling):
 
         `tokens` is a feature of the tokens: padded, packed or flattened.
         """
-        bounds = features.get("cu_seq_lens_q")
+        text, n_texts = texts_of(features, tokens)
+        mask = torch.ones_like(text, dtype=torch.bool)
+        padded = tokens.ndim == 3 and "cu_seq_lens_q" not in features
+        if padded and "attention_mask" in features:
+            mask = features["attention_mask"].flatten().bool()
+        lengths = torch.bincount(text[mask], minlength=n_texts)
+        place = mask.cumsum(0) - 1 - (lengths.cumsum(0) - lengths)[text]
         before, after = self.special_tokens or self._tokenizer_adds
-        if bounds is not None or tokens.ndim == 2:
-            n_tokens = tokens.shape[-2]
-            place = torch.arange(n_tokens, device=tokens.device)
-            lengths = bounds.diff() if bounds is not None else place.new_tensor([n_tokens])
-            start = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-            end = lengths.cumsum(0).repeat_interleave(lengths)
-            mask, place, last = place < n_tokens, place - start, end - start - after
-        else:
-            attended = features.get("attention_mask")
-            every = tokens.new_ones(tokens.shape[:2])
-            mask = (every if attended is None else attended).bool()
-            place = mask.cumsum(dim=1) - 1
-            last = mask.sum(dim=1, keepdim=True) - after
-        counted = mask & (place >= before) & (place < last)
+        counted = mask & (place >= before) & (place < lengths[text] - after)
         if not self.include_prompt:
-            counted = counted & ~self._of_prompt(features, mask, place)
-        return counted
+            counted &= ~self._of_prompt(features, mask, place)
+        return counted.reshape(tokens.shape[:2]) if padded else counted
 
     def _of_prompt(
         self, features: dict[str, Any], mask: torch.Tensor, place: torch.Tensor
@@ -154,16 +148,6 @@ class SparseTokenPooling(Pooling):
         """Token ids without special tokens at the end."""
         ids: list[int] = self._tokenizer(prompt)["input_ids"]
         return ids[: len(ids) - self._tokenizer_adds[1]]
-
-    @staticmethod
-    def _lengths(features: dict[str, Any], counted: torch.Tensor) -> torch.Tensor:
-        """Number of counted tokens in each text, `[n_texts]`."""
-        if counted.ndim == 2:
-            return counted.sum(dim=1)
-        bounds = features.get("cu_seq_lens_q")
-        if bounds is None:
-            return counted.sum().reshape(1)
-        return boundaries(counted)[bounds.long()].diff()
 
     def get_config_dict(self) -> dict[str, Any]:
         """Content of config.json, with the pull request's names."""
@@ -200,3 +184,14 @@ def tokenizer_before(module: Module, model: BaseModel) -> Any:
     routes = [route for part in model for route in getattr(part, "sub_modules", {}).values()]
     part = next((route[0] for route in routes if module in list(route)), model)
     return getattr(part, "tokenizer", None)
+
+
+def texts_of(features: dict[str, Any], tokens: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """The text of each token, `[n_tokens]`, padding included; and the number of texts."""
+    bounds = features.get("cu_seq_lens_q")
+    if bounds is None:
+        rows = tokens.shape[0] if tokens.ndim == 3 else 1
+        lengths = torch.full((rows,), tokens.shape[-2], device=tokens.device)
+    else:
+        lengths = bounds.diff()
+    return torch.arange(len(lengths), device=tokens.device).repeat_interleave(lengths), len(lengths)
