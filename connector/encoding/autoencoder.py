@@ -101,6 +101,8 @@ class TokenAutoencoder(nn.Module):
     """Mean that token embeddings are centered on, `[d_in]`."""
     document_frequency: torch.Tensor | None
     """How many of `config.n_documents` texts have each latent, float32 `[n_latents]`."""
+    token_batch_size: int | None = None
+    """Tokens encoded at once, in place of `TOKENS_AT_ONCE`."""
 
     def __init__(self, config: AutoencoderConfig, *, decoder: bool = True) -> None:
         super().__init__()
@@ -117,10 +119,11 @@ class TokenAutoencoder(nn.Module):
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
         """Initialize the decoder (Kaiming, rows of unit norm), and the encoder as its transpose."""
-        assert self.W_dec is not None
-        nn.init.kaiming_uniform_(self.W_dec, generator=generator)
-        self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True))
-        self.W_enc.copy_(self.W_dec.T)
+        rows = nn.init.kaiming_uniform_(torch.empty_like(self.W_enc.T), generator=generator)
+        rows.div_(rows.norm(dim=1, keepdim=True))
+        self.W_enc.copy_(rows.T)
+        if self.W_dec is not None:
+            self.W_dec.copy_(rows)
 
     def normalize(self, hidden: torch.Tensor) -> torch.Tensor:
         """Center token embeddings and scale each to norm sqrt(d_in); float32, shape kept."""
@@ -175,7 +178,8 @@ class TokenAutoencoder(nn.Module):
         check_k(k, self.config.n_latents)
         packed, bounds = self._pack(hidden, attention_mask, cu_seq_lens)
         acts, indices = [], []
-        for chunk in torch.split(packed, TOKENS_AT_ONCE) if len(packed) else [packed]:
+        at_once = self.token_batch_size or TOKENS_AT_ONCE
+        for chunk in torch.split(packed, at_once) if len(packed) else [packed]:
             padded = nn.functional.pad(chunk, (0, 0, 0, padded_tokens(len(chunk)) - len(chunk)))
             top = self.pre_activations(self.normalize(padded)).topk(k, dim=-1)
             acts.append(top.values[: len(chunk)].float().relu())

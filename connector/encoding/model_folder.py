@@ -46,7 +46,12 @@ class ModuleEntry:
     @property
     def kind(self) -> str:
         """Name of the class alone."""
-        return self.type.rsplit(".", 1)[-1]
+        return kind_of(self.type)
+
+
+def kind_of(type_: str) -> str:
+    """Name of a class without its package."""
+    return type_.rpartition(".")[2]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -194,14 +195,6 @@ def clauses(body: dict[str, Any], fields: IndexFields | None) -> int:
 
 def reciprocal_rank_fusion(words: Run, latent: Run) -> Run:
     """Fuse two runs in the client; costs are added, since both searches are needed."""
-
-    def added(ones: Sequence[float], others: Sequence[float]) -> list[Any]:
-        return [one + other for one, other in zip(ones, others, strict=True)]
-
-    return Run(
-        fused([words.ranking, latent.ranking], MEASURED_HITS),
-        added(words.rewrite_ms, latent.rewrite_ms),
-        added(words.took_ms, latent.took_ms),
-        added(words.client_ms, latent.client_ms),
-        added(words.clauses, latent.clauses),
-    )
+    names = ("rewrite_ms", "took_ms", "client_ms", "clauses")
+    costs = {name: list(map(add, getattr(words, name), getattr(latent, name))) for name in names}
+    return Run(fused([words.ranking, latent.ranking], MEASURED_HITS), **costs)

@@ -41,7 +41,7 @@ def read_labels(folder: Path, fingerprint: str | None = None) -> dict[int, str]:
     if fingerprint and made_by not in (None, fingerprint):
         raise ModelError(
             f"{path}: labels of another model ({made_by}, this one is {fingerprint}); delete it, "
-            f"or write new ones: latent-ingest inspect {folder} --write-labels"
+            f"or write new ones: latent-ingest inspect MODEL --write-labels"
         )
     return found
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sentence_transformers import SparseEncoder
-from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.base.modules import Dense, Router, Transformer
 from sentence_transformers.util import load_dir_path
 
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, read_config
@@ -16,7 +16,9 @@ from latent_ingest.connector.encoding.fingerprint import check_fit
 from latent_ingest.connector.encoding.hub import find_folder
 from latent_ingest.connector.encoding.model_folder import (
     MODEL_SETTINGS,
+    TOKEN_ENCODER,
     find_pooling,
+    kind_of,
     latents_per_token,
     read_modules,
     read_settings,
@@ -36,7 +38,8 @@ def load_sparse_encoder(folder: str | Path | None = None, **kwargs: Any) -> Spar
     """Load a model folder, by default the shipped model, as a SparseEncoder.
 
     The folder may be written by `latent-ingest train`, by `SparseEncoder.save_pretrained`, or with
-    the pull request's modules, in whose place this package's modules are loaded.
+    the pull request's modules, in whose place this package's modules are loaded. The modules may be
+    those of a Router.
 
     Args:
         folder: of the model.
@@ -49,15 +52,18 @@ def load_sparse_encoder(folder: str | Path | None = None, **kwargs: Any) -> Spar
     path = Path(folder) if folder else SHIPPED_MODEL
     if not path.is_dir():
         raise ModelError(f"{path}: no such model folder; see 'latent-ingest train --help'")
-    read_config(path)
-    find_pooling(path)
+    routed = read_settings(path / Router.config_file_name).get("types", {}).values()
+    if not any(kind_of(name) == TOKEN_ENCODER for name in routed):
+        read_config(path)
+        find_pooling(path)
     if read_settings(path / MODEL_SETTINGS).get("model_type") != "SparseEncoder":
         raise ModelError(
             f"{path}: no model_type SparseEncoder in {MODEL_SETTINGS}; write the folder with "
             f"'latent-ingest train' or SparseEncoder.save_pretrained"
         )
     ours = {kind.__name__: kind for kind in OURS}
-    types = {module.type: ours[module.kind] for module in read_modules(path) if module.kind in ours}
+    names = [*(module.type for module in read_modules(path)), *routed]
+    types = {name: ours[kind_of(name)] for name in names if kind_of(name) in ours}
     model: SparseEncoder = SparseEncoder._load_with_module_classes(str(path), types, **kwargs)
     if k := latents_per_token(path):
         model.max_active_dims = kwargs.get("max_active_dims")

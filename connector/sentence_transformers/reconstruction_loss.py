@@ -44,8 +44,8 @@ class TokenReconstructionLoss(nn.Module):
             multi_k: also reconstruct from 4k latents.
 
         Raises:
-            InputError: the model lacks one of the modules or the decoder, or its autoencoder is not
-                in float32.
+            InputError: the model lacks one of the modules or the decoder, or its autoencoder is
+                frozen or not in float32.
         """
         super().__init__()
         modules: list[Any] = list(model)
@@ -59,9 +59,11 @@ class TokenReconstructionLoss(nn.Module):
         # Not registered as submodules: they belong to the model.
         self._before = modules[:place]
         self._pooling: list[SparseTokenPooling] = [modules[kinds.index(SparseTokenPooling)]]
-        autoencoder = modules[place].autoencoder
+        autoencoder = modules[place]
         if autoencoder.W_dec is None:
             raise InputError("the autoencoder has no decoder to train with; use has_decoder=True")
+        if autoencoder.frozen:
+            raise InputError("the autoencoder is frozen; set frozen=False to train it")
         if autoencoder.W_enc.dtype != torch.float32:
             raise InputError(
                 f"the autoencoder is in {autoencoder.W_enc.dtype}, which is too coarse for "
@@ -70,7 +72,9 @@ class TokenReconstructionLoss(nn.Module):
         for module in self._before:
             module.requires_grad_(False)
         self.model = model
-        self.objective = Objective(autoencoder, dead_after=dead_after, multi_k=multi_k)
+        self.objective = Objective(
+            autoencoder, dead_after=dead_after, multi_k=multi_k, k_aux=autoencoder.k_aux
+        )
         autoencoder.W_dec.register_post_accumulate_grad_hook(
             lambda _: remove_parallel_gradient(autoencoder)
         )

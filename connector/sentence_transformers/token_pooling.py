@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,9 +20,11 @@ from latent_ingest.connector.sentence_transformers.model_card import describe
 class SparseTokenPooling(Pooling):
     """Pools `token_sparse_values` and `token_sparse_indices` to `sentence_embedding`.
 
-    Special tokens are not counted, nor is the prompt unless `include_prompt`: as in
-    `LatentEncoder`. It is a `Pooling` so that `SparseEncoder.set_pooling_include_prompt` finds it.
+    Special tokens are not counted, as in `LatentEncoder`, which never counts prompts either. It is
+    a `Pooling` so that `SparseEncoder.set_pooling_include_prompt` finds it.
     """
+
+    POOLING_STRATEGIES = POOLINGS
 
     config_keys: list[str] = [  # noqa: RUF012
         "embedding_dimension",
@@ -35,7 +38,7 @@ class SparseTokenPooling(Pooling):
         self,
         embedding_dimension: int,
         pooling_strategy: str = "sum",
-        include_prompt: bool = False,
+        include_prompt: bool = True,
         values_key: str = "token_sparse_values",
         indices_key: str = "token_sparse_indices",
         special_tokens: tuple[int, int] | None = None,
@@ -45,7 +48,7 @@ class SparseTokenPooling(Pooling):
         Args:
             embedding_dimension: number of latents.
             pooling_strategy: "sum", "max" or "max_log1p".
-            include_prompt: whether to count the prompt's tokens.
+            include_prompt: whether to count the prompt's tokens; a model for an index must not.
             values_key: feature with the activations.
             indices_key: feature with the latents.
             special_tokens: number of special tokens before and after each text; by default what the
@@ -64,32 +67,36 @@ class SparseTokenPooling(Pooling):
         self.indices_key = indices_key
         self.special_tokens = special_tokens
         self._tokenizer_adds: tuple[int, int] = (0, 0)
+        self._tokenizer: Any = None
         # In a list, so that torch does not register the model as a submodule of its module.
         self._model: list[BaseModel] = []
 
     def on_model_ready(self, model: BaseModel) -> None:
         """Ask the model's tokenizer for its special tokens, and describe the model in its card."""
-        self._model = [model]
-        special = model.tokenizer("x", return_special_tokens_mask=True)["special_tokens_mask"]
-        self._tokenizer_adds = (special.index(0), special[::-1].index(0))
         describe(model.model_card_data)
+        self._tokenizer = tokenizer_before(self, model)
+        if self._tokenizer is not None:
+            self._model = [model]
+            special = self._tokenizer("x", return_special_tokens_mask=True)["special_tokens_mask"]
+            self._tokenizer_adds = (special.index(0), special[::-1].index(0))
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Add `sentence_embedding`, dense `[n_texts, embedding_dimension]`.
+        """Add `sentence_embedding`, dense `[n_texts, embedding_dimension]`, in the values' dtype.
 
         Values and indices are padded, packed or flattened like the embeddings of
         `SparseAutoEncoderTokenEncoder`, with the same masks and bounds.
         """
         values, indices = features[self.values_key], features[self.indices_key]
-        counted = self.counted(features, values)
+        counted = self.counted(features, values).flatten()
+        text, n_texts = texts_of(features, values)
         latents = TokenLatents(
-            values.reshape(*counted.shape, -1)[counted],
-            indices.reshape(*counted.shape, -1)[counted],
-            boundaries(self._lengths(features, counted)),
+            values.flatten(0, -2)[counted].float(),
+            indices.flatten(0, -2)[counted],
+            boundaries(torch.bincount(text[counted], minlength=n_texts)),
         )
         texts, found, pooled = pool(latents, self.embedding_dimension, self.pooling_strategy)
-        shape = (len(latents.cu_seq_lens) - 1, self.embedding_dimension)
-        features["sentence_embedding"] = pooled.new_zeros(shape).index_put((texts, found), pooled)
+        vectors = values.new_zeros(n_texts, self.embedding_dimension)
+        features["sentence_embedding"] = vectors.index_put((texts, found), pooled.to(vectors.dtype))
         return features
 
     def counted(self, features: dict[str, Any], tokens: torch.Tensor) -> torch.Tensor:
@@ -97,25 +104,18 @@ class SparseTokenPooling(Pooling):
 
         `tokens` is a feature of the tokens: padded, packed or flattened.
         """
-        bounds = features.get("cu_seq_lens_q")
+        text, n_texts = texts_of(features, tokens)
+        mask = torch.ones_like(text, dtype=torch.bool)
+        padded = tokens.ndim == 3 and "cu_seq_lens_q" not in features
+        if padded and "attention_mask" in features:
+            mask = features["attention_mask"].flatten().bool()
+        lengths = torch.bincount(text[mask], minlength=n_texts)
+        place = mask.cumsum(0) - 1 - (lengths.cumsum(0) - lengths)[text]
         before, after = self.special_tokens or self._tokenizer_adds
-        if bounds is not None or tokens.ndim == 2:
-            n_tokens = tokens.shape[-2]
-            place = torch.arange(n_tokens, device=tokens.device)
-            lengths = bounds.diff() if bounds is not None else place.new_tensor([n_tokens])
-            start = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-            end = lengths.cumsum(0).repeat_interleave(lengths)
-            mask, place, last = place < n_tokens, place - start, end - start - after
-        else:
-            attended = features.get("attention_mask")
-            every = tokens.new_ones(tokens.shape[:2])
-            mask = (every if attended is None else attended).bool()
-            place = mask.cumsum(dim=1) - 1
-            last = mask.sum(dim=1, keepdim=True) - after
-        counted = mask & (place >= before) & (place < last)
+        counted = mask & (place >= before) & (place < lengths[text] - after)
         if not self.include_prompt:
-            counted = counted & ~self._of_prompt(features, mask, place)
-        return counted
+            counted &= ~self._of_prompt(features, mask, place)
+        return counted.reshape(tokens.shape[:2]) if padded else counted
 
     def _of_prompt(
         self, features: dict[str, Any], mask: torch.Tensor, place: torch.Tensor
@@ -130,29 +130,24 @@ class SparseTokenPooling(Pooling):
         tokens: torch.Tensor = mask & (place < length)
         if length > 1 and "input_ids" in features:
             ids = features["input_ids"].reshape(place.shape)
-            for prompt in self._prompts():
+            for prompt in self._prompts_ending_in_a_space():
                 if len(prompt) == length:
                     same: torch.Tensor = ids == ids.new_tensor(prompt)[place.clamp(0, length - 1)]
                     if same[tokens & (place < length - 1)].all():
                         return tokens & same
         return tokens
 
-    def _prompts(self) -> Iterator[list[int]]:
-        """Token ids of the model's prompts, without special tokens after them, like the library."""
-        for model in self._model:
-            for prompt in filter(None, model.prompts.values()):
-                ids: list[int] = model.tokenizer(prompt)["input_ids"]
-                yield ids[: len(ids) - self._tokenizer_adds[1]]
+    def _prompts_ending_in_a_space(self) -> Iterator[list[int]]:
+        """Token ids of the model's prompts whose last token is a space, like the library's."""
+        for prompt in {*filter(None, (p for m in self._model for p in m.prompts.values()))}:
+            ids, shorter = self._ids(prompt), self._ids(prompt.rstrip())
+            if ids[:-1] == shorter:
+                yield ids
 
-    @staticmethod
-    def _lengths(features: dict[str, Any], counted: torch.Tensor) -> torch.Tensor:
-        """Number of counted tokens in each text, `[n_texts]`."""
-        if counted.ndim == 2:
-            return counted.sum(dim=1)
-        bounds = features.get("cu_seq_lens_q")
-        if bounds is None:
-            return counted.sum().reshape(1)
-        return boundaries(counted)[bounds.long()].diff()
+    def _ids(self, prompt: str) -> list[int]:
+        """Token ids without special tokens at the end."""
+        ids: list[int] = self._tokenizer(prompt)["input_ids"]
+        return ids[: len(ids) - self._tokenizer_adds[1]]
 
     def get_config_dict(self) -> dict[str, Any]:
         """Content of config.json, with the pull request's names."""
@@ -161,6 +156,7 @@ class SparseTokenPooling(Pooling):
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
         """Write config.json."""
+        Path(output_path).mkdir(parents=True, exist_ok=True)
         self.save_config(output_path)
 
     @classmethod
@@ -181,3 +177,21 @@ class SparseTokenPooling(Pooling):
     def get_embedding_dimension(self) -> int:
         """Number of latents."""
         return self.embedding_dimension
+
+
+def tokenizer_before(module: Module, model: BaseModel) -> Any:
+    """The tokenizer whose tokens come to a module: a Router has one on each route; None if none."""
+    routes = [route for part in model for route in getattr(part, "sub_modules", {}).values()]
+    part = next((route[0] for route in routes if module in list(route)), model)
+    return getattr(part, "tokenizer", None)
+
+
+def texts_of(features: dict[str, Any], tokens: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """The text of each token, `[n_tokens]`, padding included; and the number of texts."""
+    bounds = features.get("cu_seq_lens_q")
+    if bounds is None:
+        rows = tokens.shape[0] if tokens.ndim == 3 else 1
+        lengths = torch.full((rows,), tokens.shape[-2], device=tokens.device)
+    else:
+        lengths = bounds.diff()
+    return torch.arange(len(lengths), device=tokens.device).repeat_interleave(lengths), len(lengths)

@@ -104,10 +104,12 @@ class Objective(nn.Module):
         *,
         dead_after: int,
         multi_k: bool = False,
+        k_aux: int | None = None,
         matmul_dtype: torch.dtype = torch.float32,
     ) -> None:
         """Train an autoencoder that has a decoder; by default with its own top k.
 
+        `k_aux` is the number of dead latents that AuxK uses per token, by default `d_in / 2`.
         Pre-activations are in `matmul_dtype`; weights and gradients stay in float32. For the other
         settings see `TrainingConfig`.
         """
@@ -116,6 +118,7 @@ class Objective(nn.Module):
         self.activation = activation or TopK(autoencoder.config.k)
         self.dead_after = dead_after
         self.multi_k = multi_k
+        self.k_aux = autoencoder.config.d_in // 2 if k_aux is None else k_aux
         self.matmul_dtype = matmul_dtype
         fired = torch.zeros(autoencoder.config.n_latents, dtype=torch.int64)
         self.register_buffer("tokens_since_fired", fired)
@@ -156,10 +159,10 @@ class Objective(nn.Module):
     def _auxiliary(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """AuxK: how badly the dead latents reconstruct the residual of the living ones."""
         model, dead = self.autoencoder, self.dead
-        if not len(dead):
+        k = min(self.k_aux, len(dead))
+        if not k:
             return x.new_zeros(())
         assert model.W_dec is not None
-        k = min(model.config.d_in // 2, len(dead))
         pre, indices = TopActivations.apply(
             x[:AUX_TOKENS],
             model.b_pre.detach(),

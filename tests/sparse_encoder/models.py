@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
+from sentence_transformers import SparseEncoder
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE, find_folder
+from latent_ingest.connector.sentence_transformers import load_sparse_encoder
+
+# The ways to load a folder with sentence-transformers.
+LOADERS = [
+    partial(load_sparse_encoder, device="cpu"),
+    lambda folder, **options: SparseEncoder(
+        str(folder), trust_remote_code=True, device="cpu", **options
+    ),
+]
 
 
 def dense(encoder: LatentEncoder, texts: list[str], kind: str = "document") -> torch.Tensor:

@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 from sentence_transformers import SparseEncoder
-from sparse_encoder.models import dense
+from sparse_encoder.models import LOADERS, dense
 from toys import PROMPTS, toy_backbone, toy_model
 
 import latent_ingest.connector.sentence_transformers
@@ -38,13 +37,6 @@ from latent_ingest.connector.training.texts import Source, TrainingTexts
 from latent_ingest.connector.training.trainer import Trainer
 
 TEXTS = ["Return the paths that match a pattern.", "Wait until the process ends.", "水"]
-
-
-# The ways to load a folder with sentence-transformers.
-LOADERS = [
-    partial(load_sparse_encoder, device="cpu"),
-    lambda folder: SparseEncoder(str(folder), trust_remote_code=True, device="cpu"),
-]
 
 
 def equal(model: SparseEncoder, encoder: LatentEncoder) -> None:

@@ -59,7 +59,7 @@ def test_prompts_are_attended_to_and_do_not_count(tmp_path: Path, encoder: Laten
         modules=[
             load_transformer(str(folder)),
             SparseAutoEncoderTokenEncoder.of(TokenAutoencoder.load(SHIPPED_MODEL)),
-            SparseTokenPooling(32768),
+            SparseTokenPooling(32768, include_prompt=False),
         ],
         prompts=prompted.backbone.prompts,
         device="cpu",
@@ -193,7 +193,7 @@ def test_padded_and_packed_features_give_the_plain_sum(
                     value = value.log1p() if strategy == "max_log1p" else value
                     wanted[row, latent] = torch.maximum(wanted[row, latent], value.detach())
     assert wanted[0].any()
-    pooling = SparseTokenPooling(20, strategy, special_tokens=special)
+    pooling = SparseTokenPooling(20, strategy, include_prompt=False, special_tokens=special)
     for name, features in forms(tokens).items():
         features["prompt_length"] = torch.tensor([prompt] * len(LENGTHS))
         shape = features["token_embeddings"].shape[:-1]
