@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
+from latent_ingest.connector.engine.blocks import LASTING, check_blocks, check_open
 from latent_ingest.connector.engine.client import engine_errors, reason_of
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta, stored_meta
@@ -23,8 +25,20 @@ if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 
+def check_ready(client: OpenSearch, index: str) -> None:
+    """Raise EngineError if an index is closed, or blocked for good; nothing if there is none."""
+    if found := Index.find(client, index):
+        settings = found.settings()
+        check_open(found.name, settings)
+        check_blocks(found.name, settings, LASTING)
+
+
 def open_index(
-    client: OpenSearch, index: str, encoder: LatentEncoder, wanted: dict[str, Any]
+    client: OpenSearch,
+    index: str,
+    encoder: LatentEncoder,
+    wanted: dict[str, Any],
+    retry: Retry | None = None,
 ) -> IndexMeta:
     """Create the index, or check that the existing one fits.
 
@@ -36,6 +50,7 @@ def open_index(
         encoder: the model.
         wanted: fields of `MappingConfig` that the caller chose; others are those of the existing
             index, or the defaults for a new one.
+        retry: opens an index that an interrupted tuning run left closed.
 
     Raises:
         MismatchError: the index was made by another model or with another mapping.
@@ -44,7 +59,7 @@ def open_index(
     """
     if any(sign in index for sign in "*?,"):
         raise InputError(f"index {index!r} is a pattern or a list; name one index")
-    repair(client, index)
+    repair(client, index, retry)
     try:
         meta = IndexMeta.read(client, index)
     except MismatchError:
