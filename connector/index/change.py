@@ -11,8 +11,8 @@ from opensearchpy.exceptions import RequestError
 
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError, InputError
+from latent_ingest.connector.index.creation import refusal
 from latent_ingest.connector.index.index import Index
-from latent_ingest.connector.index.opening import refusal
 from latent_ingest.connector.index.preparing import ExistingIndex, Preparation
 
 log = logging.getLogger(__name__)

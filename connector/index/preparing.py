@@ -13,14 +13,11 @@ from opensearchpy import OpenSearch
 
 from latent_ingest.connector.engine.blocks import LASTING, PREPARING, check_blocks
 from latent_ingest.connector.errors import InputError, MismatchError
+from latent_ingest.connector.index.creation import latent_settings
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import list_indices
-from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
-from latent_ingest.connector.index.opening import (
-    checked_mapping,
-    latent_settings,
-    open_index,
-)
+from latent_ingest.connector.index.meta import IndexMeta, missing_source, stored_meta, with_meta
+from latent_ingest.connector.index.opening import checked_mapping, is_other, open_index
 from latent_ingest.mappings import MappingConfig, hash_field, index_body
 
 if TYPE_CHECKING:
@@ -118,9 +115,9 @@ def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -
     terms yet. Raises InputError if such a field does not exist or is not text, and MismatchError if
     the index has latent terms of another model, or cannot take any.
     """
-    if stored_meta(index.mapping) is not None:
+    if stored_meta(index.mapping) is not None and not takes_others(index, encoder, wanted):
         meta = open_index(index.index.client, index.name, encoder, wanted)
-        check_source(index, meta.latent_field)
+        check_source(index, meta)
         if meta.long == "chunks":
             raise MismatchError(
                 f"index {index.name} has documents in chunks; ingest their file again instead"
@@ -140,7 +137,7 @@ def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -
     # No analyzer: words are searched in the index's own fields.
     mapping = checked_mapping(MappingConfig(analyzer=""), wanted)
     meta = IndexMeta.of(encoder, mapping)
-    check_source(index, meta.latent_field)
+    check_source(index, meta)
     for name in mapping.text_fields:
         check_text_field(index, name)
     check_free(index, meta, meta.own_fields)
@@ -148,24 +145,23 @@ def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -
     return Preparation(index, meta, settings, added_mapping(index, meta))
 
 
-def check_source(index: ExistingIndex, latent_field: str) -> None:
+def takes_others(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -> bool:
+    """Whether other settings than those of the index are wanted, and it has no documents yet."""
+    meta = IndexMeta.from_mapping(index.name, index.mapping)
+    return is_other(meta, encoder, wanted) and index.open and not index.index.holds_documents()
+
+
+def check_source(index: ExistingIndex, meta: IndexMeta) -> None:
     """Raise MismatchError if documents cannot be updated, or an update would lose a part of one."""
     for setting, effect in WITHOUT_UPDATES.items():
         if str(index.settings.get(setting)).lower() == "true":
             raise MismatchError(
                 f"index {index.name} {effect} ({setting}); ingest its documents into a new index"
             )
-    source = index.mapping.get("_source", {})
-    if source.get("enabled", True) is False:
+    if gap := missing_source(index.mapping, meta):
         raise MismatchError(
-            f"index {index.name} keeps no documents (_source is disabled), so they cannot be read "
-            f"or updated; ingest them into a new index"
-        )
-    excluded = {*source.get("excludes", ())} - {latent_field}
-    if excluded or source.get("includes"):
-        raise MismatchError(
-            f"index {index.name} keeps only a part of its documents (_source has includes or "
-            f"excludes), and an update would delete the rest; ingest them into a new index"
+            f"index {index.name} {gap}, so an update of a document would delete the rest of it; "
+            f"ingest its documents into a new index"
         )
 
 

@@ -30,7 +30,7 @@ from latent_ingest.connector.engine import retry
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import InputError, LatentIngestError, MismatchError
-from latent_ingest.connector.index import opening as index_module
+from latent_ingest.connector.index import creation as index_module
 from latent_ingest.connector.index import reading
 from latent_ingest.connector.index.change import prepare
 from latent_ingest.connector.index.meta import IndexMeta

@@ -118,7 +118,7 @@ def test_whichever_step_breaks_the_index_is_as_it_was(
             step = STEPS[closed:][number - 1]
             if step == "_open" and not how.startswith("500"):
                 continue
-            with pytest.raises(EngineError, match="broken|nothing answers|503"):
+            with pytest.raises(EngineError, match=r"broken|nothing answers|503"):
                 prepare(preparation, Retry(on))
         broken.append(steps[number - 1])
         mapped = "_open" in broken or ("after" in how and "_mapping" in broken)
@@ -159,9 +159,10 @@ def test_ctrl_c_at_any_step_leaves_the_index_as_it_was(
             raise KeyboardInterrupt
 
         preparation = plan(ExistingIndex.read(client, index), encoder, FIELDS)
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(client.indices, name, interrupted)
-            prepare(preparation, Retry(client))
+            with pytest.raises(KeyboardInterrupt):
+                prepare(preparation, Retry(client))
         assert calls
         after = state(client, index)
         if step == "_open":  # the fields are there by then
@@ -199,7 +200,7 @@ def test_an_engine_that_stays_away_is_given_up_and_the_last_words_are_true(
 
 
 def test_opening_that_waits_ends_when_the_job_is_stopped(
-    client: OpenSearch, opensearch_url: str, index: str, encoder: LatentEncoder
+    opensearch_url: str, index: str, encoder: LatentEncoder
 ) -> None:
     with breaking(opensearch_url, "503", lambda n: n >= 4) as (on, steps):
         job = EnrichJob(on, index, text_fields=["title"], encoder=encoder)
@@ -274,7 +275,7 @@ def test_an_index_that_takes_nothing_is_said_before_an_ingest(
 
 
 def test_a_run_that_is_blocked_gives_up_once(
-    command: Any, client: OpenSearch, index: str, encoder: LatentEncoder, corpus: Any
+    command: Any, client: OpenSearch, index: str, encoder: LatentEncoder
 ) -> None:
     """The block of the cluster is none of the index's settings."""
     prepare(plan(ExistingIndex.read(client, index), encoder, FIELDS), Retry(client))
@@ -309,13 +310,6 @@ def test_an_index_whose_documents_cannot_be_updated_is_not_touched(
     assert client.indices.get(index=name) == before
 
 
-INTERRUPTED = """
-import sys
-from latent_ingest.cli.main import cli
-cli()
-"""
-
-
 @pytest.mark.slow
 def test_ctrl_c_ends_the_waiting_of_a_command(
     client: OpenSearch, opensearch_url: str, index: str
@@ -324,9 +318,10 @@ def test_ctrl_c_ends_the_waiting_of_a_command(
     with breaking(opensearch_url, "503", lambda n: n >= 4) as (on, steps):
         (host,) = on.transport.hosts
         url = f"http://{host['host']}:{host['port']}"
+        command = "from latent_ingest.cli.main import cli; cli()"
+        options = ["--index", index, "--url", url, "--text-fields", "title", "--yes"]
         process = subprocess.Popen(
-            [sys.executable, "-c", INTERRUPTED, "enrich", "--index", index, "--url", url]
-            + ["--text-fields", "title", "--yes"],
+            [sys.executable, "-c", command, "enrich", *options],
             stderr=subprocess.PIPE,
             text=True,
         )
