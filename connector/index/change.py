@@ -85,7 +85,7 @@ def put_back(preparation: Preparation, retry: Retry) -> None:
         retry.ended.set()
         raise
     finally:
-        if before.open:
+        if before.open and preparation.settings:
             index.reopen(retry)
     if not before.open and ExistingIndex.read(index.client, index.name).open:
         index.close(retry)

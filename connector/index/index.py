@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from opensearchpy import OpenSearch
 
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 # The engine synchronizes retention leases every 30 seconds.
 LEASE_SECONDS = 120
+
+# How long the engine waits for an index to open; it is asked again.
+OPENING_SECONDS = 2
 
 REFRESH_OFF = {"refresh_interval": "-1"}
 
@@ -196,7 +200,9 @@ class Index:
         """Open the index and wait until its shards have started."""
 
         def attempt() -> None:
-            answer = self.client.indices.open(index=self.name)
+            # The engine would wait for 30 s; opensearch-py takes `timeout` for that of the request.
+            path = f"/{quote(self.name)}/_open?timeout={OPENING_SECONDS}s"
+            answer = self.client.transport.perform_request("POST", path)
             if not answer.get("shards_acknowledged", True):
                 raise TryAgain(f"index {self.name} is open, but its shards have not started")
 

@@ -145,22 +145,27 @@ def test_ctrl_c_at_any_step_leaves_the_index_as_it_was(
 ) -> None:
     """Before the request and after it."""
     before = state(client, index)
-    name = {"_close": "close", "_open": "open"}.get(step, f"put{step}")
-    asked = getattr(client.indices, name)
+    on, name = {
+        "_close": (client.indices, "close"),
+        "_settings": (client.indices, "put_settings"),
+        "_mapping": (client.indices, "put_mapping"),
+        "_open": (Index, "open"),
+    }[step]
+    asked = getattr(on, name)
     for early in (True, False) if step != "_mapping" else (True,):
         calls: list[int] = []
 
-        def interrupted(*, early: bool = early, calls: list[int] = calls, **named: Any) -> Any:
-            calls.append(1)
-            if len(calls) > 1:
-                return asked(**named)
-            if not early:
-                asked(**named)
+        def interrupted(*given: Any, **named: Any) -> Any:
+            calls.append(1)  # noqa: B023
+            if len(calls) > 1:  # noqa: B023
+                return asked(*given, **named)
+            if not early:  # noqa: B023
+                asked(*given, **named)
             raise KeyboardInterrupt
 
         preparation = plan(ExistingIndex.read(client, index), encoder, FIELDS)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(client.indices, name, interrupted)
+            patch.setattr(on, name, interrupted)
             with pytest.raises(KeyboardInterrupt):
                 prepare(preparation, Retry(client))
         assert calls
@@ -218,6 +223,24 @@ def test_opening_that_waits_ends_when_the_job_is_stopped(
             job.run()
         stopping.join(1)
     assert time.monotonic() - stopped[0] < 5
+
+
+def test_shards_that_do_not_start_are_waited_for(
+    client: OpenSearch, index: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No shard starts while their allocation is off; the index itself is open then."""
+    handle = Index(client, index)
+    setting = "cluster.routing.allocation.enable"
+    client.cluster.put_settings(body={"transient": {setting: "none"}})
+    try:
+        client.indices.close(index=index)
+        with pytest.raises(EngineError) as raised:
+            handle.reopen(Retry(client, give_up_after=1))
+        assert str(raised.value).endswith("its shards have not started; gave up after 1 s")
+    finally:
+        client.cluster.put_settings(body={"transient": {setting: None}})
+    handle.reopen(Retry(client))
+    assert "is open, but its shards have not started; trying again for up to 1 s" in caplog.text
 
 
 @pytest.fixture
