@@ -201,7 +201,7 @@ class Index:
 
         def attempt() -> None:
             # The engine would wait for 30 s; opensearch-py takes `timeout` for that of the request.
-            path = f"/{quote(self.name)}/_open?timeout={OPENING_SECONDS}s"
+            path = f"/{quote(self.name)}/_open?timeout={OPENING_SECONDS}s&wait_for_active_shards=1"
             answer = self.client.transport.perform_request("POST", path)
             if not answer.get("shards_acknowledged", True):
                 raise TryAgain(f"index {self.name} is open, but its shards have not started")

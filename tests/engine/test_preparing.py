@@ -79,6 +79,9 @@ class Breaking(Spoiling):
             self.forward(body)
         if "reset" in self.how:
             return self.reset()
+        if "unready" in self.how:
+            unready = b'{"acknowledged":true,"shards_acknowledged":false}'
+            return self.give(200, unready, "application/json")
         return self.give(int(self.how.split()[0]), b'{"error":{"reason":"broken"}}', "text/plain")
 
     do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
@@ -226,21 +229,22 @@ def test_opening_that_waits_ends_when_the_job_is_stopped(
 
 
 def test_shards_that_do_not_start_are_waited_for(
-    client: OpenSearch, index: str, caplog: pytest.LogCaptureFixture
+    client: OpenSearch, opensearch_url: str, index: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No shard starts while their allocation is off; the index itself is open then."""
-    handle = Index(client, index)
-    setting = "cluster.routing.allocation.enable"
-    client.cluster.put_settings(body={"transient": {setting: "none"}})
-    try:
-        client.indices.close(index=index)
+    """And an index is not said to be closed then. Copies that no node can hold are not waited for,
+    whatever the index itself asks for."""
+    settings = {"index": {"number_of_replicas": 1, "write.wait_for_active_shards": "2"}}
+    client.indices.put_settings(index=index, body=settings)
+    client.indices.close(index=index)
+    started = time.monotonic()
+    Index(client, index).reopen(Retry(client))
+    assert time.monotonic() - started < 2
+    with breaking(opensearch_url, "unready after", lambda _: True) as (on, steps):
         with pytest.raises(EngineError) as raised:
-            handle.reopen(Retry(client, give_up_after=1))
-        assert str(raised.value).endswith("its shards have not started; gave up after 1 s")
-    finally:
-        client.cluster.put_settings(body={"transient": {setting: None}})
-    handle.reopen(Retry(client))
-    assert "is open, but its shards have not started; trying again for up to 1 s" in caplog.text
+            Index(on, index).reopen(Retry(on, give_up_after=0.3))
+    assert str(raised.value).endswith("its shards have not started; gave up after 0.3 s")
+    assert f"index {index} is open, but its shards have not started; trying again" in caplog.text
+    assert steps.count("_open") > 2
 
 
 @pytest.fixture
