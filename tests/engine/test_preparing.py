@@ -239,9 +239,9 @@ def test_shards_that_do_not_start_are_waited_for(
     started = time.monotonic()
     Index(client, index).reopen(Retry(client))
     assert time.monotonic() - started < 2
-    with breaking(opensearch_url, "unready after", lambda _: True) as (on, steps):
-        with pytest.raises(EngineError) as raised:
-            Index(on, index).reopen(Retry(on, give_up_after=0.3))
+    unready = breaking(opensearch_url, "unready after", lambda _: True)
+    with unready as (on, steps), pytest.raises(EngineError) as raised:
+        Index(on, index).reopen(Retry(on, give_up_after=0.3))
     assert str(raised.value).endswith("its shards have not started; gave up after 0.3 s")
     assert f"index {index} is open, but its shards have not started; trying again" in caplog.text
     assert steps.count("_open") > 2

@@ -277,6 +277,7 @@ def killed(self, *arguments, **named):
     closed.append(close(self, *arguments, **named))
     if len(closed) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
+    return closed[-1]
 IndicesClient.close = killed
 {CALLED}
 """
