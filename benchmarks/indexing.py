@@ -34,11 +34,12 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.vectors import LatentVectors
 from latent_ingest.connector.engine.client import Connection, default_url
 from latent_ingest.connector.engine.retry import Retry
+from latent_ingest.connector.index.change import prepare
 from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
-from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
+from latent_ingest.connector.index.preparing import ExistingIndex, plan
 from latent_ingest.connector.indexing import sender
 from latent_ingest.connector.indexing.actions import (
     IndexAction,
@@ -253,7 +254,7 @@ def compare_enriching(client: OpenSearch, encoder: LatentEncoder) -> None:
             documents = ({"text": text} for _ in range(COPIES) for text in texts)
             helpers.bulk(client, documents, index=INDEX, refresh=True)
             preparation = plan(ExistingIndex.read(client, INDEX), encoder, FIELDS)
-            prepare(preparation)
+            prepare(preparation, Retry(client))
             started = time.perf_counter()
             report = Enrich(client, preparation, precomputed, concurrency=concurrency).run()
             seconds[concurrency] = time.perf_counter() - started

@@ -18,6 +18,7 @@ from opensearchpy import OpenSearch
 
 from latent_ingest.cli.options import Command, with_options
 from latent_ingest.connector.engine.client import Connection, default_url
+from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.repair import repair
 
@@ -84,10 +85,12 @@ def connection_options(command: Command) -> Command:
     return cast(Command, with_options(with_connection, CONNECTION_OPTIONS))
 
 
-def open_client(connection: Connection, index: str) -> OpenSearch:
+def open_client(
+    connection: Connection, index: str, give_up_after: float = GIVE_UP_AFTER
+) -> OpenSearch:
     """A client for a command that opens these indices; first restores what `tune` left changed."""
     client = connection.open()
-    repair(client, index)
+    repair(client, index, Retry(client, give_up_after=give_up_after))
     return client
 
 

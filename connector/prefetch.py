@@ -1,4 +1,4 @@
-"""Stages of a pipeline that run at the same time."""
+"""Work in other threads: stages of a pipeline that run at the same time, and single calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import ctypes
 import queue
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -63,3 +64,17 @@ def prefetch(source: Generator[Item], depth: int) -> Generator[Item]:
     finally:
         closed.set()
         thread.join()
+
+
+def in_background(call: Callable[[], Item]) -> Future[Item]:
+    """Call in another thread, which does not keep the process from ending."""
+    future: Future[Item] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future

@@ -91,6 +91,7 @@ Examples:
 @options.cache
 @connection_options
 @options.model
+@options.give_up_after
 @options.journal
 @options.as_json
 def tune(
@@ -110,6 +111,7 @@ def tune(
     cache: Path | None,
     connection: Connection,
     model: options.ChosenModel,
+    give_up_after: float,
     journal: Path | None,
     as_json: bool,
 ) -> None:
@@ -140,9 +142,18 @@ def tune(
         parts = split_of_known_items(Path(collection), limit_queries, seed)
     else:
         parts = split_of(collection, split, report, limit_queries, seed, cache)
-    client = open_client(connection, index)
+    client = open_client(connection, index, give_up_after)
     EngineInfo.read(client)
-    tuning = Tuning(client, index, parts, knobs=knobs, form=form, copy=copy, seed=seed)
+    tuning = Tuning(
+        client,
+        index,
+        parts,
+        knobs=knobs,
+        form=form,
+        copy=copy,
+        seed=seed,
+        give_up_after=give_up_after,
+    )
     if tuning.closes or (apply and tuning.tunes_similarity):
         confirm(
             f"index {tuning.index} will be closed for moments, to set k1 and b; searches and "

@@ -22,6 +22,7 @@ from opensearchpy.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from latent_ingest.connector.engine import login
+from latent_ingest.connector.engine.blocks import block_of
 from latent_ingest.connector.engine.local import local_url
 from latent_ingest.connector.engine.login import CERTIFICATE, NOBODY, OF_CLIENT, Login
 from latent_ingest.connector.engine.tls import tls_context, tls_in_words
@@ -211,7 +212,7 @@ def in_words(error: Exception, url: str) -> EngineError:
         if error.status_code == 401 or (error.status_code == 403 and by_aws):
             reason = f" ({reason_of(error)})" if by_aws else ""
             return EngineError(f"{url} {login.refused}{reason}")
-        if error.status_code == 403:
+        if error.status_code == 403 and error.error != "cluster_block_exception":
             return EngineError(f"{url} forbids this ({reason_of(error)}); ask for the permission")
         return EngineError(f"{url} answered {error.status_code}: {reason_of(error)}")
     return EngineError(f"{url}: {error}")
@@ -249,4 +250,6 @@ def reason_in(detail: dict[str, Any]) -> str:
         if inner.get("reason"):
             text = f"{text}: {inner['reason']}"
         inner = inner.get("caused_by")
+    if block := block_of(text):
+        text = f"{text.rstrip(';')}; {block}"
     return " ".join(text.split())

@@ -66,8 +66,8 @@ class Retry:
             ended: once this is set, no call is repeated.
         """
         self.ended = ended or threading.Event()
+        self.give_up_after = give_up_after
         self._client = client
-        self._seconds = give_up_after
         self._said = -math.inf
 
     def __call__(self, call: Callable[..., Result], *args: Any, **named: Any) -> Result:
@@ -75,9 +75,10 @@ class Retry:
 
         Raises:
             Exception: the last exception of `call`: it is not temporary, or the time is up.
+            KeyboardInterrupt: after Ctrl-C, which also ends all later waiting.
         """
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_delay(self._seconds)
+            stop=tenacity.stop_after_delay(self.give_up_after)
             | tenacity.stop_when_event_set(self.ended),
             wait=self._wait,
             sleep=tenacity.nap.sleep_using_event(self.ended),
@@ -85,20 +86,24 @@ class Retry:
             before_sleep=self._say,
             reraise=True,
         )
-        result: Result = retrying(call, *args, **named)
+        try:
+            result: Result = retrying(call, *args, **named)
+        except KeyboardInterrupt:
+            self.ended.set()
+            raise
         return result
 
     def ask(self, call: Callable[..., Result], *args: Any, **named: Any) -> Result:
         """The same, raising EngineError with a message for users."""
         try:
             return self(call, *args, **named)
-        except (OpenSearchException, EngineError) as error:
+        except (OpenSearchException, EngineError, TryAgain) as error:
             raise EngineError(self.in_words(error)) from error
 
     def in_words(self, error: BaseException) -> str:
         """One line: the last failure of a call, and how long it was repeated."""
         text = self._text(error)
-        waited = f"; gave up after {duration(self._seconds)}"
+        waited = f"; gave up after {duration(self.give_up_after)}"
         return text + waited if passes(error) and not self.ended.is_set() else text
 
     def _text(self, error: BaseException) -> str:
@@ -108,7 +113,7 @@ class Retry:
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds to wait: as the engine asks, or at random; never past the time to give up."""
-        left = self._seconds - (state.seconds_since_start or 0)
+        left = self.give_up_after - (state.seconds_since_start or 0)
         asked = getattr(failure(state), "retry_after", None) or 0.0
         return min(max(asked, WAIT(state)), max(left, 0.0))
 
@@ -117,7 +122,15 @@ class Retry:
         if now - self._said >= SAY_AGAIN:
             self._said = now
             text = self._text(failure(state))
-            log.warning("%s; trying again for up to %s", text, duration(self._seconds))
+            log.warning("%s; trying again for up to %s", text, duration(self.give_up_after))
+
+
+def refused(error: BaseException) -> bool:
+    """Whether the engine itself refused a request, which so has had no effect."""
+    if isinstance(error, EngineError) and error.__cause__ is not None:
+        return refused(error.__cause__)
+    status = error.status_code if isinstance(error, TransportError) else None
+    return isinstance(status, int) and 400 <= status < 500
 
 
 def failure(state: tenacity.RetryCallState) -> BaseException:

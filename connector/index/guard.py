@@ -18,7 +18,7 @@ from typing import Any
 from opensearchpy.exceptions import AuthorizationException
 
 from latent_ingest.connector.engine.client import engine_errors
-from latent_ingest.connector.engine.retry import Retry
+from latent_ingest.connector.engine.retry import Retry, passes
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import GUARD
@@ -53,13 +53,16 @@ class Guard:
     def put(self, number: int = 0) -> None:
         """Create the alias, and remove those that killed runs of this source left.
 
-        `number` is the number of the run, 0 if runs are not counted.
+        `number` is the number of the run, 0 if runs are not counted. Raises EngineError if the
+        engine is away, busy or blocked for too long; a refusal is logged.
         """
         index = self._index
         alias = f"{index.name}.loading-{number}-{self._owner}"
         try:
             self._retry.ask(index.client.indices.put_alias, index=index.name, name=alias)
         except EngineError as error:
+            if passes(error):  # all else would wait as long again
+                raise
             log.warning(
                 "no alias can be created while loading (%s): if somebody deletes the index "
                 "meanwhile, the engine will create it again, without its mapping",
@@ -76,7 +79,9 @@ class Guard:
         index = self._index
         try:
             answer = self._retry.ask(index.client.indices.get_alias, index=index.name)
-        except EngineError:
+        except EngineError as error:
+            if passes(error):
+                raise
             return {}
         (content,) = answer.values()
         found = {alias: GUARD.search(alias) for alias in content["aliases"]}

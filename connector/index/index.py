@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import OpenSearchException
 
 from latent_ingest.connector.engine.adapter import Client, adapted
-from latent_ingest.connector.engine.client import engine_errors, in_words, url_of
-from latent_ingest.connector.engine.retry import Retry
+from latent_ingest.connector.engine.blocks import CLOSED
+from latent_ingest.connector.engine.client import engine_errors
+from latent_ingest.connector.engine.retry import Retry, TryAgain, duration, refused
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.meta import IndexMeta, mapping_of, stored_meta, with_meta
+from latent_ingest.connector.prefetch import in_background
+
+log = logging.getLogger(__name__)
 
 # The engine synchronizes retention leases every 30 seconds.
 LEASE_SECONDS = 120
+
+# How long the engine waits for an index to open; it is asked again.
+OPENING_SECONDS = 2
 
 REFRESH_OFF = {"refresh_interval": "-1"}
 
@@ -61,6 +70,10 @@ class Index:
         settings: dict[str, Any] = found["settings"]
         return settings
 
+    def put_mapping(self, mapping: dict[str, Any]) -> None:
+        """Add fields, or replace `_meta` as a whole."""
+        self._ask(self.client.indices.put_mapping, body=mapping)
+
     def put_settings(self, settings: dict[str, Any]) -> None:
         """Change dynamic settings, flat or nested; None resets one to its default."""
         self._ask(self.client.indices.put_settings, body=settings)
@@ -77,7 +90,7 @@ class Index:
         """Change fields of `_meta.latent_ingest`; others, and other keys of `_meta`, stay."""
         mapping = self.mapping()
         stored = {**(stored_meta(mapping) or {}), **changes}
-        self._ask(self.client.indices.put_mapping, body={"_meta": with_meta(mapping, stored)})
+        self.put_mapping({"_meta": with_meta(mapping, stored)})
 
     def uuid(self) -> str:
         """The engine's id of the index, which changes if it is deleted and created again."""
@@ -118,21 +131,31 @@ class Index:
         # max_seq_no is -1 in a shard that was never written to.
         return sum(int(copy["seq_no"]["max_seq_no"]) + 1 for copy in primaries(self._stats()))
 
-    def merge(self, *, lean: bool) -> None:
-        """Merge each shard to one segment.
+    def merge(self, retry: Retry, *, lean: bool) -> None:
+        """Merge each shard to one segment; once `retry.ended` is set, leave that to the engine.
 
         A field that `_source` excludes (`lean`) is kept whole in a hidden copy until a merge that
         happens after the shard's retention lease has passed the document: so flush and wait first.
         """
         self._ask(self.client.indices.flush, request_timeout=600)
-        deadline = time.monotonic() + LEASE_SECONDS
+        deadline = time.monotonic() + min(LEASE_SECONDS, retry.give_up_after)
         while lean and not self._leases_caught_up():
             if time.monotonic() > deadline:
+                seconds = duration(min(LEASE_SECONDS, retry.give_up_after))
                 raise EngineError(
-                    f"index {self.name}: retention leases lag after {LEASE_SECONDS} s"
+                    f"index {self.name}: retention leases lag after {seconds}, so it is not merged"
                 )
-            time.sleep(1)
-        self._ask(self.client.indices.forcemerge, max_num_segments=1, request_timeout=3600)
+            if retry.ended.wait(1):
+                return
+        forcemerge = self.client.indices.forcemerge
+        merging = in_background(
+            lambda: self._ask(forcemerge, max_num_segments=1, request_timeout=3600)
+        )
+        while not wait([merging], timeout=0.1).done:
+            if retry.ended.is_set():
+                log.warning("the engine goes on merging index %s by itself", self.name)
+                return
+        merging.result()
         self._ask(self.client.indices.refresh)
 
     def refresh_off(self, **changes: Any) -> dict[str, Any]:
@@ -156,24 +179,56 @@ class Index:
             self.put_settings({"index": noted or before})
         self.update_meta(loading=None, **changes)
 
-    def put_settings_closed(self, settings: dict[str, Any]) -> None:
+    def put_settings_closed(self, settings: dict[str, Any], retry: Retry) -> None:
         """Close the index, change settings that an open index refuses, and open it in any case."""
+        self.close(retry)
         try:
-            self._ask(self.client.indices.close)
             self.put_settings(settings)
         finally:
-            self.open()
+            self.reopen(retry)
 
-    def open(self) -> None:
-        """Open the index and wait until it answers."""
+    def close(self, retry: Retry) -> None:
+        """Close the index; it stays open, or is opened again, if that fails."""
         try:
-            Retry(self.client)(self.client.indices.open, index=self.name)
-            self.client.cluster.health(index=self.name, wait_for_status="yellow")
-        except OpenSearchException as error:
-            raise EngineError(
-                f"{in_words(error, url_of(self.client))}; index {self.name} may be left closed: "
-                f"the same command opens it, and so does POST /{self.name}/_open"
-            ) from error
+            answer = self._ask(self.client.indices.close)
+            if not all(found["closed"] for found in answer.get("indices", {}).values()):
+                raise EngineError(f"index {self.name} cannot be closed: a shard of it is not ready")
+        except BaseException as error:
+            if not refused(error):
+                self.reopen(retry)
+            raise
+
+    def open(self, retry: Retry) -> None:
+        """Open the index and wait until its shards have started."""
+
+        def attempt() -> None:
+            # The engine would wait for 30 s; opensearch-py takes `timeout` for that of the request.
+            path = f"/{quote(self.name)}/_open?timeout={OPENING_SECONDS}s&wait_for_active_shards=1"
+            answer = self.client.transport.perform_request("POST", path)
+            if not answer.get("shards_acknowledged", True):
+                raise TryAgain(f"index {self.name} is open, but its shards have not started")
+
+        retry.ask(attempt)
+
+    def reopen(self, retry: Retry) -> None:
+        """As `open`; the EngineError says how the index is left."""
+        try:
+            self.open(retry)
+        except EngineError as error:
+            raise EngineError(f"{error}{self._left()}") from error
+
+    def _left(self) -> str:
+        """How to open the index, for the end of a message; empty if it is open."""
+        try:
+            if CLOSED not in self.settings():
+                return ""
+            state = "is closed"
+        except EngineError:
+            state = "may be left closed"
+        return (
+            f"; index {self.name} {state}: the same command opens it, and so does "
+            f"POST /{self.name}/_open"
+        )
 
     def _ask(self, call: Callable[..., Any], **arguments: Any) -> Any:
         with engine_errors(self.client):

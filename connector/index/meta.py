@@ -201,6 +201,20 @@ def stored_meta(mapping: dict[str, Any]) -> Any:
     return mapping.get("_meta", {}).get("latent_ingest")
 
 
+def missing_source(mapping: dict[str, Any], meta: IndexMeta) -> str | None:
+    """What the engine does not keep of documents; None if it keeps them whole.
+
+    Latent terms that are left out (`lean`) do not count.
+    """
+    source = mapping.get("_source", {})
+    if source.get("enabled", True) is False:
+        return "keeps no documents (_source is disabled)"
+    left_out = {*source.get("excludes", ())} - {meta.latent_field}
+    if left_out or source.get("includes"):
+        return "keeps only a part of its documents (_source has includes or excludes)"
+    return None
+
+
 def with_meta(mapping: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
     """`_meta` of a mapping with another `latent_ingest`: the engine replaces `_meta` as a whole."""
     return {**mapping.get("_meta", {}), "latent_ingest": stored}

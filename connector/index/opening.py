@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,20 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
 from latent_ingest.connector.engine.adapter import Client, adapted
-from latent_ingest.connector.engine.client import engine_errors, reason_of
+from latent_ingest.connector.engine.blocks import LASTING, check_blocks, check_open
+from latent_ingest.connector.engine.client import engine_errors
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import InputError, MismatchError
+from latent_ingest.connector.index.creation import ITS_OWN, create, latent_settings
+from latent_ingest.connector.index.guard import BLOCK
 from latent_ingest.connector.index.index import Index
-from latent_ingest.connector.index.listing import list_indices, refuse_data_streams
-from latent_ingest.connector.index.meta import IndexMeta, stored_meta
+from latent_ingest.connector.index.listing import (
+    GUARD,
+    IndexInfo,
+    list_indices,
+    refuse_data_streams,
+)
+from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
 from latent_ingest.connector.index.repair import repair
 from latent_ingest.connector.terms import SPELLINGS
 from latent_ingest.mappings import MappingConfig, index_body
@@ -24,13 +33,28 @@ from latent_ingest.mappings.template import SIMILARITY
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
+log = logging.getLogger(__name__)
+
+
+def check_ready(client: OpenSearch, index: str) -> None:
+    """Raise EngineError if an index is closed, or blocked for good; nothing if there is none."""
+    if found := Index.find(client, index):
+        settings = found.settings()
+        check_open(found.name, settings)
+        check_blocks(found.name, settings, LASTING)
+
 
 def open_index(
-    client: OpenSearch | Client, index: str, encoder: LatentEncoder, wanted: dict[str, Any]
+    client: OpenSearch | Client,
+    index: str,
+    encoder: LatentEncoder,
+    wanted: dict[str, Any],
+    retry: Retry | None = None,
 ) -> IndexMeta:
     """Create the index, or check that the existing one fits.
 
-    An index that an interrupted tuning run left is restored first; see `index.repair`.
+    An index that an interrupted tuning run left is restored first; see `index.repair`. One without
+    documents takes other settings.
 
     Args:
         client: client of opensearch-py or `elasticsearch`.
@@ -38,6 +62,7 @@ def open_index(
         encoder: the model.
         wanted: fields of `MappingConfig` that the caller chose; others are those of the existing
             index, or the defaults for a new one.
+        retry: opens an index that an interrupted tuning run left closed.
 
     Raises:
         MismatchError: the index was made by another model or with another mapping.
@@ -48,7 +73,7 @@ def open_index(
     if any(sign in index for sign in "*?,"):
         raise InputError(f"index {index!r} is a pattern or a list; name one index")
     client = adapted(client)
-    repair(client, index)
+    repair(client, index, retry)
     try:
         meta = IndexMeta.read(client, index)
     except MismatchError:
@@ -58,6 +83,8 @@ def open_index(
         raise
     if meta is None:
         return create_index(client, index, encoder, checked_mapping(MappingConfig(), wanted))
+    if is_other(meta, encoder, wanted) and (anew := recreate(client, index, encoder, wanted)):
+        return anew
     meta.check(encoder, index)
     asked = checked_mapping(meta.mapping, wanted)
     for name in wanted:
@@ -109,22 +136,6 @@ def adopt(
     return None
 
 
-def latent_settings(mapping: MappingConfig) -> dict[str, Any]:
-    """Flat settings that the latent field's mapping refers to: its analyzer and similarity."""
-    settings = index_body(mapping, {})["settings"]
-    needed = {"similarity": settings["index"]["similarity"], "analysis": settings["analysis"]}
-    return dict(flat({"index": needed}))
-
-
-def flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """`{"a": {"b": 1}}` → `("a.b", 1)`."""
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
 def checked_mapping(base: MappingConfig, wanted: dict[str, Any]) -> MappingConfig:
     """`base` with the wanted fields; raises InputError if a value is invalid."""
     try:
@@ -138,16 +149,73 @@ def create_index(
 ) -> IndexMeta:
     """Create the index from mappings/; `version` are fields of `IndexMeta` that differ."""
     meta = replace(IndexMeta.of(encoder, mapping), **version)
-    with engine_errors(client):
-        try:
-            client.indices.create(index=name, body=index_body(mapping, meta.to_json()))
-        except RequestError as error:
-            raise InputError(f"index {name} cannot be created: {refusal(error)}") from error
+    create(client, name, index_body(mapping, meta.to_json()), meta)
     return meta
 
 
-def refusal(error: RequestError) -> str:
-    """The engine's reason for refusing settings or a mapping, with the fix where it is known."""
-    reason = reason_of(error)
-    hint = "; this engine needs --spelling repeat" if "delimited_term_freq" in reason else ""
-    return f"{reason}{hint}"
+def is_other(meta: IndexMeta, encoder: LatentEncoder, wanted: dict[str, Any]) -> bool:
+    """Whether an index has another model, or another mapping, than the wanted one."""
+    other_model = meta.fingerprint != encoder.fingerprint.digest
+    return other_model or checked_mapping(meta.mapping, wanted) != meta.mapping
+
+
+def recreate(
+    client: OpenSearch, name: str, encoder: LatentEncoder, wanted: dict[str, Any]
+) -> IndexMeta | None:
+    """Make an index of ours anew, with the wanted settings, if it has no documents.
+
+    What else it has stays: aliases, other settings and fields. Returns its new meta; None if it has
+    documents, a run may be loading it, or it was not made by an ingest.
+    """
+    info, before = IndexInfo.read(client, name), Index(client, name).meta()
+    index = Index(client, info.name)
+    ours = before.analyzer and not (before.loading or info.guards or info.closed)
+    if not ours or index.holds_documents():
+        return None
+    mapping = checked_mapping(before.mapping, wanted)
+    kept = ("alias", "number", "complete", "replicas", "runs")
+    meta = replace(IndexMeta.of(encoder, mapping), **{key: getattr(before, key) for key in kept})
+    with engine_errors(client):
+        (found,) = client.indices.get(index=index.name, flat_settings=True).values()
+        deleted = False
+        index.put_settings({BLOCK: True})
+        try:
+            if not index.holds_documents():  # written to meanwhile
+                client.indices.delete(index=index.name)
+                deleted = True
+        finally:
+            if not deleted:
+                index.put_settings({BLOCK: found["settings"].get(BLOCK)})
+        if not deleted:
+            return None
+        try:
+            create(client, index.name, like(found, before, meta), meta)
+        except BaseException:
+            client.indices.create(index=index.name, body=like(found, before, before))
+            raise
+    log.warning("index %s had no documents: it was made anew with other settings", index.name)
+    return meta
+
+
+def like(found: dict[str, Any], before: IndexMeta, meta: IndexMeta) -> dict[str, Any]:
+    """The body that creates an index like the one found, with another meta than `before`."""
+    ours = index_body(before.mapping, {})["mappings"]
+    new = index_body(meta.mapping, meta.to_json())
+    settings = {
+        key: value
+        for key, value in found["settings"].items()
+        if not key.startswith(ITS_OWN) and key not in latent_settings(before.mapping)
+    }
+    theirs = {k: v for k, v in found["mappings"].items() if k != "_source" or k not in ours}
+    fields = {k: v for k, v in theirs["properties"].items() if k not in ours["properties"]}
+    mappings = new["mappings"]
+    return {
+        "settings": {**settings, **latent_settings(meta.mapping)},
+        "mappings": {
+            **theirs,
+            **mappings,
+            "properties": {**fields, **mappings["properties"]},
+            "_meta": with_meta(theirs, meta.to_json()),
+        },
+        "aliases": {k: v for k, v in found["aliases"].items() if not GUARD.search(k)},
+    }

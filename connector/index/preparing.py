@@ -1,7 +1,6 @@
 """Preparation of an existing index for latent terms: whether it can take them, what it lacks.
 
-The missing parts are added in place: the analyzer and the similarity, for which the engine requires
-the index to be closed for a moment, then the fields.
+The missing parts are added in place; see `index.change`.
 """
 
 from __future__ import annotations
@@ -10,24 +9,26 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import RequestError
 
-from latent_ingest.connector.engine.client import engine_errors
-from latent_ingest.connector.errors import EngineError, InputError, MismatchError
+from latent_ingest.connector.engine.blocks import LASTING, PREPARING, check_blocks
+from latent_ingest.connector.errors import InputError, MismatchError
+from latent_ingest.connector.index.creation import latent_settings
 from latent_ingest.connector.index.fields import choose_fields, encodable, fields_of, listed
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import list_indices, refuse_data_streams
-from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
-from latent_ingest.connector.index.opening import (
-    checked_mapping,
-    latent_settings,
-    open_index,
-    refusal,
-)
+from latent_ingest.connector.index.meta import IndexMeta, missing_source, stored_meta, with_meta
+from latent_ingest.connector.index.opening import checked_mapping, is_other, open_index
 from latent_ingest.mappings import MappingConfig, hash_field, index_body
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+# Settings of indices whose documents cannot be updated, and what they do.
+WITHOUT_UPDATES = {
+    "index.derived_source.enabled": "keeps no documents but derives them from their fields, which "
+    "latent terms do not allow",
+    "index.append_only.enabled": "takes new documents but no updates",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,16 @@ class ExistingIndex:
     def name(self) -> str:
         """Name of the index itself, also if an alias was given."""
         return self.index.name
+
+    @property
+    def fields(self) -> set[str]:
+        """Names of the fields, without those inside objects."""
+        return {*self.mapping.get("properties", {})}
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """`_meta` of the mapping."""
+        return dict(self.mapping.get("_meta", {}))
 
     @property
     def shards(self) -> int:
@@ -96,6 +107,12 @@ class Preparation:
             )
         return closed
 
+    def check_blocks(self) -> None:
+        """Raise EngineError if a block would stop a change of the index, or of its documents."""
+        lacking = self.settings or self.mapping
+        blocks = PREPARING if lacking else LASTING
+        check_blocks(self.index.name, self.index.settings, blocks)
+
 
 def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -> Preparation:
     """Find out what an index lacks; it is not changed.
@@ -104,7 +121,7 @@ def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -
     terms yet. Raises InputError if such a field does not exist or is not text, and MismatchError if
     the index has latent terms of another model, or cannot take any.
     """
-    if stored_meta(index.mapping) is not None:
+    if stored_meta(index.mapping) is not None and not takes_others(index, encoder, wanted):
         return plan_again(index, encoder, wanted)
     if "text_fields" not in wanted:
         raise InputError(
@@ -116,8 +133,8 @@ def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -
     wanted = {**wanted, "text_fields": tuple(chosen.text_fields)}
     mapping = checked_mapping(MappingConfig(analyzer=""), wanted)
     meta = replace(IndexMeta.of(encoder, mapping), words=chosen.words)
-    check_source(index, meta.latent_field)
-    check_free(index, meta.own_fields)
+    check_source(index, meta)
+    check_free(index, meta, meta.own_fields)
     settings = added_settings(index, mapping)
     return Preparation(index, meta, settings, added_mapping(index, meta))
 
@@ -132,7 +149,7 @@ def plan_again(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, A
         chosen = choose_fields(index.name, {"properties": own}, wanted["text_fields"])
         wanted = {name: value for name, value in wanted.items() if name != "text_fields"}
     meta = open_index(index.index.client, index.name, encoder, wanted)
-    check_source(index, meta.latent_field)
+    check_source(index, meta)
     if meta.long == "chunks":
         raise MismatchError(
             f"index {index.name} has documents in chunks; ingest their file again instead"
@@ -143,57 +160,49 @@ def plan_again(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, A
         meta = replace(meta, **chosen._asdict())
     if not meta.hash_field:
         # The index was made before hashes were stored.
-        meta = replace(meta, hash_field=hash_field(meta.latent_field))
-        check_free(index, {hash_field(meta.latent_field)})
+        field = hash_field(meta.latent_field)
+        meta = replace(meta, hash_field=field)
+        check_free(index, meta, {field})
     elif not before:
         return Preparation(index, meta)
     return Preparation(index, meta, mapping=added_mapping(index, meta), fields_before=before)
 
 
-def prepare(preparation: Preparation) -> None:
-    """Add what the index lacks, and leave it open in any case.
-
-    Raises InputError if the engine refuses; then the index is unchanged.
-    """
-    index = preparation.index.index
-    try:
-        if preparation.settings:
-            index.put_settings_closed(preparation.settings)
-        elif not preparation.index.open:
-            index.open()
-        if preparation.mapping:
-            with engine_errors(index.client):
-                index.client.indices.put_mapping(index=index.name, body=preparation.mapping)
-    except EngineError as error:
-        if not isinstance(error.__cause__, RequestError):
-            raise
-        reason = refusal(error.__cause__)
-        raise InputError(f"index {index.name} refuses latent terms: {reason}") from error
+def takes_others(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -> bool:
+    """Whether other settings than those of the index are wanted, and it has no documents yet."""
+    meta = IndexMeta.from_mapping(index.name, index.mapping)
+    return is_other(meta, encoder, wanted) and index.open and not index.index.holds_documents()
 
 
-def check_source(index: ExistingIndex, latent_field: str) -> None:
-    """Raise MismatchError if an update of a document would lose a part of it."""
-    source = index.mapping.get("_source", {})
-    if source.get("enabled", True) is False:
+def check_source(index: ExistingIndex, meta: IndexMeta) -> None:
+    """Raise MismatchError if documents cannot be updated, or an update would lose a part of one."""
+    for setting, effect in WITHOUT_UPDATES.items():
+        if str(index.settings.get(setting)).lower() == "true":
+            raise MismatchError(
+                f"index {index.name} {effect} ({setting}); ingest its documents into a new index"
+            )
+    if gap := missing_source(index.mapping, meta):
         raise MismatchError(
-            f"index {index.name} keeps no documents (_source is disabled), so they cannot be read "
-            f"or updated; ingest them into a new index"
-        )
-    excluded = {*source.get("excludes", ())} - {latent_field}
-    if excluded or source.get("includes"):
-        raise MismatchError(
-            f"index {index.name} keeps only a part of its documents (_source has includes or "
-            f"excludes), and an update would delete the rest; ingest them into a new index"
+            f"index {index.name} {gap}, so an update of a document would delete the rest of it; "
+            f"ingest its documents into a new index"
         )
 
 
-def check_free(index: ExistingIndex, names: set[str]) -> None:
-    """Raise MismatchError if the index already has a field of one of these names."""
-    if taken := names & index.mapping.get("properties", {}).keys():
+def check_free(index: ExistingIndex, meta: IndexMeta, names: set[str]) -> None:
+    """Raise MismatchError if the index has a field of its own with one of these names."""
+    existing, ours = index.mapping.get("properties", {}), own_properties(meta)
+    # Equal fields were left by a preparation that broke off.
+    if taken := {name for name in names & existing.keys() if existing[name] != ours[name]}:
         raise MismatchError(
             f"index {index.name} has a field {min(taken)!r} of its own; name another for latent "
             f"terms with --latent-field"
         )
+
+
+def own_properties(meta: IndexMeta) -> dict[str, Any]:
+    """The mapping of the fields that latent terms need."""
+    properties = index_body(meta.mapping, {})["mappings"]["properties"]
+    return {name: properties[name] for name in sorted(meta.own_fields)}
 
 
 def added_settings(index: ExistingIndex, mapping: MappingConfig) -> dict[str, Any]:
@@ -213,9 +222,8 @@ def added_settings(index: ExistingIndex, mapping: MappingConfig) -> dict[str, An
 
 def added_mapping(index: ExistingIndex, meta: IndexMeta) -> dict[str, Any]:
     """The fields that latent terms need and the index lacks, and `_meta` with the index meta."""
-    properties = index_body(meta.mapping, {})["mappings"]["properties"]
     existing = index.mapping.get("properties", {})
     return {
-        "properties": {name: properties[name] for name in meta.own_fields if name not in existing},
+        "properties": {k: v for k, v in own_properties(meta).items() if k not in existing},
         "_meta": with_meta(index.mapping, meta.to_json()),
     }

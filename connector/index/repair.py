@@ -20,6 +20,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import AuthenticationException, AuthorizationException
 
 from latent_ingest.connector.engine.client import engine_errors
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import mappings_of, stored_meta
@@ -127,12 +128,13 @@ def warn_if_left(name: str, mapping: dict[str, Any]) -> None:
         )
 
 
-def repair(client: OpenSearch, names: str) -> None:
+def repair(client: OpenSearch, names: str, retry: Retry | None = None) -> None:
     """Restore the indices that interrupted tuning runs left; log a warning for each.
 
     Commands call this before they open an index; reading an index repairs nothing. `names` are
-    names, aliases or patterns of indices, separated by commas. Raises EngineError if the engine
-    cannot be asked, or refuses for another reason than the login.
+    names, aliases or patterns of indices, separated by commas; `retry` opens an index that is
+    closed. Raises EngineError if the engine cannot be asked, or refuses for another reason than
+    the login.
     """
     for name, mapping in mappings_of(client, names).items():
         note = left_note(mapping)
@@ -140,7 +142,7 @@ def repair(client: OpenSearch, names: str) -> None:
             continue
         index = Index(client, name)
         try:
-            restore(index, note)
+            restore(index, note, retry or Retry(client))
             index.update_meta(tuning=None)
         except EngineError as error:
             if not isinstance(error.__cause__, (AuthenticationException, AuthorizationException)):
@@ -158,7 +160,7 @@ def repair(client: OpenSearch, names: str) -> None:
             )
 
 
-def restore(index: Index, note: dict[str, Any]) -> None:
+def restore(index: Index, note: dict[str, Any], retry: Retry) -> None:
     """Restore the settings in a note and delete the copy; the index is open afterwards."""
     if copy := note["copy"]:
         if is_copy_name(copy, index.name):
@@ -176,4 +178,4 @@ def restore(index: Index, note: dict[str, Any]) -> None:
     if others:
         index.put_settings(others)
     if similarity:
-        index.put_settings_closed(similarity)
+        index.put_settings_closed(similarity, retry)

@@ -12,12 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from opensearchpy.exceptions import RequestError
-
-from latent_ingest.connector.engine.client import engine_errors, reason_of
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.alias import Alias
+from latent_ingest.connector.index.creation import ITS_OWN, create
 from latent_ingest.connector.index.guard import guarded, no_writes, unblock_writes
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
@@ -31,18 +29,6 @@ if TYPE_CHECKING:
 
 # Seconds between two questions about the progress of copying.
 ASK_SECONDS = 0.5
-
-# Settings that belong to one index and not to a copy of it.
-ITS_OWN = (
-    "index.blocks.",
-    "index.creation_date",
-    "index.provided_name",
-    "index.resize.",
-    "index.routing.allocation.initial_recovery.",
-    "index.uuid",
-    "index.verified_before_close",
-    "index.version.",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +202,4 @@ def create_empty(copy: Index, lacking: Preparation, meta: IndexMeta) -> None:
         "settings": {**kept, **lacking.settings},
         "mappings": {**source.mapping, "properties": properties, "_meta": _meta},
     }
-    with engine_errors(copy.client):
-        try:
-            copy.client.indices.create(index=copy.name, body=body)
-        except RequestError as error:
-            raise InputError(
-                f"index {copy.name} cannot be created like {source.name}: {reason_of(error)}"
-            ) from error
+    create(copy.client, copy.name, body, meta)

@@ -316,7 +316,9 @@ class Ingest(BulkRun):
             if self._merge_after and report.stopped is None:
                 wait = " (it may wait a minute for the engine)" if self._meta.lean else ""
                 log.info("merging each shard of %s to one segment%s", index.name, wait)
-                self._retry.ask(index.merge, lean=self._meta.lean)
+                self._retry.ask(index.merge, self._retry, lean=self._meta.lean)
+                if self._interrupted:
+                    self._stop_because("interrupted")
             size = self._retry.ask(index.size)
             report.documents_in_index = size.documents
             self._check_latents()

@@ -22,10 +22,11 @@ from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.alias import Alias
+from latent_ingest.connector.index.change import prepare
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.opening import open_index
-from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
+from latent_ingest.connector.index.opening import check_ready, open_index
+from latent_ingest.connector.index.preparing import ExistingIndex, plan
 from latent_ingest.connector.index.repair import repair
 from latent_ingest.connector.indexing.copying import Copy
 from latent_ingest.connector.indexing.enrich import Enrich
@@ -225,10 +226,13 @@ class IngestJob(Job):
         Raises:
             InputError, MismatchError, ModelError: the index, the failures file, the journal or the
                 model cannot be used, or the file is not that of the interrupted run.
-            EngineError: the engine cannot be asked at the start.
+            EngineError: the engine cannot be asked at the start, or the index is closed or
+                blocked.
         """
         EngineInfo.read(self._client)  # without retries: a wrong address fails at once
-        self._retry.ask(repair, self._client, self.alias or self._name)
+        self._retry.ask(repair, self._client, self.alias or self._name, self._retry)
+        if self.alias is None:
+            self._retry.ask(check_ready, self._client, self._name)
         encoder = self._load_encoder()
         corpus = "-" if self._piped else str(Path(self.corpus).resolve())
         build = None
@@ -247,7 +251,8 @@ class IngestJob(Job):
                 stack.enter_context(build.refused_on_error())
             index = build.index if build else Index(self._client, self._name)
             name = index.name
-            meta = self._retry.ask(open_index, self._client, name, encoder, self._wanted())
+            wanted = self._wanted()
+            meta = self._retry.ask(open_index, self._client, name, encoder, wanted, self._retry)
             key = RunKey(
                 corpus=corpus,
                 index=name,
@@ -346,9 +351,10 @@ class EnrichJob(Job):
         Raises:
             InputError, MismatchError, ModelError: the index, a text field, the failures file, the
                 journal or the model cannot be used.
-            EngineError: the engine cannot be asked at the start.
+            EngineError: the engine cannot be asked at the start, the index is blocked, or a step
+                of its preparation failed; then the index is as it was.
         """
-        repair(self._client, self.index)
+        repair(self._client, self.index, self._retry)
         existing = ExistingIndex.read(self._client, self.index)
         encoder = self._load_encoder()
         copy = None
@@ -358,6 +364,7 @@ class EnrichJob(Job):
             preparation = copy.preparation
         else:
             preparation = plan(existing, encoder, self._wanted())
+            preparation.check_blocks()
             if preparation.warning:
                 confirm(preparation.warning)
         name = preparation.index.name
@@ -387,7 +394,7 @@ class EnrichJob(Job):
             if copy:
                 copy.fill(self._retry, self._stopped, on_copy)
             else:
-                prepare(preparation)
+                prepare(preparation, self._retry)
             report = enrich.run(lambda report: on_progress(report, enrich.documents))
             refusal = copy.finish(report, self._retry) if copy else None
             before = copy.build.before.name if copy and copy.build.before else None

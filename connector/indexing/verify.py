@@ -23,8 +23,9 @@ from latent_ingest.connector.corpus import (
     parse_line,
 )
 from latent_ingest.connector.engine.client import engine_errors
-from latent_ingest.connector.errors import EngineError, InputError
+from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.meta import IndexMeta, missing_source
 from latent_ingest.connector.index.pipelines import pipelines
 from latent_ingest.connector.indexing.chunks import (
     Stored,
@@ -107,13 +108,17 @@ class Verification:
     ) -> None:
         """Open the file and read the index meta; raises as `CorpusFile` and `Index.meta`.
 
-        Also raises InputError if the file is standard input or another pipe.
+        Also raises InputError if the file is standard input or another pipe, and MismatchError if
+        the index does not keep its documents.
         """
         if is_pipe(corpus):
             name = "standard input" if str(corpus) == "-" else corpus
             raise InputError(f"{name} can be read only once; verify needs a file")
         self._index = index
-        self._meta = index.meta()
+        mapping = index.mapping()
+        self._meta = IndexMeta.from_mapping(index.name, mapping)
+        if gap := missing_source(mapping, self._meta):
+            raise MismatchError(f"index {index.name} {gap}, so there is nothing to compare")
         self._corpus = corpus
         self._id_fields = id_fields
         self.report = VerifyReport()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from latent_ingest.connector.engine.client import engine_errors
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import IndexInfo
@@ -37,13 +38,16 @@ BLOCK = "index.blocks.write"
 class TunedIndex:
     """An index that is searched with several k1 and b; made by the context managers below."""
 
-    def __init__(self, index: Index, noted: Index, note: dict[str, Any] | None) -> None:
+    def __init__(
+        self, index: Index, noted: Index, note: dict[str, Any] | None, retry: Retry
+    ) -> None:
         """Change nothing yet.
 
         `noted` is the index that is tuned, which holds the note of what to restore; the note is
-        None for an index that is not changed.
+        None for an index that is not changed. `retry` opens the index.
         """
         self.index = index
+        self._retry = retry
         self.similarity = similarity_of(index)
         """k1 and b as this process set them."""
         self._noted = noted
@@ -64,7 +68,7 @@ class TunedIndex:
             renew(self._noted, self._note)
         if (number := self.index.writes() - self._written) > 0:
             raise receives_writes(self.index.name, f"{number} since tuning began")
-        self.index.put_settings_closed(similarity(k1, b))
+        self.index.put_settings_closed(similarity(k1, b), self._retry)
         self.similarity = k1, b
 
     def check(self) -> None:
@@ -84,24 +88,24 @@ class TunedIndex:
 
 
 @contextmanager
-def in_place(existing: ExistingIndex) -> Iterator[TunedIndex]:
+def in_place(existing: ExistingIndex, retry: Retry) -> Iterator[TunedIndex]:
     """Yield the index itself; its settings are restored at the end, whatever happens."""
     index = existing.index
     before = similarity_of(index)
     note = new_note(similarity(*before))
     index.update_meta(tuning=note)
     try:
-        yield TunedIndex(index, index, note)
+        yield TunedIndex(index, index, note, retry)
     finally:
         # Unless another command has restored it: then this process must not close it.
         if holds_note(index, note):
             if similarity_of(index) != before or IndexInfo.read(index.client, index.name).closed:
-                restore(index, note)
+                restore(index, note, retry)
             index.update_meta(tuning=None)
 
 
 @contextmanager
-def on_a_copy(existing: ExistingIndex) -> Iterator[TunedIndex]:
+def on_a_copy(existing: ExistingIndex, retry: Retry) -> Iterator[TunedIndex]:
     """Yield a clone of the index, deleted at the end; writes to the index fail while it is made."""
     index = existing.index
     copy = Index(index.client, new_copy_name(index.name))
@@ -118,14 +122,14 @@ def on_a_copy(existing: ExistingIndex) -> Iterator[TunedIndex]:
             )
         index.put_settings(note["settings"])
         copy.update_meta(tuning=None)
-        yield TunedIndex(copy, index, note)
+        yield TunedIndex(copy, index, note, retry)
     finally:
         if holds_note(index, note):
-            restore(index, note)
+            restore(index, note, retry)
             index.update_meta(tuning=None)
 
 
-def apply_settings(index: Index, settings: Settings) -> None:
+def apply_settings(index: Index, settings: Settings, retry: Retry) -> None:
     """Write k1 and b into the index and the rest into its `_meta`, for good.
 
     Raises:
@@ -138,9 +142,9 @@ def apply_settings(index: Index, settings: Settings) -> None:
         note = new_note(similarity(*before))
         index.update_meta(tuning=note)
         try:
-            index.put_settings_closed(similarity(settings.k1, settings.b))
+            index.put_settings_closed(similarity(settings.k1, settings.b), retry)
         except BaseException:
-            restore(index, note)
+            restore(index, note, retry)
             index.update_meta(tuning=None)
             raise
     changes = {"k1": settings.k1, "b": settings.b, "query_settings": settings.query_settings()}

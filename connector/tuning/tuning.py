@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.engine.adapter import Client, adapted
+from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.evaluated_index import EvaluatedIndex
 from latent_ingest.connector.evaluation.rankings import Tick
@@ -67,6 +68,7 @@ class Tuning:
         form: str = "hybrid",
         copy: bool = False,
         seed: int = 0,
+        give_up_after: float = GIVE_UP_AFTER,
     ) -> None:
         """Check that the index can be tuned on the collection; nothing is changed.
 
@@ -78,6 +80,7 @@ class Tuning:
             form: "hybrid" or "latent": the form whose nDCG@10 is maximized.
             copy: whether to try settings on a clone of the index instead of the index itself.
             seed: seed of folds and of the randomisation test.
+            give_up_after: seconds for which the engine may refuse to open the index again.
 
         Raises:
             InputError: the index does not exist, is closed, lacks most of the judged documents, or
@@ -86,7 +89,9 @@ class Tuning:
             EngineError: the engine cannot be asked.
         """
         names = [name for name in knobs if Form(form).words_score or name != "latent_boost"]
-        self._existing = ExistingIndex.read(adapted(client), index)
+        client = adapted(client)
+        self._retry = Retry(client, give_up_after=give_up_after)
+        self._existing = ExistingIndex.read(client, index)
         self._meta = check_meta(self._existing)
         self._split = split
         self._knobs = knobs_for(self._meta, names)
@@ -197,15 +202,17 @@ class Tuning:
             InputError: the index receives writes; it is unchanged.
             EngineError: the engine refuses.
         """
-        apply_settings(self._existing.index, report.after)
+        apply_settings(self._existing.index, report.after, self._retry)
 
     def _opened(self) -> AbstractContextManager[TunedIndex]:
         """Return a context with the index to search: a copy, or the index itself."""
         if self._copy:
-            return on_a_copy(self._existing)
+            return on_a_copy(self._existing, self._retry)
         if self.closes:
-            return in_place(self._existing)
-        return nullcontext(TunedIndex(self._existing.index, self._existing.index, None))
+            return in_place(self._existing, self._retry)
+        return nullcontext(
+            TunedIndex(self._existing.index, self._existing.index, None, self._retry)
+        )
 
     def _check_judged(self) -> None:
         """Log a warning if the index lacks relevant documents; raises InputError if most."""

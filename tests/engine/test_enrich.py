@@ -28,11 +28,13 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine import client as client_module
 from latent_ingest.connector.engine import retry
 from latent_ingest.connector.engine.client import Connection
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import InputError, LatentIngestError, MismatchError
-from latent_ingest.connector.index import opening as index_module
+from latent_ingest.connector.index import creation as index_module
 from latent_ingest.connector.index import reading
+from latent_ingest.connector.index.change import prepare
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
+from latent_ingest.connector.index.preparing import ExistingIndex, plan
 from latent_ingest.connector.indexing import enrich, outcomes, sender
 from latent_ingest.connector.indexing.actions import term_strings
 from latent_ingest.connector.indexing.enrich import Enrich
@@ -99,7 +101,7 @@ def run(client: OpenSearch, index: str, encoder: LatentEncoder) -> Run:
         preparation = plan(
             ExistingIndex.read(on, name), encoder, FIELDS if wanted is None else wanted
         )
-        prepare(preparation)
+        prepare(preparation, Retry(on))
         job = Enrich(on, preparation, encoder, **{"give_up_after": 1, **options})
         return job.run(lambda report: on_progress(job))
 
@@ -368,7 +370,7 @@ def test_whatever_is_spoilt_and_changed_meanwhile_each_document_has_the_latents_
     index = new_index()
     make(client, index, [{"_id": name, "title": "", "body": text} for name, text in texts.items()])
     preparation = plan(ExistingIndex.read(client, index), encoder, FIELDS)
-    prepare(preparation)
+    prepare(preparation, Retry(client))
     chance = random.Random(seed)
 
     def application(_: EnrichReport) -> None:

@@ -8,6 +8,7 @@ import pytest
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError, MismatchError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.opening import open_index
@@ -49,9 +50,13 @@ def test_an_index_is_open_again_when_a_setting_is_refused(client: OpenSearch, in
     client.indices.create(index=index)
     handle = Index(client, index)
     with pytest.raises(EngineError, match="Failed to build analyzers"):
-        handle.put_settings_closed({"index.analysis.analyzer.a.tokenizer": "klingon"})
+        handle.put_settings_closed(
+            {"index.analysis.analyzer.a.tokenizer": "klingon"}, Retry(client)
+        )
     assert client.cat.indices(index=index, format="json", h="status") == [{"status": "open"}]
-    handle.put_settings_closed({"index.similarity.s.type": "BM25", "index.similarity.s.k1": 3})
+    handle.put_settings_closed(
+        {"index.similarity.s.type": "BM25", "index.similarity.s.k1": 3}, Retry(client)
+    )
     assert handle.settings()["index.similarity.s.k1"] == "3"
 
 

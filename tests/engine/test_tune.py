@@ -23,6 +23,7 @@ from opensearchpy.client.indices import IndicesClient
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
@@ -282,6 +283,7 @@ def killed(self, *arguments, **named):
     closed.append(close(self, *arguments, **named))
     if len(closed) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
+    return closed[-1]
 IndicesClient.close = killed
 {CALLED}
 """
@@ -368,7 +370,7 @@ def test_each_command_that_opens_an_index_restores_it(
     handle = Index(client, index)
     note = new_note(tuned_index.similarity(2.0, 0.7)) | {"pid": 2**22 + 1, "renewed": 0}
     handle.update_meta(tuning=note)
-    handle.put_settings_closed(tuned_index.similarity(9.0, 0.7))
+    handle.put_settings_closed(tuned_index.similarity(9.0, 0.7), Retry(client))
     client.indices.close(index=index)
     arguments = {
         "explain": ["file names", "--id", json.loads(corpus.read_text().splitlines()[0])["_id"]],
@@ -398,7 +400,7 @@ def test_reading_an_index_that_tuning_left_changes_nothing(
     note = new_note(tuned_index.similarity(2.0, 0.7), foreign) | {"pid": 2**22 + 1}
     try:
         index.update_meta(tuning=note | {"renewed": 0})
-        index.put_settings_closed(tuned_index.similarity(9.0, 0.7))
+        index.put_settings_closed(tuned_index.similarity(9.0, 0.7), Retry(client))
         left = state(client, made)
         meta = IndexMeta.read(client, alias)
         assert meta is not None
@@ -466,14 +468,14 @@ def test_a_run_that_was_taken_for_dead_ends_and_closes_nothing(
     before = state(client, made)
     existing = ExistingIndex.read(client, made)
     other = new_note(tuned_index.similarity(2.0, 0.7))
-    with tuned_index.in_place(existing) as asked:
+    with tuned_index.in_place(existing, Retry(client)) as asked:
         asked.set(3.0, 0.7)
         asked.check()
-        restore(existing.index, other)
+        restore(existing.index, other, Retry(client))
         with pytest.raises(EngineError, match=r"has k1 and b \(2.0, 0.7\), not \(3.0, 0.7\)"):
             asked.check()
     assert state(client, made) == before
-    with tuned_index.in_place(existing) as asked:
+    with tuned_index.in_place(existing, Retry(client)) as asked:
         Index(client, made).update_meta(tuning=other)
         with pytest.raises(EngineError, match="another command took this run for dead"):
             asked.set(3.0, 0.7)
@@ -486,7 +488,7 @@ def test_a_run_renews_its_note_while_it_asks(
     client: OpenSearch, made: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     existing = ExistingIndex.read(client, made)
-    with tuned_index.in_place(existing) as asked:
+    with tuned_index.in_place(existing, Retry(client)) as asked:
         first = IndexMeta.read(client, made)
         monkeypatch.setattr(tuned_index, "RENEW_SECONDS", 0)
         asked.check()
@@ -512,7 +514,7 @@ def test_an_answer_of_some_shards_measures_nothing(
     questions = {"q1": "file names", "q2": "a pattern"}
     qrels = {query: {"d": 1} for query in questions}
     index = Index(cast(OpenSearch, Partly()), made)
-    on = tuned_index.TunedIndex(index, index, None)
+    on = tuned_index.TunedIndex(index, index, None, Retry(client))
     trials = Trials(on, Collection("c", None, questions, qrels), QueryEncoder(encoder))
     with pytest.raises(EngineError, match=r"query 'q2' \(hybrid\): not all shards of .* answered"):
         trials(Settings(2.0, 0.7), "hybrid")
@@ -563,7 +565,7 @@ def test_an_index_that_is_written_to_is_left_alone(
         assert (done.exit_code, f"a run of ingest writes to {index}" in done.stderr) == (2, True)
     # And once it is closed and opened now and then, which are no writes.
     existing = ExistingIndex.read(client, index)
-    with tuned_index.in_place(existing) as asked:
+    with tuned_index.in_place(existing, Retry(client)) as asked:
         asked.set(3.0, 0.7)
         asked.set(2.0, 0.7)
         client.index(index=index, id="written", body={"text": "Vitamin D"})
@@ -583,7 +585,7 @@ def test_an_index_whose_k1_was_set_by_hand_is_tuned_from_there(
 ) -> None:
     """The index is not closed for a knob that is not one of its settings."""
     assert load(client, index, folder / "corpus.jsonl").ok
-    Index(client, index).put_settings_closed(tuned_index.similarity(5.0, 0.4))
+    Index(client, index).put_settings_closed(tuned_index.similarity(5.0, 0.4), Retry(client))
     monkeypatch.setattr(IndicesClient, "close", None)
     options = ("--split", "few", "--report", "few", "--knobs", "latent_boost", "--apply")
     answer = tuned(opensearch_url, folder, index, *options)
