@@ -57,8 +57,9 @@ AGGREGATION = {"parts": {"terms": {"field": "part"}}}
 
 # Form → the form whose hits are exact for it.
 EXACT = {"hybrid_two_phase": "hybrid", "hybrid, boost on the bool": "hybrid", "two_phase": "latent"}
+EXACT["keep, two phases"] = "keep, aggregated"
 # Form → what its time is compared with.
-PLAIN = {"keep, aggregated": "words, aggregated"}
+PLAIN = dict.fromkeys(("keep, aggregated", "keep, two phases"), "words, aggregated")
 
 
 def encoded(folder: Path, texts: Sequence[tuple[str, str]]) -> list[Row]:
@@ -176,6 +177,7 @@ def requests(rewriter: QueryRewriter) -> dict[str, Callable[[str], Body]]:
         "two_phase": lambda t: rewriter.rewrite(t, form="two_phase"),
         "words, aggregated": aggregated,
         "keep, aggregated": lambda t: rewriter.rewrite_body(aggregated(t)),
+        "keep, two phases": lambda t: rewriter.rewrite_body(aggregated(t), form="hybrid_two_phase"),
     }
 
 

@@ -263,7 +263,11 @@ def fed_fields(
         raise InputError(f"fields {wanted!r}: give a list of names, or leave it out for all fields")
     for name in wanted:
         if known is not None and not known.get(name) and name not in fed:
-            what = "it is of another type than text" if name in known else "the index has none"
+            what = (
+                "it is of another type than text"
+                if name in known
+                else "the index has no such field"
+            )
             near = "" if name in known else nearest(name, known)
             raise InputError(
                 f"field {name}: {what}{near}; the text of these is in {latent_field}: "

@@ -5,7 +5,7 @@ Filters, `must_not`, `post_filter`, aggregations, `suggest` and `highlight` are 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,9 @@ from latent_ingest.connector.querying.clauses import (
     Clause,
     TextClause,
     asks_for_several,
+    bool_of,
     has_latents,
+    is_latent,
     read_text_clause,
 )
 from latent_ingest.connector.querying.report import UntouchedClause
@@ -95,9 +97,12 @@ class BodyWalk:
     """All fields of the index, if known."""
     found: list[FoundClause] = field(default_factory=list)
     untouched: list[UntouchedClause] = field(default_factory=list)
+    rescored: list[Any] = field(default_factory=list)
+    """Clauses to whose scores a rescore adds latent terms already."""
 
     def walk(self, body: Mapping[str, Any]) -> None:
         """Walk through `query` and `rescore`, and note what else searches or is misplaced."""
+        self.rescored = list(rescored(body, self.latent_field))
         for name in body:
             if name in OTHER_SEARCHES:
                 self._leave(_Place((name,), (name,)), "no clause known here")
@@ -121,7 +126,9 @@ class BodyWalk:
                 self._leave(place, "not understood")
             return
         ((kind, content),) = query.items()
-        if has_latents(query, self.latent_field):
+        if has_latents(query, self.latent_field) or (
+            self.rescored and copied(query, inner_hits=False) in self.rescored
+        ):
             self._leave(place, "has latent terms already", kind)
         elif kind in TEXT_KINDS:
             clause = read_text_clause(kind, content, self.fed, self.known)
@@ -221,6 +228,16 @@ def clauses(value: object) -> list[tuple[Path, object]]:
     if isinstance(value, list):
         return [((i,), clause) for i, clause in enumerate(value)]
     return [] if value is None else [((), value)]
+
+
+def rescored(body: Mapping[str, Any], latent_field: str) -> Iterator[Any]:
+    """Yield the words to whose scores our second phase adds latent terms."""
+    for _, entry in clauses(body.get("rescore")):
+        query = entry.get("query") if isinstance(entry, dict) else None
+        ours = query.get("rescore_query") if isinstance(query, dict) else None
+        for part in (ours, *bool_of(ours).get("should", ())):
+            if is_latent(bool_of(part), latent_field):
+                yield from bool_of(part).get("filter", ())
 
 
 def product(factor: float | None, boost: object) -> float | None:

@@ -57,12 +57,24 @@ class Plan:
     """Number of the next terms, which are in the rescore."""
 
     @property
+    def used(self) -> int:
+        return self.heads + self.tail
+
+    @property
     def words_stay(self) -> bool:
         return self.form.words_score or self.keep
 
+    @property
+    def words_retrieve(self) -> bool:
+        """Whether words alone retrieve, and the rescore has all latent terms.
+
+        Words then decide what matches, so heads would save nothing: all that match would be scored.
+        """
+        return self.keep and self.form is Form.HYBRID_TWO_PHASE
+
     def rewritten(self) -> RewrittenClause:
         """Return the entry of the report for a clause that has latent terms."""
-        clause, used = self.found.clause, self.heads + self.tail
+        clause, used = self.found.clause, self.used
         return RewrittenClause(
             path=self.found.name,
             fields=clause.fields,
@@ -149,7 +161,7 @@ def rewrite_clauses(
     for plan in plans:
         plan.terms = weighed[plan.found.clause.text]
     share_clauses(plans, body, target)
-    used = [plan for plan in plans if plan.heads]
+    used = [plan for plan in plans if plan.used]
     put_clauses(body, used, target)
     notes = adapt_options(body, given, used, target.latent_field, keep)
     if obstacle and used and form.two_phases:
@@ -159,7 +171,7 @@ def rewrite_clauses(
         matching=matching,
         why=why,
         rewritten=tuple(plan.rewritten() for plan in used),
-        untouched=tuple(plan.untouched() for plan in plans if not plan.heads),
+        untouched=tuple(plan.untouched() for plan in plans if not plan.used),
         notes=tuple(notes),
     )
 
@@ -199,12 +211,14 @@ def share_clauses(plans: Sequence[Plan], body: Clause, target: Target) -> None:
         room = target.room_for([value_at(body, path)] * times, removed)
         most = min(scoring.max_query_terms, scoring.head_terms)
         wanted = [
-            min(len(plan.terms), most if plan.form.two_phases else scoring.max_query_terms)
+            0
+            if plan.words_retrieve
+            else min(len(plan.terms), most if plan.form.two_phases else scoring.max_query_terms)
             for plan in some
         ]
         for plan, given in zip(some, shares(wanted, room), strict=True):
             plan.heads = given
-    two = [plan for plan in plans if plan.form.two_phases and plan.heads]
+    two = [plan for plan in plans if plan.form.two_phases and (plan.heads or plan.words_retrieve)]
     wanted = [min(len(plan.terms), scoring.max_query_terms) - plan.heads for plan in two]
     room = target.room_for([value_at(body, plan.found.path) for plan in two if plan.keep])
     for plan, given in zip(two, shares(wanted, room), strict=True):
@@ -217,8 +231,9 @@ def put_clauses(body: Clause, plans: Sequence[Plan], target: Target) -> None:
     for plan in plans:
         words, score = value_at(body, plan.found.path), plan.form.words_score
         boost = plan.found.clause.boost * (target.scoring.latent_boost if score else 1.0)
-        latent = any_of(plan.terms[: plan.heads], target.latent_field, boost)
-        put(body, plan.found.path, beside(words, latent, keep=plan.keep, words_score=score))
+        if plan.heads:
+            latent = any_of(plan.terms[: plan.heads], target.latent_field, boost)
+            put(body, plan.found.path, beside(words, latent, keep=plan.keep, words_score=score))
         if plan.tail:
             rest = plan.terms[plan.heads : plan.heads + plan.tail]
             factor = 1.0 if plan.found.factor is None else plan.found.factor

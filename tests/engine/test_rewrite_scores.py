@@ -217,7 +217,7 @@ def test_function_score(
     query = {
         "function_score": {
             "query": {"match": {"text": QUESTION}},
-            "field_value_factor": {"field": "votes"},
+            "field_value_factor": {"field": "votes", "missing": 1},
             "boost_mode": mode,
             "boost": 2,
         }

@@ -118,7 +118,7 @@ def test_a_wanted_field_is_refused_for_what_it_is() -> None:
     assert fed_fields("latent", ["name"], KNOWN, ["name"]) == {"name": None}
     for name, what in {
         "more.year": "field more.year: it is of another type than text; the text of these",
-        "tittle": "field tittle: the index has none; did you mean 'title'",
+        "tittle": "field tittle: the index has no such field; did you mean 'title'",
     }.items():
         with pytest.raises(InputError, match=what):
             fed_fields("latent", ["title"], KNOWN, [name])

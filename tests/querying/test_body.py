@@ -688,3 +688,24 @@ def test_a_request_with_the_boost_on_its_bool_is_recognised(rewriter: QueryRewri
     again, report = rewriter.rewrite_and_report(body)
     assert again == body
     assert [clause.reason for clause in report.untouched] == ["has latent terms already"]
+
+
+@pytest.mark.parametrize("more", [{}, {"min_score": 2}, {"highlight": {"fields": {"text": {}}}}])
+def test_words_that_decide_retrieve_and_latent_terms_rescore(
+    rewriter: QueryRewriter, more: dict[str, Any]
+) -> None:
+    """In two phases, so that the engine need not score all that match by latent terms."""
+    match = {"match": {"text": QUESTION}}
+    query = {"bool": {"must": [match], "filter": [{"term": {"year": 2020}}]}}
+    given = {"query": query, "aggs": {"years": {"terms": {"field": "year"}}}, **more}
+    body, report = rewriter.rewrite_and_report(given, form="hybrid_two_phase")
+    assert query in (body["query"], body["query"]["bool"].get("must", [None])[0])
+    assert body["rescore"]["window_size"] == rewriter.window
+    added = body["rescore"]["query"]["rescore_query"]["bool"]
+    assert added["filter"] == [match]
+    assert len(added["should"]) == len(rewriter.terms(QUESTION))
+    assert [clause.terms for clause in report.rewritten] == [len(rewriter.terms(QUESTION))]
+    again, report = rewriter.rewrite_and_report(body, form="hybrid_two_phase")
+    assert again == body
+    assert {clause.reason for clause in report.untouched} == {"has latent terms already"}
+    assert rewriter.rewrite_body(body) == body
