@@ -34,12 +34,11 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.vectors import LatentVectors
 from latent_ingest.connector.engine.client import Connection, default_url
 from latent_ingest.connector.engine.retry import Retry
-from latent_ingest.connector.index.change import prepare
 from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
-from latent_ingest.connector.index.preparing import ExistingIndex, plan
+from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 from latent_ingest.connector.indexing import sender
 from latent_ingest.connector.indexing.actions import (
     IndexAction,

@@ -1,18 +1,23 @@
 """Preparation of an existing index for latent terms: whether it can take them, what it lacks.
 
-The missing parts are added in place; see `index.change`.
+close → analyzer and similarity, which an open index refuses → fields and `_meta` → open
+
+All of it is done, or nothing.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import RequestError
 
 from latent_ingest.connector.engine.blocks import LASTING, PREPARING, check_blocks
-from latent_ingest.connector.errors import InputError, MismatchError
-from latent_ingest.connector.index.creation import latent_settings
+from latent_ingest.connector.engine.retry import Retry
+from latent_ingest.connector.errors import EngineError, InputError, MismatchError
+from latent_ingest.connector.index.creation import latent_settings, refusal
 from latent_ingest.connector.index.fields import choose_fields, encodable, fields_of, listed
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import list_indices, refuse_data_streams
@@ -22,6 +27,8 @@ from latent_ingest.mappings import MappingConfig, hash_field, index_body
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+log = logging.getLogger(__name__)
 
 # Settings of indices whose documents cannot be updated, and what they do.
 WITHOUT_UPDATES = {
@@ -171,7 +178,7 @@ def plan_again(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, A
 def takes_others(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -> bool:
     """Whether other settings than those of the index are wanted, and it has no documents yet."""
     meta = IndexMeta.from_mapping(index.name, index.mapping)
-    return is_other(meta, encoder, wanted) and index.open and not index.index.holds_documents()
+    return index.open and not index.index.holds_documents() and is_other(meta, encoder, wanted)
 
 
 def check_source(index: ExistingIndex, meta: IndexMeta) -> None:
@@ -227,3 +234,76 @@ def added_mapping(index: ExistingIndex, meta: IndexMeta) -> dict[str, Any]:
         "properties": {k: v for k, v in own_properties(meta).items() if k not in existing},
         "_meta": with_meta(index.mapping, meta.to_json()),
     }
+
+
+def prepare(preparation: Preparation, retry: Retry) -> None:
+    """Add what the index lacks, and leave it open; `retry` opens it.
+
+    If a step fails, or Ctrl-C is pressed, the index is put back: open or closed, its settings and
+    `_meta` as before. Raises InputError if the engine refuses, and EngineError.
+    """
+    before = preparation.index
+    index = before.index
+    if preparation.settings and before.open:
+        index.close(retry)
+    try:
+        if preparation.settings:
+            index.put_settings(preparation.settings)
+        if preparation.mapping:
+            index.put_mapping(preparation.mapping)
+        if preparation.settings or not before.open:
+            open_once(index, retry)
+    except BaseException as error:
+        try:
+            put_back(preparation, retry)
+        except EngineError as second:
+            log.warning("index %s could not be put back: %s", index.name, second)
+        if not isinstance(error.__cause__, RequestError):
+            raise
+        reason = refusal(error.__cause__)
+        raise InputError(f"index {index.name} refuses latent terms: {reason}") from error
+
+
+def open_once(index: Index, retry: Retry) -> None:
+    """Open the index; if the time is up, what follows is tried once and not waited for again."""
+    try:
+        index.open(retry)
+    except EngineError:
+        retry.ended.set()
+        raise
+
+
+def put_back(preparation: Preparation, retry: Retry) -> None:
+    """Make an index what it was before `prepare`; log what cannot be undone. EngineError."""
+    before = preparation.index
+    index = before.index
+    try:
+        now = retry.ask(ExistingIndex.read, index.client, index.name)
+        if now.meta != before.meta:
+            retry.ask(index.put_mapping, {"_meta": before.meta})
+        added = preparation.mapping.get("properties", {}).keys()
+        kept = (now.fields & added) - before.fields
+        changed = {
+            name: before.settings.get(name)
+            for name in preparation.settings
+            if now.settings.get(name) != before.settings.get(name)
+        }
+        if kept:
+            log.warning(
+                "index %s keeps the fields %s, empty, and the settings of their analyzer, since no "
+                "engine removes a field; the same command uses them",
+                index.name,
+                ", ".join(sorted(kept)),
+            )
+        elif changed:
+            if now.open:
+                index.close(retry)
+            retry.ask(index.put_settings, changed)
+    except EngineError:
+        retry.ended.set()
+        raise
+    finally:
+        if before.open and preparation.settings:
+            index.reopen(retry)
+    if not before.open and ExistingIndex.read(index.client, index.name).open:
+        index.close(retry)

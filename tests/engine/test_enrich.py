@@ -32,9 +32,8 @@ from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import InputError, LatentIngestError, MismatchError
 from latent_ingest.connector.index import creation as index_module
 from latent_ingest.connector.index import reading
-from latent_ingest.connector.index.change import prepare
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.preparing import ExistingIndex, plan
+from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 from latent_ingest.connector.indexing import enrich, outcomes, sender
 from latent_ingest.connector.indexing.actions import term_strings
 from latent_ingest.connector.indexing.enrich import Enrich
@@ -271,15 +270,20 @@ def test_a_document_that_never_rests_fails_in_the_end(
 def test_an_interrupted_run_resumes(
     run: Run, client: OpenSearch, index: str, encoder: LatentEncoder, cut: str
 ) -> None:
+    stopped = threading.Event()
+
     def break_off(call: int) -> None:
         if call > 4 and cut == "gone":
             raise NoConnection("N/A", "refused", OSError("refused"))
         if call > 4 and cut == "crash":
             raise KeyboardInterrupt
+        if call > 3 and cut == "stop":
+            stopped.wait(30)
 
     def stop(job: Enrich) -> None:
-        if job.report.encoded >= 12 and cut == "stop":
+        if job.report.encoded >= 6 and cut == "stop":
             job.stop()
+            stopped.set()
 
     if cut == "crash":
         with pytest.raises(KeyboardInterrupt):

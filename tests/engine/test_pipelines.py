@@ -19,6 +19,7 @@ from shop import all_done, make, sources
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.index.guard import Guard
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import list_indices
@@ -28,6 +29,7 @@ from latent_ingest.connector.indexing.copying import Copy
 from latent_ingest.connector.indexing.enrich import Enrich
 from latent_ingest.connector.indexing.job import IngestJob
 from latent_ingest.connector.indexing.outcomes import IngestReport
+from latent_ingest.mappings import MappingConfig, index_body
 
 DROP = {"drop": {"if": "ctx.lang == 'xx'"}}
 APPEND = {"append": {"field": "tags", "value": ["seen"]}}
@@ -309,7 +311,7 @@ def test_pipelines_do_not_run_when_an_index_is_enriched_in_place(
     either.indices.put_settings(index=name, body={"index": settings})
     wanted = {"text_fields": ("title", "body")}
     preparation = plan(ExistingIndex.read(either, name), encoder, wanted)
-    prepare(preparation)
+    prepare(preparation, Retry(either))
     assert Enrich(either, preparation, encoder).run().ok
     assert {one: without(source) for one, source in sources(either, name).items()} == before
     assert all_done(either, name, encoder)
@@ -419,9 +421,11 @@ def test_a_copy_that_an_earlier_release_began_is_not_resumed(
 
 
 def test_an_index_that_requires_a_routing_refuses_the_file_in_one_line(
-    command: Command, index: str, template: Callable[..., None]
+    command: Command, client: OpenSearch, index: str
 ) -> None:
-    template({}, {"_routing": {"required": True}})
+    body = index_body(MappingConfig(), {})
+    body["mappings"]["_routing"] = {"required": True}
+    client.indices.create(index=index, body=body)
     done = command(write(ROWS), "--index", index, code=1)
     assert "the index takes only documents with a routing (routing is required for" in done.stderr
     assert "ingest into another index" in done.stderr

@@ -25,10 +25,9 @@ from latent_ingest.connector.engine import retry as retry_module
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError, LatentIngestError
-from latent_ingest.connector.index.change import prepare
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import IndexInfo
-from latent_ingest.connector.index.preparing import ExistingIndex, plan
+from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 
 FIELDS = {"text_fields": ("title", "body")}
 STEPS = ["_close", "_settings", "_mapping", "_open"]
@@ -195,7 +194,7 @@ def test_an_engine_that_stays_away_is_given_up_and_the_last_words_are_true(
             started = time.monotonic()
             with pytest.raises(EngineError) as raised:
                 prepare(preparation, Retry(on, give_up_after=0.3))
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 15  # of the minutes of the default
         assert IndexInfo.read(client, index).closed is closed
         said = f"{raised.value} {caplog.text}"
         assert "trying again for up to 0.3 s" in said
@@ -225,9 +224,10 @@ def test_opening_that_waits_ends_when_the_job_is_stopped(
         with pytest.raises(EngineError, match="answered 503"):
             job.run()
         stopping.join(1)
-    assert time.monotonic() - stopped[0] < 5
+    assert time.monotonic() - stopped[0] < 15
 
 
+@pytest.mark.slow
 def test_shards_that_do_not_start_are_waited_for(
     client: OpenSearch, opensearch_url: str, index: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -238,7 +238,7 @@ def test_shards_that_do_not_start_are_waited_for(
     client.indices.close(index=index)
     started = time.monotonic()
     Index(client, index).reopen(Retry(client))
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 15  # of the 30 s that engines wait
     unready = breaking(opensearch_url, "unready after", lambda _: True)
     with unready as (on, steps), pytest.raises(EngineError) as raised:
         Index(on, index).reopen(Retry(on, give_up_after=0.3))

@@ -148,7 +148,7 @@ def test_without_rights_the_models_own_are_taken_and_it_is_said(
         rewriter = QueryRewriter.from_index(client, index, encoder, statistics_seconds=0)
     assert rewriter.statistics
     assert rewriter.statistics.source == "model"
-    assert "forbids this" in str(rewriter.statistics.problem)
+    assert "set index.blocks.read to null" in str(rewriter.statistics.problem)
     (said,) = (r.getMessage() for r in caplog.records if r.name.startswith("latent_ingest"))
     assert f"no document frequencies for {index}; terms are chosen by those stored with" in said
     assert rewriter.terms(QUESTION) == expected
