@@ -424,7 +424,7 @@ def test_an_index_that_requires_a_routing_refuses_the_file_in_one_line(
     command: Command, client: OpenSearch, index: str
 ) -> None:
     body = index_body(MappingConfig(), {})
-    body["mappings"]["_routing"] = {"required": True}
+    body["mappings"] |= {"_meta": {}, "_routing": {"required": True}}
     client.indices.create(index=index, body=body)
     done = command(write(ROWS), "--index", index, code=1)
     assert "the index takes only documents with a routing (routing is required for" in done.stderr
