@@ -257,9 +257,13 @@ def sort_keys(body: dict[str, Any]) -> list[str]:
 
 
 def window_for(body: dict[str, Any], window: int) -> int:
-    """Return the hits per shard to rescore: all that the request pages through, or `window`."""
+    """Return the hits per shard to rescore: `window`, or the size of a page if that is larger.
+
+    It is the same on every page, whatever `from` is: with a window that grows, hits would move from
+    page to page, so that some come twice and others never.
+    """
     try:
-        last = int(body.get("from") or 0) + int(body.get("size", DEFAULT_SIZE))
+        size = int(body.get("size", DEFAULT_SIZE))
     except (TypeError, ValueError):
-        last = DEFAULT_SIZE
-    return max(window, min(last, LARGEST_WINDOW))
+        size = DEFAULT_SIZE
+    return max(window, min(size, LARGEST_WINDOW))

@@ -46,6 +46,41 @@ def test_pages_follow_one_another(client: OpenSearch, rewriter: QueryRewriter, f
     assert [(h["_id"], h["_score"]) for h in pages] == [(h["_id"], h["_score"]) for h in whole]
 
 
+@pytest.fixture(scope="module")
+def sharded(
+    client: OpenSearch, rewriter: QueryRewriter, encoder: LatentEncoder
+) -> Iterator[QueryRewriter]:
+    """The same documents on three shards."""
+    name = f"{rewriter.index}-shards"
+    ((_, made),) = client.indices.get(index=rewriter.index).items()
+    settings = {part: made["settings"]["index"][part] for part in ("analysis", "similarity")}
+    body = {"settings": {**settings, "number_of_shards": 3}, "mappings": made["mappings"]}
+    client.indices.create(index=name, body=body)
+    try:
+        copy = {"source": {"index": rewriter.index}, "dest": {"index": name}}
+        client.reindex(body=copy, params={"refresh": "true"})
+        yield QueryRewriter.from_index(client, name, encoder)
+    finally:
+        client.indices.delete(index=name)
+
+
+@pytest.mark.parametrize("matching", ["expand", "keep"])
+@pytest.mark.parametrize("form", ["hybrid_two_phase", "two_phase"])
+@pytest.mark.parametrize("on", ["rewriter", "sharded"])
+def test_no_hit_comes_twice_on_pages_beyond_the_window(
+    client: OpenSearch, form: str, matching: str, on: str, request: pytest.FixtureRequest
+) -> None:
+    rewriter: QueryRewriter = request.getfixturevalue(on)
+    seen = []
+    for page in range(30):
+        body = {"query": MATCH, "from": 4 * page, "size": 4}
+        settings = {"form": form, "matching": matching, "window": 17}
+        seen += ids(hits(client, rewriter, body, **settings))
+    whole = {"query": MATCH, "size": 1000}
+    most = len(hits(client, rewriter, whole, form=form, matching=matching))
+    assert len({*seen}) == len(seen) == min(120, most) > 20
+
+
 @pytest.mark.parametrize("form", list(Form))
 def test_search_after_goes_through_all_hits_once(
     client: OpenSearch, rewriter: QueryRewriter, form: str

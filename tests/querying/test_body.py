@@ -396,10 +396,10 @@ def test_one_phase_where_hits_cannot_be_rescored(
 
 def test_the_second_phase_comes_before_what_rescores_already(rewriter: QueryRewriter) -> None:
     theirs = {"window_size": 20, "query": {"rescore_query": {"match_phrase": {"text": "a b"}}}}
-    given = {"query": MATCH, "rescore": theirs, "from": 300, "size": 50}
+    given = {"query": MATCH, "rescore": theirs, "from": 50, "size": 300}
     ours, kept = rewriter.rewrite_body(given, form="two_phase")["rescore"]
     assert kept == theirs
-    assert ours["window_size"] == 350
+    assert ours["window_size"] == 300
     assert "latent" in json.dumps(ours)
 
 
