@@ -16,7 +16,7 @@ import click
 from latent_ingest.cli.output import announced
 from latent_ingest.connector.engine.client import MAX_CONNECTIONS
 from latent_ingest.connector.indexing.sender import CONCURRENCY
-from latent_ingest.connector.querying.scoring import Form
+from latent_ingest.connector.querying.scoring import AUTO, Form
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -122,9 +122,10 @@ concurrency = click.option(
 
 form = click.option(
     "--form",
-    type=click.Choice([form.value for form in Form]),
-    default="hybrid",
-    help="What scores: words and latents, or latents only; in one phase or two.",
+    type=click.Choice([AUTO, *(form.value for form in Form)]),
+    default=AUTO,
+    help="What scores: words and latents, or latents only; in one phase or two. auto is hybrid, in "
+    "one phase or two, whichever costs the engine less.",
 )
 
 cache = click.option(

@@ -62,9 +62,13 @@ def create(client: OpenSearch, name: str, body: dict[str, Any], meta: IndexMeta)
             (found,) = client.indices.get(index=name, flat_settings=True).values()
             problem = unusable(found, body, meta)
         except TransportError as error:
-            if error.error != "cluster_block_exception":
+            if error.error == "cluster_block_exception":
+                problem = "index.blocks.metadata"
+            elif error.status_code == 403:
+                log.info("index %s cannot be read back: %s", name, reason_of(error))
+                return
+            else:
                 raise
-            problem = "index.blocks.metadata"
     templates = matching(client, name) or "an index template"
     if problem:
         discard(client, name)

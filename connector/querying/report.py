@@ -64,7 +64,7 @@ class RewriteReport:
     """Report of one rewritten request."""
 
     form: Form
-    """The form that was asked for."""
+    """The form that was asked for, or that `auto` chose."""
     matching: str
     """"expand": documents without a common word match too; "keep": words decide what matches."""
     why: str
@@ -74,10 +74,14 @@ class RewriteReport:
     """Text clauses and unknown clauses that score; filters are not looked into."""
     notes: tuple[str, ...]
     """Other differences from what was asked for: fallbacks, and options with another meaning."""
+    form_why: str = "as asked for"
+    """The reason for the form."""
 
     def lines(self) -> Iterator[str]:
         """Yield the report in lines to read."""
         yield f"matching: {self.matching} ({self.why})"
+        if self.form.two_phases:
+            yield f"form: {self.form} ({self.form_why})"
         yield from (clause.line(self.matching) for clause in self.rewritten)
         yield from self._rest()
 

@@ -20,7 +20,7 @@ from latent_ingest.connector.querying.clauses import (
     field_boosts,
     other_fields,
 )
-from latent_ingest.connector.querying.scoring import MATCHINGS, Form, Scoring
+from latent_ingest.connector.querying.scoring import AUTO, MATCHINGS, Form, Scoring
 from latent_ingest.mappings import hash_field
 
 # Hits that engines count exactly, and rescore at most, unless told otherwise.
@@ -104,6 +104,10 @@ class Target:
     form: Form = Form.HYBRID
     matching: str | None = None
     """"expand" or "keep"; None for the one that suits the request."""
+    auto: bool = False
+    """Whether the form in two phases is used where it costs less."""
+    n_documents: int = 0
+    """Documents of the index, for the cost of a form; 0 if unknown."""
 
     def __post_init__(self) -> None:
         if self.matching not in (None, *MATCHINGS):
@@ -118,7 +122,8 @@ class Target:
             head_terms=self.scoring.head_terms if head_terms is None else head_terms,
             window=self.scoring.window if window is None else window,
         )
-        return replace(self, form=Form(form), matching=matching, scoring=scoring)
+        asked = Form.HYBRID if form == AUTO else Form(form)
+        return replace(self, form=asked, auto=form == AUTO, matching=matching, scoring=scoring)
 
     def room_for(self, queries: Sequence[object], removed: Sequence[object] = ()) -> int:
         """Return how many clauses may be added; see `clause_limit.room_for`."""

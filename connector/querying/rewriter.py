@@ -31,6 +31,7 @@ from latent_ingest.connector.querying.report import RewriteReport
 from latent_ingest.connector.querying.request import Filter, Question, Target
 from latent_ingest.connector.querying.rewriting import rewritten_question
 from latent_ingest.connector.querying.scoring import (
+    AUTO,
     HEAD_TERMS,
     LATENT_BOOST,
     MAX_QUERY_TERMS,
@@ -236,7 +237,7 @@ class QueryRewriter:
         self,
         text: str,
         *,
-        form: str = "hybrid",
+        form: str = AUTO,
         size: int = 10,
         filter: Filter = None,
         head_terms: int | None = None,
@@ -247,7 +248,8 @@ class QueryRewriter:
         Args:
             text: the question. If its words leave too little room for latent terms, latent terms
                 alone score.
-            form: "hybrid", "latent", "two_phase" or "hybrid_two_phase".
+            form: "hybrid", "latent", "two_phase", "hybrid_two_phase", or "auto": hybrid, in one
+                phase or two, whichever costs an engine less by the index's document frequencies.
             size: number of hits.
             filter: query clauses that hits must match and that do not score.
             head_terms: defaults to the `head_terms` of the rewriter.
@@ -270,7 +272,7 @@ class QueryRewriter:
         self,
         body: dict[str, Any] | str,
         *,
-        form: str = "hybrid",
+        form: str = AUTO,
         matching: str | None = None,
         fields: Sequence[str] | Mapping[str, str] | None = None,
         head_terms: int | None = None,
@@ -381,27 +383,35 @@ class QueryRewriter:
         self,
         text: str,
         weigh: Weigh,
-        form: str = "hybrid",
+        form: str = AUTO,
         size: int = 10,
         filter: Filter = None,
         head_terms: int | None = None,
         window: int | None = None,
     ) -> tuple[dict[str, Any], RewriteReport]:
-        target = self._target.asked(form, "expand", head_terms, window)
+        target = self._asked(form, "expand", head_terms, window)
         return rewritten_question(self._question(text, size, filter), target, weigh)
+
+    def _asked(
+        self, form: str, matching: str | None, head_terms: int | None, window: int | None
+    ) -> Target:
+        """Return the target of one request; its cost is that of the index as it is now."""
+        known = self.statistics.frequencies if self.statistics else None
+        target = replace(self._target, n_documents=known.n_documents if known else 0)
+        return target.asked(form, matching, head_terms, window)
 
     def _of_body(
         self,
         body: dict[str, Any] | str,
         weigh: Weigh,
-        form: str = "hybrid",
+        form: str = AUTO,
         matching: str | None = None,
         fields: Sequence[str] | Mapping[str, str] | None = None,
         head_terms: int | None = None,
         window: int | None = None,
         endpoint: str = SEARCH,
     ) -> tuple[dict[str, Any], RewriteReport]:
-        target = self._target.asked(form, matching, head_terms, window)
+        target = self._asked(form, matching, head_terms, window)
         if fields is not None:
             fed = fed_fields(self.field, self._feeding, self._source.fields, fields)
             target = replace(target, fed=fed)

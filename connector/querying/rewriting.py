@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import exp
 from typing import Any
 
 from latent_ingest.connector.errors import InputError
@@ -35,7 +36,15 @@ from latent_ingest.connector.querying.request import (
     one_phase_because,
     window_for,
 )
-from latent_ingest.connector.querying.scoring import Form
+from latent_ingest.connector.querying.scoring import (
+    BLOCK,
+    POSTING,
+    POSTING_OF_MATCH,
+    RESCORING_BLOCK,
+    RESCORING_TERM,
+    TERM,
+    Form,
+)
 from latent_ingest.connector.querying.term_weights import Weigh, WeightedTerm, share_of
 from latent_ingest.mappings import hash_field
 
@@ -140,7 +149,8 @@ def rewritten_question(
         )
     found = [question.found(target)]
     report = rewrite_clauses(body, body, found, target, weigh, "expand", "as asked for")
-    return body, replace(report, form=asked, notes=(*notes, *report.notes))
+    form = report.form if target.auto else asked
+    return body, replace(report, form=form, notes=(*notes, *report.notes))
 
 
 def rewrite_clauses(
@@ -153,14 +163,33 @@ def rewrite_clauses(
     why: str,
 ) -> RewriteReport:
     """Rewrite the clauses found in `body`, a copy of `given`; return the report."""
-    form, keep = target.form, matching == "keep"
+    keep = matching == "keep"
     obstacle = one_phase_because(body, keep)
-    plans = [plan_of(clause, target, keep, obstacle) for clause in found]
     texts = list(dict.fromkeys(clause.clause.text for clause in found))
     weighed = dict(zip(texts, weigh(texts), strict=True)) if texts else {}
-    for plan in plans:
-        plan.terms = weighed[plan.found.clause.text]
-    share_clauses(plans, body, target)
+
+    def planned(target: Target) -> list[Plan]:
+        plans = [plan_of(clause, target, keep, obstacle) for clause in found]
+        for plan in plans:
+            plan.terms = weighed[plan.found.clause.text]
+        share_clauses(plans, body, target)
+        return plans
+
+    plans, form_why = planned(target), "as asked for"
+    if target.auto:
+        form_why = f"auto: {obstacle or 'one phase costs less'}"
+    if target.auto and not obstacle:
+        in_two = replace(target, form=target.form.two_phase)
+        others = planned(in_two)
+        window = window_for(body, target.scoring.window)
+        one, two = (cost(some, target.n_documents, window) for some in (plans, others))
+        if two < one:
+            plans, target = others, in_two
+            form_why = (
+                f"auto: latent terms take some {two / 1000:.0f} ms instead of "
+                f"{one / 1000:.0f} ms in an index of {target.n_documents:,} documents"
+            )
+    form = target.form
     used = [plan for plan in plans if plan.used]
     put_clauses(body, used, target)
     notes = adapt_options(body, given, used, target.latent_field, keep)
@@ -168,6 +197,7 @@ def rewrite_clauses(
         notes = [f"{form.one_phase} instead of {form}: {obstacle}", *notes]
     return RewriteReport(
         form=form,
+        form_why=form_why,
         matching=matching,
         why=why,
         rewritten=tuple(plan.rewritten() for plan in used),
@@ -223,6 +253,19 @@ def share_clauses(plans: Sequence[Plan], body: Clause, target: Target) -> None:
     room = target.room_for([value_at(body, plan.found.path) for plan in two if plan.keep])
     for plan, given in zip(two, shares(wanted, room), strict=True):
         plan.tail = given
+
+
+def cost(plans: Sequence[Plan], n_documents: int, window: int) -> float:
+    """Return the microseconds that latent terms take about, in an index of one shard."""
+    total = 0.0
+    for plan in plans:
+        # From idf = ln((N + 1) / (n + .5)); a term that no document has has idf 0.
+        postings = [(n_documents + 1) / exp(t.idf) if t.idf else 0 for t in plan.terms[: plan.used]]
+        of_heads = sum(postings[: plan.heads])
+        total += TERM * plan.heads + (POSTING_OF_MATCH if plan.keep else POSTING) * of_heads
+        blocks = sum(min(window, n / BLOCK) for n in postings[plan.heads :])
+        total += RESCORING_TERM * plan.tail + RESCORING_BLOCK * blocks
+    return total
 
 
 def put_clauses(body: Clause, plans: Sequence[Plan], target: Target) -> None:

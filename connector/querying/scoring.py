@@ -6,6 +6,8 @@ hybrid            words, and latent terms at a small boost
 latent            latent terms in place of words
 two_phase         latent; the heaviest terms retrieve, a rescore adds the rest
 hybrid_two_phase  hybrid, with its latent terms in two phases
+
+`auto` is hybrid in one phase or two, whichever costs the engine less.
 """
 
 from __future__ import annotations
@@ -35,6 +37,19 @@ WORDS_K1 = 1.2
 # NFCorpus (a few words); hybrid on SciFact: .734, .735, .736, .736, .736.
 MAX_QUERY_TERMS = 192
 
+AUTO = "auto"
+
+# Microseconds in OpenSearch 3.8, fitted to `benchmarks/scale.py` with 10 thousand to a million
+# documents: for a term that retrieves, for each of its postings, and for each where words decide
+# what matches (Lucene then skips none); for a term that rescores, and for each block of 128 of its
+# postings that holds a rescored hit.
+TERM = 12.0
+POSTING = 0.0026
+POSTING_OF_MATCH = 0.04
+RESCORING_TERM = 20.0
+RESCORING_BLOCK = 0.2
+BLOCK = 128
+
 # 32 head terms and a window of 200 keep 97 to 99 % of the top 10 at a twentieth of the postings.
 HEAD_TERMS = 32
 WINDOW = 200
@@ -53,7 +68,7 @@ class Form(str, Enum):
 
     @classmethod
     def _missing_(cls, value: object) -> Form:
-        raise InputError(f"form {value!r}: use one of {', '.join(cls)}")
+        raise InputError(f"form {value!r}: use one of {AUTO}, {', '.join(cls)}")
 
     def __str__(self) -> str:
         return self.value

@@ -141,7 +141,7 @@ def test_a_report_of_a_question_says_what_was_pruned(encoder: LatentEncoder) -> 
 
 
 def test_what_cannot_be_is_refused(encoder: LatentEncoder) -> None:
-    with pytest.raises(InputError, match="use one of hybrid, latent, two_phase"):
+    with pytest.raises(InputError, match="use one of auto, hybrid, latent, two_phase"):
         QueryRewriter(encoder).rewrite("x", form="dense")
     for number in (0, 1025):
         with pytest.raises(InputError, match="must be 1 to 1024"):

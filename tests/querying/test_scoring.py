@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.querying.body import FoundClause
+from latent_ingest.connector.querying.clauses import TextClause
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.querying.rewriting import Plan, cost, rewritten
 from latent_ingest.connector.querying.scoring import Form, Scoring
+from latent_ingest.connector.querying.term_weights import WeightedTerm
 
 QUESTION = "does vitamin D prevent falls"
 
@@ -41,7 +47,7 @@ def test_forms_are_their_spelling() -> None:
     assert f"{Form.TWO_PHASE:>10}" == " two_phase"
     assert Form("latent") == "latent" in {Form.LATENT: 1}
     assert json.dumps([Form.HYBRID_TWO_PHASE]) == '["hybrid_two_phase"]'
-    with pytest.raises(InputError, match="form 'dense': use one of hybrid, latent, two_phase"):
+    with pytest.raises(InputError, match="form 'dense': use one of auto, hybrid, "):
         Form("dense")
 
 
@@ -119,3 +125,62 @@ def test_a_request_does_not_share_the_filter(rewriter: QueryRewriter) -> None:
     body, report = rewriter.rewrite_and_report("bees", filter=clause)
     assert body["query"]["bool"]["filter"][0] is clause
     assert len(report.rewritten) == 1
+
+
+def planned(n_heads: int, n_tail: int, *, keep: bool, idf: float) -> Plan:
+    clause = TextClause("match", "a", ("text",), (), 1.0, None)
+    found = FoundClause(("query",), "query.match", clause, ("query",), 1.0)
+    terms = [WeightedTerm(f"f{n}", 1.0, idf) for n in range(n_heads + n_tail)]
+    return Plan(found, Form.HYBRID, keep, [], terms, n_heads, n_tail)
+
+
+def test_two_phases_cost_less_in_large_indices_and_sooner_where_words_decide() -> None:
+    """160 terms, each in every tenth document; of these, 32 retrieve, or none."""
+
+    def costs(n_documents: int, *, keep: bool) -> tuple[float, float]:
+        one = planned(160, 0, keep=keep, idf=math.log(10))
+        two = planned(0 if keep else 32, 128, keep=keep, idf=math.log(10))
+        return cost([one], n_documents, 200), cost([two], n_documents, 200)
+
+    sooner = {}
+    for keep in (False, True):
+        differences = [one - two for one, two in (costs(10**n, keep=keep) for n in range(1, 9))]
+        assert differences[0] < 0 < differences[-1]
+        assert differences == sorted(differences)
+        sooner[keep] = sum(difference < 0 for difference in differences)
+    assert sooner[True] < sooner[False]
+    # Unknown: one phase.
+    assert cost([planned(160, 0, keep=False, idf=1.0)], 0, 200) < cost(
+        [planned(32, 128, keep=False, idf=1.0)], 0, 200
+    )
+    # A term that no document has.
+    none, rare = (cost([planned(1, 0, keep=False, idf=i)], 10**6, 200) for i in (0.0, 9.0))
+    assert none < rare
+
+
+@pytest.mark.parametrize("matching", ["expand", "keep"])
+def test_auto_is_the_cheaper_form_and_the_report_says_why(matching: str) -> None:
+    text = " ".join(f"word{n}" for n in range(30))
+    rewriter = QueryRewriter(QueryEncoder.of(Toy()), text_fields=["text"])  # type: ignore[arg-type]
+    target = rewriter._target.asked("auto", matching, None, None)
+
+    def asked(n_documents: int, **more: Any) -> tuple[dict[str, Any], Any]:
+        body = {"query": {"match": {"text": text}}, **more}
+        return rewritten(body, replace(target, n_documents=n_documents), rewriter._weigh)
+
+    def outright(form: str) -> dict[str, Any]:
+        return rewriter.rewrite_body(body, form=form, matching=matching)
+
+    body = {"query": {"match": {"text": text}}}
+    small, report = asked(100)
+    assert small == outright("hybrid") == rewriter.rewrite_body(body, matching=matching)
+    assert (report.form, report.form_why) == ("hybrid", "auto: one phase costs less")
+    large, report = asked(10_000_000)
+    assert large == outright("hybrid_two_phase") != small
+    assert report.form == "hybrid_two_phase"
+    assert "in an index of 10,000,000 documents" in report.form_why
+    assert any("10,000,000" in line for line in report.lines())
+    _, report = asked(10_000_000, collapse={"field": "year"})
+    assert report.form == "hybrid"
+    assert report.form_why == "auto: engines do not rescore hits with collapse"
+    assert report.notes == ()

@@ -73,7 +73,7 @@ def rewritten_for(
     given = check_body(body)
     if endpoint in MATCHING:
         return matching_body(endpoint, given, target)
-    made, report = rewritten(given, replace(target, form=target.form.one_phase), weigh)
+    made, report = rewritten(given, replace(target, form=target.form.one_phase, auto=False), weigh)
     notes = [f"min_score: {endpoint} shows the query without it"] * ("min_score" in made)
     if target.form.two_phases:
         notes.append(f"{target.form.one_phase} instead of {target.form}: {endpoint} rescores none")

@@ -26,6 +26,8 @@ from tls_proxy import Refusal, Request, gate
 
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import EngineError
+from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.opening import open_index
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -175,3 +177,21 @@ def test_a_gateway_that_forbids_is_not_a_wrong_signature_of_the_engine(
         client = Connection(server.url, ca_file="ca.pem", token="a-token").open()
         with pytest.raises(EngineError, match=r"forbids this \(User: anonymous .*Get\); ask for"):
             EngineInfo.read(client)
+
+
+def test_a_login_that_may_not_read_an_index_back_can_create_it(
+    here: ssl.SSLContext, opensearch_url: str, client: OpenSearch, index: str, encoder: Any
+) -> None:
+    refused = []
+
+    def forbids(request: Request) -> Refusal | None:
+        if request.path.split("?")[0] != f"/{index}" or request.method != "GET":
+            return None
+        refused.append(request.path)
+        return Refusal(403, "no permissions for [indices:admin/get]")
+
+    with gate(opensearch_url, here, forbids) as server:
+        on = Connection(server.url, ca_file="ca.pem", token="a-token").open()
+        made = open_index(on, index, encoder, {"scale": 2.0})
+    assert len(refused) == 1
+    assert IndexMeta.read(client, index) == made
