@@ -43,6 +43,7 @@ from latent_ingest.connector.querying.scoring import (
     RESCORING_BLOCK,
     RESCORING_TERM,
     TERM,
+    WORTH_TWO_PHASES,
     Form,
 )
 from latent_ingest.connector.querying.term_weights import Weigh, WeightedTerm, share_of
@@ -183,7 +184,7 @@ def rewrite_clauses(
         others = planned(in_two)
         window = window_for(body, target.scoring.window)
         one, two = (cost(some, target.n_documents, window) for some in (plans, others))
-        if two < one:
+        if two < one * WORTH_TWO_PHASES:
             plans, target = others, in_two
             form_why = (
                 f"auto: latent terms take some {two / 1000:.0f} ms instead of "

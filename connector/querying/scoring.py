@@ -50,6 +50,9 @@ RESCORING_TERM = 20.0
 RESCORING_BLOCK = 0.2
 BLOCK = 128
 
+# One phase is exact, so two must take at most this part of its time.
+WORTH_TWO_PHASES = 0.5
+
 # 32 head terms and a window of 200 keep 97 to 99 % of the top 10 at a twentieth of the postings.
 HEAD_TERMS = 32
 WINDOW = 200
