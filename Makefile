@@ -15,12 +15,13 @@ PACKAGES := -p latent_ingest.connector -p latent_ingest.mappings -p latent_inges
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
 .NOTPARALLEL:
-.PHONY: help demo install check format test test-slow docs clean about-demo about-test
+.PHONY: help demo install check format test test-slow bench-scale docs clean about-demo about-test
 
 help:
 	@echo 'make demo       install what the demo needs, index 1,500 docstrings, ask three questions'
 	@echo 'make test       install everything, run the checks and the fast tests'
 	@echo 'make test-slow  the other tests: whole collections, clusters, killed runs, long random tests'
+	@echo 'make bench-scale   what questions cost in large indices: COLLECTION=scifact/ OPTIONS="..."'
 	@echo 'make docs       build the documentation into site/; a broken link fails'
 	@echo 'make check      format, lint and types'
 	@echo 'make format     format the code and fix what the linter can'
@@ -86,6 +87,10 @@ test: about-test check
 
 test-slow: $(ALL)
 	$(PYTEST) --no-loadscope-reorder -m slow
+
+bench-scale: $(ALL)
+	@test -n "$(COLLECTION)" || { echo 'name a judged collection: make bench-scale COLLECTION=scifact/'; exit 2; }
+	$(BIN)/python benchmarks/scale.py $(COLLECTION) $(OPTIONS)
 
 docs: $(ALL)
 	$(BIN)/mkdocs build --strict

@@ -22,6 +22,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from statistics import median, quantiles
@@ -55,11 +56,17 @@ TOP = 10
 PROFILED = 10
 AGGREGATION = {"parts": {"terms": {"field": "part"}}}
 
-# Form → the form whose hits are exact for it.
-EXACT = {"hybrid_two_phase": "hybrid", "hybrid, boost on the bool": "hybrid", "two_phase": "latent"}
-EXACT["keep, two phases"] = "keep, aggregated"
-# Form → what its time is compared with.
-PLAIN = dict.fromkeys(("keep, aggregated", "keep, two phases"), "words, aggregated")
+# Request → the request whose hits are exact for it.
+EXACT = {
+    "auto": "hybrid",
+    "hybrid, boost on the bool": "hybrid",
+    "hybrid_two_phase": "hybrid",
+    "two_phase": "latent",
+    "keep, auto": "keep, hybrid",
+    "keep, hybrid_two_phase": "keep, hybrid",
+}
+# Request → what its time is compared with; else words.
+PLAIN = dict.fromkeys(("keep, auto", "keep, hybrid", "keep, hybrid_two_phase"), "words, aggregated")
 
 
 def encoded(folder: Path, texts: Sequence[tuple[str, str]]) -> list[Row]:
@@ -165,19 +172,29 @@ def boosted(body: Body, boost: float) -> Body:
 def requests(rewriter: QueryRewriter) -> dict[str, Callable[[str], Body]]:
     """Return what makes the request of a question, by name."""
 
+    def form(name: str) -> Callable[[str], Body]:
+        return partial(rewriter.rewrite, form=name)
+
     def aggregated(text: str) -> Body:
         return {**rewriter.words_only(text), "track_total_hits": True, "aggs": AGGREGATION}
 
+    def keep(name: str) -> Callable[[str], Body]:
+        return lambda text: rewriter.rewrite_body(aggregated(text), form=name)
+
     return {
         "words": rewriter.words_only,
-        "hybrid": rewriter.rewrite,
-        "hybrid, boost on the bool": lambda t: boosted(rewriter.rewrite(t), rewriter.latent_boost),
-        "hybrid_two_phase": lambda t: rewriter.rewrite(t, form="hybrid_two_phase"),
-        "latent": lambda t: rewriter.rewrite(t, form="latent"),
-        "two_phase": lambda t: rewriter.rewrite(t, form="two_phase"),
+        "auto": form("auto"),
+        "hybrid": form("hybrid"),
+        "hybrid, boost on the bool": lambda text: boosted(
+            rewriter.rewrite(text, form="hybrid"), rewriter.latent_boost
+        ),
+        "hybrid_two_phase": form("hybrid_two_phase"),
+        "latent": form("latent"),
+        "two_phase": form("two_phase"),
         "words, aggregated": aggregated,
-        "keep, aggregated": lambda t: rewriter.rewrite_body(aggregated(t)),
-        "keep, two phases": lambda t: rewriter.rewrite_body(aggregated(t), form="hybrid_two_phase"),
+        "keep, auto": keep("auto"),
+        "keep, hybrid": keep("hybrid"),
+        "keep, hybrid_two_phase": keep("hybrid_two_phase"),
     }
 
 
@@ -256,7 +273,7 @@ def table(title: str, figures: dict[str, dict[str, float]]) -> str:
     lines = [
         title,
         "",
-        "| form | p50 | p95 | x words p50 | p95 | postings | same top 10 | nDCG@10 |",
+        "| request | p50 | p95 | x words p50 | p95 | postings | same top 10 | nDCG@10 |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, row in figures.items():

@@ -44,10 +44,10 @@ AUTO = "auto"
 # what matches (Lucene then skips none); for a term that rescores, and for each block of 128 of its
 # postings that holds a rescored hit.
 TERM = 12.0
-POSTING = 0.0026
+POSTING = 0.002
 POSTING_OF_MATCH = 0.04
 RESCORING_TERM = 20.0
-RESCORING_BLOCK = 0.2
+RESCORING_BLOCK = 0.5
 BLOCK = 128
 
 # One phase is exact, so two must take at most this part of its time.
