@@ -79,7 +79,7 @@ format: $(ALL)
 about-test:
 	@$(MAKE) -q --no-print-directory $(ALL) || \
 	echo 'Downloads about 3 GB into .venv (PyTorch with CUDA; 6 GB on disk): about 4 minutes.'
-	@echo 'Checks format, lint and types, then runs the fast tests: about 9 minutes on two cores.'
+	@echo 'Checks format, lint and types, then runs the fast tests: about 10 minutes on two cores.'
 	@echo '"make test-slow" runs the other tests: about 10 minutes.'
 
 test: about-test check

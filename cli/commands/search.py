@@ -18,7 +18,7 @@ from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.asked_indices import engine_id, show_own_ids
 from latent_ingest.connector.querying.request import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.scoring import Form
+from latent_ingest.connector.querying.scoring import AUTO, Form
 
 if TYPE_CHECKING:
     from latent_ingest.connector.inspection.explain import Contribution, Explanation
@@ -98,7 +98,8 @@ def search(
         from latent_ingest.connector.inspection.highlight import word_highlight
 
         for name, body in bodies.items():
-            if name == "words" or Form(name).words_score:  # the engine marks the words that matched
+            # The engine marks the words that matched.
+            if name in ("words", AUTO) or Form(name).words_score:
                 body["highlight"] = word_highlight(rewriter, query, engine)
     with engine_errors(client):
         answers = {
@@ -252,6 +253,7 @@ def explain(
     client = open_client(connection, index)
     encoder = model.load()
     rewriter = QueryRewriter.from_index(client, index, encoder)
+    form = str(rewriter.rewrite_and_report(query, form=form)[1].form)  # the one that auto chooses
     made = engine_id(client, index, identifier)
     labels = model.labels(encoder)
     found = explain_document(client, rewriter, query, made, form=form, labels=labels)
