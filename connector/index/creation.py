@@ -69,6 +69,10 @@ def create(client: OpenSearch, name: str, body: dict[str, Any], meta: IndexMeta)
                 return
             else:
                 raise
+    changed = [] if problem else list(effects(found["mappings"], body, meta))
+    alias_given = not problem and meta.alias in found["aliases"]
+    if not (problem or changed or alias_given):
+        return
     templates = matching(client, name) or "an index template"
     if problem:
         discard(client, name)
@@ -76,9 +80,9 @@ def create(client: OpenSearch, name: str, body: dict[str, Any], meta: IndexMeta)
             f"index {name} cannot hold latent terms, since {templates} gives it {problem}; change "
             f"the template, or choose a name that it does not match"
         )
-    for effect in effects(found["mappings"], body, meta):
+    for effect in changed:
         log.warning("index %s: %s (from %s)", name, effect, templates)
-    if meta.alias in found["aliases"]:
+    if alias_given:
         with engine_errors(client):
             client.indices.delete_alias(index=name, name=meta.alias)
         log.warning(

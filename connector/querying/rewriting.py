@@ -178,8 +178,9 @@ def rewrite_clauses(
 
     plans, form_why = planned(target), "as asked for"
     if target.auto:
-        form_why = f"auto: {obstacle or 'one phase costs less'}"
-    if target.auto and not obstacle:
+        known = "one phase costs less" if target.n_documents else "document frequencies are unknown"
+        form_why = f"auto: {obstacle or known}"
+    if target.auto and target.n_documents and not obstacle:
         in_two = replace(target, form=target.form.two_phase)
         others = planned(in_two)
         window = window_for(body, target.scoring.window)

@@ -324,7 +324,7 @@ def test_an_index_whose_documents_cannot_be_updated_is_not_touched(
     client: OpenSearch, new_index: Any, encoder: LatentEncoder, setting: str
 ) -> None:
     if EngineInfo.read(client).version < (3, 2):
-        pytest.skip("this engine has no such indices")
+        pytest.skip("such indices are of OpenSearch 3.2 and later")
     name = new_index()
     settings = {f"index.{setting}.enabled": True, "number_of_replicas": 0}
     properties = {"title": {"type": "text"}}

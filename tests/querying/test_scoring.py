@@ -148,10 +148,6 @@ def test_two_phases_cost_less_in_large_indices_and_sooner_where_words_decide() -
         in_two[keep] = [two < one * WORTH_TWO_PHASES for one, two in of_sizes]
         assert in_two[keep] == sorted(in_two[keep])
     assert 0 < sum(in_two[False]) < sum(in_two[True]) < 8
-    # Unknown: one phase.
-    assert cost([planned(160, 0, keep=False, idf=1.0)], 0, 200) < cost(
-        [planned(32, 128, keep=False, idf=1.0)], 0, 200
-    )
     # A term that no document has.
     none, rare = (cost([planned(1, 0, keep=False, idf=i)], 10**6, 200) for i in (0.0, 9.0))
     assert none < rare
@@ -174,6 +170,9 @@ def test_auto_is_the_cheaper_form_and_the_report_says_why(matching: str) -> None
     small, report = asked(1_000)
     assert small == outright("hybrid") == rewriter.rewrite_body(body, matching=matching)
     assert (report.form, report.form_why) == ("hybrid", "auto: one phase costs less")
+    unknown, report = asked(0)
+    assert (unknown, report.form) == (small, "hybrid")
+    assert report.form_why == "auto: document frequencies are unknown"
     large, report = asked(10_000_000)
     assert large == outright("hybrid_two_phase") != small
     assert report.form == "hybrid_two_phase"
