@@ -230,10 +230,11 @@ def test_questions_use_the_applied_settings(
         meta = IndexMeta.read(client, index)
         assert meta is not None
         assert (meta.k1, meta.b, meta.tuning) == (after["k1"], after["b"], None)
-        # One term more than the heads, so that there is a second phase whatever was selected.
+        # More terms than heads, so that there is a second phase whatever was selected.
         heads = after["head_terms"]
         rewriter = QueryRewriter.from_index(client, index, encoder, max_query_terms=heads + 1)
-        two = rewriter.rewrite("a pattern of file names", form="two_phase")
+        long = "the names of files in a directory that match a pattern, sorted by time and size"
+        two = rewriter.rewrite(long, form="two_phase")
         assert two["rescore"]["window_size"] == after["window"]
         assert len(two["query"]["bool"]["should"]) == heads
     finally:
