@@ -16,7 +16,7 @@ import click
 from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
-from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 from latent_ingest.connector.evaluation.probe import Probe
 from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.texts import TrainingTexts, find_sources

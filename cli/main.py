@@ -30,6 +30,7 @@ COMMANDS = {
     "tune": "Choose the scoring settings that do best on judged questions.",
     "evaluate": "Compare words, dense, latent and hybrid on judged collections.",
     "train": "Train an autoencoder for a backbone.",
+    "questions": "Make the table of words by which questions need no model.",
     "inspect": "Show what the latents of a model mean, and store labels for them.",
     "engine": "Start, inspect and stop a local OpenSearch.",
     "generate": "Generate a judged collection by a recipe (LIMIT).",
@@ -43,6 +44,7 @@ MODULES = {
     "runs": "indices",
     "explain": "search",
     "docstrings": "generate",
+    "questions": "train",
 }
 
 EXAMPLES = """\b

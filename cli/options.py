@@ -16,6 +16,7 @@ import click
 from latent_ingest.cli.output import announced
 from latent_ingest.connector.engine.client import MAX_CONNECTIONS
 from latent_ingest.connector.indexing.sender import CONCURRENCY
+from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.scoring import AUTO, Form
 
 if TYPE_CHECKING:
@@ -128,6 +129,14 @@ form = click.option(
     "one phase or two, whichever costs the engine less.",
 )
 
+questions = click.option(
+    "--questions",
+    type=click.Choice(["model", "table"]),
+    default="model",
+    help="What encodes the question: the model, or the table of words beside it, which loads no "
+    "model and is somewhat worse.",
+)
+
 cache = click.option(
     "--cache",
     type=FOLDER,
@@ -201,9 +210,15 @@ class ChosenModel:
 
             return LatentEncoder.shared(self.folder, device=self.device, dtype=self.dtype)
 
+    def queries(self, questions: str) -> QueryEncoder:
+        """What encodes questions: the loaded model, or the table beside it without the model."""
+        if questions == "model":
+            return QueryEncoder(self.load())
+        return QueryEncoder(self.folder, device=self.device, dtype=self.dtype, questions=questions)
+
     def labels(self, encoder: LatentEncoder) -> Mapping[int, str]:
         """The labels in the folder of the loaded model, by latent; empty if it has none."""
-        from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
+        from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
         from latent_ingest.connector.inspection.labels import read_labels
 
         return read_labels(self.folder or SHIPPED_MODEL, encoder.fingerprint.autoencoder)

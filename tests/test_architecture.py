@@ -21,7 +21,7 @@ ORDER = (
     ("errors", "terms", "mappings", "document_text", "corpus", "prefetch", "bm25", "files"),
     ("engine", "collections"),
     ("encoding", "index"),
-    ("indexing",),
+    ("indexing", "questions"),
     ("querying",),
     ("inspection",),
     ("evaluation",),

@@ -97,7 +97,7 @@ def inspect(
         raise InputError(f"{page_file}: no such folder {page_file.absolute().parent}; make it")
     encoder = options.ChosenModel(model, device, dtype).load()
     from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
-    from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
+    from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
     from latent_ingest.connector.inspection import labels as stored
     from latent_ingest.connector.inspection.firings import latents_of
     from latent_ingest.connector.inspection.labelling import Labelling, every_nth

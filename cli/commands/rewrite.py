@@ -62,6 +62,7 @@ Examples:
 )
 @connection_options
 @options.model
+@options.questions
 def rewrite(
     query: str | None,
     body: IO[str] | None,
@@ -75,6 +76,7 @@ def rewrite(
     max_query_terms: int | None,
     connection: Connection,
     model: options.ChosenModel,
+    questions: str,
 ) -> None:
     """Print the request body for QUERY, or for an application's request body; nothing is searched.
 
@@ -93,7 +95,7 @@ def rewrite(
     given: Any = read_json(body) if body is not None else None
     client = open_client(connection, index)
     limits = {"max_query_terms": max_query_terms} if max_query_terms else {}
-    rewriter = QueryRewriter.from_index(client, index, model.load(), **limits)
+    rewriter = QueryRewriter.from_index(client, index, model.queries(questions), **limits)
     if query is not None:
         made, report = rewriter.rewrite_and_report(
             query, form=form, size=size or 10, filter=filter_clause

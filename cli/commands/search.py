@@ -59,6 +59,7 @@ Examples:
 @click.option("--compare", is_flag=True, help="Show word, latent and hybrid hits side by side.")
 @connection_options
 @options.model
+@options.questions
 @click.option(
     "--json",
     "as_json",
@@ -77,6 +78,7 @@ def search(
     compare: bool,
     connection: Connection,
     model: options.ChosenModel,
+    questions: str,
     as_json: bool,
 ) -> None:
     """Search for QUERY by meaning."""
@@ -85,7 +87,7 @@ def search(
         raise InputError("--explain and --compare: use one of them; --form chooses what to explain")
     client = open_client(connection, index)
     engine = EngineInfo.read(client)
-    encoder = model.load()
+    encoder = model.queries(questions)
     rewriter = QueryRewriter.from_index(client, index, encoder)
     forms = ("words", "latent", "hybrid") if compare else (form,)
     bodies = {
@@ -112,10 +114,12 @@ def search(
     if explain:
         from latent_ingest.connector.inspection.explain import explain_hits
 
-        labels = model.labels(encoder)
+        labels = model.labels(rewriter.encoder)
         found = explain_hits(client, rewriter, query, bodies[form], every, labels=labels)
         for hit, explanation in zip(every, found, strict=True):
             hit["contributions"] = explanation.contributions
+    if lacking := encoder.lacking([query]):
+        output.warn(f"not in the table, so searched as words alone: {', '.join(lacking)}")
     if as_json:
         output.print_json(answers if compare else answers[form], default=asdict)
         return

@@ -136,6 +136,11 @@ class Backbone:
         )
 
     @property
+    def vocabulary(self) -> list[str]:
+        """The tokens of the tokenizer as it spells them, sorted."""
+        return sorted(self._tokenizer.get_vocab())
+
+    @property
     def d_in(self) -> int:
         """Width of a token embedding, after the projections if there are any."""
         layers = [layer for layer in self._projection if isinstance(layer, torch.nn.Linear)]

@@ -20,13 +20,11 @@ from latent_ingest.connector.encoding.fingerprint import (
     autoencoder_fingerprint,
     check_fit,
 )
-from latent_ingest.connector.encoding.model_folder import check_settings
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL, check_settings
 from latent_ingest.connector.encoding.pooling import POOLINGS, PooledBatch, PooledRows, pool
 from latent_ingest.connector.encoding.quantized import MOST_TOKENS, QuantizedAutoencoder
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors, TokenVectors
 from latent_ingest.connector.errors import ModelError
-
-SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "minilm-32k"
 
 # Models of `LatentEncoder.shared` by its arguments, each with the time its folder was changed.
 _shared: dict[tuple[Path, torch.device, torch.dtype, int | None], tuple[float, LatentEncoder]] = {}

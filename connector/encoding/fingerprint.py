@@ -7,12 +7,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
-from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
 from latent_ingest.connector.errors import ModelError
 
 if TYPE_CHECKING:
+    from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
     from latent_ingest.connector.encoding.backbone import Backbone
 
 
@@ -39,6 +37,8 @@ def autoencoder_fingerprint(autoencoder: TokenAutoencoder) -> str:
 
     In float16, so that a model in float32 and the same model saved in float16 agree.
     """
+    import torch
+
     digest = hashlib.sha256()
     for name, tensor in sorted(autoencoder.state_dict().items()):
         if name not in ("W_dec", "document_frequency"):

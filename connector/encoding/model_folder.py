@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 
 from latent_ingest.connector.errors import ModelError
 
+SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "minilm-32k"
+
 TOKEN_ENCODER = "SparseAutoEncoderTokenEncoder"
 TOKEN_POOLING = "SparseTokenPooling"
 

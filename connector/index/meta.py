@@ -16,6 +16,7 @@ from latent_ingest.mappings import WORDS_FIELD, MappingConfig
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.questions.question_table import QuestionTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class IndexMeta:
         values = {field.name: getattr(self, field.name) for field in fields(MappingConfig)}
         return MappingConfig(**{**values, "text_fields": tuple(self.text_fields)})
 
-    def check(self, encoder: LatentEncoder, index: str) -> None:
+    def check(self, encoder: LatentEncoder | QuestionTable, index: str) -> None:
         """Raise MismatchError unless the index was made with this encoder's model."""
         if self.fingerprint != encoder.fingerprint.digest:
             raise MismatchError(

@@ -22,6 +22,7 @@ from latent_ingest.mappings.template import METADATA_FIELDS
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.questions.question_table import QuestionTable
 
 # Settings on which all indices of one search must agree: one request is sent to all of them, and
 # their scores are compared.
@@ -109,7 +110,7 @@ class AskedIndices:
         """The words fields of all indices."""
         return list(dict.fromkeys(f for meta in self.metas.values() for f in meta.words_fields))
 
-    def check(self, encoder: LatentEncoder) -> None:
+    def check(self, encoder: LatentEncoder | QuestionTable) -> None:
         """Raise MismatchError, naming the index, if one was made by another model."""
         for name, meta in self.metas.items():
             meta.check(encoder, name)

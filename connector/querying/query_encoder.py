@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent_ingest.connector import terms
+from latent_ingest.connector.errors import InputError, ModelError
+from latent_ingest.connector.questions.question_table import QuestionTable
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -29,6 +31,9 @@ LONGEST_CACHED = 4096
 
 # The thread that encodes for event loops. One is enough: a model encodes one batch at a time.
 _thread = ThreadPoolExecutor(1, thread_name_prefix="latent-encode")
+
+# What encodes questions; auto is the model where it is loaded already, else the table.
+QUESTIONS = ("model", "table", "auto")
 
 Result = TypeVar("Result")
 
@@ -66,6 +71,7 @@ class QueryEncoder:
         dtype: str = "auto",
         k: int | None = None,
         cache_size: int = CACHE_SIZE,
+        questions: str = "model",
     ) -> None:
         """Name a model; it is loaded on first use, once per process.
 
@@ -75,10 +81,22 @@ class QueryEncoder:
             dtype: as for `LatentEncoder.load`.
             k: as for `LatentEncoder.load`.
             cache_size: number of encodings in the cache, the last used ones; 0 for no cache.
+            questions: "model"; "table", the question table in the model folder, without the model;
+                or "auto", the model where it is loaded already, else the table. The table has no
+                `k`, and needs a model that is given as a folder.
+
+        Raises:
+            InputError: unknown `questions`, or the table of a loaded model.
         """
+        if questions not in QUESTIONS:
+            raise InputError(f"questions {questions!r}: use one of {', '.join(QUESTIONS)}")
         lazy = model is None or isinstance(model, (str, Path))
         self._loaded: LatentEncoder | None = None if lazy else model  # type: ignore[assignment]
         self._folder = model if lazy else None
+        if questions == "table" and not lazy:
+            raise InputError("questions by table: give the model folder instead of a loaded model")
+        self._questions = questions
+        self._table: QuestionTable | None = None
         self._options = {"device": device, "dtype": dtype, "k": k}
         self._cache_size = cache_size
         self._cache: OrderedDict[tuple[str, int | None], Encoding] = OrderedDict()
@@ -102,11 +120,46 @@ class QueryEncoder:
         if self._loaded is None:
             from latent_ingest.connector.encoding.encoder import LatentEncoder
 
-            self._loaded = LatentEncoder.shared(self._folder, **self._options)  # type: ignore[arg-type]
+            model = LatentEncoder.shared(self._folder, **self._options)  # type: ignore[arg-type]
+            if self._table and self._table.fingerprint != model.fingerprint:
+                raise ModelError(
+                    f"the question table of model {model.name} was made by another model "
+                    f"({self._table.fingerprint.digest}, this one is {model.fingerprint.digest}); "
+                    f"make it again with 'latent-ingest questions'"
+                )
+            self._loaded = model
         return self._loaded
+
+    @property
+    def by_table(self) -> bool:
+        """Whether the table encodes questions now."""
+        return self._questions == "table" or (self._questions == "auto" and not self.loaded)
+
+    @property
+    def ready(self) -> bool:
+        """Whether what encodes questions is loaded: the table or the model."""
+        return self._table is not None if self.by_table else self.loaded
+
+    def source(self) -> LatentEncoder | QuestionTable:
+        """Return what encodes questions, loaded; raises ModelError if it cannot be loaded."""
+        return self.table() if self.by_table else self.load()
+
+    def table(self) -> QuestionTable:
+        """Return the question table of the model folder; raises as `QuestionTable.load`."""
+        if self._table is None:
+            self._table = QuestionTable.load(self._folder)  # type: ignore[arg-type]
+        return self._table
+
+    def lacking(self, texts: Sequence[str]) -> list[str]:
+        """Return the words of questions that the table lacks; none if the model encodes."""
+        if not self.by_table:
+            return []
+        return list(dict.fromkeys(word for text in texts for word in self.table().lacking(text)))
 
     def idf(self) -> NDArray[np.float32]:
         """Return `LatentEncoder.idf` of the model."""
+        if self._idf is None and self.by_table:
+            return self.table().idf()
         if self._idf is None:
             self._idf = self.load().idf()
         return self._idf
@@ -119,8 +172,11 @@ class QueryEncoder:
             k: latents per token; defaults to the model's k.
 
         Raises:
-            ModelError: the model cannot be loaded, or gives NaN.
+            ModelError: the model or the table cannot be loaded, or the model gives NaN.
         """
+        if self.by_table:
+            table = self.table()
+            return [Encoding(*table.encode(text)) for text in texts]
         with self._cache_lock:
             found = self._look_up(texts, k)
             misses = len(set(texts)) - len(found)
@@ -145,7 +201,12 @@ class QueryEncoder:
             return (text, k) in self._cache
 
     def cached(self, texts: Sequence[str], k: int | None = None) -> list[Encoding]:
-        """Like `encode`, from the cache alone; raises NotCached if a question is not in it."""
+        """Like `encode`, from the cache alone; raises NotCached if a question is not in it.
+
+        The table needs no cache; it encodes at once.
+        """
+        if self.by_table:
+            return self.encode(texts)
         with self._cache_lock:
             if any((text, k) not in self._cache for text in texts):
                 raise NotCached

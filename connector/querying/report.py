@@ -76,10 +76,16 @@ class RewriteReport:
     """Other differences from what was asked for: fallbacks, and options with another meaning."""
     form_why: str = "as asked for"
     """The reason for the form."""
+    questions: str = "model"
+    """What encoded the texts: "model" or "table"."""
+    lacking: tuple[str, ...] = ()
+    """Words that the table lacks, which words alone search."""
 
     def lines(self) -> Iterator[str]:
         """Yield the report in lines to read."""
         yield f"matching: {self.matching} ({self.why})"
+        if self.questions == "table" and not self.lacking:
+            yield "questions: by the table of words"
         if self.form.two_phases:
             yield f"form: {self.form} ({self.form_why})"
         yield from (clause.line(self.matching) for clause in self.rewritten)
@@ -94,6 +100,9 @@ class RewriteReport:
         for left in self.untouched:
             yield f"{left.path}: left alone: {left.reason}"
         yield from self.notes
+        if self.lacking:
+            words = ", ".join(self.lacking)
+            yield f"questions: by the table of words, which lacks {words}: searched as words alone"
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain data."""

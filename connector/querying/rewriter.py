@@ -176,8 +176,8 @@ class QueryRewriter:
         **settings: Any,
     ) -> QueryRewriter:
         """Like `from_index`, for indices that were read; statistics are read in the background."""
-        if encoder.loaded:
-            asked.check(encoder.load())
+        if ready := encoder.ready:
+            asked.check(encoder.source())
         asked.check_alike()
         meta, indices = asked.meta, tuple(asked.metas)
         tuned = {"latent_boost": LATENT_BOOST, **(meta.query_settings or {})}
@@ -192,7 +192,7 @@ class QueryRewriter:
             indices=indices,
             fields=read_fields(client, asked.target, asked.origins),
             statistics=statistics,
-            unchecked=None if encoder.loaded else asked,
+            unchecked=None if ready else asked,
         )
         read = {
             "field": meta.latent_field,
@@ -390,7 +390,9 @@ class QueryRewriter:
         window: int | None = None,
     ) -> tuple[dict[str, Any], RewriteReport]:
         target = self._asked(form, "expand", head_terms, window)
-        return rewritten_question(self._question(text, size, filter), target, weigh)
+        noted = Noted(weigh)
+        made = rewritten_question(self._question(text, size, filter), target, noted)
+        return self._said(*made, noted)
 
     def _asked(
         self, form: str, matching: str | None, head_terms: int | None, window: int | None
@@ -415,4 +417,27 @@ class QueryRewriter:
         if fields is not None:
             fed = fed_fields(self.field, self._feeding, self._source.fields, fields)
             target = replace(target, fed=fed)
-        return rewritten_for(endpoint, body, target, weigh)
+        noted = Noted(weigh)
+        return self._said(*rewritten_for(endpoint, body, target, noted), noted)
+
+    def _said(
+        self, body: dict[str, Any], report: RewriteReport, noted: Noted
+    ) -> tuple[dict[str, Any], RewriteReport]:
+        """Return the body, and the report with what encoded its texts."""
+        queries = self._weigh.queries
+        if not (queries.by_table and noted.texts):
+            return body, report
+        lacking = tuple(queries.lacking(noted.texts))
+        return body, replace(report, questions="table", lacking=lacking)
+
+
+class Noted:
+    """Weighs texts, and keeps them."""
+
+    def __init__(self, weigh: Weigh) -> None:
+        self._weigh = weigh
+        self.texts: list[str] = []
+
+    def __call__(self, texts: Sequence[str]) -> Sequence[Sequence[WeightedTerm]]:
+        self.texts += texts
+        return self._weigh(texts)

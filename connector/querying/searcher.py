@@ -193,12 +193,12 @@ class Searcher:
                 self._rewriter = self._rewriter.with_settings(max_clauses=limit)
 
     def _encoder_of(self, asked: AskedIndices) -> QueryEncoder:
-        if len(self._encoders) == 1 and not self._encoders[0].loaded:
+        if len(self._encoders) == 1 and not self._encoders[0].ready:
             return self._encoders[0]
         for encoder in self._encoders:
-            if encoder.load().fingerprint.digest == asked.meta.fingerprint:
+            if encoder.source().fingerprint.digest == asked.meta.fingerprint:
                 return encoder
-        models = [encoder.load() for encoder in self._encoders]
+        models = [encoder.source() for encoder in self._encoders]
         names = ", ".join(f"{model.name} ({model.fingerprint.digest})" for model in models)
         raise MismatchError(
             f"index {next(iter(asked.metas))} was made by model {asked.meta.model} "

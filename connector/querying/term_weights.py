@@ -234,8 +234,9 @@ class Weigher:
 
     def __call__(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
         """Return the latent terms of each text, heaviest by `w * idf` first; raises as `model`."""
-        if self.unchecked:
-            self.model()
+        if unchecked := self.unchecked:
+            unchecked.check(self.queries.source())
+            self.unchecked = None
         return self._weighed(self.queries.encode(texts, self.query_k))
 
     def cached(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:

@@ -11,11 +11,11 @@ from sentence_transformers.util import load_dir_path
 
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, read_config
 from latent_ingest.connector.encoding.backbone import Backbone
-from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
 from latent_ingest.connector.encoding.fingerprint import check_fit
 from latent_ingest.connector.encoding.hub import find_folder
 from latent_ingest.connector.encoding.model_folder import (
     MODEL_SETTINGS,
+    SHIPPED_MODEL,
     TOKEN_ENCODER,
     find_pooling,
     kind_of,

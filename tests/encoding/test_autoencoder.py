@@ -14,7 +14,7 @@ from latent_ingest.connector.encoding.autoencoder import (
     TokenAutoencoder,
     TokenLatents,
 )
-from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 from latent_ingest.connector.errors import ModelError
 
 CONFIG = AutoencoderConfig(d_in=24, n_latents=96, k=5)

@@ -20,8 +20,9 @@ from toys import SPACES, toy_tokenizer
 from latent_ingest.connector.encoding import pooling, windows
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
-from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
+from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE, find_folder
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 from latent_ingest.connector.encoding.vectors import LatentVectors
 from latent_ingest.connector.errors import ModelError
 

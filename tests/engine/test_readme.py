@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 
 ROWS = {"bees": "Insects dance.", "42": "Cholecalciferol lowers the risk of tumbling."}
 

@@ -27,7 +27,8 @@ from opensearchpy.exceptions import TransportError
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
-from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 from latent_ingest.connector.engine import retry
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import EngineError, MismatchError

@@ -12,7 +12,8 @@ from reference.bm25 import BM25
 from latent_ingest.connector import terms
 from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
-from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 from latent_ingest.connector.evaluation import probe as probe_module
 from latent_ingest.connector.evaluation.measures import mean_ndcg
 from latent_ingest.connector.evaluation.probe import Probe

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
-from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 from latent_ingest.connector.encoding.vectors import TokenVectors
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.inspection.firings import firings_of

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
-from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
+from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.fingerprint import autoencoder_fingerprint
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.inspection.labels import (
     LABELS_FILE,

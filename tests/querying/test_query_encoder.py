@@ -9,7 +9,8 @@ import threading
 import numpy as np
 import pytest
 
-from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.querying.query_encoder import (
     LONGEST_CACHED,

@@ -27,8 +27,9 @@ from latent_ingest.connector.encoding.autoencoder import (
     TokenAutoencoder,
 )
 from latent_ingest.connector.encoding.backbone import Backbone
-from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
+from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE, find_folder
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.inspection.labels import LABELS_FILE, read_labels, write_labels
 from latent_ingest.connector.sentence_transformers import load_sparse_encoder, load_transformer

@@ -15,7 +15,8 @@ from toys import PROMPTS, SPACES, TEXTS, toy_backbone, toy_model
 
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
-from latent_ingest.connector.encoding.encoder import SHIPPED_MODEL, LatentEncoder
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.inspection.labels import LABELS_FILE
 from latent_ingest.connector.sentence_transformers import (

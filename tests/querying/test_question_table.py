@@ -1,0 +1,146 @@
+"""Questions by the table of words: no model, and one line for a table that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
+from latent_ingest.connector.errors import InputError, ModelError
+from latent_ingest.connector.querying.query_encoder import QueryEncoder
+from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.questions.building import build_table, frequent_words
+from latent_ingest.connector.questions.question_table import FILE, QuestionTable, words_of
+
+WORDS = ["bone", "loss", "zinc", "größe", "cafe", "naïve"]
+
+
+@pytest.fixture(scope="module")
+def table(encoder: LatentEncoder) -> QuestionTable:
+    return build_table(encoder, WORDS, latents=255)
+
+
+@pytest.fixture
+def folder(table: QuestionTable, tmp_path: Path) -> Path:
+    table.save(tmp_path)
+    return tmp_path
+
+
+def test_a_word_has_the_weights_that_the_model_gives(
+    encoder: LatentEncoder, table: QuestionTable
+) -> None:
+    latents, values = encoder.encode(["zinc"], kind="query")[0]
+    found = dict(zip(*map(np.ndarray.tolist, table.encode("Zinc?")), strict=True))
+    heavy = {i: v for i, v in zip(latents.tolist(), np.sqrt(values).tolist(), strict=True) if v > 1}
+    assert heavy
+    for latent, weight in heavy.items():
+        # The model is quantised for few tokens, and the table holds steps of 1/255.
+        assert found[latent] == pytest.approx(weight, abs=0.15)
+
+
+def test_a_question_is_the_sum_of_its_words(table: QuestionTable) -> None:
+    whole = dict(zip(*map(np.ndarray.tolist, table.encode("bone loss, bone")), strict=True))
+    squares: dict[int, float] = {}
+    for word in ("bone", "loss", "bone"):
+        for latent, weight in zip(*map(np.ndarray.tolist, table.encode(word)), strict=True):
+            squares[latent] = squares.get(latent, 0.0) + weight**2
+    assert whole.keys() == squares.keys()
+    for latent, square in squares.items():
+        assert whole[latent] == pytest.approx(square**0.5, rel=1e-5)
+
+
+def test_words_of_unicode_texts(table: QuestionTable) -> None:
+    assert words_of("COVID-19's α_β, GRÖSSE") == ["covid", "19", "s", "α", "β", "grösse"]
+    assert words_of("nai\u0308ve") == ["naïve"]
+    assert table.lacking("Größe café NAÏVE 水が ZINC quux quux") == ["水が", "quux"]
+    np.testing.assert_array_equal(table.encode("café")[0], table.encode("cafe")[0])
+    for text in ("", " ", "水", "?!", "x" * 300):
+        assert len(table.encode(text)[0]) == len(table.encode(text)[1]) == 0
+
+
+def test_saved_and_loaded_it_is_the_same(table: QuestionTable, folder: Path) -> None:
+    again = QuestionTable.load(folder)
+    assert again.fingerprint == table.fingerprint
+    assert list(again.words) == WORDS
+    for text in ("bone loss", "größe"):
+        for one, other in zip(table.encode(text), again.encode(text), strict=True):
+            np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(again.idf(), table.idf())
+
+
+def test_a_table_that_cannot_be_read_is_one_line(folder: Path, tmp_path: Path) -> None:
+    path, whole = folder / FILE, (folder / FILE).read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:5], b""):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match="cannot be read") as error:
+            QuestionTable.load(folder)
+        assert "\n" not in str(error.value)
+    path.write_bytes(whole.replace(b'"format":"1"', b'"format":"9"'))
+    with pytest.raises(ModelError, match="format is 9"):
+        QuestionTable.load(folder)
+    with pytest.raises(ModelError, match="no such file; make it with 'latent-ingest questions'"):
+        QuestionTable.load(tmp_path / "none")
+
+
+def test_a_table_of_another_model_is_refused(table: QuestionTable, tmp_path: Path) -> None:
+    for file in SHIPPED_MODEL.iterdir():
+        if file.name != FILE:
+            (tmp_path / file.name).symlink_to(file)
+    replace(table, fingerprint=replace(table.fingerprint, k=3)).save(tmp_path)
+    queries = QueryEncoder(tmp_path, questions="table")
+    assert len(queries.encode(["zinc"])[0].latents)
+    with pytest.raises(ModelError, match="made by another model"):
+        queries.load()
+
+
+def test_auto_is_the_model_where_it_is_loaded(folder: Path, encoder: LatentEncoder) -> None:
+    assert QueryEncoder(folder, questions="auto").by_table
+    assert not QueryEncoder(encoder, questions="auto").by_table
+    assert not QueryEncoder(folder).by_table
+    with pytest.raises(InputError, match="questions 'none': use one of model, table, auto"):
+        QueryEncoder(folder, questions="none")
+    with pytest.raises(InputError, match="give the model folder"):
+        QueryEncoder(encoder, questions="table")
+
+
+def test_the_report_says_what_made_the_question(folder: Path) -> None:
+    rewriter = QueryRewriter(QueryEncoder(folder, questions="table"))
+    body, report = rewriter.rewrite_and_report("zinc quux", form="hybrid")
+    assert (report.questions, report.lacking) == ("table", ("quux",))
+    assert any("which lacks quux" in line for line in report.losses())
+    assert '"f' in json.dumps(body)
+    body, report = rewriter.rewrite_and_report("quux wumpus", form="hybrid")
+    assert report.lacking == ("quux", "wumpus")
+    assert '"f' not in json.dumps(body), "words alone"
+    in_body = {"query": {"match": {"text": "bone"}}}
+    report = rewriter.with_settings(text_fields=["text"]).rewrite_and_report(in_body)[1]
+    assert (report.questions, report.lacking) == ("table", ())
+    with pytest.raises(InputError):
+        rewriter.rewrite("  ")
+
+
+def test_frequent_words_come_first() -> None:
+    assert frequent_words(["b a a", "A b once", "c c"], 2) == ["a", "b"]
+    with pytest.raises(InputError, match="no word occurs"):
+        frequent_words(["once", "水"])
+
+
+def test_a_question_by_table_imports_no_torch(folder: Path) -> None:
+    program = f"""
+import sys
+import latent_ingest.cli.commands.search, latent_ingest.cli.commands.rewrite
+from latent_ingest.connector.querying.query_encoder import QueryEncoder
+from latent_ingest.connector.querying.rewriter import QueryRewriter
+rewriter = QueryRewriter(QueryEncoder({str(folder)!r}, questions="table"))
+print("f" in str(rewriter.rewrite("bone loss")))
+print([name for name in ("torch", "transformers") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["True", "[]"], done.stderr
