@@ -6,7 +6,7 @@ request body → text clauses → their latent terms → the clauses that the en
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp
 from typing import Any
@@ -181,16 +181,20 @@ def rewrite_clauses(
         known = "one phase costs less" if target.n_documents else "document frequencies are unknown"
         form_why = f"auto: {obstacle or known}"
     if target.auto and target.n_documents and not obstacle:
-        in_two = replace(target, form=target.form.two_phase)
-        others = planned(in_two)
-        window = window_for(body, target.scoring.window)
-        one, two = (cost(some, target.n_documents, window) for some in (plans, others))
-        if two < one * WORTH_TWO_PHASES:
-            plans, target = others, in_two
-            form_why = (
-                f"auto: latent terms take some {two / 1000:.0f} ms instead of "
-                f"{one / 1000:.0f} ms in an index of {target.n_documents:,} documents"
-            )
+        postings = {text: postings_of(terms, target.n_documents) for text, terms in weighed.items()}
+
+        def takes(plans: list[Plan], target: Target) -> float:
+            return cost(plans, postings, window_for(body, target.scoring.window))
+
+        least = one_phase = takes(plans, target)
+        for other in target.in_two_phases(keep=keep):
+            others = planned(other)
+            if takes(others, other) < least * WORTH_TWO_PHASES:
+                plans, target, least = others, other, takes(others, other)
+                form_why = (
+                    f"auto: latent terms take some {least / 1000:.0f} ms instead of "
+                    f"{one_phase / 1000:.0f} ms in an index of {target.n_documents:,} documents"
+                )
     form = target.form
     used = [plan for plan in plans if plan.used]
     put_clauses(body, used, target)
@@ -257,15 +261,26 @@ def share_clauses(plans: Sequence[Plan], body: Clause, target: Target) -> None:
         plan.tail = given
 
 
-def cost(plans: Sequence[Plan], n_documents: int, window: int) -> float:
-    """Return the microseconds that latent terms take about, in an index of one shard."""
+def postings_of(terms: Sequence[WeightedTerm], n_documents: int) -> list[float]:
+    """Return the number of documents that have each term, from its idf."""
+    # idf = ln((N + 1) / (n + .5)), or 0 for a term that no document has.
+    return [(n_documents + 1) / exp(term.idf) if term.idf else 0.0 for term in terms]
+
+
+def cost(plans: Sequence[Plan], postings: Mapping[str, Sequence[float]], window: int) -> float:
+    """Return the microseconds that latent terms take about, in an index of one shard.
+
+    Args:
+        plans: how the clauses are rewritten.
+        postings: text of a clause → documents that have each of its terms.
+        window: hits that are rescored.
+    """
     total = 0.0
     for plan in plans:
-        # From idf = ln((N + 1) / (n + .5)); a term that no document has has idf 0.
-        postings = [(n_documents + 1) / exp(t.idf) if t.idf else 0 for t in plan.terms[: plan.used]]
-        of_heads = sum(postings[: plan.heads])
+        found = postings[plan.found.clause.text]
+        of_heads = sum(found[: plan.heads])
         total += TERM * plan.heads + (POSTING_OF_MATCH if plan.keep else POSTING) * of_heads
-        blocks = sum(min(window, n / BLOCK) for n in postings[plan.heads :])
+        blocks = sum(min(window, n / BLOCK) for n in found[plan.heads : plan.used])
         total += RESCORING_TERM * plan.tail + RESCORING_BLOCK * blocks
     return total
 

@@ -53,9 +53,15 @@ BLOCK = 128
 # One phase is exact, so two must take at most this part of its time.
 WORTH_TWO_PHASES = 0.5
 
-# 32 head terms and a window of 200 keep 97 to 99 % of the top 10 at a twentieth of the postings.
+# Same top 10 as in one phase, on 8,704 real documents and 150 training questions of SciFact, at
+# nDCG@10 .7214 in all: 32 head terms and a window of 200, 1.000; 50, .990. 16 and 100, .993; 50,
+# .978. 8 and 50, .966. With 64 terms in all, .917 and .7139.
 HEAD_TERMS = 32
 WINDOW = 200
+
+# The same where `auto` saves more time.
+FEW_HEADS = 16
+SMALL_WINDOW = 50
 
 
 class Form(str, Enum):
