@@ -23,6 +23,7 @@ from latent_ingest.connector.querying.body import (
 from latent_ingest.connector.querying.clause_limit import count_clauses, shares
 from latent_ingest.connector.querying.clauses import Clause, any_of, beside
 from latent_ingest.connector.querying.report import (
+    AS_ASKED,
     RewriteReport,
     RewrittenClause,
     UntouchedClause,
@@ -110,7 +111,7 @@ def rewritten(body: object, target: Target, weigh: Weigh) -> tuple[dict[str, Any
         InputError: the body is not an object, or is a search template.
     """
     body = check_body(body)
-    asked = (target.matching, "as asked for") if target.matching else None
+    asked = (target.matching, AS_ASKED) if target.matching else None
     try:
         result: dict[str, Any] = copied(body)
     except RecursionError:  # some 150 nested clauses, which engines accept
@@ -149,7 +150,7 @@ def rewritten_question(
             f"{target.form} instead of {asked}: beside {n_words:,} words there is too little room"
         )
     found = [question.found(target)]
-    report = rewrite_clauses(body, body, found, target, weigh, "expand", "as asked for")
+    report = rewrite_clauses(body, body, found, target, weigh, "expand", AS_ASKED)
     form = report.form if target.auto else asked
     return body, replace(report, form=form, notes=(*notes, *report.notes))
 
@@ -176,7 +177,7 @@ def rewrite_clauses(
         share_clauses(plans, body, target)
         return plans
 
-    plans, form_why = planned(target), "as asked for"
+    plans, form_why = planned(target), AS_ASKED
     if target.auto:
         known = "one phase costs less" if target.n_documents else "document frequencies are unknown"
         form_why = f"auto: {obstacle or known}"
