@@ -23,7 +23,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, product
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -52,7 +52,7 @@ MAPPING = {"lean": True, "text_fields": ("text",)}
 FROM_THE_FIRST = 0.75
 ENCODED_AT_ONCE = 256
 SENT_AT_ONCE = 500
-TOP = 10
+CONCURRENT = "index.search.concurrent_segment_search.mode"
 PROFILED = 10
 AGGREGATION = {"parts": {"terms": {"field": "part"}}}
 
@@ -292,7 +292,7 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
 
     lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for result in results:
-        if result["clients"] == 1 and result["segments"] == 1:
+        if (result["clients"], result["segments"], result["concurrent"]) == (1, 1, "none"):
             for name, row in result["forms"].items():
                 lines[name].append((result["documents"], row["p50_ms"]))
     figure, axes = pyplot.subplots(figsize=(8, 5))
@@ -312,6 +312,13 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
 @click.option("--questions", type=int, default=60)
 @click.option("--segments", multiple=True, type=int, default=(4, 1))
 @click.option("--clients", multiple=True, type=int, default=(1, 8))
+@click.option(
+    "--concurrent",
+    multiple=True,
+    default=("none",),
+    type=click.Choice(["none", "all"]),
+    help="Of index.search.concurrent_segment_search.mode.",
+)
 @click.option("--split", default="test")
 @click.option("--keep-indices/--delete-indices", default=True)
 def main(
@@ -323,6 +330,7 @@ def main(
     questions: int,
     segments: tuple[int, ...],
     clients: tuple[int, ...],
+    concurrent: tuple[str, ...],
     split: str,
     keep_indices: bool,
 ) -> None:
@@ -346,18 +354,24 @@ def main(
             merge(client, index, some)
             size = client.indices.stats(index=index, metric="store")
             n_bytes = size["indices"][index]["primaries"]["store"]["size_in_bytes"]
-            for at_once in clients:
+            for mode, at_once in product(concurrent, clients):
+                if mode != "none" or len(concurrent) > 1:
+                    client.indices.put_settings(index=index, body={CONCURRENT: mode})
                 forms = measured(client, index, judged, asked, at_once)
                 results.append(
                     {
                         "documents": n,
                         "segments": some,
                         "clients": at_once,
+                        "concurrent": mode,
                         "bytes_per_document": n_bytes / n,
                         "forms": forms,
                     }
                 )
-                title = f"{n:,} documents, {some} segments, {at_once} clients, {n_bytes / n:,.0f} B"
+                title = (
+                    f"{n:,} documents, {some} segments, {at_once} clients, concurrent search "
+                    f"{mode}, {n_bytes / n:,.0f} B"
+                )
                 click.echo(table(f"{title} each, {len(asked)} questions", forms))
                 (out / "scale.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
         if not keep_indices:
