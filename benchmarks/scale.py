@@ -55,12 +55,14 @@ SENT_AT_ONCE = 500
 CONCURRENT = "index.search.concurrent_segment_search.mode"
 PROFILED = 10
 AGGREGATION = {"parts": {"terms": {"field": "part"}}}
+FEW = "hybrid_two_phase, 16 heads, window 50"
 
 # Request → the request whose hits are exact for it.
 EXACT = {
     "auto": "hybrid",
     "hybrid, boost on the bool": "hybrid",
     "hybrid_two_phase": "hybrid",
+    FEW: "hybrid",
     "two_phase": "latent",
     "keep, auto": "keep, hybrid",
     "keep, hybrid_two_phase": "keep, hybrid",
@@ -172,8 +174,8 @@ def boosted(body: Body, boost: float) -> Body:
 def requests(rewriter: QueryRewriter) -> dict[str, Callable[[str], Body]]:
     """Return what makes the request of a question, by name."""
 
-    def form(name: str) -> Callable[[str], Body]:
-        return partial(rewriter.rewrite, form=name)
+    def form(name: str, **options: int) -> Callable[[str], Body]:
+        return partial(rewriter.rewrite, form=name, **options)
 
     def aggregated(text: str) -> Body:
         return {**rewriter.words_only(text), "track_total_hits": True, "aggs": AGGREGATION}
@@ -189,6 +191,7 @@ def requests(rewriter: QueryRewriter) -> dict[str, Callable[[str], Body]]:
             rewriter.rewrite(text, form="hybrid"), rewriter.latent_boost
         ),
         "hybrid_two_phase": form("hybrid_two_phase"),
+        FEW: form("hybrid_two_phase", head_terms=16, window=50),
         "latent": form("latent"),
         "two_phase": form("two_phase"),
         "words, aggregated": aggregated,
