@@ -16,7 +16,7 @@ the documents that have a term of a question, summed over its terms, on average 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -124,18 +124,24 @@ class Judged:
             encoder.n_latents,
         )
 
-    def heaviest(
-        self, heaviness: Heaviness, number: int | None = None, part: float = 1.0
-    ) -> NDArray[np.bool_]:
-        """Which entries are among the heaviest of their documents, `[nnz]`."""
+    def places(self, heaviness: Heaviness) -> NDArray[np.int64]:
+        """Place of each entry in its document, the heaviest first, from 0; `[nnz]`."""
         order = np.lexsort((self.latents, -heaviness(self.latents, self.values), self.row))
-        n_entries = np.bincount(self.row, minlength=len(self.ids))
-        place = np.arange(len(order)) - np.repeat(np.cumsum(n_entries) - n_entries, n_entries)
-        kept = np.zeros(len(order), dtype=np.bool_)
-        kept[order] = place < (
-            np.repeat(np.ceil(part * n_entries), n_entries) if number is None else number
-        )
+        first = np.cumsum(self.n_entries) - self.n_entries
+        places = np.empty(len(order), dtype=np.int64)
+        places[order] = np.arange(len(order)) - np.repeat(first, self.n_entries)
+        return places
+
+    def part(self, places: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+        """Which entries are among the first of their documents, a share of each, `[nnz]`."""
+        number = np.ceil(share * self.n_entries)
+        kept: NDArray[np.bool_] = places < np.repeat(number, self.n_entries)
         return kept
+
+    @property
+    def n_entries(self) -> NDArray[np.int64]:
+        """Latents of each document."""
+        return np.bincount(self.row, minlength=len(self.ids))
 
     def rarer(self, share: float) -> NDArray[np.bool_]:
         """Which entries are of latents that at most a share of the documents have, `[nnz]`."""
@@ -203,6 +209,21 @@ def ways(idf: NDArray[np.float32]) -> dict[str, Heaviness]:
     }
 
 
+def choices(
+    judged: Judged, by: dict[str, Heaviness]
+) -> Iterator[tuple[str, NDArray[np.bool_], float]]:
+    """Yield names, the entries that are kept, and the share for `measure`."""
+    for way, heaviness in by.items():
+        places = judged.places(heaviness)
+        for number in NUMBERS:
+            yield f"{number} by {way}", places < number, 1.0
+        for part in PARTS if way in PART_BY else ():
+            yield f"{part:.0%} by {way}", judged.part(places, part), 1.0
+    for share in SHARES:
+        yield f"in at most {share:.0%} of documents", judged.rarer(share), 1.0
+        yield f"the same, in questions alone: {share:.0%}", judged.every(), share
+
+
 @click.command()
 @click.argument("collections", nargs=-1, required=True, metavar="FOLDER:SPLIT...")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("encoded"))
@@ -212,23 +233,12 @@ def main(collections: tuple[str, ...], out: Path) -> None:
         "| collection | kept | nDCG@10 latent | hybrid | difference | R@100 latent | hybrid | "
         "terms | postings | |\n|---|---|---|---|---|---|---|---|---|---|"
     )
-    by = ways(encoder.idf())
     for name in collections:
         judged = Judged.load(name, out, encoder)
         title = f"{judged.collection.name} {judged.collection.split}"
         first = judged.measure(judged.every())
         click.echo(first.row(f"{title} | all", first))
-        choices: dict[str, tuple[NDArray[np.bool_], float]] = {}
-        for way, heaviness in by.items():
-            for number in NUMBERS:
-                choices[f"{number} by {way}"] = judged.heaviest(heaviness, number), 1.0
-        for way in PART_BY:
-            for part in PARTS:
-                choices[f"{part:.0%} by {way}"] = judged.heaviest(by[way], part=part), 1.0
-        for share in SHARES:
-            choices[f"in at most {share:.0%} of documents"] = judged.rarer(share), 1.0
-            choices[f"the same, in questions alone: {share:.0%}"] = judged.every(), share
-        for what, (kept, most) in choices.items():
+        for what, kept, most in choices(judged, ways(encoder.idf())):
             click.echo(judged.measure(kept, most).row(f"{title} | {what}", first))
 
 

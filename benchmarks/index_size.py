@@ -45,14 +45,16 @@ def actions(
     collection: Collection, judged: Judged, kept: NDArray[np.bool_], meta: IndexMeta
 ) -> Iterator[dict[str, Any]]:
     """Yield the documents with the latents that are kept."""
-    bounds = np.concatenate([[0], np.cumsum(np.bincount(judged.row, minlength=len(judged.ids)))])
+    bounds = np.concatenate([[0], np.cumsum(judged.n_entries)])
     tf = terms.counts(judged.values)
     for document, (first, last) in zip(collection.documents(), pairwise(bounds), strict=True):
         some = kept[first:last]
         yield {
             "_id": document.id,
             **document.fields,
-            meta.latent_field: terms.write(judged.latents[first:last][some], tf[first:last][some]),
+            meta.latent_field: terms.write(
+                judged.latents[first:last][some], tf[first:last][some], meta.spelling
+            ),
             str(meta.hash_field): document.text_hash,
         }
 
@@ -80,21 +82,27 @@ def main(name: str, out: Path) -> None:
     client = Connection(default_url()).open()
     judged = Judged.load(name, out, encoder)
     every, by = judged.every(), ways(encoder.idf())
-    chosen = {
-        "words alone": (~every, True),
-        "plain": (every, False),
-        "lean": (every, True),
+    heaviest = judged.places(by["weight"])
+    heaviest_rare = judged.places(by["weight * idf"])
+    half = judged.part(heaviest_rare, 0.5)
+    lean = {"lean": True}
+    chosen: dict[str, tuple[NDArray[np.bool_], dict[str, Any]]] = {
+        "words alone": (~every, lean),
+        "plain": (every, {}),
+        "plain, delimited": (every, {"spelling": "delimited"}),
+        "plain, 50% by weight * idf": (half, {}),
+        "lean": (every, lean),
         **{
-            f"lean, {number} by weight": (judged.heaviest(by["weight"], number), True)
-            for number in (512, 256, 128)
+            f"lean, {number} by weight": (heaviest < number, lean)
+            for number in (1024, 512, 256, 128, 64)
         },
-        "lean, 50% by weight * idf": (judged.heaviest(by["weight * idf"], part=0.5), True),
-        "lean, in at most 50% of documents": (judged.rarer(0.5), True),
+        "lean, 50% by weight * idf": (half, lean),
+        "lean, in at most 50% of documents": (judged.rarer(0.5), lean),
     }
-    for number, (kept, lean) in enumerate(chosen.values()):
+    for number, (kept, wanted) in enumerate(chosen.values()):
         index = f"{PREFIX}-{number}"
         client.indices.delete(index=index, ignore_unavailable=True)
-        meta = open_index(client, index, encoder, {"lean": lean})
+        meta = open_index(client, index, encoder, wanted)
         helpers.bulk(
             client,
             actions(judged.collection, judged, kept, meta),
@@ -108,9 +116,9 @@ def main(name: str, out: Path) -> None:
         f"|{'---|' * (len(columns) + 3)}"
     )
     words = 0.0
-    for number, (title, (_, lean)) in enumerate(chosen.items()):
+    for number, (title, (_, wanted)) in enumerate(chosen.items()):
         index = f"{PREFIX}-{number}"
-        Index(client, index).merge(Retry(client), lean=lean)
+        Index(client, index).merge(Retry(client), lean="lean" in wanted)
         found = sizes(client, index)
         client.indices.delete(index=index)
         a_document = {part: found[part] / len(judged.ids) for part in columns}
