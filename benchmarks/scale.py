@@ -23,7 +23,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import chain, islice, product
+from itertools import chain, islice, pairwise, product
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -71,17 +71,16 @@ EXACT = {
 PLAIN = dict.fromkeys(("keep, auto", "keep, hybrid", "keep, hybrid_two_phase"), "words, aggregated")
 
 
-def encoded(folder: Path, texts: Sequence[tuple[str, str]]) -> list[Row]:
-    """Return the texts with their latents, those of earlier runs from the folder."""
+def encoded_vectors(
+    folder: Path, texts: Sequence[str]
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]]:
+    """Yield latents, activations and offsets of some texts each, encoding what is not stored."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    encoder = None
     for start in range(0, len(texts), ENCODED_AT_ONCE):
         some = texts[start : start + ENCODED_AT_ONCE]
         file = folder / f"{start:07d}.npz"
         if not file.exists():
-            encoder = encoder or LatentEncoder.shared()
-            vectors = encoder.encode([text for _, text in some])
+            vectors = LatentEncoder.shared().encode(some)
             part = file.with_suffix(".part")
             with part.open("wb") as out:
                 np.savez(out, latents=vectors.indices, values=vectors.values, at=vectors.offsets)
@@ -90,8 +89,17 @@ def encoded(folder: Path, texts: Sequence[tuple[str, str]]) -> list[Row]:
                 f"\rencoded {start + len(some):,} of {len(texts):,} texts", nl=False, err=True
             )
         with np.load(file) as stored:
-            latents, tf, at = stored["latents"], terms.counts(stored["values"]), stored["at"]
-        for (identifier, text), first, last in zip(some, at[:-1], at[1:], strict=True):
+            yield stored["latents"], stored["values"], stored["at"]
+
+
+def encoded(folder: Path, texts: Sequence[tuple[str, str]]) -> list[Row]:
+    """Return the texts with their latents, those of earlier runs from the folder."""
+    rows: list[Row] = []
+    of_rows = iter(texts)
+    for latents, values, at in encoded_vectors(folder, [text for _, text in texts]):
+        tf = terms.counts(values)
+        for first, last in pairwise(at):
+            identifier, text = next(of_rows)
             found = tf[first:last] > 0
             rows.append((identifier, text, latents[first:last][found], tf[first:last][found]))
     return rows
