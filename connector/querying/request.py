@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,16 +20,7 @@ from latent_ingest.connector.querying.clauses import (
     field_boosts,
     other_fields,
 )
-from latent_ingest.connector.querying.scoring import (
-    AUTO,
-    FEW_HEADS,
-    HEAD_TERMS,
-    MATCHINGS,
-    SMALL_WINDOW,
-    WINDOW,
-    Form,
-    Scoring,
-)
+from latent_ingest.connector.querying.scoring import AUTO, MATCHINGS, Form, Scoring
 from latent_ingest.mappings import hash_field
 
 # Hits that engines count exactly, and rescore at most, unless told otherwise.
@@ -114,7 +105,7 @@ class Target:
     matching: str | None = None
     """"expand" or "keep"; None for the one that suits the request."""
     auto: bool = False
-    """Whether two phases are used where they cost less, with few heads where that costs less."""
+    """Whether the form in two phases is used where it costs less."""
     n_documents: int = 0
     """Documents of the index, for the cost of a form; 0 if unknown."""
 
@@ -133,18 +124,6 @@ class Target:
         )
         asked = Form.HYBRID if form == AUTO else Form(form)
         return replace(self, form=asked, auto=form == AUTO, matching=matching, scoring=scoring)
-
-    def in_two_phases(self, *, keep: bool) -> Iterator[Target]:
-        """Yield the targets in two phases that `auto` chooses from, each cheaper and less exact.
-
-        Where words retrieve alone (`keep`), a small window would lose too many of the best hits.
-        """
-        two = replace(self, form=self.form.two_phase)
-        yield two
-        chosen = (two.scoring.head_terms, two.scoring.window) != (HEAD_TERMS, WINDOW)
-        if not (keep or chosen):
-            fewer = replace(two.scoring, head_terms=FEW_HEADS, window=SMALL_WINDOW)
-            yield replace(two, scoring=fewer)
 
     def room_for(self, queries: Sequence[object], removed: Sequence[object] = ()) -> int:
         """Return how many clauses may be added; see `clause_limit.room_for`."""

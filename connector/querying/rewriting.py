@@ -184,18 +184,16 @@ def rewrite_clauses(
     if target.auto and target.n_documents and not obstacle:
         postings = {text: postings_of(terms, target.n_documents) for text, terms in weighed.items()}
 
-        def takes(plans: list[Plan], target: Target) -> float:
-            return cost(plans, postings, window_for(body, target.scoring.window))
-
-        least = one_phase = takes(plans, target)
-        for other in target.in_two_phases(keep=keep):
-            others = planned(other)
-            if takes(others, other) < least * WORTH_TWO_PHASES:
-                plans, target, least = others, other, takes(others, other)
-                form_why = (
-                    f"auto: latent terms take some {least / 1000:.0f} ms instead of "
-                    f"{one_phase / 1000:.0f} ms in an index of {target.n_documents:,} documents"
-                )
+        in_two = replace(target, form=target.form.two_phase)
+        others = planned(in_two)
+        window = window_for(body, target.scoring.window)
+        one, two = (cost(some, postings, window) for some in (plans, others))
+        if two < one * WORTH_TWO_PHASES:
+            plans, target = others, in_two
+            form_why = (
+                f"auto: latent terms take some {two / 1000:.0f} ms instead of "
+                f"{one / 1000:.0f} ms in an index of {target.n_documents:,} documents"
+            )
     form = target.form
     used = [plan for plan in plans if plan.used]
     put_clauses(body, used, target)

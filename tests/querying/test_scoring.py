@@ -18,8 +18,6 @@ from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.rewriting import Plan, cost, postings_of, rewritten
 from latent_ingest.connector.querying.scoring import (
-    FEW_HEADS,
-    SMALL_WINDOW,
     WORTH_TWO_PHASES,
     Form,
     Scoring,
@@ -187,8 +185,7 @@ def test_auto_is_the_cheaper_form_and_the_report_says_why(matching: str) -> None
     assert (unknown, report.form) == (small, "hybrid")
     assert report.form_why == "auto: document frequencies are unknown"
     large, report = asked(10_000_000)
-    few = {} if matching == "keep" else {"head_terms": FEW_HEADS, "window": SMALL_WINDOW}
-    assert large == outright("hybrid_two_phase", **few) != small
+    assert large == outright("hybrid_two_phase") != small
     assert report.form == "hybrid_two_phase"
     assert "in an index of 10,000,000 documents" in report.form_why
     own = replace(target, scoring=Scoring(window=300))
