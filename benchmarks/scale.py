@@ -17,6 +17,7 @@ hits of the form in one phase.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections import defaultdict
@@ -55,14 +56,10 @@ SENT_AT_ONCE = 500
 CONCURRENT = "index.search.concurrent_segment_search.mode"
 PROFILED = 10
 AGGREGATION = {"parts": {"terms": {"field": "part"}}}
-FEW = "hybrid_two_phase, 16 heads, window 50"
 
 # Request → the request whose hits are exact for it.
 EXACT = {
     "auto": "hybrid",
-    "hybrid, boost on the bool": "hybrid",
-    "hybrid_two_phase": "hybrid",
-    FEW: "hybrid",
     "two_phase": "latent",
     "keep, auto": "keep, hybrid",
     "keep, hybrid_two_phase": "keep, hybrid",
@@ -179,7 +176,9 @@ def boosted(body: Body, boost: float) -> Body:
     return {**body, "query": {"bool": {"should": [words, inner]}}}
 
 
-def requests(rewriter: QueryRewriter) -> dict[str, Callable[[str], Body]]:
+def requests(
+    rewriter: QueryRewriter, phases: Sequence[tuple[int, int]]
+) -> dict[str, Callable[[str], Body]]:
     """Return what makes the request of a question, by name."""
 
     def form(name: str, **options: int) -> Callable[[str], Body]:
@@ -199,7 +198,12 @@ def requests(rewriter: QueryRewriter) -> dict[str, Callable[[str], Body]]:
             rewriter.rewrite(text, form="hybrid"), rewriter.latent_boost
         ),
         "hybrid_two_phase": form("hybrid_two_phase"),
-        FEW: form("hybrid_two_phase", head_terms=16, window=50),
+        **{
+            f"hybrid_two_phase, {heads} heads, window {window}": form(
+                "hybrid_two_phase", head_terms=heads, window=window
+            )
+            for heads, window in phases
+        },
         "latent": form("latent"),
         "two_phase": form("two_phase"),
         "words, aggregated": aggregated,
@@ -230,7 +234,13 @@ def visited(profile: Any) -> int:
 
 
 def measured(
-    client: OpenSearch, index: str, judged: Collection, asked: Sequence[str], clients: int
+    client: OpenSearch,
+    index: str,
+    judged: Collection,
+    asked: Sequence[str],
+    clients: int,
+    phases: Sequence[tuple[int, int]],
+    without: str,
 ) -> dict[str, dict[str, float]]:
     """Ask the questions in all forms; return figures of each form."""
     rewriter = QueryRewriter.from_index(client, index, QueryEncoder(cache_size=10_000))
@@ -238,7 +248,11 @@ def measured(
     times: dict[str, list[float]] = defaultdict(list)
     found: dict[str, Ranking] = defaultdict(dict)
     postings: dict[str, list[int]] = defaultdict(list)
-    makers = requests(rewriter)
+    makers = {
+        name: make
+        for name, make in requests(rewriter, phases).items()
+        if not (without and re.search(without, name))
+    }
 
     def timed(name: str, query: str) -> None:
         body = {**makers[name](judged.queries[query]), "_source": False}
@@ -265,7 +279,7 @@ def measured(
     figures = {}
     for name in makers:
         plain = times[PLAIN.get(name, "words")]
-        exact = found[EXACT.get(name, name)]
+        exact = found[EXACT.get(name, "hybrid" if name.startswith("hybrid") else name)]
         same = [len({*found[name][q]} & {*exact[q]}) / max(1, len(exact[q])) for q in asked]
         relevant = {query: judged.qrels[query] for query in asked}
         figures[name] = {
@@ -330,6 +344,8 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
     type=click.Choice(["none", "all"]),
     help="Of index.search.concurrent_segment_search.mode.",
 )
+@click.option("--phases", multiple=True, type=(int, int), help="Other heads and windows.")
+@click.option("--without", default="", help="Regular expression of requests to leave out.")
 @click.option("--split", default="test")
 @click.option("--keep-indices/--delete-indices", default=True)
 def main(
@@ -342,6 +358,8 @@ def main(
     segments: tuple[int, ...],
     clients: tuple[int, ...],
     concurrent: tuple[str, ...],
+    phases: tuple[tuple[int, int], ...],
+    without: str,
     split: str,
     keep_indices: bool,
 ) -> None:
@@ -368,7 +386,7 @@ def main(
             for mode, at_once in product(concurrent, clients):
                 if mode != "none" or len(concurrent) > 1:
                     client.indices.put_settings(index=index, body={CONCURRENT: mode})
-                forms = measured(client, index, judged, asked, at_once)
+                forms = measured(client, index, judged, asked, at_once, phases, without)
                 results.append(
                     {
                         "documents": n,
