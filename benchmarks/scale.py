@@ -17,13 +17,14 @@ hits of the form in one phase.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, pairwise, product
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -52,15 +53,13 @@ MAPPING = {"lean": True, "text_fields": ("text",)}
 FROM_THE_FIRST = 0.75
 ENCODED_AT_ONCE = 256
 SENT_AT_ONCE = 500
-TOP = 10
+CONCURRENT = "index.search.concurrent_segment_search.mode"
 PROFILED = 10
 AGGREGATION = {"parts": {"terms": {"field": "part"}}}
 
 # Request → the request whose hits are exact for it.
 EXACT = {
     "auto": "hybrid",
-    "hybrid, boost on the bool": "hybrid",
-    "hybrid_two_phase": "hybrid",
     "two_phase": "latent",
     "keep, auto": "keep, hybrid",
     "keep, hybrid_two_phase": "keep, hybrid",
@@ -69,17 +68,16 @@ EXACT = {
 PLAIN = dict.fromkeys(("keep, auto", "keep, hybrid", "keep, hybrid_two_phase"), "words, aggregated")
 
 
-def encoded(folder: Path, texts: Sequence[tuple[str, str]]) -> list[Row]:
-    """Return the texts with their latents, those of earlier runs from the folder."""
+def encoded_vectors(
+    folder: Path, texts: Sequence[str]
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]]:
+    """Yield latents, activations and offsets of some texts each, encoding what is not stored."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    encoder = None
     for start in range(0, len(texts), ENCODED_AT_ONCE):
         some = texts[start : start + ENCODED_AT_ONCE]
         file = folder / f"{start:07d}.npz"
         if not file.exists():
-            encoder = encoder or LatentEncoder.shared()
-            vectors = encoder.encode([text for _, text in some])
+            vectors = LatentEncoder.shared().encode(some)
             part = file.with_suffix(".part")
             with part.open("wb") as out:
                 np.savez(out, latents=vectors.indices, values=vectors.values, at=vectors.offsets)
@@ -88,8 +86,17 @@ def encoded(folder: Path, texts: Sequence[tuple[str, str]]) -> list[Row]:
                 f"\rencoded {start + len(some):,} of {len(texts):,} texts", nl=False, err=True
             )
         with np.load(file) as stored:
-            latents, tf, at = stored["latents"], terms.counts(stored["values"]), stored["at"]
-        for (identifier, text), first, last in zip(some, at[:-1], at[1:], strict=True):
+            yield stored["latents"], stored["values"], stored["at"]
+
+
+def encoded(folder: Path, texts: Sequence[tuple[str, str]]) -> list[Row]:
+    """Return the texts with their latents, those of earlier runs from the folder."""
+    rows: list[Row] = []
+    of_rows = iter(texts)
+    for latents, values, at in encoded_vectors(folder, [text for _, text in texts]):
+        tf = terms.counts(values)
+        for first, last in pairwise(at):
+            identifier, text = next(of_rows)
             found = tf[first:last] > 0
             rows.append((identifier, text, latents[first:last][found], tf[first:last][found]))
     return rows
@@ -169,11 +176,13 @@ def boosted(body: Body, boost: float) -> Body:
     return {**body, "query": {"bool": {"should": [words, inner]}}}
 
 
-def requests(rewriter: QueryRewriter) -> dict[str, Callable[[str], Body]]:
+def requests(
+    rewriter: QueryRewriter, phases: Sequence[tuple[int, int]]
+) -> dict[str, Callable[[str], Body]]:
     """Return what makes the request of a question, by name."""
 
-    def form(name: str) -> Callable[[str], Body]:
-        return partial(rewriter.rewrite, form=name)
+    def form(name: str, **options: int) -> Callable[[str], Body]:
+        return partial(rewriter.rewrite, form=name, **options)
 
     def aggregated(text: str) -> Body:
         return {**rewriter.words_only(text), "track_total_hits": True, "aggs": AGGREGATION}
@@ -189,6 +198,12 @@ def requests(rewriter: QueryRewriter) -> dict[str, Callable[[str], Body]]:
             rewriter.rewrite(text, form="hybrid"), rewriter.latent_boost
         ),
         "hybrid_two_phase": form("hybrid_two_phase"),
+        **{
+            f"hybrid_two_phase, {heads} heads, window {window}": form(
+                "hybrid_two_phase", head_terms=heads, window=window
+            )
+            for heads, window in phases
+        },
         "latent": form("latent"),
         "two_phase": form("two_phase"),
         "words, aggregated": aggregated,
@@ -219,7 +234,13 @@ def visited(profile: Any) -> int:
 
 
 def measured(
-    client: OpenSearch, index: str, judged: Collection, asked: Sequence[str], clients: int
+    client: OpenSearch,
+    index: str,
+    judged: Collection,
+    asked: Sequence[str],
+    clients: int,
+    phases: Sequence[tuple[int, int]],
+    without: str,
 ) -> dict[str, dict[str, float]]:
     """Ask the questions in all forms; return figures of each form."""
     rewriter = QueryRewriter.from_index(client, index, QueryEncoder(cache_size=10_000))
@@ -227,7 +248,11 @@ def measured(
     times: dict[str, list[float]] = defaultdict(list)
     found: dict[str, Ranking] = defaultdict(dict)
     postings: dict[str, list[int]] = defaultdict(list)
-    makers = requests(rewriter)
+    makers = {
+        name: make
+        for name, make in requests(rewriter, phases).items()
+        if not (without and re.search(without, name))
+    }
 
     def timed(name: str, query: str) -> None:
         body = {**makers[name](judged.queries[query]), "_source": False}
@@ -254,7 +279,7 @@ def measured(
     figures = {}
     for name in makers:
         plain = times[PLAIN.get(name, "words")]
-        exact = found[EXACT.get(name, name)]
+        exact = found[EXACT.get(name, "hybrid" if name.startswith("hybrid") else name)]
         same = [len({*found[name][q]} & {*exact[q]}) / max(1, len(exact[q])) for q in asked]
         relevant = {query: judged.qrels[query] for query in asked}
         figures[name] = {
@@ -292,7 +317,7 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
 
     lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for result in results:
-        if result["clients"] == 1 and result["segments"] == 1:
+        if (result["clients"], result["segments"], result["concurrent"]) == (1, 1, "none"):
             for name, row in result["forms"].items():
                 lines[name].append((result["documents"], row["p50_ms"]))
     figure, axes = pyplot.subplots(figsize=(8, 5))
@@ -312,6 +337,15 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
 @click.option("--questions", type=int, default=60)
 @click.option("--segments", multiple=True, type=int, default=(4, 1))
 @click.option("--clients", multiple=True, type=int, default=(1, 8))
+@click.option(
+    "--concurrent",
+    multiple=True,
+    default=("none",),
+    type=click.Choice(["none", "all"]),
+    help="Of index.search.concurrent_segment_search.mode.",
+)
+@click.option("--phases", multiple=True, type=(int, int), help="Other heads and windows.")
+@click.option("--without", default="", help="Regular expression of requests to leave out.")
 @click.option("--split", default="test")
 @click.option("--keep-indices/--delete-indices", default=True)
 def main(
@@ -323,6 +357,9 @@ def main(
     questions: int,
     segments: tuple[int, ...],
     clients: tuple[int, ...],
+    concurrent: tuple[str, ...],
+    phases: tuple[tuple[int, int], ...],
+    without: str,
     split: str,
     keep_indices: bool,
 ) -> None:
@@ -346,18 +383,24 @@ def main(
             merge(client, index, some)
             size = client.indices.stats(index=index, metric="store")
             n_bytes = size["indices"][index]["primaries"]["store"]["size_in_bytes"]
-            for at_once in clients:
-                forms = measured(client, index, judged, asked, at_once)
+            for mode, at_once in product(concurrent, clients):
+                if mode != "none" or len(concurrent) > 1:
+                    client.indices.put_settings(index=index, body={CONCURRENT: mode})
+                forms = measured(client, index, judged, asked, at_once, phases, without)
                 results.append(
                     {
                         "documents": n,
                         "segments": some,
                         "clients": at_once,
+                        "concurrent": mode,
                         "bytes_per_document": n_bytes / n,
                         "forms": forms,
                     }
                 )
-                title = f"{n:,} documents, {some} segments, {at_once} clients, {n_bytes / n:,.0f} B"
+                title = (
+                    f"{n:,} documents, {some} segments, {at_once} clients, concurrent search "
+                    f"{mode}, {n_bytes / n:,.0f} B"
+                )
                 click.echo(table(f"{title} each, {len(asked)} questions", forms))
                 (out / "scale.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
         if not keep_indices:

@@ -9,6 +9,8 @@ from typing import Any
 
 from latent_ingest.connector.querying.scoring import Form
 
+AS_ASKED = "as asked for"
+
 
 @dataclass(frozen=True, slots=True)
 class RewrittenClause:
@@ -74,7 +76,7 @@ class RewriteReport:
     """Text clauses and unknown clauses that score; filters are not looked into."""
     notes: tuple[str, ...]
     """Other differences from what was asked for: fallbacks, and options with another meaning."""
-    form_why: str = "as asked for"
+    form_why: str = AS_ASKED
     """The reason for the form."""
     questions: str = "model"
     """What encoded the texts: "model" or "table"."""
@@ -86,7 +88,7 @@ class RewriteReport:
         yield f"matching: {self.matching} ({self.why})"
         if self.questions == "table" and not self.lacking:
             yield "questions: by the table of words"
-        if self.form.two_phases:
+        if self.form_why != AS_ASKED or self.form.two_phases:
             yield f"form: {self.form} ({self.form_why})"
         yield from (clause.line(self.matching) for clause in self.rewritten)
         yield from self._rest()

@@ -6,7 +6,7 @@ request body → text clauses → their latent terms → the clauses that the en
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp
 from typing import Any
@@ -23,6 +23,7 @@ from latent_ingest.connector.querying.body import (
 from latent_ingest.connector.querying.clause_limit import count_clauses, shares
 from latent_ingest.connector.querying.clauses import Clause, any_of, beside
 from latent_ingest.connector.querying.report import (
+    AS_ASKED,
     RewriteReport,
     RewrittenClause,
     UntouchedClause,
@@ -110,7 +111,7 @@ def rewritten(body: object, target: Target, weigh: Weigh) -> tuple[dict[str, Any
         InputError: the body is not an object, or is a search template.
     """
     body = check_body(body)
-    asked = (target.matching, "as asked for") if target.matching else None
+    asked = (target.matching, AS_ASKED) if target.matching else None
     try:
         result: dict[str, Any] = copied(body)
     except RecursionError:  # some 150 nested clauses, which engines accept
@@ -149,7 +150,7 @@ def rewritten_question(
             f"{target.form} instead of {asked}: beside {n_words:,} words there is too little room"
         )
     found = [question.found(target)]
-    report = rewrite_clauses(body, body, found, target, weigh, "expand", "as asked for")
+    report = rewrite_clauses(body, body, found, target, weigh, "expand", AS_ASKED)
     form = report.form if target.auto else asked
     return body, replace(report, form=form, notes=(*notes, *report.notes))
 
@@ -176,15 +177,17 @@ def rewrite_clauses(
         share_clauses(plans, body, target)
         return plans
 
-    plans, form_why = planned(target), "as asked for"
+    plans, form_why = planned(target), AS_ASKED
     if target.auto:
         known = "one phase costs less" if target.n_documents else "document frequencies are unknown"
         form_why = f"auto: {obstacle or known}"
     if target.auto and target.n_documents and not obstacle:
+        postings = {text: postings_of(terms, target.n_documents) for text, terms in weighed.items()}
+
         in_two = replace(target, form=target.form.two_phase)
         others = planned(in_two)
         window = window_for(body, target.scoring.window)
-        one, two = (cost(some, target.n_documents, window) for some in (plans, others))
+        one, two = (cost(some, postings, window) for some in (plans, others))
         if two < one * WORTH_TWO_PHASES:
             plans, target = others, in_two
             form_why = (
@@ -257,15 +260,26 @@ def share_clauses(plans: Sequence[Plan], body: Clause, target: Target) -> None:
         plan.tail = given
 
 
-def cost(plans: Sequence[Plan], n_documents: int, window: int) -> float:
-    """Return the microseconds that latent terms take about, in an index of one shard."""
+def postings_of(terms: Sequence[WeightedTerm], n_documents: int) -> list[float]:
+    """Return the number of documents that have each term, from its idf."""
+    # idf = ln((N + 1) / (n + .5)), or 0 for a term that no document has.
+    return [(n_documents + 1) / exp(term.idf) if term.idf else 0.0 for term in terms]
+
+
+def cost(plans: Sequence[Plan], postings: Mapping[str, Sequence[float]], window: int) -> float:
+    """Return the microseconds that latent terms take about, in an index of one shard.
+
+    Args:
+        plans: how the clauses are rewritten.
+        postings: text of a clause → documents that have each of its terms.
+        window: hits that are rescored.
+    """
     total = 0.0
     for plan in plans:
-        # From idf = ln((N + 1) / (n + .5)); a term that no document has has idf 0.
-        postings = [(n_documents + 1) / exp(t.idf) if t.idf else 0 for t in plan.terms[: plan.used]]
-        of_heads = sum(postings[: plan.heads])
+        found = postings[plan.found.clause.text]
+        of_heads = sum(found[: plan.heads])
         total += TERM * plan.heads + (POSTING_OF_MATCH if plan.keep else POSTING) * of_heads
-        blocks = sum(min(window, n / BLOCK) for n in postings[plan.heads :])
+        blocks = sum(min(window, n / BLOCK) for n in found[plan.heads : plan.used])
         total += RESCORING_TERM * plan.tail + RESCORING_BLOCK * blocks
     return total
 

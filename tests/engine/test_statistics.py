@@ -172,6 +172,48 @@ def test_an_index_without_documents_has_no_statistics(
     assert rewriter.terms(QUESTION) == QueryRewriter(encoder).terms(QUESTION)
 
 
+@pytest.mark.parametrize("state", ["empty", "loaded since", "one document", "deleted", "older"])
+def test_a_question_is_answered_whatever_is_known_of_the_index(
+    client: OpenSearch, index: str, load: Any, encoder: LatentEncoder, state: str
+) -> None:
+    """And the report names what `auto` went by."""
+    n_loaded = {"one document": 1, "deleted": len(TEXTS), "older": len(TEXTS)}.get(state, 0)
+    make(client, index, encoder, 1)
+    if n_loaded:
+        load(client, index, lines(TEXTS[:n_loaded]))
+    if state == "deleted":
+        for number in range(1, n_loaded):
+            client.delete(index=index, id=str(number))
+        client.indices.refresh(index=index)
+    rewriter = QueryRewriter.from_index(client, index, encoder, statistics_seconds=3600)
+    if state == "loaded since":
+        load(client, index, lines())
+    if state == "older":
+        # As if the index had had a million documents when it was asked.
+        statistics = rewriter.statistics
+        assert statistics
+        assert statistics.frequencies
+        counts = np.full(encoder.n_latents, 100_000)
+        statistics.frequencies = DocumentFrequencies(counts, 1_000_000, every_shard=True)
+        statistics._idf = statistics.frequencies.idf()
+    body, report = rewriter.rewrite_and_report(QUESTION)
+    exact = client.search(index=index, body=rewriter.rewrite(QUESTION, form="hybrid"))["hits"]
+    found = client.search(index=index, body=body)["hits"]["hits"]
+    ids = [hit["_id"] for hit in exact["hits"]]
+    assert len(ids) == {"empty": 0, "one document": 1, "deleted": 1}.get(state, len(TEXTS))
+    # Few heads find few of these documents: those of old statistics have the best ones.
+    assert [hit["_id"] for hit in found] == (ids[: len(found)] if state == "older" else ids)
+    assert bool(found) == bool(ids)
+    said = next(line for line in report.lines() if line.startswith("form: "))
+    if state == "older":
+        assert said.startswith("form: hybrid_two_phase (auto: latent terms take some ")
+        assert said.endswith(" in an index of 1,000,000 documents)")
+    elif n_loaded:
+        assert said == "form: hybrid (auto: one phase costs less)"
+    else:
+        assert said == "form: hybrid (auto: document frequencies are unknown)"
+
+
 class Holding(FaultProxy):
     """Blocks a request for statistics until it is released."""
 

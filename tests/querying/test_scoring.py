@@ -10,13 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from latent_ingest.connector.bm25 import inverse_document_frequency
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.body import FoundClause
 from latent_ingest.connector.querying.clauses import TextClause
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.rewriting import Plan, cost, rewritten
-from latent_ingest.connector.querying.scoring import WORTH_TWO_PHASES, Form, Scoring
+from latent_ingest.connector.querying.rewriting import Plan, cost, postings_of, rewritten
+from latent_ingest.connector.querying.scoring import (
+    WORTH_TWO_PHASES,
+    Form,
+    Scoring,
+)
 from latent_ingest.connector.querying.term_weights import WeightedTerm
 
 QUESTION = "does vitamin D prevent falls"
@@ -140,7 +145,8 @@ def test_two_phases_cost_less_in_large_indices_and_sooner_where_words_decide() -
     def costs(n_documents: int, *, keep: bool) -> tuple[float, float]:
         one = planned(160, 0, keep=keep, idf=math.log(10))
         two = planned(0 if keep else 32, 128, keep=keep, idf=math.log(10))
-        return cost([one], n_documents, 200), cost([two], n_documents, 200)
+        postings = {"a": [n_documents / 10] * 160}
+        return cost([one], postings, 200), cost([two], postings, 200)
 
     in_two: dict[bool, list[bool]] = {}
     for keep in (False, True):
@@ -148,9 +154,14 @@ def test_two_phases_cost_less_in_large_indices_and_sooner_where_words_decide() -
         in_two[keep] = [two < one * WORTH_TWO_PHASES for one, two in of_sizes]
         assert in_two[keep] == sorted(in_two[keep])
     assert 0 < sum(in_two[False]) < sum(in_two[True]) < 8
-    # A term that no document has.
-    none, rare = (cost([planned(1, 0, keep=False, idf=i)], 10**6, 200) for i in (0.0, 9.0))
-    assert none < rare
+
+
+def test_postings_are_those_of_the_idf() -> None:
+    """Also of a term that no document has."""
+    counts = np.array([1, 70, 1_000])
+    idf = inverse_document_frequency(1_000, counts)
+    found = [WeightedTerm(f"f{n}", 1.0, float(value)) for n, value in enumerate([*idf, 0.0])]
+    assert postings_of(found, 1_000) == pytest.approx([1.5, 70.5, 1_000.5, 0])
 
 
 @pytest.mark.parametrize("matching", ["expand", "keep"])
@@ -163,8 +174,8 @@ def test_auto_is_the_cheaper_form_and_the_report_says_why(matching: str) -> None
         body = {"query": {"match": {"text": text}}, **more}
         return rewritten(body, replace(target, n_documents=n_documents), rewriter._weigh)
 
-    def outright(form: str) -> dict[str, Any]:
-        return rewriter.rewrite_body(body, form=form, matching=matching)
+    def outright(form: str, **options: Any) -> dict[str, Any]:
+        return rewriter.rewrite_body(body, form=form, matching=matching, **options)
 
     body = {"query": {"match": {"text": text}}}
     small, report = asked(1_000)
@@ -177,6 +188,10 @@ def test_auto_is_the_cheaper_form_and_the_report_says_why(matching: str) -> None
     assert large == outright("hybrid_two_phase") != small
     assert report.form == "hybrid_two_phase"
     assert "in an index of 10,000,000 documents" in report.form_why
+    own = replace(target, scoring=Scoring(window=300))
+    body = {"query": {"match": {"text": text}}}
+    large, report = rewritten(body, replace(own, n_documents=10_000_000), rewriter._weigh)
+    assert large == outright("hybrid_two_phase", window=300)
     assert any("10,000,000" in line for line in report.lines())
     _, report = asked(10_000_000, collapse={"field": "year"})
     assert report.form == "hybrid"
