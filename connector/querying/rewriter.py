@@ -124,6 +124,7 @@ class QueryRewriter:
         fed = fed_fields(field, self._feeding, source.fields)
         self._target = Target(field, fed, source.fields, max_clauses, self.scoring)
         queries = QueryEncoder.of(encoder)
+        self._queries = queries
         self._weigh = Weigher(queries, source.statistics, source.unchecked, query_k)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -424,7 +425,7 @@ class QueryRewriter:
         self, body: dict[str, Any], report: RewriteReport, noted: Noted
     ) -> tuple[dict[str, Any], RewriteReport]:
         """Return the body, and the report with what encoded its texts."""
-        queries = self._weigh.queries
+        queries = self._queries
         if not (queries.by_table and noted.texts):
             return body, report
         lacking = tuple(queries.lacking(noted.texts))
