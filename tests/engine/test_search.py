@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +211,31 @@ def test_an_engine_that_is_away_is_said(encoder: LatentEncoder) -> None:
     client = Connection(f"http://127.0.0.1:{free_port()}").open()
     with pytest.raises(EngineError, match=r"nothing answers at .*latent-ingest engine up"):
         QueryRewriter.from_index(client, "papers", encoder)
+
+
+PROGRAM = """
+import sys
+from latent_ingest.cli.main import cli
+cli(sys.argv[1:], standalone_mode=False)
+print([name for name in ("torch", "transformers") if name in sys.modules], file=sys.stderr)
+"""
+
+
+def test_the_command_searches_by_the_table_without_torch(
+    client: OpenSearch, opensearch_url: str, new_index: Any, load: Any
+) -> None:
+    """The words of the question alone do not find the document."""
+    index = new_index(client)
+    load(client, index, lines())
+    question = "wheat flour dessert"
+    words = client.search(index=index, body={"query": {"match": {"words": question}}})
+    assert words["hits"]["hits"] == []
+    for form in ("hybrid", "latent"):
+        asked = ["search", question, "--index", index, "--url", opensearch_url, "--json"]
+        asked += ["--questions", "table", "--form", form]
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *asked], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.splitlines()[-1] == "[]"
+        assert json.loads(done.stdout)["hits"]["hits"][0]["_id"] == "bread"
