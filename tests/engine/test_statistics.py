@@ -189,12 +189,12 @@ def test_a_question_is_answered_whatever_is_known_of_the_index(
     if state == "loaded since":
         load(client, index, lines())
     if state == "older":
-        # As if the index had had a million documents when it was asked.
+        # As if the index had had many documents when it was asked.
         statistics = rewriter.statistics
         assert statistics
         assert statistics.frequencies
-        counts = np.full(encoder.n_latents, 100_000)
-        statistics.frequencies = DocumentFrequencies(counts, 1_000_000, every_shard=True)
+        counts = np.full(encoder.n_latents, 10_000_000)
+        statistics.frequencies = DocumentFrequencies(counts, 100_000_000, every_shard=True)
         statistics._idf = statistics.frequencies.idf()
     body, report = rewriter.rewrite_and_report(QUESTION)
     exact = client.search(index=index, body=rewriter.rewrite(QUESTION, form="hybrid"))["hits"]
@@ -207,7 +207,7 @@ def test_a_question_is_answered_whatever_is_known_of_the_index(
     said = next(line for line in report.lines() if line.startswith("form: "))
     if state == "older":
         assert said.startswith("form: hybrid_two_phase (auto: latent terms take some ")
-        assert said.endswith(" in an index of 1,000,000 documents)")
+        assert said.endswith(" in an index of 100,000,000 documents)")
     elif n_loaded:
         assert said == "form: hybrid (auto: one phase costs less)"
     else:
