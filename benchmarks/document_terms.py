@@ -23,8 +23,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+from cached_encodings import encoded_vectors
 from numpy.typing import NDArray
-from scale import encoded_vectors
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.bm25 import MemoryBM25, best

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+from cached_encodings import encoded
 from numpy.typing import NDArray
-from scale import encoded
 
 from latent_ingest.connector.bm25 import MemoryBM25, best
 from latent_ingest.connector.collections.collection import Collection

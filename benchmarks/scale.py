@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import chain, islice, pairwise, product
+from itertools import chain, islice, product
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -32,7 +32,7 @@ from typing import Any
 import click
 import matplotlib
 import numpy as np
-from numpy.typing import NDArray
+from cached_encodings import Row, encoded
 from opensearchpy import OpenSearch, helpers
 
 from latent_ingest.connector import terms
@@ -46,12 +46,9 @@ from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 Body = dict[str, Any]
-Row = tuple[str, str, NDArray[np.int32], NDArray[np.int64]]
-"""Id, text, latents and their counts."""
 
 MAPPING = {"lean": True, "text_fields": ("text",)}
 FROM_THE_FIRST = 0.75
-ENCODED_AT_ONCE = 256
 SENT_AT_ONCE = 500
 CONCURRENT = "index.search.concurrent_segment_search.mode"
 PROFILED = 10
@@ -66,40 +63,6 @@ EXACT = {
 }
 # Request → what its time is compared with; else words.
 PLAIN = dict.fromkeys(("keep, auto", "keep, hybrid", "keep, hybrid_two_phase"), "words, aggregated")
-
-
-def encoded_vectors(
-    folder: Path, texts: Sequence[str]
-) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]]:
-    """Yield latents, activations and offsets of some texts each, encoding what is not stored."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for start in range(0, len(texts), ENCODED_AT_ONCE):
-        some = texts[start : start + ENCODED_AT_ONCE]
-        file = folder / f"{start:07d}.npz"
-        if not file.exists():
-            vectors = LatentEncoder.shared().encode(some)
-            part = file.with_suffix(".part")
-            with part.open("wb") as out:
-                np.savez(out, latents=vectors.indices, values=vectors.values, at=vectors.offsets)
-            part.replace(file)
-            click.echo(
-                f"\rencoded {start + len(some):,} of {len(texts):,} texts", nl=False, err=True
-            )
-        with np.load(file) as stored:
-            yield stored["latents"], stored["values"], stored["at"]
-
-
-def encoded(folder: Path, texts: Sequence[tuple[str, str]]) -> list[Row]:
-    """Return the texts with their latents, those of earlier runs from the folder."""
-    rows: list[Row] = []
-    of_rows = iter(texts)
-    for latents, values, at in encoded_vectors(folder, [text for _, text in texts]):
-        tf = terms.counts(values)
-        for first, last in pairwise(at):
-            identifier, text = next(of_rows)
-            found = tf[first:last] > 0
-            rows.append((identifier, text, latents[first:last][found], tf[first:last][found]))
-    return rows
 
 
 def mixed(rows: Sequence[Row], number: int) -> Row:
@@ -213,6 +176,16 @@ def requests(
     }
 
 
+def exact_for(name: str) -> str:
+    """Return the request whose hits are exact for a request."""
+    return EXACT.get(name, "hybrid" if name.startswith("hybrid") else name)
+
+
+def plain_for(name: str) -> str:
+    """Return the request with whose time that of a request is compared."""
+    return PLAIN.get(name, "words")
+
+
 def hits(answer: Any) -> dict[str, float]:
     return {hit["_id"]: hit["_score"] for hit in answer["hits"]["hits"]}
 
@@ -253,6 +226,9 @@ def measured(
         for name, make in requests(rewriter, phases).items()
         if not (without and re.search(without, name))
     }
+    for name in makers:
+        if lacking := {exact_for(name), plain_for(name)} - makers.keys():
+            raise click.ClickException(f"{name} is compared with {min(lacking)}: keep both or none")
 
     def timed(name: str, query: str) -> None:
         body = {**makers[name](judged.queries[query]), "_source": False}
@@ -278,8 +254,8 @@ def measured(
             postings[name].append(visited(answer["profile"]))
     figures = {}
     for name in makers:
-        plain = times[PLAIN.get(name, "words")]
-        exact = found[EXACT.get(name, "hybrid" if name.startswith("hybrid") else name)]
+        plain = times[plain_for(name)]
+        exact = found[exact_for(name)]
         same = [len({*found[name][q]} & {*exact[q]}) / max(1, len(exact[q])) for q in asked]
         relevant = {query: judged.qrels[query] for query in asked}
         figures[name] = {
@@ -345,7 +321,11 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
     help="Of index.search.concurrent_segment_search.mode.",
 )
 @click.option("--phases", multiple=True, type=(int, int), help="Other heads and windows.")
-@click.option("--without", default="", help="Regular expression of requests to leave out.")
+@click.option(
+    "--without",
+    default="",
+    help="Regular expression of requests to leave out.",
+)
 @click.option("--split", default="test")
 @click.option("--keep-indices/--delete-indices", default=True)
 def main(

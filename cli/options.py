@@ -16,11 +16,11 @@ import click
 from latent_ingest.cli.output import announced
 from latent_ingest.connector.engine.client import MAX_CONNECTIONS
 from latent_ingest.connector.indexing.sender import CONCURRENCY
-from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.scoring import AUTO, Form
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.querying.query_encoder import QueryEncoder
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -212,6 +212,8 @@ class ChosenModel:
 
     def queries(self, questions: str) -> QueryEncoder:
         """What encodes questions: the loaded model, or the table beside it without the model."""
+        from latent_ingest.connector.querying.query_encoder import QueryEncoder
+
         if questions == "model":
             return QueryEncoder(self.load())
         return QueryEncoder(self.folder, device=self.device, dtype=self.dtype, questions=questions)

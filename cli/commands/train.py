@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latent_ingest.cli import options, output
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
+from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.files import disk_errors
 from latent_ingest.connector.questions.building import LATENTS, MOST_WORDS
 
@@ -252,10 +254,15 @@ def questions(
     """Make the table by which questions are encoded without the model.
 
     Each frequent word of SOURCES, and each word that the backbone has as a token, is encoded alone
-    as a question. The table is written into the model folder, and read by --questions table.
+    as a question. The table is written into the folder of --model, which must be named, and read
+    by --questions table.
     SOURCES are named as for train.
     """
-    from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
+    if model.folder is None:
+        raise InputError(
+            "name a model folder with --model; for another table of the shipped model, copy "
+            f"{SHIPPED_MODEL} and name the copy"
+        )
     from latent_ingest.connector.questions.building import (
         build_table,
         frequent_words,
@@ -271,9 +278,8 @@ def questions(
     every = list(dict.fromkeys([*found, *vocabulary_words(encoder)]))
     with output.progress_bar(total=len(every), desc="encoding", unit="word") as bar:
         table = build_table(encoder, every, latents=latents, on_progress=bar.update)
-    folder = model.folder or SHIPPED_MODEL
-    with disk_errors(folder):
-        path = table.save(folder)
+    with disk_errors(model.folder):
+        path = table.save(model.folder)
     size = path.stat().st_size
     if as_json:
         output.print_json({"out": str(path), "words": len(table.words), "bytes": size})

@@ -78,6 +78,8 @@ class RewriteReport:
     """Other differences from what was asked for: fallbacks, and options with another meaning."""
     form_why: str = AS_ASKED
     """The reason for the form."""
+    texts: tuple[str, ...] = ()
+    """The texts that were encoded, each once."""
     questions: str = "model"
     """What encoded the texts: "model" or "table"."""
     lacking: tuple[str, ...] = ()

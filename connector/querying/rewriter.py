@@ -214,7 +214,7 @@ class QueryRewriter:
         names = ("field", "words_fields", "text_fields", "max_clauses", "collapse")
         same: dict[str, Any] = {name: getattr(self, name) for name in names}
         same |= {**asdict(self.scoring), "source": self._source}
-        return QueryRewriter(self._weigh.queries, **{**same, **settings})
+        return QueryRewriter(self._queries, **{**same, **settings})
 
     @property
     def encoder(self) -> LatentEncoder:
@@ -228,7 +228,7 @@ class QueryRewriter:
 
     def cache_info(self) -> CacheInfo:
         """Return the hits and misses of the cache of encodings."""
-        return self._weigh.queries.cache_info()
+        return self._queries.cache_info()
 
     def terms(self, text: str) -> list[WeightedTerm]:
         """Return the latent terms of a question, heaviest by `w * idf` first."""
@@ -354,7 +354,11 @@ class QueryRewriter:
             asked: a question, or a request body.
             options: as for `rewrite`, or as for `rewrite_body`.
         """
-        return self._rewritten(asked, self._weigh, **options)
+        body, report = self._rewritten(asked, self._weigh, **options)
+        if self._queries.by_table and report.texts:
+            lacking = tuple(self._queries.lacking(report.texts))
+            report = replace(report, questions="table", lacking=lacking)
+        return body, report
 
     async def rewrite_async(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return `rewrite` or `rewrite_body` without blocking the event loop: a thread encodes."""
@@ -391,9 +395,7 @@ class QueryRewriter:
         window: int | None = None,
     ) -> tuple[dict[str, Any], RewriteReport]:
         target = self._asked(form, "expand", head_terms, window)
-        noted = Noted(weigh)
-        made = rewritten_question(self._question(text, size, filter), target, noted)
-        return self._said(*made, noted)
+        return rewritten_question(self._question(text, size, filter), target, weigh)
 
     def _asked(
         self, form: str, matching: str | None, head_terms: int | None, window: int | None
@@ -418,27 +420,4 @@ class QueryRewriter:
         if fields is not None:
             fed = fed_fields(self.field, self._feeding, self._source.fields, fields)
             target = replace(target, fed=fed)
-        noted = Noted(weigh)
-        return self._said(*rewritten_for(endpoint, body, target, noted), noted)
-
-    def _said(
-        self, body: dict[str, Any], report: RewriteReport, noted: Noted
-    ) -> tuple[dict[str, Any], RewriteReport]:
-        """Return the body, and the report with what encoded its texts."""
-        queries = self._queries
-        if not (queries.by_table and noted.texts):
-            return body, report
-        lacking = tuple(queries.lacking(noted.texts))
-        return body, replace(report, questions="table", lacking=lacking)
-
-
-class Noted:
-    """Weighs texts, and keeps them."""
-
-    def __init__(self, weigh: Weigh) -> None:
-        self._weigh = weigh
-        self.texts: list[str] = []
-
-    def __call__(self, texts: Sequence[str]) -> Sequence[Sequence[WeightedTerm]]:
-        self.texts += texts
-        return self._weigh(texts)
+        return rewritten_for(endpoint, body, target, weigh)

@@ -183,7 +183,6 @@ def rewrite_clauses(
         form_why = f"auto: {obstacle or known}"
     if target.auto and target.n_documents and not obstacle:
         postings = {text: postings_of(terms, target.n_documents) for text, terms in weighed.items()}
-
         in_two = replace(target, form=target.form.two_phase)
         others = planned(in_two)
         window = window_for(body, target.scoring.window)
@@ -208,6 +207,7 @@ def rewrite_clauses(
         rewritten=tuple(plan.rewritten() for plan in used),
         untouched=tuple(plan.untouched() for plan in plans if not plan.used),
         notes=tuple(notes),
+        texts=tuple(texts),
     )
 
 

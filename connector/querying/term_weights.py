@@ -26,6 +26,7 @@ from latent_ingest.connector.querying.query_encoder import Encoding, NotCached, 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.querying.asked_indices import AskedIndices, IndexFields
+    from latent_ingest.connector.questions.question_table import QuestionTable
 
 
 # Age at which document frequencies are read again.
@@ -227,16 +228,18 @@ class Weigher:
     def model(self) -> LatentEncoder:
         """Return the model, loaded and checked; raises ModelError or MismatchError."""
         model = self.queries.load()
-        if unchecked := self.unchecked:  # another thread may set it to None meanwhile
-            unchecked.check(model)
-            self.unchecked = None
+        self._check(model)
         return model
+
+    def _check(self, encoder: LatentEncoder | QuestionTable) -> None:
+        if unchecked := self.unchecked:  # another thread may set it to None meanwhile
+            unchecked.check(encoder)
+            self.unchecked = None
 
     def __call__(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
         """Return the latent terms of each text, heaviest by `w * idf` first; raises as `model`."""
-        if unchecked := self.unchecked:
-            unchecked.check(self.queries.source())
-            self.unchecked = None
+        if self.unchecked:
+            self._check(self.queries.source())
         return self._weighed(self.queries.encode(texts, self.query_k))
 
     def cached(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:

@@ -28,8 +28,8 @@ FILE = "questions.safetensors"
 
 FORMAT = 1
 
-# Latents a word; more than the heaviest 255 are never stored.
-MOST_LATENTS = 255
+# Largest number in a byte: of latents of a word, and of steps of the root of an activation.
+BYTE = 255
 
 _word = re.compile(r"[^\W_]+")
 
@@ -72,7 +72,7 @@ class QuestionTable:
         fingerprint: ModelFingerprint,
         entries: Mapping[str, tuple[NDArray[np.int32], NDArray[np.float32]]],
         idf: NDArray[np.float32],
-        most: int = MOST_LATENTS,
+        most: int = BYTE,
     ) -> QuestionTable:
         """Make a table.
 
@@ -88,7 +88,7 @@ class QuestionTable:
         latents = np.concatenate([entries[word][0][kept] for word, kept in order.items()] or none)
         values = np.concatenate([entries[word][1][kept] for word, kept in order.items()] or none)
         roots = np.sqrt(values)
-        step = float(roots.max(initial=0.0)) / MOST_LATENTS or 1.0
+        step = float(roots.max(initial=0.0)) / BYTE or 1.0
         return cls(
             name=name,
             fingerprint=fingerprint,

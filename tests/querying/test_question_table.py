@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from toys import toy_backbone, toy_model
 
+from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 from latent_ingest.connector.errors import InputError, ModelError
@@ -144,3 +147,34 @@ print([name for name in ("torch", "transformers") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.split("\n")[:2] == ["True", "[]"], done.stderr
+
+
+def test_the_command_writes_the_table_into_the_model_folder(tmp_path: Path) -> None:
+    folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone"))
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(
+        json.dumps({"_id": str(i), "text": "wumpus quux wumpus"}) + "\n" for i in range(2)
+    ))  # fmt: skip
+    asked = ["questions", str(corpus), "--model", str(folder), "--device", "cpu", "--words", "1"]
+    done = CliRunner().invoke(cli, [*asked, "--json"])
+    assert done.exit_code == 0, done.output
+    table = QuestionTable.load(folder)
+    assert json.loads(done.stdout) == {
+        "out": str(folder / FILE),
+        "words": len(table.words),
+        "bytes": (folder / FILE).stat().st_size,
+    }
+    assert table.words[0] == "wumpus", "the most frequent word of the corpus"
+    assert "quux" not in table.words
+    assert len(table.words) > 1, "and the words of the backbone"
+    assert QueryEncoder(folder, questions="table").load().fingerprint == table.fingerprint
+
+
+def test_the_command_leaves_the_shipped_table_alone(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text('{"_id": "1", "text": "wumpus wumpus"}\n')
+    before = (SHIPPED_MODEL / FILE).read_bytes()
+    done = CliRunner().invoke(cli, ["questions", str(corpus)])
+    assert done.exit_code == 2
+    assert "name a model folder with --model" in done.stderr
+    assert (SHIPPED_MODEL / FILE).read_bytes() == before

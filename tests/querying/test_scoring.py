@@ -17,11 +17,7 @@ from latent_ingest.connector.querying.clauses import TextClause
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.rewriting import Plan, cost, postings_of, rewritten
-from latent_ingest.connector.querying.scoring import (
-    WORTH_TWO_PHASES,
-    Form,
-    Scoring,
-)
+from latent_ingest.connector.querying.scoring import WORTH_TWO_PHASES, Form, Scoring
 from latent_ingest.connector.querying.term_weights import WeightedTerm
 
 QUESTION = "does vitamin D prevent falls"
