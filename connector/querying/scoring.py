@@ -53,9 +53,8 @@ BLOCK = 128
 # One phase is exact, so two must take at most this part of its time.
 WORTH_TWO_PHASES = 0.5
 
-# nDCG@10 on 200 training questions of SciFact among a million documents, most of them mixtures
-# (`benchmarks/scale.py`), one phase .6446: 32 head terms and a window of 200, .6446; 100, .6408;
-# 50, .6341; 16 and 100, .6277. Among 8,704 real documents all of these are as good as one phase.
+# As good as one phase, on real documents and among a million; fewer are cheaper and lose hits among
+# near copies. docs/rewriting.md has the figures of `benchmarks/scale.py`.
 HEAD_TERMS = 32
 WINDOW = 200
 
