@@ -47,6 +47,9 @@ MODULES = {
     "questions": "train",
 }
 
+# Packages that servers which only ask by table leave out (docs/serving.md).
+MODEL_PACKAGES = ("torch", "transformers", "huggingface_hub")
+
 EXAMPLES = """\b
 Examples:
   latent-ingest engine up                        a local OpenSearch
@@ -101,6 +104,13 @@ class LazyGroup(click.Group):
             raise click.UsageError(printable_lines(str(error))) from error
         except LatentIngestError as error:
             raise click.ClickException(printable_lines(str(error))) from error
+        except ModuleNotFoundError as error:
+            if error.name not in MODEL_PACKAGES:
+                raise
+            raise click.ClickException(
+                f"the model needs {error.name}, which is not installed: "
+                "'pip install latent-ingest', or ask by '--questions table'"
+            ) from error
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             raise click.exceptions.Exit(INTERRUPTED) from None

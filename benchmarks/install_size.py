@@ -1,0 +1,72 @@
+"""Disk and memory of an install that asks by table, beside the whole: megabytes and ratios.
+
+Disk is the size of the installed files of latent-ingest's dependencies and of all theirs. Memory is
+the largest resident set of a process that encodes one question. `latent-ingest` itself, with the
+shipped model, is in neither size.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from latent_ingest.cli.main import MODEL_PACKAGES
+
+ENCODE = (
+    "from latent_ingest.connector import QueryEncoder; "
+    "QueryEncoder(questions={!r}).encode(['does vitamin D prevent falls'])"
+)
+
+
+def closure(names: set[str]) -> set[str]:
+    """The distributions of these names that are installed, and those that they require."""
+    found: set[str] = set()
+    while names:
+        name = names.pop()
+        try:
+            required = distribution(name).requires or []
+        except PackageNotFoundError:  # Of another platform or Python.
+            continue
+        found.add(name)
+        names |= {first_name(line) for line in required if "extra ==" not in line} - found
+    return found
+
+
+def first_name(requirement: str) -> str:
+    """`huggingface_hub>=0.34,<3` → `huggingface-hub`."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0].lower())  # type: ignore[index]
+
+
+def megabytes(names: set[str]) -> float:
+    files = (path for name in names for path in distribution(name).files or [])
+    paths = {Path(str(path.locate())) for path in files}
+    return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+
+
+def peak_megabytes(questions: str) -> float:
+    process = subprocess.Popen([sys.executable, "-c", ENCODE.format(questions)])
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"encoding by {questions} ended with status {os.waitstatus_to_exitcode(status)}")
+    return usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+
+
+def main() -> None:
+    required = distribution("latent-ingest").requires or []
+    needed = {first_name(line) for line in required if "extra ==" not in line}
+    model = {first_name(name) for name in MODEL_PACKAGES}
+    whole, table = megabytes(closure(set(needed))), megabytes(closure(needed - model))
+    print(f"disk: by table {table:,.0f} MB, whole {whole:,.0f} MB, {table / whole:.3f} times")
+    by_table, by_model = peak_megabytes("table"), peak_megabytes("model")
+    print(
+        f"memory: by table {by_table:,.0f} MB, by model {by_model:,.0f} MB, "
+        f"{by_table / by_model:.2f} times"
+    )
+
+
+if __name__ == "__main__":
+    main()
