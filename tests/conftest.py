@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,19 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 def root() -> Path:
     """The folder of the project."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from a copy of all files that are tracked or new."""
+    copy = tmp_path_factory.mktemp("source") / "project"
+    left_out = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "demo", "tests")
+    shutil.copytree(root, copy, ignore=left_out)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(copy / "out")]
+    done = subprocess.run([*command, str(copy)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = (copy / "out").glob("*.whl")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ def services(root: Path) -> dict[str, Any]:
 
 def test_it_is_the_version_of_the_local_engine(services: dict[str, Any]) -> None:
     image = services["opensearch"]["image"]
-    assert image == f"opensearchproject/opensearch:{DISTRIBUTIONS['opensearch'].version}"
+    assert image == f"opensearchproject/opensearch:{DISTRIBUTIONS['opensearch'].versions[0]}"
 
 
 def test_it_is_one_node_on_the_loopback_interface_without_security(

@@ -83,21 +83,6 @@ def test_encoding_never_imports_the_client() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="module")
-def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of all files that are tracked or new."""
-    import shutil
-
-    copy = tmp_path_factory.mktemp("source") / "project"
-    left_out = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "demo", "tests")
-    shutil.copytree(root, copy, ignore=left_out)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(copy / "out")]
-    done = subprocess.run([*command, str(copy)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (path,) = (copy / "out").glob("*.whl")
-    return path
-
-
 def test_the_wheel_holds_our_package_and_nothing_generic(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}

