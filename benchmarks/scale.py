@@ -47,7 +47,7 @@ from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 Body = dict[str, Any]
 
-MAPPING = {"lean": True, "text_fields": ("text",)}
+MAPPING: dict[str, Any] = {"lean": True, "text_fields": ("text",)}
 FROM_THE_FIRST = 0.75
 SENT_AT_ONCE = 500
 CONCURRENT = "index.search.concurrent_segment_search.mode"
@@ -84,10 +84,17 @@ def mixed(rows: Sequence[Row], number: int) -> Row:
     return f"mixed-{number}", " ".join(words), unique, tf
 
 
-def build(client: OpenSearch, index: str, rows: list[Row], n_judged: int, n: int) -> None:
+def build(
+    client: OpenSearch,
+    index: str,
+    rows: list[Row],
+    n_judged: int,
+    n: int,
+    mapping: dict[str, Any] = MAPPING,
+) -> None:
     """Create the index, or add what it lacks."""
     encoder = LatentEncoder.shared()
-    meta = open_index(client, index, encoder, MAPPING)
+    meta = open_index(client, index, encoder, mapping)
     client.indices.refresh(index=index)
     there = client.count(index=index)["count"]
     if there >= n:

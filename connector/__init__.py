@@ -5,7 +5,7 @@ encode texts        LatentEncoder → LatentVectors; terms (counts and spellings
 index documents     IngestJob → JobResult; open_index → IndexMeta, Ingest → IngestReport
 enrich an index     EnrichJob → JobResult
 search              Searcher, AsyncSearcher; QueryEncoder shares a model and caches encodings
-rewrite requests    QueryRewriter → RewriteReport; hybrid_boost
+rewrite requests    QueryRewriter → RewriteReport; Expansion (feedback); hybrid_boost
 explain results     explain → Explanation; Highlighter
 handle errors       LatentIngestError: InputError, ModelError, MismatchError, EngineError
 other libraries     latent_ingest.connector.sentence_transformers
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from latent_ingest.connector.inspection.explain import Explanation as Explanation
     from latent_ingest.connector.inspection.explain import explain as explain
     from latent_ingest.connector.inspection.highlight import Highlighter as Highlighter
+    from latent_ingest.connector.querying.feedback.expansion import Expansion as Expansion
     from latent_ingest.connector.querying.query_encoder import QueryEncoder as QueryEncoder
     from latent_ingest.connector.querying.report import RewriteReport as RewriteReport
     from latent_ingest.connector.querying.rewriter import QueryRewriter as QueryRewriter
@@ -60,6 +61,7 @@ _MODULES = {
     "indexing.outcomes": ["IngestReport"],
     "inspection.explain": ["Explanation", "explain"],
     "inspection.highlight": ["Highlighter"],
+    "querying.feedback.expansion": ["Expansion"],
     "querying.query_encoder": ["QueryEncoder"],
     "querying.report": ["RewriteReport"],
     "querying.rewriter": ["QueryRewriter"],

@@ -17,6 +17,7 @@ PUBLIC = {
     "Connection",
     "EngineError",
     "EnrichJob",
+    "Expansion",
     "Explanation",
     "Highlighter",
     "IndexMeta",

@@ -16,6 +16,7 @@ from latent_ingest.connector.document_text import texts_at
 from latent_ingest.connector.engine.client import Connection, EngineInfo, engine_errors
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.asked_indices import engine_id, show_own_ids
+from latent_ingest.connector.querying.feedback.asking import read_expansion
 from latent_ingest.connector.querying.request import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.scoring import AUTO, Form
@@ -45,9 +46,11 @@ Examples:
   latent-ingest search "falls" --index papers --filter '{"term": {"year": 2024}}' --json
   latent-ingest search "does vitamin D prevent falls" --index papers --highlight --explain
   latent-ingest search "does vitamin D prevent falls" --index papers --compare
+  latent-ingest search "falls" --index papers --feedback
+  latent-ingest search --like 42 --index papers
 """
 )
-@click.argument("query")
+@click.argument("query", default="")
 @options.index
 @options.form
 @click.option("--size", type=click.IntRange(1, 10_000), default=10, help="Number of hits.")
@@ -57,6 +60,16 @@ Examples:
 )
 @click.option("--explain", is_flag=True, help="Show what adds most to the score of each hit.")
 @click.option("--compare", is_flag=True, help="Show word, latent and hybrid hits side by side.")
+@click.option(
+    "--feedback", is_flag=True, help="Take over latent terms of the first hits, and ask again."
+)
+@click.option(
+    "--like",
+    multiple=True,
+    metavar="ID",
+    help="Take over latent terms of this document; repeatable. Without QUERY: search for documents "
+    "like it.",
+)
 @connection_options
 @options.model
 @options.questions
@@ -76,27 +89,44 @@ def search(
     highlight: bool,
     explain: bool,
     compare: bool,
+    feedback: bool,
+    like: tuple[str, ...],
     connection: Connection,
     model: options.ChosenModel,
     questions: str,
     as_json: bool,
 ) -> None:
     """Search for QUERY by meaning."""
-    check_question(query)
+    if query or not like:
+        check_question(query)
     if compare and explain:
         raise InputError("--explain and --compare: use one of them; --form chooses what to explain")
+    if (feedback and like) or (compare and (feedback or like)):
+        raise InputError("--compare, --feedback and --like: use one of them")
     client = open_client(connection, index)
     engine = EngineInfo.read(client)
     encoder = model.queries(questions)
     rewriter = QueryRewriter.from_index(client, index, encoder)
     forms = ("words", "latent", "hybrid") if compare else (form,)
+    expansion = None
+    if feedback or like:
+        relevant = [engine_id(client, index, identifier) for identifier in like]
+        expansion = read_expansion(
+            client, rewriter, query, relevant=relevant, form=form, filter=filter_clause
+        )
+        for line in expansion.lines() if not expansion.shares else ():
+            output.warn(line)
     bodies = {
         name: rewriter.words_only(query, size=size, filter=filter_clause)
         if name == "words"
-        else rewriter.rewrite(query, form=name, size=size, filter=filter_clause)
+        else rewriter.rewrite(
+            query, form=name, size=size, filter=filter_clause, expansion=expansion
+        )
+        if query
+        else rewriter.like(expansion or "", size=size, filter=filter_clause)
         for name in forms
     }
-    if highlight:
+    if highlight and query:
         from latent_ingest.connector.inspection.highlight import word_highlight
 
         for name, body in bodies.items():
@@ -109,13 +139,17 @@ def search(
         }
     hits: dict[str, list[Hit]] = {name: answer["hits"]["hits"] for name, answer in answers.items()}
     every = [hit for some in hits.values() for hit in some]
-    if highlight:
+    if highlight and query:
         add_highlights(every, rewriter, query, for_json=as_json)
+    if expansion:
+        answers[form] |= {"feedback": expansion.to_json()}
     if explain:
         from latent_ingest.connector.inspection.explain import explain_hits
 
         labels = model.labels(rewriter.encoder)
-        found = explain_hits(client, rewriter, query, bodies[form], every, labels=labels)
+        found = explain_hits(
+            client, rewriter, query, bodies[form], every, labels=labels, expansion=expansion
+        )
         for hit, explanation in zip(every, found, strict=True):
             hit["contributions"] = explanation.contributions
     if lacking := encoder.lacking([query]):
@@ -210,7 +244,8 @@ def in_short(item: Contribution) -> str:
     """A contribution in a few words: "23% f12 (glob pattern)"."""
     label = one_line(item.label)
     name = label if item.label == item.term else f"{item.term} ({label})"
-    return f"{item.share:.0%} {name}"
+    taken = f" from {', '.join(map(one_line, item.feedback))}" if item.feedback else ""
+    return f"{item.share:.0%} {name}{taken}"
 
 
 @click.command(
@@ -233,6 +268,7 @@ Examples:
 @click.option(
     "--all", "every", is_flag=True, help=f"Show all contributions, not only the first {MOST}."
 )
+@click.option("--feedback", is_flag=True, help="Explain the score that `search --feedback` gives.")
 @connection_options
 @options.model
 @options.as_json
@@ -242,6 +278,7 @@ def explain(
     identifier: str,
     form: str,
     every: bool,
+    feedback: bool,
     connection: Connection,
     model: options.ChosenModel,
     as_json: bool,
@@ -257,10 +294,14 @@ def explain(
     client = open_client(connection, index)
     encoder = model.load()
     rewriter = QueryRewriter.from_index(client, index, encoder)
-    form = str(rewriter.rewrite_and_report(query, form=form)[1].form)  # the one that auto chooses
+    expansion = read_expansion(client, rewriter, query, form=form) if feedback else None
+    more = {"form": form, "expansion": expansion}
+    form = str(rewriter.rewrite_and_report(query, **more)[1].form)  # the one that auto chooses
     made = engine_id(client, index, identifier)
     labels = model.labels(encoder)
-    found = explain_document(client, rewriter, query, made, form=form, labels=labels)
+    found = explain_document(
+        client, rewriter, query, made, form=form, labels=labels, expansion=expansion
+    )
     found = replace(found, id=identifier)
     if as_json:
         output.print_json({"query": query, "form": form, **found.to_json()})
@@ -288,13 +329,19 @@ def explanation_lines(found: Explanation, form: str, most: int | None) -> Iterat
         yield f"and {len(rest)} more, together {share:.1%}; --all shows them"
 
 
+def meaning(item: Contribution) -> str:
+    """A contribution's label, and the documents that a latent was taken over from."""
+    label = item.label if item.label != item.term else f"({item.kind})"
+    return f"{label} from {', '.join(item.feedback)}" if item.feedback else label
+
+
 def cells(item: Contribution) -> list[str]:
     """A contribution as a row of the table."""
     return [
         f"{item.share:.1%}",
         f"{item.score:.3f}",
         item.term,
-        item.label if item.label != item.term else f"({item.kind})",
+        meaning(item),
         "" if item.weight is None else f"{item.weight:.3f}",
         "" if item.idf is None else f"{item.idf:.3f}",
         "" if item.frequency is None else f"{item.frequency:g}",

@@ -234,7 +234,8 @@ def measure(
     queries = QueryEncoder(encoder, cache_size=len(collection.queries))
     rewriter = QueryRewriter.from_index(index.client, index.name, queries)
     meta = index.meta()
-    requests = Requests(rewriter, queries, (meta.query_settings or {}).get("query_k"))
+    query_k = (meta.query_settings or {}).get("query_k")
+    requests = Requests(rewriter, queries, index.client, query_k)
     systems = plan.chosen(meta)
     runs = run_systems(index, requests, collection, systems, plan.templates, plan.cache, tick)
     values = {

@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.evaluation.rankings import HITS
+from latent_ingest.connector.querying.feedback.asking import read_expansion
 from latent_ingest.connector.querying.request import read_body
 from latent_ingest.connector.querying.scoring import Form
 
 if TYPE_CHECKING:
+    from opensearchpy import OpenSearch
+
     from latent_ingest.connector.querying.query_encoder import QueryEncoder
     from latent_ingest.connector.querying.rewriter import QueryRewriter
 
-SYSTEMS = ("words", "latent", "two_phase", "hybrid", "hybrid_two_phase", "rrf", "dense")
+# feedback is hybrid, and takes over latent terms of its first hits.
+SYSTEMS = (
+    "words", "latent", "two_phase", "hybrid", "hybrid_two_phase", "feedback", "rrf", "dense",
+)  # fmt: skip
 
 # Systems whose hits are rescored, which engines cannot do in an index of chunks.
 RESCORED = tuple(form for form in Form if form.two_phases)
@@ -104,12 +110,18 @@ class Requests:
     """
 
     def __init__(
-        self, rewriter: QueryRewriter, encoder: QueryEncoder, query_k: int | None = None
+        self,
+        rewriter: QueryRewriter,
+        encoder: QueryEncoder,
+        client: OpenSearch,
+        query_k: int | None = None,
     ) -> None:
-        """Take the rewriter of the index and its encoder, with a cache for all questions.
+        """Take the rewriter of the index, its encoder with a cache for all questions, and a client.
 
-        `query_k` is the number of latents per token of a question; None for the model's k.
+        `query_k` is the number of latents per token of a question; None for the model's k. The
+        client sends the first requests of feedback.
         """
+        self._client = client
         self.rewriter = rewriter
         self._encoder = encoder
         self._query_k = query_k
@@ -120,7 +132,9 @@ class Requests:
         if system == "words":
             return [timed(self.rewriter.words_only, text, size=HITS) for text in texts]
         self._encode([text for text in texts if text not in self._encoding_ms])
-        made = [timed(self.rewriter.rewrite, text, form=system, size=HITS) for text in texts]
+        make = self._with_feedback if system == "feedback" else self.rewriter.rewrite
+        form = "hybrid" if system == "feedback" else system
+        made = [timed(make, text, form=form, size=HITS) for text in texts]
         return [
             (body, self._encoding_ms[text] + ms)
             for text, (body, ms) in zip(texts, made, strict=True)
@@ -129,6 +143,11 @@ class Requests:
     def of_template(self, template: Template, texts: Sequence[str]) -> list[Requested]:
         """Make the requests of a template for some questions."""
         return [timed(template.body, text, HITS, self.rewriter.collapse) for text in texts]
+
+    def _with_feedback(self, text: str, **options: Any) -> dict[str, Any]:
+        """Make the second request; the first one, which is sent, is in its time."""
+        expansion = read_expansion(self._client, self.rewriter, text, **options)
+        return self.rewriter.rewrite(text, **options, expansion=expansion)
 
     def _encode(self, texts: Sequence[str]) -> None:
         """Fill the encoder's cache, and measure how long each question takes by itself."""

@@ -16,6 +16,7 @@ from latent_ingest.connector import terms
 from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.querying.feedback.expansion import Expansion
 
 if TYPE_CHECKING:
     from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -47,6 +48,8 @@ class Contribution:
     score: float
     share: float
     """Share of the document's score, 0 to 1."""
+    feedback: tuple[str, ...] = ()
+    """Ids of the documents from which the question took over the latent term."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,10 @@ def explain(
     client = adapted(client)
     body = rewriter.rewrite(question, **options)
     hit = find_hit(client, str(rewriter.index), id)
-    return explain_hits(client, rewriter, question, body, [hit], labels=labels)[0]
+    expansion = options.get("expansion")
+    return explain_hits(
+        client, rewriter, question, body, [hit], labels=labels, expansion=expansion
+    )[0]
 
 
 def explain_hits(
@@ -110,16 +116,37 @@ def explain_hits(
     hits: Sequence[Mapping[str, Any]],
     *,
     labels: Mapping[int, str] | None = None,
+    expansion: Expansion | str | None = None,
 ) -> list[Explanation]:
-    """Explain the scores that the request for a question gives to hits; see `explain`."""
+    """Explain the scores that the request for a question gives to hits; see `explain`.
+
+    `expansion` is that of the request, whose terms are marked with the documents they came from,
+    unless the question has them itself.
+    """
     from latent_ingest.connector.inspection.firings import firing_words  # loads torch
 
-    labels = {**firing_words(rewriter.encoder, question), **(labels or {})}
+    firing = firing_words(rewriter.encoder, question) if question else {}
+    labels = {**firing, **(labels or {})}
     named = {terms.term(latent): label for latent, label in labels.items()}
-    return [
+    found = [
         explain_request(client, hit, body, latent_field=rewriter.field, labels=named)
         for hit in hits
     ]
+    if expansion is None:
+        return found
+    expansion = Expansion.read(expansion) if isinstance(expansion, str) else expansion
+    own = {item.term for item in rewriter.terms(question)} if question else set()
+    sources = {term: ids for term, ids in expansion.sources.items() if term not in own}
+    return [marked(explanation, sources) for explanation in found]
+
+
+def marked(explanation: Explanation, sources: Mapping[str, tuple[str, ...]]) -> Explanation:
+    """Return an explanation whose latent terms have the documents that they came from."""
+    contributions = [
+        replace(item, feedback=sources.get(item.term, ())) if item.kind == "latent" else item
+        for item in explanation.contributions
+    ]
+    return replace(explanation, contributions=contributions)
 
 
 def find_hit(client: OpenSearch, index: str, id: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from latent_ingest.connector.querying.feedback.expansion import Expansion
 from latent_ingest.connector.querying.scoring import Form
 
 AS_ASKED = "as asked for"
@@ -84,6 +85,8 @@ class RewriteReport:
     """What encoded the texts: "model" or "table"."""
     lacking: tuple[str, ...] = ()
     """Words that the table lacks, which words alone search."""
+    feedback: Expansion | None = None
+    """Latent terms that the texts took over from documents; None if not asked for."""
 
     def lines(self) -> Iterator[str]:
         """Yield the report in lines to read."""
@@ -92,6 +95,8 @@ class RewriteReport:
             yield "questions: by the table of words"
         if self.form_why != AS_ASKED or self.form.two_phases:
             yield f"form: {self.form} ({self.form_why})"
+        if self.feedback:
+            yield from self.feedback.lines()
         yield from (clause.line(self.matching) for clause in self.rewritten)
         yield from self._rest()
 

@@ -12,7 +12,7 @@ from opensearchpy import OpenSearch
 
 from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import EngineInfo
-from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.querying.application.endpoints import SEARCH, rewritten_for
 from latent_ingest.connector.querying.asked_indices import (
     AskedIndices,
@@ -21,6 +21,14 @@ from latent_ingest.connector.querying.asked_indices import (
 )
 from latent_ingest.connector.querying.body import copied
 from latent_ingest.connector.querying.clause_limit import ENGINE_CLAUSES, read_clause_limit
+from latent_ingest.connector.querying.clauses import any_of
+from latent_ingest.connector.querying.feedback.expansion import Document, Expansion
+from latent_ingest.connector.querying.feedback.first_hits import (
+    Hit,
+    documents_of,
+    first_hits_request,
+    no_feedback_because,
+)
 from latent_ingest.connector.querying.query_encoder import (
     CacheInfo,
     NotCached,
@@ -28,7 +36,7 @@ from latent_ingest.connector.querying.query_encoder import (
     in_encoding_thread,
 )
 from latent_ingest.connector.querying.report import RewriteReport
-from latent_ingest.connector.querying.request import Filter, Question, Target
+from latent_ingest.connector.querying.request import Filter, Question, Target, check_body
 from latent_ingest.connector.querying.rewriting import rewritten_question
 from latent_ingest.connector.querying.scoring import (
     AUTO,
@@ -194,6 +202,7 @@ class QueryRewriter:
             fields=read_fields(client, asked.target, asked.origins),
             statistics=statistics,
             unchecked=None if ready else asked,
+            fingerprint=meta.fingerprint,
         )
         read = {
             "field": meta.latent_field,
@@ -243,6 +252,7 @@ class QueryRewriter:
         filter: Filter = None,
         head_terms: int | None = None,
         window: int | None = None,
+        expansion: Expansion | str | None = None,
     ) -> dict[str, Any]:
         """Return the request body for a question.
 
@@ -255,6 +265,8 @@ class QueryRewriter:
             filter: query clauses that hits must match and that do not score.
             head_terms: defaults to the `head_terms` of the rewriter.
             window: defaults to the `window` of the rewriter, or to `size` if that is larger.
+            expansion: latent terms that the question takes over from documents, see `expand`, or
+                the token of them.
 
         Returns:
             A body for `client.search(index=..., body=...)`. Hits come without the latent field,
@@ -264,10 +276,11 @@ class QueryRewriter:
             InputError: an empty question, an unknown form, or two phases in an index of chunks,
                 since no engine rescores collapsed hits.
             ModelError: the model cannot be loaded, or gives NaN.
-            MismatchError: the model is loaded now, and did not make the index.
+            MismatchError: the model is loaded now, and did not make the index; or the expansion is
+                of another model.
         """
         weigh = self._weigh
-        return self._of_question(text, weigh, form, size, filter, head_terms, window)[0]
+        return self._of_question(text, weigh, form, size, filter, head_terms, window, expansion)[0]
 
     def rewrite_body(
         self,
@@ -279,6 +292,7 @@ class QueryRewriter:
         head_terms: int | None = None,
         window: int | None = None,
         endpoint: str = SEARCH,
+        expansion: Expansion | str | None = None,
     ) -> dict[str, Any]:
         """Return a request body of an application with its text clauses scored by meaning.
 
@@ -301,6 +315,7 @@ class QueryRewriter:
             endpoint: what the body is for: "_search", or "_count", "_delete_by_query",
                 "_update_by_query", "_explain" or "_validate/query". The new body has only what
                 this takes; for the first three of these, it matches what the words match.
+            expansion: as for `rewrite`, for each clause.
 
         Returns:
             The new body. Hits come without the latent field unless the body has its own `_source`.
@@ -309,9 +324,10 @@ class QueryRewriter:
             InputError: the body is not an object, or is a search template; or an unknown form,
                 matching, field or endpoint; or the endpoint would match other documents.
             ModelError: the model cannot be loaded, or gives NaN.
+            MismatchError: as for `rewrite`.
         """
-        weigh = self._weigh
-        return self._of_body(body, weigh, form, matching, fields, head_terms, window, endpoint)[0]
+        of = partial(self._of_body, body, self._weigh, form, matching, fields, head_terms, window)
+        return of(endpoint, expansion)[0]
 
     def rewrite_search(self, search: Search, **settings: Any) -> Search:
         """Return `rewrite_body` of a `Search` of opensearch-py: a new one, of the same classes.
@@ -362,11 +378,69 @@ class QueryRewriter:
 
     async def rewrite_async(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return `rewrite` or `rewrite_body` without blocking the event loop: a thread encodes."""
+        return (await self.rewrite_and_report_async(asked, **options))[0]
+
+    async def rewrite_and_report_async(
+        self, asked: str | dict[str, Any], **options: Any
+    ) -> tuple[dict[str, Any], RewriteReport]:
+        """Return the request body of `rewrite_async`, and its report."""
         try:
-            return self._rewritten(asked, self._weigh.cached, **options)[0]
+            return self._rewritten(asked, self._weigh.cached, **options)
         except NotCached:
             work = partial(self.rewrite_and_report, asked, **options)
-            return (await in_encoding_thread(work))[0]
+            return await in_encoding_thread(work)
+
+    def first_hits_request(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Return the request for the first hits, whose latent terms `expand` takes over.
+
+        Args:
+            asked: a question, or a request body.
+            options: as for `rewrite`, or as for `rewrite_body`.
+        """
+        return first_hits_request(self._rewritten(asked, self._weigh, **options)[0], self.field)
+
+    def expand(
+        self, asked: str | dict[str, Any], hits: Sequence[Hit], **options: Any
+    ) -> dict[str, Any]:
+        """Return the request body for a question that takes over latent terms of its first hits.
+
+        Args:
+            asked: a question, or a request body.
+            hits: the hits of the response to `first_hits_request`; or others whose `_source` has
+                the latent field, the best first.
+            options: as for `rewrite`, or as for `rewrite_body`.
+
+        Returns:
+            The body. It is that of `rewrite` or `rewrite_body` if the hits hold no latent terms;
+            `rewrite_and_report` with `expansion_of(hits)` says so.
+        """
+        expansion = self.expansion_of(hits)
+        return self._rewritten(asked, self._weigh, **options, expansion=expansion)[0]
+
+    def expansion_of(
+        self,
+        hits: Sequence[Hit],
+        *,
+        against: Sequence[Hit] = (),
+        by_rank: bool = True,
+    ) -> Expansion:
+        """Return the latent terms that a question takes over from hits, as for `expand`.
+
+        Args:
+            hits: hits whose `_source` has the latent field; those of other indices are left out.
+            against: hits whose latent terms are taken away.
+            by_rank: whether later hits count for less.
+        """
+        taken, notes = documents_of(hits, self.field, self.indices)
+        away: list[Document] = documents_of(against, self.field, self.indices)[0]
+        return Expansion.of(
+            taken,
+            self._weigh.idf(),
+            fingerprint=self._source.fingerprint,
+            against=away,
+            by_rank=by_rank,
+            notes=notes,
+        )
 
     def words_only(self, text: str, *, size: int = 10, filter: Filter = None) -> dict[str, Any]:
         """Return the request body that searches the words of a question alone, to compare."""
@@ -393,9 +467,15 @@ class QueryRewriter:
         filter: Filter = None,
         head_terms: int | None = None,
         window: int | None = None,
+        expansion: Expansion | str | None = None,
     ) -> tuple[dict[str, Any], RewriteReport]:
         target = self._asked(form, "expand", head_terms, window)
-        return rewritten_question(self._question(text, size, filter), target, weigh)
+        question = self._question(text, size, filter)
+        if expansion is None:
+            return rewritten_question(question, target, weigh)
+        expansion = self._own(expansion)
+        body, report = rewritten_question(question, target, self._expanding(weigh, expansion))
+        return body, replace(report, feedback=expansion)
 
     def _asked(
         self, form: str, matching: str | None, head_terms: int | None, window: int | None
@@ -415,9 +495,66 @@ class QueryRewriter:
         head_terms: int | None = None,
         window: int | None = None,
         endpoint: str = SEARCH,
+        expansion: Expansion | str | None = None,
     ) -> tuple[dict[str, Any], RewriteReport]:
         target = self._asked(form, matching, head_terms, window)
         if fields is not None:
             fed = fed_fields(self.field, self._feeding, self._source.fields, fields)
             target = replace(target, fed=fed)
-        return rewritten_for(endpoint, body, target, weigh)
+        if expansion is None:
+            return rewritten_for(endpoint, body, target, weigh)
+        expansion = self._own(expansion)
+        if endpoint == SEARCH and (why := no_feedback_because(check_body(body))):
+            expansion = Expansion(fingerprint=expansion.fingerprint, notes=(why,))
+        made, report = rewritten_for(endpoint, body, target, self._expanding(weigh, expansion))
+        return made, replace(report, feedback=expansion)
+
+    def is_of_its_model(self, expansion: Expansion) -> bool:
+        """Return whether an expansion may be used in the index; True if a model is unknown."""
+        models = {expansion.fingerprint, self._source.fingerprint} - {None}
+        return len(models) < 2
+
+    def like(
+        self, expansion: Expansion | str, *, size: int = 10, filter: Filter = None
+    ) -> dict[str, Any]:
+        """Return the request body for documents like those of an expansion, without these.
+
+        Args:
+            expansion: the latent terms of the documents, by `expansion_of` or as a token.
+            size: number of hits.
+            filter: as for `rewrite`.
+        """
+        expansion = self._own(expansion)
+        body = self._question("", size, filter).body()
+        weighted = expansion.weighted(self._weigh.idf())[: self.max_query_terms]
+        like = any_of(weighted, self.field) if weighted else {"match_none": {}}
+        ids = list(expansion.documents)
+        given: list[dict[str, Any]] = [{"ids": {"values": ids}}]
+        if self.collapse:
+            given.append({"terms": {self.collapse: [id.rpartition("#")[0] or id for id in ids]}})
+        filters = body["query"]["bool"]["filter"] if filter else []
+        parts = {"must": [like], "must_not": given, "filter": filters}
+        return {**body, "query": {"bool": parts}}
+
+    def _own(self, expansion: Expansion | str) -> Expansion:
+        """Return an expansion, read from its token; raises MismatchError for another model's."""
+        if isinstance(expansion, str):
+            expansion = Expansion.read(expansion)
+        if not self.is_of_its_model(expansion):
+            raise MismatchError(
+                f"the expansion is of model {expansion.fingerprint}, and {self.index} was made by "
+                f"{self._source.fingerprint}; ask for the first hits again"
+            )
+        return expansion
+
+    def _expanding(self, weigh: Weigh, expansion: Expansion) -> Weigh:
+        """Return a function that adds the terms of an expansion to those that `weigh` returns."""
+
+        def expanded(texts: Sequence[str]) -> list[list[WeightedTerm]]:
+            idf, most = self._weigh.idf(), self.max_query_terms
+            return [
+                expansion.added_to(own, text, idf, most)
+                for own, text in zip(weigh(texts), texts, strict=True)
+            ]
+
+        return expanded

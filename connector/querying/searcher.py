@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
@@ -19,6 +19,9 @@ from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.querying.application.point_in_time import indices_at, point_in_time
 from latent_ingest.connector.querying.asked_indices import AskedIndices
 from latent_ingest.connector.querying.clause_limit import read_clause_limit
+from latent_ingest.connector.querying.feedback.asking import Asking, Rewritten
+from latent_ingest.connector.querying.feedback.expansion import Expansion
+from latent_ingest.connector.querying.feedback.first_hits import at_once, finished
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
@@ -35,8 +38,6 @@ GONE = (404, 503)
 
 # Points in time whose indices are remembered.
 MOST_POINTS = 100
-
-Result = TypeVar("Result")
 
 
 class Searcher:
@@ -96,54 +97,74 @@ class Searcher:
         """The rewriter for the index that is searched now."""
         return self._rewriter
 
-    def search(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
+    def search(
+        self,
+        asked: str | dict[str, Any] = "",
+        *,
+        feedback: bool | str = False,
+        relevant: Sequence[str] = (),
+        not_relevant: Sequence[str] = (),
+        **options: Any,
+    ) -> dict[str, Any]:
         """Search, and return the engine's answer.
 
         A body with a point in time (`pit`) is rewritten for the indices of that, and sent without
         the name of an index.
 
+        With `feedback` or `relevant`, the question takes over latent terms of documents. The answer
+        has one more part then, `feedback`: their ids (`documents`), the `terms`, `notes` on why
+        there are none, and the `token`, with which the next pages keep the terms of the first.
+
         Args:
-            asked: a question, or the request body of an application.
-            options: as for `QueryRewriter.rewrite`, or as for `rewrite_body`.
+            asked: a question, or the request body of an application. It may be left out with
+                `relevant`: the hits are documents like these, without these.
+            feedback: True to ask for the first hits and take over their latent terms, or the token
+                of an earlier answer to take over those.
+            relevant: ids of documents whose latent terms are taken over instead.
+            not_relevant: ids of documents whose latent terms are taken away from these.
+            options: as for `QueryRewriter.rewrite`, or as for `rewrite_body`; without a question,
+                `size` and `filter`.
 
         Raises:
-            InputError: the question is empty, or the body or an option is invalid.
+            InputError: the question is empty, or the body or an option is invalid; or there is no
+                document of the ids.
             MismatchError: the index is gone, and the alias stands for none that can be searched; or
                 none of the models made the indices of the point in time.
             EngineError: the engine cannot be reached, or refuses.
         """
 
-        async def rewrite(rewriter: QueryRewriter) -> dict[str, Any]:
-            return rewriter.rewrite_and_report(asked, **options)[0]
+        async def rewrite(rewriter: QueryRewriter, expansion: Expansion | None) -> Rewritten:
+            more = {} if expansion is None else {"expansion": expansion}
+            return rewriter.rewrite_and_report(asked, **options, **more)
 
-        send = partial(at_once, self._client.search)
-        return finished(self.searched(asked, at_once, rewrite, send))
+        asking = Asking(
+            asked,
+            rewrite,
+            partial(at_once, self._client.search),
+            partial(at_once, self._client.mtermvectors),
+            feedback,
+            relevant,
+            not_relevant,
+            options,
+        )
+        return finished(self.searched(asking, at_once))
 
-    async def searched(
-        self,
-        asked: str | dict[str, Any],
-        run: Callable[..., Awaitable[Any]],
-        rewrite: Callable[[QueryRewriter], Awaitable[dict[str, Any]]],
-        send: Callable[..., Awaitable[Any]],
-    ) -> dict[str, Any]:
+    async def searched(self, asking: Asking, run: Callable[..., Awaitable[Any]]) -> dict[str, Any]:
         """Search with functions that block or wait for an event loop.
 
-        `run` calls a blocking function, as `asyncio.to_thread`; `rewrite` returns a rewriter's
-        request body for what is `asked`; `send` is the client's `search`.
+        `run` calls a blocking function, as `asyncio.to_thread`.
         """
-        if point := point_in_time(asked):
-            body = await rewrite(await run(self._at, point))
+        if point := point_in_time(asking.asked):
+            rewriter = await run(self._at, point)
             with engine_errors(self._client):
-                found: dict[str, Any] = await send(body=body)
-            return found
+                return await asking.answer(rewriter)
         while True:
             if time.monotonic() - self._looked_up >= self._renew_seconds:
                 await run(self.renew)
             rewriter = self._rewriter
-            body = await rewrite(rewriter)
             with engine_errors(self._client):
                 try:
-                    answer: dict[str, Any] = await send(index=rewriter.index, body=body)
+                    answer = await asking.answer(rewriter, index=rewriter.index)
                 except TransportError as error:
                     if error.status_code not in GONE or not await run(self.moved_from, rewriter):
                         raise
@@ -238,27 +259,32 @@ class AsyncSearcher:
         """The rewriter for the index that is searched now; `rewrite_async` does not block."""
         return self._searcher.rewriter
 
-    async def search(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
+    async def search(
+        self,
+        asked: str | dict[str, Any] = "",
+        *,
+        feedback: bool | str = False,
+        relevant: Sequence[str] = (),
+        not_relevant: Sequence[str] = (),
+        **options: Any,
+    ) -> dict[str, Any]:
         """Search, and return the engine's answer; as `Searcher.search`."""
 
-        async def rewrite(rewriter: QueryRewriter) -> dict[str, Any]:
-            return await rewriter.rewrite_async(asked, **options)
+        async def rewrite(rewriter: QueryRewriter, expansion: Expansion | None) -> Rewritten:
+            more = {} if expansion is None else {"expansion": expansion}
+            return await rewriter.rewrite_and_report_async(asked, **options, **more)
 
-        return await self._searcher.searched(asked, asyncio.to_thread, rewrite, self._client.search)
-
-
-async def at_once(function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-    """Call a blocking function."""
-    return function(*arguments, **options)
-
-
-def finished(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """Return the result of a coroutine that awaits only `at_once`, without an event loop."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return cast("Result", done.value)
-    raise RuntimeError("the coroutine waits for an event loop")
+        asking = Asking(
+            asked,
+            rewrite,
+            self._client.search,
+            self._client.mtermvectors,
+            feedback,
+            relevant,
+            not_relevant,
+            options,
+        )
+        return await self._searcher.searched(asking, asyncio.to_thread)
 
 
 def doubtful(answer: dict[str, Any], rewriter: QueryRewriter) -> bool:

@@ -211,6 +211,8 @@ class Source:
     statistics: IndexStatistics | None = None
     unchecked: AskedIndices | None = None
     """The indices, if their model is not loaded yet and so has to be checked later."""
+    fingerprint: str | None = None
+    """Fingerprint of the model that made the indices."""
 
 
 @dataclass(slots=True)
@@ -248,9 +250,13 @@ class Weigher:
             raise NotCached
         return self._weighed(self.queries.cached(texts, self.query_k))
 
-    def _weighed(self, encodings: Sequence[Encoding]) -> list[list[WeightedTerm]]:
+    def idf(self) -> NDArray[np.float32]:
+        """Return the idf of each latent, `[n_latents]`: that of the index, else the model's."""
         every = self.statistics.idf() if self.statistics else None
-        every = self.queries.idf() if every is None else every
+        return self.queries.idf() if every is None else every
+
+    def _weighed(self, encodings: Sequence[Encoding]) -> list[list[WeightedTerm]]:
+        every = self.idf()
         found = []
         for latents, weights in encodings:
             idf = every[latents]

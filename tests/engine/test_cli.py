@@ -60,6 +60,43 @@ GOOD = '{"_id": "bees", "title": "Honey", "text": "Insects dance to tell where n
 OTHER = '{"_id": "bank", "text": "The bank raised its interest rate on mortgages."}'
 
 
+def test_search_with_feedback_and_like_a_document(run: Run, index: str) -> None:
+    rows = [
+        json.dumps({"_id": f"bees{n}", "text": f"Insects dance to tell where nectar is, part {n}."})
+        for n in range(4)
+    ]
+    run(write(*rows, OTHER), "--index", index)
+    done = run("search", "flowers and bees", "--index", index, "--feedback", "--explain")
+    assert done.exit_code == 0, done.stderr
+    assert " from bees" in done.stdout
+    answer = json.loads(
+        run("search", "flowers and bees", "--index", index, "--feedback", "--json").stdout
+    )
+    assert len(answer["feedback"]["documents"]) == 3
+    assert answer["feedback"]["terms"]
+    options = ("--index", index, "--id", "bees0", "--feedback", "--all")
+    explained = run("explain", "flowers and bees", *options)
+    assert explained.exit_code == 0, explained.stderr
+    assert " from bees" in explained.stdout
+    like = json.loads(run("search", "--like", "bees2", "--index", index, "--json").stdout)
+    found = [hit["_id"] for hit in like["hits"]["hits"]]
+    assert set(found[:3]) == {"bees0", "bees1", "bees3"}
+    shown = run("search", "--like", "bees2", "--index", index, "--explain", "--highlight")
+    assert shown.exit_code == 0, shown.stderr
+    assert "bees2" not in shown.stdout.replace("from bees2", "")
+    asked = run("search", "mortgages", "--like", "bees2", "--index", index)
+    assert asked.exit_code == 0, asked.stderr
+    for wrong, said in (
+        (("search", "--like", "nobody"), "no document 'nobody'"),
+        (("search", "bees", "--feedback", "--compare"), "use one of them"),
+        (("search", "bees", "--feedback", "--like", "bees1"), "use one of them"),
+        (("search",), "the question is empty"),
+    ):
+        refused = run(*wrong, "--index", index)
+        assert refused.exit_code == 2
+        assert said in refused.stderr
+
+
 def test_the_way_through(run: Run, index: str, client: OpenSearch) -> None:
     """FILE alone is ingest; then search and rewrite, for people and for programs."""
     done = run(write(GOOD, OTHER), "--index", index)

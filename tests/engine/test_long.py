@@ -365,4 +365,4 @@ def test_evaluate_ranks_documents_of_an_index_of_chunks(
     assert report["documents"] == 2
     # Forms of two phases are left out, which cannot be asked for here.
     systems = {name: system["means"]["nDCG@10"] for name, system in report["systems"].items()}
-    assert systems == dict.fromkeys(["words", "latent", "hybrid", "rrf", "dense"], 1.0)
+    assert systems == dict.fromkeys(["words", "latent", "hybrid", "feedback", "rrf", "dense"], 1.0)

@@ -87,6 +87,13 @@ def test_rewriting(root: Path, papers: dict[str, str], capsys: Any) -> None:
     assert 0 < names["report"].rewritten[0].share <= 1
 
 
+def test_feedback(root: Path, papers: dict[str, str], capsys: Any) -> None:
+    names = run(root / "docs" / "feedback.md", papers)
+    assert "42" in capsys.readouterr().out
+    assert names["page"]["feedback"]["token"] == names["token"]
+    assert names["answer"]["hits"]["hits"]
+
+
 def test_a_sparse_encoder_comes_back_the_same(root: Path, encoder: LatentEncoder) -> None:
     """The second block of sentence-transformers.md; the others run in tests/sparse_encoder."""
     _, block, _ = blocks(root / "docs" / "sentence-transformers.md")
