@@ -29,7 +29,8 @@ import numpy as np
 from opensearchpy import OpenSearch, helpers
 
 from latent_ingest.connector.collections.docstrings import standard_library
-from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, CorpusFile, Document
+from latent_ingest.connector.corpus_file import CorpusFile
+from latent_ingest.connector.document import DEFAULT_ID_FIELDS, Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.vectors import LatentVectors
 from latent_ingest.connector.engine.client import Connection, default_url

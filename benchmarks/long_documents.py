@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.bm25 import MemoryBM25
-from latent_ingest.connector.corpus import BadLine, CorpusFile, parse_line
+from latent_ingest.connector.corpus_file import CorpusFile
+from latent_ingest.connector.document import BadLine, parse_line
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.pooling import PooledRows
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors

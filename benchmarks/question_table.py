@@ -1,10 +1,10 @@
-"""Compare questions by the table of words with those of the model, by BM25 in memory.
+"""Compare questions by tables of words with those of the model, by BM25 in memory.
 
     python benchmarks/question_table.py scifact/ --split train --encoded scifact-encoded/
 
-`whole` is a table that also has the words of the questions that the shipped one lacks, so its
-difference from the rows above is what missing words cost. Documents are encoded once, into the
-folder of --encoded, as in benchmarks/scale.py.
+The table of the index has the words that `latent-ingest` chooses for these documents. The others
+have all words of the questions, so that they differ by their form alone. Documents are encoded
+once, into the folder of --encoded, as in benchmarks/scale.py.
 """
 
 from __future__ import annotations
@@ -25,32 +25,63 @@ from latent_ingest.connector.evaluation.probe import WordIndex
 from latent_ingest.connector.evaluation.rankings import DEPTH, without_itself
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.scoring import LATENT_BOOST, MAX_QUERY_TERMS
-from latent_ingest.connector.questions.building import build_table
-from latent_ingest.connector.questions.question_table import QuestionTable
+from latent_ingest.connector.questions.building import LATENTS, Entries, encode_words
+from latent_ingest.connector.questions.index_table import choose_words
+from latent_ingest.connector.questions.question_table import STOP_WORDS, QuestionTable
+from latent_ingest.connector.questions.word_counts import WordCounts
+from latent_ingest.connector.questions.words import words_of
 
 Encode = Callable[[str], tuple[NDArray[np.int32], NDArray[np.float32]]]
 
 
-def cut(table: QuestionTable, extra: QuestionTable | None, latents: int) -> QuestionTable:
-    """Return the table, and another one's words, with fewer latents for each word."""
-    entries = {}
-    for part in (table, extra):
-        for word, some, roots in part.entries() if part else ():
-            entries[word] = some, roots**2
-    return QuestionTable.of(table.name, table.fingerprint, entries, table.idf(), latents)
+def without_stop_words(entries: Entries) -> Entries:
+    """Return the entries of the words that are no stop words."""
+    return {word: entry for word, entry in entries.items() if word not in STOP_WORDS}
+
+
+def summed_roots(entries: Entries) -> Encode:
+    """Return the encoding by words with the roots of their activations, not in whole numbers."""
+
+    def encode(text: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        parts = [entries[word] for word in words_of(text) if word in entries]
+        if not parts:
+            return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
+        latents, places = np.unique(
+            np.concatenate([part[0] for part in parts]), return_inverse=True
+        )
+        roots = np.sqrt(np.concatenate([part[1] for part in parts]))
+        return latents, np.bincount(places, roots).astype(np.float32)
+
+    return encode
+
+
+def heaviest(entries: Entries, most: int) -> Entries:
+    """Return the entries with fewer latents."""
+    kept = {
+        word: np.argsort(-values, kind="stable")[:most] for word, (_, values) in entries.items()
+    }
+    return {word: (entries[word][0][some], entries[word][1][some]) for word, some in kept.items()}
+
+
+def frequent(counts: WordCounts) -> WordCounts:
+    """Return the counts of words that are in two documents or more."""
+    kept = WordCounts()
+    for word, count in counts.frequent(2).items():
+        kept.add([word] * count)
+    return kept
 
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option("--split", default="test")
 @click.option("--encoded", "cache", required=True, type=click.Path(path_type=Path))
-@click.option("--latents", multiple=True, type=int, default=[4, 8, 12, 16, 24])
+@click.option("--latents", multiple=True, type=int, default=[2, 4, 8, 12, 16, 32])
 def main(folder: Path, split: str, cache: Path, latents: tuple[int, ...]) -> None:
     """Print nDCG@10 and the number of terms for the judged collection in FOLDER."""
     judged = Collection.load(folder, split)
     documents = [(document.id, document.text) for document in judged.documents()]
     rows = encoded(cache, documents)
-    encoder, table = LatentEncoder.shared(), QuestionTable.load()
+    encoder, general = LatentEncoder.shared(), QuestionTable.load()
     ids = [row[0] for row in rows]
     bm25 = MemoryBM25(
         np.concatenate([row[2] for row in rows]),
@@ -73,23 +104,44 @@ def main(folder: Path, split: str, cache: Path, latents: tuple[int, ...]) -> Non
             latent[query] = bm25.scores(some[order], weights[order])
             n_terms += len(order)
         hybrid = {q: by_words[q] + LATENT_BOOST * some for q, some in latent.items()}
-        click.echo(
-            f"{name:<24}{ndcg(latent):>8.3f}{ndcg(hybrid):>8.3f}"
-            f"{n_terms / len(judged.queries):>8.0f}"
-        )
+        figures = f"{ndcg(latent):.3f} | {ndcg(hybrid):.3f} | {n_terms / len(judged.queries):.0f}"
+        click.echo(f"| {name} | {figures} |")
 
-    lacking = sorted({word for text in judged.queries.values() for word in table.lacking(text)})
+    def table(entries: Entries, most: int = LATENTS) -> Encode:
+        made = QuestionTable.of("", encoder.fingerprint, entries, encoder.idf(), most)
+        return made.encode
+
+    counts = WordCounts()
+    for _, text in documents:
+        counts.add_document(text)
+    tables = {
+        "the index's table": choose_words(counts, general),
+        "the same, words in two documents or more": choose_words(frequent(counts), general),
+        "the same, 60,000 words": choose_words(counts, general, 60_000),
+    }
+    own = set(tables["the index's table"].words)
+    asked = sorted({word for text in judged.queries.values() for word in words_of(text)})
+    alone = encode_words(encoder, asked, contexts=())
+    every = without_stop_words(encode_words(encoder, asked))
     click.echo(
-        f"{folder.name} {split}: {len(judged.queries)} questions, words {ndcg(by_words):.3f}"
+        f"{folder.name} {split}: {len(judged.queries)} questions, words {ndcg(by_words):.3f}\n"
+        f"of {len(asked)} words of the questions, the model's table lacks "
+        f"{len(set(asked) - set(general.words) - STOP_WORDS)}, the index's "
+        f"{len(set(asked) - own - STOP_WORDS)}\n\n"
+        f"| question made from | latent | hybrid | terms |\n|---|---|---|---|"
     )
-    click.echo(f"{len(lacking)} of their words are not in the table")
-    click.echo(f"{'question made from':<24}{'latent':>8}{'hybrid':>8}{'terms':>8}")
     queries = QueryEncoder(encoder)
     show("the model", lambda text: queries.encode([text])[0])
+    show("the model's table", general.encode)
+    for name, chosen in tables.items():
+        kept = every.keys() & set(chosen.words)
+        show(name, table({word: every[word] for word in sorted(kept)}))
+    show("all words", table(every))
     for most in latents:
-        show(f"table, {most} latents a word", cut(table, None, most).encode)
-    whole = build_table(encoder, lacking)
-    show("table, whole", cut(table, whole, max(latents)).encode)
+        show(f"all words, {most} latents a word", table(every, most))
+    show("all words alone", table(without_stop_words(alone)))
+    show("all words alone, and stop words", table(alone))
+    show("the same, roots not rounded", summed_roots(heaviest(alone, LATENTS)))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from latent_ingest.cli.output import (
 )
 from latent_ingest.connector.indexing.job import IngestJob, Job, JobResult
 from latent_ingest.connector.indexing.outcomes import IngestReport, Report
+from latent_ingest.connector.indexing.questions.own_table import OnWords, TableReport
 
 
 @contextmanager
@@ -44,18 +45,43 @@ def job_bar(job: Job, **settings: Any) -> Iterator[Callable[..., None]]:
         yield move
 
 
+@contextmanager
+def words_bar() -> Iterator[OnWords]:
+    """Give a function that shows how many words of a question table are encoded."""
+    with ExitStack() as stack:
+
+        @cache
+        def bar(total: int) -> tqdm[Any]:
+            named = {"desc": "question table", "unit": " words"}
+            return stack.enter_context(progress_bar(total=total, **named))
+
+        def show(done: int, of: int) -> None:
+            if of:
+                bar(of).update(done - bar(of).n)
+
+        yield show
+
+
 def run_with_bar(job: IngestJob) -> JobResult[IngestReport]:
     """Run with a progress bar, which is shown once the model is loaded."""
     bar_format = "{desc} [{elapsed}]"
     if job.file_bytes:
         bar_format = "{percentage:3.0f}% |{bar}| {desc} [{elapsed}, {remaining} left]"
     settings = {"unit": "B", "unit_scale": True, "bar_format": bar_format}
-    with job_bar(job, total=job.file_bytes, **settings) as move:
+    with job_bar(job, total=job.file_bytes, **settings) as move, words_bar() as show_words:
 
         def show(report: IngestReport, position: int) -> None:
             move(f"{report.documents:,} documents, {speed(report)}", position)
 
-        return job.run(show)
+        return job.run(show, show_words)
+
+
+def table_line(table: TableReport) -> str:
+    """The line of a summary about a question table that was put into an index."""
+    return (
+        f"question table of {counted(table.words, 'word')}, {table.own:,} of them in the "
+        f"documents ({table.encoded:,} encoded, {table.seconds:,.1f} s)"
+    )
 
 
 def speed(report: Report) -> str:
@@ -103,6 +129,8 @@ def finish(result: JobResult[Any], summary: Sequence[str], *, as_json: bool) -> 
         print_json(result.to_json())
     else:
         print_lines(summary)
+        if result.table:
+            click.echo(table_line(result.table))
         if result.alias and not result.refusal:
             click.echo(alias_moved(result.alias, result.before, result.index))
     if result.refusal:

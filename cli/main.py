@@ -44,7 +44,7 @@ MODULES = {
     "runs": "indices",
     "explain": "search",
     "docstrings": "generate",
-    "questions": "train",
+    "verify": "ingest",
 }
 
 # Packages that servers which only ask by table leave out (docs/serving.md).

@@ -15,10 +15,14 @@ import click
 
 from latent_ingest.cli.output import announced
 from latent_ingest.connector.engine.client import MAX_CONNECTIONS
+from latent_ingest.connector.index.meta import have_own_words
 from latent_ingest.connector.indexing.sender import CONCURRENCY
 from latent_ingest.connector.querying.scoring import AUTO, Form
+from latent_ingest.connector.questions.stored_table import INDEX_WORDS
 
 if TYPE_CHECKING:
+    from opensearchpy import OpenSearch
+
     from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.querying.query_encoder import QueryEncoder
 
@@ -131,10 +135,30 @@ form = click.option(
 
 questions = click.option(
     "--questions",
-    type=click.Choice(["model", "table"]),
-    default="model",
-    help="What encodes the question: the model, or the table of words beside it, which loads no "
-    "model and is somewhat worse.",
+    type=click.Choice(["auto", "model", "table"]),
+    default="auto",
+    help="What encodes the question: the model, or a table of words, which takes no model and is "
+    "somewhat worse. auto is the table of the index if that has one of its documents' words, else "
+    "the model.",
+)
+
+question_words = click.option(
+    "--question-words",
+    type=click.IntRange(min=1),
+    default=INDEX_WORDS,
+    help="Most words of the question table: those of the documents first, then others of the "
+    "model's table.",
+)
+
+no_questions = click.option(
+    "--no-questions",
+    "questions",
+    flag_value=False,
+    is_flag=True,
+    default=True,
+    show_default=False,
+    help="Give a new index no question table, the analyzer by which a plain match of the latent "
+    "field finds by meaning.",
 )
 
 cache = click.option(
@@ -186,13 +210,6 @@ COMPUTE_OPTIONS = (
     ),
 )
 
-MODEL_OPTIONS = (
-    click.option(
-        "--model", type=FOLDER, help="Model folder.  [default: the model in this package]"
-    ),
-    *COMPUTE_OPTIONS,
-)
-
 
 @dataclass(frozen=True, slots=True)
 class ChosenModel:
@@ -210,13 +227,13 @@ class ChosenModel:
 
             return LatentEncoder.shared(self.folder, device=self.device, dtype=self.dtype)
 
-    def queries(self, questions: str) -> QueryEncoder:
-        """What encodes questions: the loaded model, or the table beside it without the model."""
+    def queries(self, questions: str, client: OpenSearch, index: str) -> QueryEncoder:
+        """What encodes questions to an index: the loaded model, or a table, without the model."""
         from latent_ingest.connector.querying.query_encoder import QueryEncoder
 
-        if questions == "model":
+        if questions == "model" or (questions == "auto" and not have_own_words(client, index)):
             return QueryEncoder(self.load())
-        return QueryEncoder(self.folder, device=self.device, dtype=self.dtype, questions=questions)
+        return QueryEncoder(self.folder, device=self.device, dtype=self.dtype, questions="table")
 
     def labels(self, encoder: LatentEncoder) -> Mapping[int, str]:
         """The labels in the folder of the loaded model, by latent; empty if it has none."""
@@ -226,14 +243,26 @@ class ChosenModel:
         return read_labels(self.folder or SHIPPED_MODEL, encoder.fingerprint.autoencoder)
 
 
-def model(command: Command) -> Command:
-    """Add --model, --device and --dtype; the command receives a `ChosenModel` as `model`."""
+def model_of(explained: str) -> Callable[[Command], Command]:
+    """Add --model with this help, --device and --dtype.
 
-    @functools.wraps(command)
-    def with_model(*args: Any, model: Path | None, device: str, dtype: str, **others: Any) -> Any:
-        return command(*args, model=ChosenModel(model, device, dtype), **others)
+    The command receives a `ChosenModel` as `model`.
+    """
+    named = click.option("--model", type=FOLDER, help=explained)
 
-    return cast(Command, with_options(with_model, MODEL_OPTIONS))
+    def add(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_model(
+            *args: Any, model: Path | None, device: str, dtype: str, **others: Any
+        ) -> Any:
+            return command(*args, model=ChosenModel(model, device, dtype), **others)
+
+        return cast(Command, with_options(with_model, (named, *COMPUTE_OPTIONS)))
+
+    return add
+
+
+model = model_of("Model folder.  [default: the model in this package]")
 
 
 def compute(command: Command) -> Command:

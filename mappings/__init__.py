@@ -7,11 +7,13 @@ from latent_ingest.mappings.template import (
     LATENT_FIELD,
     LONG,
     PARENT_FIELD,
+    SEARCH_ANALYZER,
     WORDS_FIELD,
     MappingConfig,
     hash_field,
     id_field,
     index_body,
+    question_analysis,
 )
 
 __all__ = [
@@ -21,9 +23,11 @@ __all__ = [
     "LATENT_FIELD",
     "LONG",
     "PARENT_FIELD",
+    "SEARCH_ANALYZER",
     "WORDS_FIELD",
     "MappingConfig",
     "hash_field",
     "id_field",
     "index_body",
+    "question_analysis",
 ]

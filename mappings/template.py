@@ -11,6 +11,12 @@ LATENT_FIELD = "latent"
 WORDS_FIELD = "words"
 SIMILARITY = "latent_bm25"
 
+# Search analyzer of the latent field in an index with a question table.
+SEARCH_ANALYZER = "latent_questions"
+
+# Greatest count of a term in a text of latent terms, as `f12|99`.
+MOST_COUNT = 99
+
 # BM25 of the latent field at scale 1; k1 grows with the scale. Measured on SciFact and NFCorpus:
 # nDCG@10 is flat, within .008, from k1 1.2 to 5 and b .5 to .9.
 DEFAULT_K1 = 2.0
@@ -122,15 +128,36 @@ def id_field(latent_field: str) -> str:
     return f"{latent_field}_id"
 
 
-def index_body(config: MappingConfig, meta: dict[str, Any]) -> dict[str, Any]:
+def question_analysis(letters: str, plain: list[str], table: list[str]) -> dict[str, Any]:
+    """Return the parts of `settings.analysis` that make questions into latent terms.
+
+    Args:
+        letters: characters of words, as in a class of regular expressions.
+        plain: rules `É => e`, of characters that the table writes otherwise.
+        table: rules `¦bone¦ => f812×3 f4975`.
+    """
+    analysis: dict[str, Any] = _read("questions")
+    filters = analysis["char_filter"]
+    words = filters["latent_words"]
+    words["pattern"] = words["pattern"].replace("LETTERS", letters)
+    filters["latent_letters"]["mappings"] = plain
+    filters["latent_table"]["mappings"] = table
+    counts = [f"|{count} => {'×' * (count - 1)}" for count in range(1, MOST_COUNT + 1)]
+    filters["latent_weights"]["mappings"] += counts
+    return analysis
+
+
+def index_body(
+    config: MappingConfig, meta: dict[str, Any], questions: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the body of `PUT /index`.
 
     Args:
         config: settings that differ from the JSON file of its spelling.
         meta: index meta, stored as `_meta.latent_ingest`.
+        questions: `question_analysis` of the table of the index, if it has one.
     """
-    path = Path(__file__).parent / f"{config.spelling}.json"
-    body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    body = _read(config.spelling)
     similarity = body["settings"]["index"]["similarity"][SIMILARITY]
     similarity.update(k1=config.k1, b=config.b)
     mappings = body["mappings"]
@@ -148,4 +175,14 @@ def index_body(config: MappingConfig, meta: dict[str, Any]) -> dict[str, Any]:
     if config.lean:
         mappings["_source"] = {"excludes": [config.latent_field]}
     mappings["_meta"] = {"latent_ingest": meta}
+    if questions:
+        for kind, parts in questions.items():
+            body["settings"]["analysis"].setdefault(kind, {}).update(parts)
+        mappings["properties"][config.latent_field]["search_analyzer"] = SEARCH_ANALYZER
+    return body
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = Path(__file__).parent / f"{name}.json"
+    body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return body

@@ -44,11 +44,12 @@ def run(
     from latent_ingest.cli.main import cli
     from latent_ingest.cli.options import ChosenModel
     from latent_ingest.connector.engine import client, retry
-    from latent_ingest.connector.indexing import batches
+    from latent_ingest.connector.indexing import batches, job
 
     os.chdir(folder)
     os.environ.update(environment)
     ChosenModel.load = lambda _: ENCODER  # type: ignore[method-assign]
+    job.Job._question_table = job.Job._own_table = lambda *_: None  # type: ignore[method-assign]
     batches.MAX_BATCH_LINES = 8
     retry.WAIT = tenacity.wait_random(0, 0.02)
     client.REQUEST_SECONDS = timeout  # type: ignore[assignment]

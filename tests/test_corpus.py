@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latent_ingest.connector.corpus import BadLine, CorpusFile, Document, Line, parse_line, zstd
+from latent_ingest.connector.corpus_file import CorpusFile, Line, zstd
+from latent_ingest.connector.document import BadLine, Document, parse_line
 from latent_ingest.connector.errors import InputError
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from latent_ingest.connector.corpus import BadLine, Document, Line, parse_line
+from latent_ingest.connector.corpus_file import Line
+from latent_ingest.connector.document import BadLine, Document, parse_line
 from latent_ingest.connector.document_text import has_field, missing, text_in
 from latent_ingest.connector.indexing.chunks import chunk_fields
 

@@ -48,9 +48,10 @@ def test_the_public_names_are_these() -> None:
     for name in PUBLIC:
         assert getattr(latent_ingest.connector, name).__doc__, name
     assert set(latent_ingest.mappings.__all__) == {
-        "DEFAULT_B", "DEFAULT_K1", "IDS", "LATENT_FIELD", "LONG", "PARENT_FIELD", "WORDS_FIELD",
-        "MappingConfig", "hash_field", "id_field", "index_body",
-    }  # fmt: skip
+        "DEFAULT_B", "DEFAULT_K1", "IDS", "LATENT_FIELD", "LONG", "PARENT_FIELD",
+            "SEARCH_ANALYZER", "WORDS_FIELD", "MappingConfig", "hash_field", "id_field",
+            "index_body", "question_analysis",
+        }  # fmt: skip
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = latent_ingest.connector.Nothing  # type: ignore[attr-defined]
 

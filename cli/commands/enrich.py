@@ -39,6 +39,8 @@ usage or input, 130 if interrupted.
 )
 @options.spelling
 @options.latent_field
+@options.no_questions
+@options.question_words
 @click.option(
     "--alias",
     help="Leave the index as it is: copy it to a new index ALIAS-<model>-<number>, and point the "
@@ -83,13 +85,13 @@ def run_with_bar(job: EnrichJob, *, yes: bool) -> JobResult[EnrichReport]:
     """Run with a progress bar, which is shown once the model is loaded and the user agrees."""
     # The engine warns each time when the state of a finished copying task is read.
     warnings.filterwarnings("ignore", message="this request accesses system indices")
-    with jobs.job_bar(job, unit=" documents") as move:
+    with jobs.job_bar(job, unit=" documents") as move, jobs.words_bar() as show_words:
 
         def show(report: EnrichReport, total: int) -> None:
             text = f"{report.encoded:,} encoded, {jobs.speed(report)}"
             move(text, report.read - report.left, total)
 
-        return job.run(show, partial(move, "copying"), partial(confirm, yes=yes))
+        return job.run(show, partial(move, "copying"), partial(confirm, yes=yes), show_words)
 
 
 def summary(result: JobResult[EnrichReport]) -> list[str]:

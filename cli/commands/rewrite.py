@@ -94,8 +94,9 @@ def rewrite(
         check_question(query)
     given: Any = read_json(body) if body is not None else None
     client = open_client(connection, index)
-    limits = {"max_query_terms": max_query_terms} if max_query_terms else {}
-    rewriter = QueryRewriter.from_index(client, index, model.queries(questions), **limits)
+    limits: dict[str, Any] = {"max_query_terms": max_query_terms} if max_query_terms else {}
+    encoder = model.queries(questions, client, index)
+    rewriter = QueryRewriter.from_index(client, index, encoder, **limits)
     if query is not None:
         made, report = rewriter.rewrite_and_report(
             query, form=form, size=size or 10, filter=filter_clause

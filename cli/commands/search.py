@@ -105,7 +105,7 @@ def search(
         raise InputError("--compare, --feedback and --like: use one of them")
     client = open_client(connection, index)
     engine = EngineInfo.read(client)
-    encoder = model.queries(questions)
+    encoder = model.queries(questions, client, index)
     rewriter = QueryRewriter.from_index(client, index, encoder)
     forms = ("words", "latent", "hybrid") if compare else (form,)
     expansion = None
@@ -152,7 +152,11 @@ def search(
         )
         for hit, explanation in zip(every, found, strict=True):
             hit["contributions"] = explanation.contributions
-    if lacking := encoder.lacking([query]):
+    if rewriter.table:
+        output.warn(f"questions: {rewriter.table}; --questions model encodes them by the model")
+        for answer in answers.values():
+            answer["questions"] = rewriter.table
+    if lacking := rewriter.lacking(query):
         output.warn(f"not in the table, so searched as words alone: {', '.join(lacking)}")
     if as_json:
         output.print_json(answers if compare else answers[form], default=asdict)
@@ -271,6 +275,7 @@ Examples:
 @click.option("--feedback", is_flag=True, help="Explain the score that `search --feedback` gives.")
 @connection_options
 @options.model
+@options.questions
 @options.as_json
 def explain(
     query: str,
@@ -281,6 +286,7 @@ def explain(
     feedback: bool,
     connection: Connection,
     model: options.ChosenModel,
+    questions: str,
     as_json: bool,
 ) -> None:
     """Show what each word and each latent of QUERY adds to a document's score.
@@ -292,13 +298,12 @@ def explain(
 
     check_question(query)
     client = open_client(connection, index)
-    encoder = model.load()
-    rewriter = QueryRewriter.from_index(client, index, encoder)
+    rewriter = QueryRewriter.from_index(client, index, model.queries(questions, client, index))
     expansion = read_expansion(client, rewriter, query, form=form) if feedback else None
     more = {"form": form, "expansion": expansion}
     form = str(rewriter.rewrite_and_report(query, **more)[1].form)  # the one that auto chooses
     made = engine_id(client, index, identifier)
-    labels = model.labels(encoder)
+    labels = model.labels(rewriter.encoder)
     found = explain_document(
         client, rewriter, query, made, form=form, labels=labels, expansion=expansion
     )

@@ -1,4 +1,4 @@
-"""latent-ingest train, questions: train an autoencoder for a backbone; make its table of words."""
+"""latent-ingest train: train an autoencoder for a backbone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latent_ingest.cli import options, output
-from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
-from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.files import disk_errors
-from latent_ingest.connector.questions.building import LATENTS, MOST_WORDS
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -214,74 +210,3 @@ def shorten(argument: str) -> str:
     """A path as its last part, so that a model card shows no folder of this machine."""
     path = Path(argument)
     return path.name if "/" in argument and path.parent.is_dir() else argument
-
-
-@click.command(
-    context_settings={"show_default": True},
-    epilog="""\b
-Examples:
-  latent-ingest questions texts.jsonl.gz --model my-model/
-  latent-ingest questions wiki/ --model my-model/ --words 30000 --latents 16
-""",
-)
-@click.argument("sources", nargs=-1, required=True)
-@click.option(
-    "--words",
-    type=click.IntRange(min=1),
-    default=MOST_WORDS,
-    help="Number of words of SOURCES, most frequent first.",
-)
-@click.option(
-    "--latents",
-    type=click.IntRange(1, 255),
-    default=LATENTS,
-    help="Latents to keep for each word, the heaviest.",
-)
-@options.text_fields
-@options.model
-@options.as_json
-@click.pass_context
-def questions(
-    ctx: click.Context,
-    /,
-    sources: tuple[str, ...],
-    words: int,
-    latents: int,
-    text_fields: list[str],
-    model: options.ChosenModel,
-    as_json: bool,
-) -> None:
-    """Make the table by which questions are encoded without the model.
-
-    Each frequent word of SOURCES, and each word that the backbone has as a token, is encoded alone
-    as a question. The table is written into the folder of --model, which must be named, and read
-    by --questions table.
-    SOURCES are named as for train.
-    """
-    if model.folder is None:
-        raise InputError(
-            "name a model folder with --model; for another table of the shipped model, copy "
-            f"{SHIPPED_MODEL} and name the copy"
-        )
-    from latent_ingest.connector.questions.building import (
-        build_table,
-        frequent_words,
-        vocabulary_words,
-    )
-    from latent_ingest.connector.training.texts import TrainingTexts, find_sources
-
-    spool = ctx.with_resource(tempfile.TemporaryDirectory(prefix="latent-ingest-questions-"))
-    texts = TrainingTexts(find_sources(sources, Path(spool)), text_fields=text_fields)
-    with output.announced("counting words"):
-        found = frequent_words(texts.round(), words)
-    encoder = model.load()
-    every = list(dict.fromkeys([*found, *vocabulary_words(encoder)]))
-    with output.progress_bar(total=len(every), desc="encoding", unit="word") as bar:
-        table = build_table(encoder, every, latents=latents, on_progress=bar.update)
-    with disk_errors(model.folder):
-        path = table.save(model.folder)
-    size = path.stat().st_size
-    if as_json:
-        output.print_json({"out": str(path), "words": len(table.words), "bytes": size})
-        return
-    click.echo(f"{path}: {len(table.words):,} words, {size / 1e6:.1f} MB")

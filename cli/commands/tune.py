@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +10,14 @@ import click
 
 from latent_ingest.cli import options
 from latent_ingest.cli.connection import connection_options, open_client
-from latent_ingest.cli.output import confirm, print_json, print_lines, progress_bar, table
+from latent_ingest.cli.output import (
+    confirm,
+    print_json,
+    print_lines,
+    progress_bar,
+    sigterm_interrupts,
+    table,
+)
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.tuning.knobs import NAMES, Settings
@@ -185,16 +189,6 @@ def tune(
         if out is not None:
             found.write(out, applied=applied)
             click.echo(f"report: {out}", err=True)
-
-
-@contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt, so that the index is restored as after Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def lines_of(found: TuningReport) -> list[str]:

@@ -16,13 +16,8 @@ from functools import cached_property
 from pathlib import Path
 
 from latent_ingest.connector.collections.trec import read_judgements, read_topics
-from latent_ingest.connector.corpus import (
-    DEFAULT_TEXT_FIELDS,
-    BadLine,
-    CorpusFile,
-    Document,
-    parse_line,
-)
+from latent_ingest.connector.corpus_file import CorpusFile
+from latent_ingest.connector.document import DEFAULT_TEXT_FIELDS, BadLine, Document, parse_line
 from latent_ingest.connector.errors import InputError
 
 # Documents at the beginning of a corpus by which its language is guessed.

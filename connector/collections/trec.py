@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from latent_ingest.connector.corpus import CorpusFile
+from latent_ingest.connector.corpus_file import CorpusFile
 from latent_ingest.connector.errors import InputError
 
 # Older TREC topics do not close their tags: a field ends where the next tag begins.

@@ -44,6 +44,7 @@ class LatentEncoder:
         *,
         name: str = "",
         k: int | None = None,
+        folder: Path | None = None,
     ) -> None:
         """Combine a backbone and an autoencoder that was trained on it.
 
@@ -52,6 +53,7 @@ class LatentEncoder:
             autoencoder: turns them into latents.
             name: name of the model; stored in the index.
             k: latents per token; defaults to the autoencoder's k.
+            folder: the model folder, if there is one.
 
         Raises:
             ModelError: they do not fit (another width, other weights), or k is out of range.
@@ -63,6 +65,7 @@ class LatentEncoder:
         k = config.k if k is None else k
         check_k(k, config.n_latents)
         self.name = name
+        self.folder = folder
         self.k = k
         self.pooling = config.pooling
         self.backbone = backbone
@@ -106,7 +109,7 @@ class LatentEncoder:
         autoencoder = TokenAutoencoder.load(path)
         backbone = Backbone.load(autoencoder.config.backbone, device=device, dtype=dtype)
         check_settings(path, backbone.prompts)
-        return cls(backbone, autoencoder, name=path.resolve().name, k=k)
+        return cls(backbone, autoencoder, name=path.resolve().name, k=k, folder=path)
 
     @classmethod
     def shared(

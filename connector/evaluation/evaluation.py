@@ -32,6 +32,7 @@ from latent_ingest.connector.evaluation.rankings import Tick
 from latent_ingest.connector.evaluation.report import new_report, published, write_report
 from latent_ingest.connector.evaluation.runs import Run, run_systems
 from latent_ingest.connector.evaluation.systems import (
+    BY_TABLE,
     REFERENCES,
     RESCORED,
     SYSTEMS,
@@ -48,6 +49,7 @@ from latent_ingest.connector.indexing.journal import DONE, Journal
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.questions.index_table import model_table
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -104,14 +106,22 @@ class Plan:
             cache or default_cache(),
         )
 
-    def chosen(self, meta: IndexMeta) -> tuple[str, ...]:
-        """Names of the systems to run; engines cannot rescore hits of an index of chunks."""
-        rescores = meta.long != "chunks"
-        return self.systems or tuple(s for s in SYSTEMS if rescores or s not in RESCORED)
+    def chosen(self, meta: IndexMeta, encoder: LatentEncoder) -> tuple[str, ...]:
+        """Names of the systems to run.
 
-    def work(self, collection: Collection, meta: IndexMeta) -> int:
+        Engines cannot rescore hits of an index of chunks, and not every index or model has a
+        question table.
+        """
+        if self.systems:
+            return self.systems
+        left_out: set[str] = set(RESCORED if meta.long == "chunks" else ())
+        if meta.questions is None and model_table(encoder) is None:
+            left_out |= BY_TABLE.keys()
+        return tuple(system for system in SYSTEMS if system not in left_out)
+
+    def work(self, collection: Collection, meta: IndexMeta, encoder: LatentEncoder) -> int:
         """Number of questions asked over all systems, plus documents embedded for dense."""
-        systems = self.chosen(meta)
+        systems = self.chosen(meta, encoder)
         asked = len(searching(systems)) + len(self.templates)
         documents = len(collection.contents.ids) if "dense" in systems else 0
         return asked * len(collection.queries) + documents
@@ -174,7 +184,8 @@ class Evaluation:
             ingested = self._ingest(index, run_ingest)
             index.check_judged()
             index.check_language()
-            with progress(collection.name, self.plan.work(collection, index.index.meta())) as tick:
+            work = self.plan.work(collection, index.index.meta(), self.encoder)
+            with progress(collection.name, work) as tick:
                 part, runs = measure(index, self.encoder, self.plan, ingested, tick)
             self.report["collections"].append(part)
             yield part
@@ -227,6 +238,7 @@ def measure(
 
     Raises:
         InputError: a system cannot be used: dense without a corpus, two phases on chunks.
+        ModelError: a system needs the question table, and there is none of this model.
         MismatchError: the index was made with another model.
         EngineError: a search fails.
     """
@@ -235,8 +247,14 @@ def measure(
     rewriter = QueryRewriter.from_index(index.client, index.name, queries)
     meta = index.meta()
     query_k = (meta.query_settings or {}).get("query_k")
-    requests = Requests(rewriter, queries, index.client, query_k)
-    systems = plan.chosen(meta)
+    systems = plan.chosen(meta, encoder)
+    by_table = None
+    if BY_TABLE.keys() & set(systems):
+        if meta.questions is None:
+            model_table(encoder, strict=True)  # raises if it is of another model
+        table = QueryEncoder(encoder.folder, questions="table")
+        by_table = QueryRewriter.from_index(index.client, index.name, table)
+    requests = Requests(rewriter, queries, index.client, query_k, by_table)
     runs = run_systems(index, requests, collection, systems, plan.templates, plan.cache, tick)
     values = {
         system: per_query(collection.qrels, run.ranking, plan.measures)

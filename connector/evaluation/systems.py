@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,16 @@ if TYPE_CHECKING:
     from latent_ingest.connector.querying.query_encoder import QueryEncoder
     from latent_ingest.connector.querying.rewriter import QueryRewriter
 
-# feedback is hybrid, and takes over latent terms of its first hits.
+# Systems of feedback are hybrid, and take over latent terms of their first hits.
 SYSTEMS = (
-    "words", "latent", "two_phase", "hybrid", "hybrid_two_phase", "feedback", "rrf", "dense",
+    "words", "latent", "latent_table", "two_phase", "hybrid", "hybrid_table", "hybrid_two_phase",
+    "feedback", "feedback_table", "rrf", "dense",
 )  # fmt: skip
+
+# Systems whose questions are encoded by the question table, and their forms.
+BY_TABLE = {"latent_table": "latent", "hybrid_table": "hybrid", "feedback_table": "hybrid"}
+
+FEEDBACK = ("feedback", "feedback_table")
 
 # Systems whose hits are rescored, which engines cannot do in an index of chunks.
 RESCORED = tuple(form for form in Form if form.two_phases)
@@ -115,12 +122,15 @@ class Requests:
         encoder: QueryEncoder,
         client: OpenSearch,
         query_k: int | None = None,
+        by_table: QueryRewriter | None = None,
     ) -> None:
         """Take the rewriter of the index, its encoder with a cache for all questions, and a client.
 
         `query_k` is the number of latents per token of a question; None for the model's k. The
-        client sends the first requests of feedback.
+        client sends the first requests of feedback. `by_table` is the rewriter of the systems in
+        `BY_TABLE`.
         """
+        self._by_table = by_table
         self._client = client
         self.rewriter = rewriter
         self._encoder = encoder
@@ -131,10 +141,15 @@ class Requests:
         """Make the requests of a system for some questions."""
         if system == "words":
             return [timed(self.rewriter.words_only, text, size=HITS) for text in texts]
-        self._encode([text for text in texts if text not in self._encoding_ms])
-        make = self._with_feedback if system == "feedback" else self.rewriter.rewrite
-        form = "hybrid" if system == "feedback" else system
+        rewriter = self._by_table if system in BY_TABLE else self.rewriter
+        assert rewriter is not None
+        form = BY_TABLE.get(system, "hybrid" if system in FEEDBACK else system)
+        make = partial(self._with_feedback, rewriter) if system in FEEDBACK else rewriter.rewrite
+        if system not in BY_TABLE:
+            self._encode([text for text in texts if text not in self._encoding_ms])
         made = [timed(make, text, form=form, size=HITS) for text in texts]
+        if system in BY_TABLE:
+            return made
         return [
             (body, self._encoding_ms[text] + ms)
             for text, (body, ms) in zip(texts, made, strict=True)
@@ -144,10 +159,10 @@ class Requests:
         """Make the requests of a template for some questions."""
         return [timed(template.body, text, HITS, self.rewriter.collapse) for text in texts]
 
-    def _with_feedback(self, text: str, **options: Any) -> dict[str, Any]:
+    def _with_feedback(self, rewriter: QueryRewriter, text: str, **options: Any) -> dict[str, Any]:
         """Make the second request; the first one, which is sent, is in its time."""
-        expansion = read_expansion(self._client, self.rewriter, text, **options)
-        return self.rewriter.rewrite(text, **options, expansion=expansion)
+        expansion = read_expansion(self._client, rewriter, text, **options)
+        return rewriter.rewrite(text, **options, expansion=expansion)
 
     def _encode(self, texts: Sequence[str]) -> None:
         """Fill the encoder's cache, and measure how long each question takes by itself."""

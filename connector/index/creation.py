@@ -6,6 +6,7 @@ and compared; one that cannot work is removed again.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,8 +25,8 @@ from latent_ingest.connector.engine.blocks import PREPARING
 from latent_ingest.connector.engine.client import engine_errors, reason_of
 from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.index import Index
-from latent_ingest.connector.index.meta import IndexMeta, missing_source
-from latent_ingest.mappings import WORDS_FIELD, MappingConfig, index_body
+from latent_ingest.connector.index.meta import IndexMeta, mappings_of, missing_source, stored_meta
+from latent_ingest.mappings import WORDS_FIELD, MappingConfig, index_body, question_analysis
 
 # Settings that belong to one index and not to another that is made like it.
 ITS_OWN = (
@@ -42,6 +43,19 @@ ITS_OWN = (
 # Settings under which the engine refuses documents with ids, or takes none.
 UNUSABLE = ("index.append_only.enabled", *(f"index.blocks.{block}" for block in PREPARING))
 
+# Status code of requests that are larger than the engine takes.
+TOO_LARGE = 413
+
+# Type of the error for an index that is there already.
+EXISTS = "resource_already_exists_exception"
+
+# Beginnings of the settings of a question table.
+QUESTION_SETTINGS = tuple(
+    f"index.analysis.{kind}.{name}."
+    for kind, parts in question_analysis("", [], []).items()
+    for name in parts
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -55,9 +69,16 @@ def create(client: OpenSearch, name: str, body: dict[str, Any], meta: IndexMeta)
         try:
             client.indices.create(index=name, body=body)
         except RequestError as error:
-            reason = f"index {name} cannot be created: {refusal(error)}"
-            templates = matching(client, name)
-            raise InputError(f"{reason} ({templates} applies)" if templates else reason) from error
+            # A request that was not answered in time may have been carried out.
+            if error.error != EXISTS or not has_meta(client, name, meta):
+                reason = f"index {name} cannot be created: {refusal(error)}"
+                templates = matching(client, name)
+                reason = f"{reason} ({templates} applies)" if templates else reason
+                raise InputError(reason) from error
+        except TransportError as error:
+            if error.status_code != TOO_LARGE or not meta.questions:
+                raise
+            raise InputError(too_large(name, meta)) from error
         try:
             (found,) = client.indices.get(index=name, flat_settings=True).values()
             problem = unusable(found, body, meta)
@@ -92,6 +113,22 @@ def create(client: OpenSearch, name: str, body: dict[str, Any], meta: IndexMeta)
             name,
             meta.alias,
         )
+
+
+def too_large(name: str, meta: IndexMeta) -> str:
+    """The line for an engine that takes no request of the size of the question table."""
+    words = meta.questions["words"] if meta.questions else 0
+    return (
+        f"index {name} cannot get its question table of {words:,} words: the engine takes no "
+        f"request so large (http.max_content_length); use fewer words (--question-words), or no "
+        f"table (--no-questions)"
+    )
+
+
+def has_meta(client: OpenSearch, name: str, meta: IndexMeta) -> bool:
+    """Whether an index has exactly this meta; raises EngineError."""
+    found = mappings_of(client, name).get(name, {})
+    return bool(stored_meta(found) == json.loads(json.dumps(meta.to_json())))
 
 
 def unusable(found: dict[str, Any], body: dict[str, Any], meta: IndexMeta) -> str | None:
@@ -178,6 +215,11 @@ def latent_settings(mapping: MappingConfig) -> dict[str, Any]:
     settings = index_body(mapping, {})["settings"]
     needed = {"similarity": settings["index"]["similarity"], "analysis": settings["analysis"]}
     return dict(flat({"index": needed}))
+
+
+def question_settings(analysis: dict[str, Any]) -> dict[str, Any]:
+    """Flat settings of `StoredTable.analysis`."""
+    return dict(flat({"index": {"analysis": analysis}}))
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,6 +17,7 @@ from latent_ingest.mappings import WORDS_FIELD, MappingConfig
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.questions.question_table import QuestionTable
+    from latent_ingest.connector.questions.stored_table import StoredTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +89,30 @@ class IndexMeta:
     """While documents are loaded: settings to restore afterwards."""
     query_settings: dict[str, Any] | None = None
     """Defaults of `QueryRewriter` for this index, set by `latent-ingest tune --apply`."""
+    questions: dict[str, Any] | None = None
+    """The question table in the settings, `StoredTable.note`: its digest, number of words, origin,
+    and the fingerprint of its model; None if the index has none."""
+    own_words: bool | None = None
+    """Until a new index is loaded: whether the words of its documents will replace its table."""
     tuning: dict[str, Any] | None = None
-    """While the index is tuned: the note of what to restore; see `index.repair`."""
+    """While the index is tuned, or closed to change its table: the note of what to restore; see
+    `index.repair`."""
 
     @classmethod
-    def of(cls, encoder: LatentEncoder, mapping: MappingConfig) -> IndexMeta:
-        """The meta of a new index."""
+    def of(
+        cls, encoder: LatentEncoder, mapping: MappingConfig, questions: StoredTable | None = None
+    ) -> IndexMeta:
+        """The meta of a new index, with a question table or without.
+
+        Raises MismatchError if the table was made by another model.
+        """
+        digest = encoder.fingerprint.digest
+        if questions and questions.fingerprint.digest != digest:
+            raise MismatchError(
+                f"the question table was made by model {questions.name} "
+                f"({questions.fingerprint.digest}), this is {encoder.name} ({digest}); make it "
+                f"again with 'latent-ingest questions'"
+            )
         return cls(
             model=encoder.name,
             fingerprint=encoder.fingerprint.digest,
@@ -106,6 +125,7 @@ class IndexMeta:
             b=mapping.b,
             hash_field=mapping.hash_field,
             id_field=mapping.id_field,
+            questions=questions.note() if questions else None,
             **{**asdict(mapping), "text_fields": list(mapping.text_fields)},
         )
 
@@ -162,7 +182,7 @@ class IndexMeta:
         values = {field.name: getattr(self, field.name) for field in fields(MappingConfig)}
         return MappingConfig(**{**values, "text_fields": tuple(self.text_fields)})
 
-    def check(self, encoder: LatentEncoder | QuestionTable, index: str) -> None:
+    def check(self, encoder: LatentEncoder | QuestionTable | StoredTable, index: str) -> None:
         """Raise MismatchError unless the index was made with this encoder's model."""
         if self.fingerprint != encoder.fingerprint.digest:
             raise MismatchError(
@@ -184,6 +204,13 @@ def mappings_of(client: OpenSearch, names: str) -> dict[str, dict[str, Any]]:
         except NotFoundError:
             return {}
     return {name: content["mappings"] for name, content in answer.items()}
+
+
+def have_own_words(client: OpenSearch, names: str) -> bool:
+    """Whether all indices that names stand for have a question table of their documents' words."""
+    metas = [stored_meta(mapping) for mapping in mappings_of(client, names).values()]
+    tables = [meta.get("questions") if isinstance(meta, dict) else None for meta in metas]
+    return bool(tables) and all(table and table["origin"] == "index" for table in tables)
 
 
 def mapping_of(client: OpenSearch, name: str) -> tuple[str, dict[str, Any]] | None:

@@ -15,7 +15,13 @@ from latent_ingest.connector.engine.blocks import LASTING, check_blocks, check_o
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import InputError, MismatchError
-from latent_ingest.connector.index.creation import ITS_OWN, create, latent_settings
+from latent_ingest.connector.index.creation import (
+    ITS_OWN,
+    QUESTION_SETTINGS,
+    create,
+    latent_settings,
+    question_settings,
+)
 from latent_ingest.connector.index.guard import BLOCK
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import (
@@ -26,6 +32,7 @@ from latent_ingest.connector.index.listing import (
 )
 from latent_ingest.connector.index.meta import IndexMeta, stored_meta, with_meta
 from latent_ingest.connector.index.repair import repair
+from latent_ingest.connector.questions.stored_table import StoredTable
 from latent_ingest.connector.terms import SPELLINGS
 from latent_ingest.mappings import MappingConfig, index_body
 from latent_ingest.mappings.template import SIMILARITY
@@ -50,6 +57,7 @@ def open_index(
     encoder: LatentEncoder,
     wanted: dict[str, Any],
     retry: Retry | None = None,
+    questions: StoredTable | None = None,
 ) -> IndexMeta:
     """Create the index, or check that the existing one fits.
 
@@ -63,6 +71,7 @@ def open_index(
         wanted: fields of `MappingConfig` that the caller chose; others are those of the existing
             index, or the defaults for a new one.
         retry: opens an index that an interrupted tuning run left closed.
+        questions: the question table of a new index; an existing one keeps its own, or none.
 
     Raises:
         MismatchError: the index was made by another model or with another mapping.
@@ -82,8 +91,11 @@ def open_index(
             return adopted
         raise
     if meta is None:
-        return create_index(client, index, encoder, checked_mapping(MappingConfig(), wanted))
-    if is_other(meta, encoder, wanted) and (anew := recreate(client, index, encoder, wanted)):
+        mapping = checked_mapping(MappingConfig(), wanted)
+        return create_index(client, index, encoder, mapping, questions)
+    if is_other(meta, encoder, wanted) and (
+        anew := recreate(client, index, encoder, wanted, questions)
+    ):
         return anew
     meta.check(encoder, index)
     asked = checked_mapping(meta.mapping, wanted)
@@ -145,11 +157,18 @@ def checked_mapping(base: MappingConfig, wanted: dict[str, Any]) -> MappingConfi
 
 
 def create_index(
-    client: OpenSearch, name: str, encoder: LatentEncoder, mapping: MappingConfig, **version: Any
+    client: OpenSearch,
+    name: str,
+    encoder: LatentEncoder,
+    mapping: MappingConfig,
+    questions: StoredTable | None = None,
+    **version: Any,
 ) -> IndexMeta:
     """Create the index from mappings/; `version` are fields of `IndexMeta` that differ."""
-    meta = replace(IndexMeta.of(encoder, mapping), **version)
-    create(client, name, index_body(mapping, meta.to_json()), meta)
+    meta = IndexMeta.of(encoder, mapping, questions)
+    meta = replace(meta, own_words=bool(questions) or None, **version)
+    analysis = questions.analysis() if questions else None
+    create(client, name, index_body(mapping, meta.to_json(), analysis), meta)
     return meta
 
 
@@ -160,9 +179,13 @@ def is_other(meta: IndexMeta, encoder: LatentEncoder, wanted: dict[str, Any]) ->
 
 
 def recreate(
-    client: OpenSearch, name: str, encoder: LatentEncoder, wanted: dict[str, Any]
+    client: OpenSearch,
+    name: str,
+    encoder: LatentEncoder,
+    wanted: dict[str, Any],
+    questions: StoredTable | None = None,
 ) -> IndexMeta | None:
-    """Make an index of ours anew, with the wanted settings, if it has no documents.
+    """Make an index of ours anew, with the wanted settings and table, if it has no documents.
 
     What else it has stays: aliases, other settings and fields. Returns its new meta; None if it has
     documents, a run may be loading it, or it was not made by an ingest.
@@ -174,7 +197,9 @@ def recreate(
         return None
     mapping = checked_mapping(before.mapping, wanted)
     kept = ("alias", "number", "complete", "replicas", "runs")
-    meta = replace(IndexMeta.of(encoder, mapping), **{key: getattr(before, key) for key in kept})
+    meta = IndexMeta.of(encoder, mapping, questions)
+    own_words = bool(questions) or None
+    meta = replace(meta, own_words=own_words, **{key: getattr(before, key) for key in kept})
     with engine_errors(client):
         (found,) = client.indices.get(index=index.name, flat_settings=True).values()
         deleted = False
@@ -189,28 +214,33 @@ def recreate(
         if not deleted:
             return None
         try:
-            create(client, index.name, like(found, before, meta), meta)
+            create(client, index.name, like(found, before, meta, questions), meta)
         except BaseException:
-            client.indices.create(index=index.name, body=like(found, before, before))
+            rules = StoredTable.from_index(name, before.questions, before.model, found["settings"])
+            client.indices.create(index=index.name, body=like(found, before, before, rules))
             raise
     log.warning("index %s had no documents: it was made anew with other settings", index.name)
     return meta
 
 
-def like(found: dict[str, Any], before: IndexMeta, meta: IndexMeta) -> dict[str, Any]:
+def like(
+    found: dict[str, Any], before: IndexMeta, meta: IndexMeta, questions: StoredTable | None
+) -> dict[str, Any]:
     """The body that creates an index like the one found, with another meta than `before`."""
     ours = index_body(before.mapping, {})["mappings"]
-    new = index_body(meta.mapping, meta.to_json())
+    analysis = questions.analysis() if questions else {}
+    new = index_body(meta.mapping, meta.to_json(), analysis)
     settings = {
         key: value
         for key, value in found["settings"].items()
-        if not key.startswith(ITS_OWN) and key not in latent_settings(before.mapping)
+        if not key.startswith((*ITS_OWN, *QUESTION_SETTINGS))
+        and key not in latent_settings(before.mapping)
     }
     theirs = {k: v for k, v in found["mappings"].items() if k != "_source" or k not in ours}
     fields = {k: v for k, v in theirs["properties"].items() if k not in ours["properties"]}
     mappings = new["mappings"]
     return {
-        "settings": {**settings, **latent_settings(meta.mapping)},
+        "settings": {**settings, **latent_settings(meta.mapping), **question_settings(analysis)},
         "mappings": {
             **theirs,
             **mappings,

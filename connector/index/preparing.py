@@ -17,16 +17,23 @@ from opensearchpy.exceptions import RequestError
 from latent_ingest.connector.engine.blocks import LASTING, PREPARING, check_blocks
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
-from latent_ingest.connector.index.creation import latent_settings, refusal
+from latent_ingest.connector.index.creation import (
+    TOO_LARGE,
+    latent_settings,
+    question_settings,
+    refusal,
+    too_large,
+)
 from latent_ingest.connector.index.fields import choose_fields, encodable, fields_of, listed
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import list_indices, refuse_data_streams
 from latent_ingest.connector.index.meta import IndexMeta, missing_source, stored_meta, with_meta
 from latent_ingest.connector.index.opening import checked_mapping, is_other, open_index
-from latent_ingest.mappings import MappingConfig, hash_field, index_body
+from latent_ingest.mappings import SEARCH_ANALYZER, MappingConfig, hash_field, index_body
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.questions.stored_table import StoredTable
 
 log = logging.getLogger(__name__)
 
@@ -121,12 +128,18 @@ class Preparation:
         check_blocks(self.index.name, self.index.settings, blocks)
 
 
-def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -> Preparation:
+def plan(
+    index: ExistingIndex,
+    encoder: LatentEncoder,
+    wanted: dict[str, Any],
+    questions: StoredTable | None = None,
+) -> Preparation:
     """Find out what an index lacks; it is not changed.
 
     `wanted` are fields of `MappingConfig`; `text_fields` is required if the index has no latent
-    terms yet. Raises InputError if such a field does not exist or is not text, and MismatchError if
-    the index has latent terms of another model, or cannot take any.
+    terms yet. Such an index also gets the question table, if one is given. Raises InputError if
+    such a field does not exist or is not text, and MismatchError if the index has latent terms of
+    another model, or cannot take any.
     """
     if stored_meta(index.mapping) is not None and not takes_others(index, encoder, wanted):
         return plan_again(index, encoder, wanted)
@@ -139,10 +152,12 @@ def plan(index: ExistingIndex, encoder: LatentEncoder, wanted: dict[str, Any]) -
     chosen = choose_fields(index.name, index.mapping, wanted["text_fields"])
     wanted = {**wanted, "text_fields": tuple(chosen.text_fields)}
     mapping = checked_mapping(MappingConfig(analyzer=""), wanted)
-    meta = replace(IndexMeta.of(encoder, mapping), words=chosen.words)
+    meta = replace(IndexMeta.of(encoder, mapping, questions), words=chosen.words)
     check_source(index, meta)
     check_free(index, meta, meta.own_fields)
     settings = added_settings(index, mapping)
+    if questions:
+        settings |= question_settings(questions.analysis())
     return Preparation(index, meta, settings, added_mapping(index, meta))
 
 
@@ -199,7 +214,12 @@ def check_free(index: ExistingIndex, meta: IndexMeta, names: set[str]) -> None:
     """Raise MismatchError if the index has a field of its own with one of these names."""
     existing, ours = index.mapping.get("properties", {}), own_properties(meta)
     # Equal fields were left by a preparation that broke off.
-    if taken := {name for name in names & existing.keys() if existing[name] != ours[name]}:
+    # The search analyzer depends on the question table, and can be changed.
+    if taken := {
+        name
+        for name in names & existing.keys()
+        if unsearched(existing[name]) != unsearched(ours[name])
+    }:
         raise MismatchError(
             f"index {index.name} has a field {min(taken)!r} of its own; name another for latent "
             f"terms with --latent-field"
@@ -209,7 +229,14 @@ def check_free(index: ExistingIndex, meta: IndexMeta, names: set[str]) -> None:
 def own_properties(meta: IndexMeta) -> dict[str, Any]:
     """The mapping of the fields that latent terms need."""
     properties = index_body(meta.mapping, {})["mappings"]["properties"]
+    if meta.questions:
+        properties[meta.latent_field]["search_analyzer"] = SEARCH_ANALYZER
     return {name: properties[name] for name in sorted(meta.own_fields)}
+
+
+def unsearched(field: dict[str, Any]) -> dict[str, Any]:
+    """The mapping of a field without its search analyzer."""
+    return {name: value for name, value in field.items() if name != "search_analyzer"}
 
 
 def added_settings(index: ExistingIndex, mapping: MappingConfig) -> dict[str, Any]:
@@ -229,7 +256,11 @@ def added_settings(index: ExistingIndex, mapping: MappingConfig) -> dict[str, An
 
 def added_mapping(index: ExistingIndex, meta: IndexMeta) -> dict[str, Any]:
     """The fields that latent terms need and the index lacks, and `_meta` with the index meta."""
-    existing = index.mapping.get("properties", {})
+    existing = dict(index.mapping.get("properties", {}))
+    if meta.questions and existing.get(meta.latent_field, {}).get("search_analyzer") != (
+        SEARCH_ANALYZER
+    ):
+        existing.pop(meta.latent_field, None)
     return {
         "properties": {k: v for k, v in own_properties(meta).items() if k not in existing},
         "_meta": with_meta(index.mapping, meta.to_json()),
@@ -258,6 +289,11 @@ def prepare(preparation: Preparation, retry: Retry) -> None:
             put_back(preparation, retry)
         except EngineError as second:
             log.warning("index %s could not be put back: %s", index.name, second)
+        if (
+            getattr(error.__cause__, "status_code", None) == TOO_LARGE
+            and preparation.meta.questions
+        ):
+            raise InputError(too_large(index.name, preparation.meta)) from error
         if not isinstance(error.__cause__, RequestError):
             raise
         reason = refusal(error.__cause__)

@@ -60,11 +60,14 @@ class Stored:
         )
 
 
-def scan(index: Index, meta: IndexMeta, shards: int, retry: Retry) -> Generator[list[Stored]]:
+def scan(
+    index: Index, meta: IndexMeta, shards: int, retry: Retry, share: float = 1.0
+) -> Generator[list[Stored]]:
     """Read all documents, in pages, as they are when the reading of their shard begins.
 
-    `shards` is the number of primary shards. Raises EngineError, also if the engine has lost the
-    reading position.
+    `shards` is the number of primary shards; of a `share` below 1, about that share of the
+    documents is read, chosen at random, the same each time. Raises EngineError, also if the engine
+    has lost the reading position.
     """
     engine = retry.ask(lambda: EngineInfo.read(index.client))
     has_points = engine.distribution == "opensearch" and engine.version >= (2, 4)
@@ -74,7 +77,7 @@ def scan(index: Index, meta: IndexMeta, shards: int, retry: Retry) -> Generator[
     try:
         while waiting or active:
             while waiting and len(active) < READERS:
-                active.append(prefetch(read(index, meta, waiting.popleft(), retry), AHEAD))
+                active.append(prefetch(read(index, meta, waiting.popleft(), retry, share), AHEAD))
             page = next(active[0], None)
             if page is None:
                 active.popleft()
@@ -87,7 +90,7 @@ def scan(index: Index, meta: IndexMeta, shards: int, retry: Retry) -> Generator[
 
 
 def point_in_time(
-    index: Index, meta: IndexMeta, shard: int, retry: Retry
+    index: Index, meta: IndexMeta, shard: int, retry: Retry, share: float
 ) -> Generator[list[Stored]]:
     """Read the pages of a shard. Requests that fail are sent again, which changes nothing."""
     client = index.client
@@ -98,7 +101,7 @@ def point_in_time(
         point = retry(client.create_pit, index=index.name, params=params)["pit_id"]
         try:
             body = {
-                **search_body(meta),
+                **search_body(meta, share),
                 "pit": {"id": point, "keep_alive": KEEP_ALIVE},
                 "track_total_hits": False,
             }
@@ -120,7 +123,9 @@ def point_in_time(
                 client.delete_pit(body={"pit_id": [point]})
 
 
-def scroll(index: Index, meta: IndexMeta, shard: int, _retry: Retry) -> Generator[list[Stored]]:
+def scroll(
+    index: Index, meta: IndexMeta, shard: int, _retry: Retry, share: float
+) -> Generator[list[Stored]]:
     """Read the pages of a shard, for engines without points in time.
 
     A request that fails ends the scan: sent again, it would skip a page.
@@ -129,7 +134,7 @@ def scroll(index: Index, meta: IndexMeta, shard: int, _retry: Retry) -> Generato
     with scan_errors(index):
         answer = client.search(
             index=index.name,
-            body={**search_body(meta), "size": PAGE},
+            body={**search_body(meta, share), "size": PAGE},
             params={
                 "scroll": KEEP_ALIVE,
                 "preference": f"_shards:{shard}",
@@ -160,13 +165,22 @@ def scan_errors(index: Index) -> Iterator[None]:
             ) from error
 
 
-def search_body(meta: IndexMeta) -> dict[str, Any]:
+def search_body(meta: IndexMeta, share: float) -> dict[str, Any]:
     """The request body for a page; the latent terms themselves are not fetched."""
+    chosen: dict[str, Any] = {"match_all": {}}
+    if share < 1:
+        chosen = {
+            "function_score": {
+                "random_score": {"seed": 0, "field": "_seq_no"},
+                "boost_mode": "replace",
+                "min_score": 1 - share,
+            }
+        }
     has_latents = {"exists": {"field": meta.latent_field, "_name": HAS_LATENTS}}
     return {
         "size": FIRST_PAGE,
         "sort": ["_doc"],
-        "query": {"bool": {"filter": [{"match_all": {}}], "should": [has_latents]}},
+        "query": {"bool": {"filter": [chosen], "should": [has_latents]}},
         "_source": {"includes": source_fields(meta)},
         "seq_no_primary_term": True,
     }

@@ -1,6 +1,6 @@
-"""Repair of an index that an interrupted tuning run left changed.
+"""Repair of an index that an interrupted tuning run, or change of its table of words, left changed.
 
-Before a tuning run changes an index, it writes a note of what to restore into the index itself,
+Before a run closes an index, it writes a note of what to restore into the index itself,
 `_meta.latent_ingest.tuning`. If its process is killed, the next command on any machine finds the
 note and restores the index: open, with its similarity and write block, its copy deleted.
 """
@@ -21,9 +21,9 @@ from opensearchpy.exceptions import AuthenticationException, AuthorizationExcept
 
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.engine.retry import Retry
-from latent_ingest.connector.errors import EngineError
+from latent_ingest.connector.errors import EngineError, InputError
 from latent_ingest.connector.index.index import Index
-from latent_ingest.connector.index.meta import mappings_of, stored_meta
+from latent_ingest.connector.index.meta import IndexMeta, mappings_of, stored_meta, with_meta
 
 # A living process renews its note at this age. Where process ids do not tell, one that has not
 # renewed its note for so much longer is taken for dead; clocks of two machines may differ by as
@@ -34,13 +34,29 @@ LEASE_SECONDS = 300
 # File with the kernel's id of this boot, where there is one.
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
+# What closes an index, in messages.
+TUNING = "tuning run"
+TABLE_CHANGE = "change of its table of words"
+
 log = logging.getLogger(__name__)
 
 
-def new_note(settings: dict[str, Any], copy: str | None = None) -> dict[str, Any]:
-    """A note written by this process: flat settings to restore, and a copy to delete."""
+def new_note(
+    settings: dict[str, Any],
+    copy: str | None = None,
+    *,
+    by: str = TUNING,
+    meta: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A note written by this process.
+
+    Flat settings to restore, a copy to delete, and fields that the index meta gets if nobody knows
+    how far the change came.
+    """
     return {
         "id": uuid.uuid4().hex,
+        "by": by,
+        "meta": meta or {},
         "settings": settings,
         "copy": copy,
         "host": platform.node(),
@@ -117,19 +133,20 @@ def left_note(mapping: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def warn_if_left(name: str, mapping: dict[str, Any]) -> None:
-    """Log a warning if an interrupted tuning run left the index; a reader does not restore it."""
-    if left_note(mapping):
+    """Log a warning if an interrupted run left the index; a reader does not restore it."""
+    if note := left_note(mapping):
         log.warning(
-            "index %s was left changed by an interrupted tuning run: it may be closed or have "
+            "index %s was left changed by an interrupted %s: it may be closed or have "
             "other k1 and b; 'latent-ingest search' restores it, as does any command with "
             "--index %s",
             name,
+            note.get("by", TUNING),
             name,
         )
 
 
 def repair(client: OpenSearch, names: str, retry: Retry | None = None) -> None:
-    """Restore the indices that interrupted tuning runs left; log a warning for each.
+    """Restore the indices that interrupted runs left; log a warning for each.
 
     Commands call this before they open an index; reading an index repairs nothing. `names` are
     names, aliases or patterns of indices, separated by commas; `retry` opens an index that is
@@ -140,23 +157,25 @@ def repair(client: OpenSearch, names: str, retry: Retry | None = None) -> None:
         note = left_note(mapping)
         if note is None:
             continue
-        index = Index(client, name)
+        index, by = Index(client, name), note.get("by", TUNING)
         try:
             restore(index, note, retry or Retry(client))
-            index.update_meta(tuning=None)
+            index.update_meta(tuning=None, **note.get("meta", {}))
         except EngineError as error:
             if not isinstance(error.__cause__, (AuthenticationException, AuthorizationException)):
                 raise
             log.warning(
-                "index %s was left changed by an interrupted tuning run, and this login may not "
+                "index %s was left changed by an interrupted %s, and this login may not "
                 "restore it: run 'latent-ingest tune' or 'verify' with a login that may",
                 name,
+                by,
             )
         else:
             log.warning(
-                "index %s was left changed by an interrupted tuning run: it is open and has its "
+                "index %s was left changed by an interrupted %s: it is open and has its "
                 "settings again",
                 name,
+                by,
             )
 
 
@@ -179,3 +198,43 @@ def restore(index: Index, note: dict[str, Any], retry: Retry) -> None:
         index.put_settings(others)
     if similarity:
         index.put_settings_closed(similarity, retry)
+    elif note.get("by") == TABLE_CHANGE:
+        index.reopen(retry)
+
+
+def change_closed(
+    index: Index,
+    settings: dict[str, Any],
+    note: dict[str, Any],
+    retry: Retry,
+    properties: dict[str, Any] | None = None,
+    **meta: Any,
+) -> None:
+    """Change settings that an open index refuses, and then fields, and those of its meta.
+
+    The note makes the next command restore the index if this process is killed; if a step fails, it
+    is restored at once. Raises EngineError.
+    """
+    before = index.settings()
+    index.update_meta(tuning=note)
+    try:
+        index.put_settings_closed(settings, retry)
+    except BaseException:
+        restore(index, note, retry)
+        now = index.settings()
+        same = all(now.get(name) == before.get(name) for name in settings)
+        index.update_meta(tuning=None, **({} if same else note["meta"]))
+        raise
+    mapping = index.mapping()
+    stored = {**(stored_meta(mapping) or {}), "tuning": None, **meta}
+    index.put_mapping({"properties": properties or {}, "_meta": with_meta(mapping, stored)})
+
+
+def check_unchanged(index: str, meta: IndexMeta) -> None:
+    """Raise InputError if another process is tuning the index, or changing its table of words."""
+    if note := meta.tuning:
+        doing = "changed" if note.get("by") == TABLE_CHANGE else "tuned"
+        raise InputError(
+            f"index {index} is being {doing} by process {note['pid']} on {note['host']}; wait "
+            f"until it ends"
+        )

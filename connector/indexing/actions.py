@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from latent_ingest.connector import terms
-from latent_ingest.connector.corpus import Document
+from latent_ingest.connector.document import Document
 from latent_ingest.connector.document_text import text_hash
 from latent_ingest.connector.engine.client import reason_in
 from latent_ingest.connector.engine.retry import item_passes

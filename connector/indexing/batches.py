@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latent_ingest.connector.corpus import BadLine, CorpusFile, Document, Line, parse_line
+from latent_ingest.connector.corpus_file import CorpusFile, Line
+from latent_ingest.connector.document import BadLine, Document, parse_line
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing.actions import (

@@ -16,7 +16,7 @@ from typing import Any
 
 from opensearchpy import helpers
 
-from latent_ingest.connector.corpus import Document
+from latent_ingest.connector.document import Document
 from latent_ingest.connector.document_text import replaced, text_in
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError

@@ -26,6 +26,7 @@ from latent_ingest.connector.indexing.versions import OTHER_FIELDS, Build, start
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.questions.stored_table import StoredTable
 
 # Seconds between two questions about the progress of copying.
 ASK_SECONDS = 0.5
@@ -49,12 +50,13 @@ class Copy:
         wanted: dict[str, Any],
         *,
         restart: bool = False,
+        questions: StoredTable | None = None,
     ) -> Copy:
         """Create the next version, empty, or find the unfinished one.
 
-        `wanted` is as for `preparing.plan`; `restart` creates a new version in any case. Raises
-        InputError as `Build.begin` and `preparing.plan`, and if the source is closed or has latent
-        terms already; MismatchError if it cannot take any.
+        `wanted` and `questions` are as for `preparing.plan`; `restart` creates a new version in
+        any case. Raises InputError as `Build.begin` and `preparing.plan`, and if the source is
+        closed or has latent terms already; MismatchError if it cannot take any.
         """
         before = alias.target()
         if before and not before.stored and before.name != source.name:
@@ -70,11 +72,12 @@ class Copy:
         if not source.open:
             raise InputError(f"index {source.name} is closed; open it (POST /{source.name}/_open)")
         client = alias.client
-        lacking = plan(source, encoder, wanted)
+        lacking = plan(source, encoder, wanted, questions)
         pipeline = source.settings.get(FINAL, NONE)
         meta = replace(
             lacking.meta,
             source=source.index.uuid(),
+            own_words=bool(questions) or None,
             final_pipeline=None if pipeline == NONE else pipeline,
         )
         versions = alias.versions()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.corpus import BadLine, Document
+from latent_ingest.connector.document import BadLine, Document
 from latent_ingest.connector.document_text import has_field, text_hash, text_in
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER
 from latent_ingest.connector.errors import EngineError
@@ -45,6 +45,7 @@ from latent_ingest.connector.indexing.sender import CONCURRENCY, BulkRun, Outcom
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.indexing.questions.own_table import OwnTable
 
 log = logging.getLogger(__name__)
 
@@ -87,15 +88,18 @@ class Enrich(BulkRun):
         concurrency: int = CONCURRENCY,
         give_up_after: float = GIVE_UP_AFTER,
         run: Run | None = None,
+        own_table: OwnTable | None = None,
     ) -> None:
         """Prepare a run over an index that `preparing.prepare` made ready.
 
-        Progress is noted in `run`, if any. The other arguments are those of `EnrichJob`.
+        Progress is noted in `run`, if any; `own_table` gets the words of all documents and is put
+        into the index once they are up to date. The other arguments are those of `EnrichJob`.
         """
         index, meta = Index(client, preparation.index.name), preparation.meta
         file = FailuresFile(failures or default_path("-", index.name), f"index {index.name}")
         super().__init__(index, meta, encoder, file, concurrency, give_up_after, run)
         self._shards = preparation.index.shards
+        self._own_table = own_table
         self._batch_characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
         self._conflicts: list[Stored] = []
         self._on_progress: Callable[[EnrichReport], None] = lambda report: None
@@ -139,6 +143,11 @@ class Enrich(BulkRun):
             for name in self._unseen if self._has_text else ():
                 log.warning("no document of index %s has a field %r", index.name, name)
         self._progress()
+        if self._own_table and not report.stopped:
+            try:
+                self._own_table.put()
+            except EngineError as error:
+                self._stop_because("interrupted" if self._interrupted else str(error))
         if self._run:
             self._run.end(report.stopped)
         return report
@@ -185,6 +194,8 @@ class Enrich(BulkRun):
                 for stored in page:
                     batch.read += 1
                     text = self._text(stored)
+                    if self._own_table:
+                        self._own_table.add(text)
                     if stored.has_latents and stored.source.get(hash_field) == text_hash(text):
                         batch.up_to_date += 1
                         continue

@@ -10,13 +10,14 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.corpus import DEFAULT_ID_FIELDS, CorpusFile, is_pipe
+from latent_ingest.connector.corpus_file import CorpusFile, is_pipe
+from latent_ingest.connector.document import DEFAULT_ID_FIELDS
 from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
@@ -37,8 +38,10 @@ from latent_ingest.connector.indexing.outcomes import (
     check_writable,
     default_path,
 )
+from latent_ingest.connector.indexing.questions.own_table import OnWords, OwnTable, TableReport
 from latent_ingest.connector.indexing.sender import CONCURRENCY
 from latent_ingest.connector.indexing.versions import OTHER_FIELDS, Build
+from latent_ingest.connector.questions.stored_table import INDEX_WORDS, StoredTable
 from latent_ingest.mappings import MappingConfig
 
 if TYPE_CHECKING:
@@ -66,6 +69,8 @@ class JobResult(Generic[Report]):
     """Index that the alias pointed at when the job began; None if it did not exist."""
     refusal: str | None = None
     """Why the alias was not moved and what to do; None if it was, or none was asked for."""
+    table: TableReport | None = None
+    """The table of the words of its documents that a new index got; None if it got none."""
 
     @property
     def problem(self) -> str | None:
@@ -81,9 +86,10 @@ class JobResult(Generic[Report]):
         return self.report.ok and not self.refusal
 
     def to_json(self) -> dict[str, Any]:
-        """All counts; with an alias also `index`, `alias` and `alias_moved`."""
+        """All counts; with an alias also `index`, `alias` and `alias_moved`; `questions`."""
         swap = {"index": self.index, "alias": self.alias, "alias_moved": not self.refusal}
-        return {**self.report.to_json(), **(swap if self.alias else {})}
+        table = {"questions": asdict(self.table)} if self.table else {}
+        return {**self.report.to_json(), **(swap if self.alias else {}), **table}
 
 
 @dataclass(eq=False, repr=False)
@@ -111,6 +117,11 @@ class Job:
     """Seconds of refusals or silence after which the run ends."""
     restart: bool = False
     """Start from the beginning instead of resuming; with an alias, build another version."""
+    questions: bool = True
+    """Whether an index that gets latent terms also gets a question table: that of its model, if
+    that has one, and a new index then that of the words of its documents."""
+    question_words: int = INDEX_WORDS
+    """Most words of a question table."""
     journal: Path | None = None
     """Path of the journal; by default in the user's state folder."""
     command: str | None = None
@@ -147,6 +158,20 @@ class Job:
 
             return LatentEncoder.load()
         return self.encoder() if callable(self.encoder) else self.encoder
+
+    def _question_table(self, encoder: LatentEncoder) -> StoredTable | None:
+        """The question table of a new index."""
+        return StoredTable.of_model(encoder, self.question_words) if self.questions else None
+
+    def _own_table(
+        self, index: Index, meta: IndexMeta, encoder: LatentEncoder, on_words: OnWords
+    ) -> OwnTable | None:
+        """The table of the words of the documents, if the index is to get one."""
+        if not self.questions:
+            if meta.own_words:  # of a run that this one resumes
+                self._retry.ask(lambda: index.update_meta(own_words=None))
+            return None
+        return OwnTable.begin(index, meta, encoder, self._retry, self.question_words, on_words)
 
 
 @dataclass(eq=False, repr=False)
@@ -210,13 +235,17 @@ class IngestJob(Job):
         check_writable(self.failures or default_path(str(self.corpus), self._name))
 
     def run(
-        self, on_progress: OnProgress = lambda report, position: None
+        self,
+        on_progress: OnProgress = lambda report, position: None,
+        on_words: OnWords = lambda done, of: None,
     ) -> JobResult[IngestReport]:
         """Ingest the file.
 
         Args:
             on_progress: called with the counts so far and the bytes of the file that are done:
                 when the run starts and after each request.
+            on_words: called with the number of words for the question table that are encoded, and
+                of all, once the documents are in the index.
 
         Returns:
             The counts, the index and the alias. If the file breaks off, the engine goes away or
@@ -233,6 +262,7 @@ class IngestJob(Job):
         if self.alias is None:
             self._retry.ask(check_ready, self._client, self._name)
         encoder = self._load_encoder()
+        table = self._question_table(encoder)
         corpus = "-" if self._piped else str(Path(self.corpus).resolve())
         build = None
         with ExitStack() as stack:
@@ -246,12 +276,15 @@ class IngestJob(Job):
                     journal,
                     corpus,
                     restart=self.restart,
+                    questions=table,
                 )
                 stack.enter_context(build.refused_on_error())
             index = build.index if build else Index(self._client, self._name)
             name = index.name
             wanted = self._wanted()
-            meta = self._retry.ask(open_index, self._client, name, encoder, wanted, self._retry)
+            meta = self._retry.ask(
+                open_index, self._client, name, encoder, wanted, self._retry, table
+            )
             key = RunKey(
                 corpus=corpus,
                 index=name,
@@ -262,6 +295,7 @@ class IngestJob(Job):
             once = self._why_once(index, build is not None) if meta.ids == "engine" else None
             noted = journal.open(key, restart=self.restart, reopen=build is not None, once=once)
             stack.enter_context(closing(noted))
+            own = self._own_table(index, meta, encoder, on_words)
             ingest = Ingest(
                 self._client,
                 name,
@@ -275,13 +309,15 @@ class IngestJob(Job):
                 concurrency=self.concurrency,
                 give_up_after=self.give_up_after,
                 run=noted,
+                own_table=own,
             )
             self._start(ingest)
             on_progress(ingest.report, 0)
             report = ingest.run(on_progress)
             refusal = build.finish(report, self._retry) if build else None
             before = build.before.name if build and build.before else None
-            return JobResult(report, name, meta, self.alias, before, refusal)
+            made = own.report if own else None
+            return JobResult(report, name, meta, self.alias, before, refusal, made)
 
     def _why_once(self, index: Index, versioned: bool) -> str | None:
         """Why the file must not be ingested from its start, if the engine makes the ids."""
@@ -333,6 +369,7 @@ class EnrichJob(Job):
         on_progress: Callable[[EnrichReport, int], None] = lambda report, documents: None,
         on_copy: Callable[[int, int], None] = lambda done, of: None,
         confirm: Callable[[str], None] = lambda warning: None,
+        on_words: OnWords = lambda done, of: None,
     ) -> JobResult[EnrichReport]:
         """Enrich the index, or its copy.
 
@@ -342,6 +379,7 @@ class EnrichJob(Job):
             on_copy: called with the number of documents copied and of all, every half second.
             confirm: called with a sentence if users of the index will notice the run: an index
                 without latent terms is closed for a moment. Raise an exception to refuse.
+            on_words: as for `IngestJob.run`, for a copy.
 
         Returns:
             The counts, the index and the alias. If the engine goes away or `stop` is called, the
@@ -356,13 +394,20 @@ class EnrichJob(Job):
         repair(self._client, self.index, self._retry)
         existing = ExistingIndex.read(self._client, self.index)
         encoder = self._load_encoder()
+        table = self._question_table(encoder)
         copy = None
         if self.alias is not None:
-            alias = Alias(self._client, self.alias)
-            copy = Copy.begin(existing, alias, encoder, self._wanted(), restart=self.restart)
+            copy = Copy.begin(
+                existing,
+                Alias(self._client, self.alias),
+                encoder,
+                self._wanted(),
+                restart=self.restart,
+                questions=table,
+            )
             preparation = copy.preparation
         else:
-            preparation = plan(existing, encoder, self._wanted())
+            preparation = plan(existing, encoder, self._wanted(), table)
             preparation.check_blocks()
             if preparation.warning:
                 confirm(preparation.warning)
@@ -379,6 +424,10 @@ class EnrichJob(Job):
             noted = stack.enter_context(closing(journal.open(key, restart=True)))
             if copy:
                 stack.enter_context(copy.build.refused_on_error())
+            own = None
+            if copy:
+                target = preparation.index.index
+                own = self._own_table(target, preparation.meta, encoder, on_words)
             enrich = Enrich(
                 self._client,
                 preparation,
@@ -387,6 +436,7 @@ class EnrichJob(Job):
                 concurrency=self.concurrency,
                 give_up_after=self.give_up_after,
                 run=noted,
+                own_table=own,
             )
             self._start(enrich)
             on_progress(enrich.report, enrich.documents)
@@ -397,4 +447,5 @@ class EnrichJob(Job):
             report = enrich.run(lambda report: on_progress(report, enrich.documents))
             refusal = copy.finish(report, self._retry) if copy else None
             before = copy.build.before.name if copy and copy.build.before else None
-            return JobResult(report, name, preparation.meta, self.alias, before, refusal)
+            made = own.report if own else None
+            return JobResult(report, name, preparation.meta, self.alias, before, refusal, made)

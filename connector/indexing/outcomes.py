@@ -13,7 +13,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, TextIO
 
-from latent_ingest.connector.corpus import BadLine, is_pipe
+from latent_ingest.connector.corpus_file import is_pipe
+from latent_ingest.connector.document import BadLine
 from latent_ingest.connector.files import unwritable
 from latent_ingest.connector.indexing.actions import Action
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException, TransportError
 
-from latent_ingest.connector.corpus import BadLine
+from latent_ingest.connector.document import BadLine
 from latent_ingest.connector.engine.client import reason_in
 from latent_ingest.connector.engine.concurrency import Concurrency
 from latent_ingest.connector.engine.retry import Retry, TryAgain

@@ -15,13 +15,8 @@ from typing import Any
 
 from opensearchpy import helpers
 
-from latent_ingest.connector.corpus import (
-    DEFAULT_ID_FIELDS,
-    CorpusFile,
-    Document,
-    is_pipe,
-    parse_line,
-)
+from latent_ingest.connector.corpus_file import CorpusFile, is_pipe
+from latent_ingest.connector.document import DEFAULT_ID_FIELDS, Document, parse_line
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.index.index import Index

@@ -21,6 +21,7 @@ from latent_ingest.mappings import MappingConfig
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.questions.stored_table import StoredTable
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +51,14 @@ class Build:
         corpus: str,
         *,
         restart: bool = False,
+        questions: StoredTable | None = None,
     ) -> Build:
         """Create the next version, or find the unfinished one of this `RunKey.corpus`.
 
-        `wanted` are fields of `MappingConfig`; `restart` creates a new version in any case. Raises
-        InputError if the alias is an index, or points at several or at one without latent terms, or
-        the engine refuses the name or the mapping.
+        `wanted` are fields of `MappingConfig`; `restart` creates a new version in any case;
+        `questions` is the question table of a new one. Raises InputError if the alias is an index,
+        or points at several or at one without latent terms, or the engine refuses the name or the
+        mapping.
         """
         before = alias.target()
         if before and not before.stored:
@@ -74,7 +77,7 @@ class Build:
                 last = version
 
         def create(name: str, state: dict[str, Any]) -> None:
-            create_index(alias.client, name, encoder, mapping, **state)
+            create_index(alias.client, name, encoder, mapping, questions, **state)
 
         unfinished = last if last and not last.complete else None
         index = start_version(alias, unfinished, encoder.name, create)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -10,7 +11,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import NotFoundError, TransportError
+from opensearchpy.exceptions import AuthorizationException, NotFoundError, TransportError
 
 from latent_ingest.connector.document_text import nearest
 from latent_ingest.connector.engine.client import engine_errors
@@ -18,6 +19,8 @@ from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index.fields import ANALYZED, origins_of, with_same_text
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.repair import warn_if_left
+from latent_ingest.connector.questions.question_analyzer import RULES
+from latent_ingest.connector.questions.stored_table import StoredTable
 from latent_ingest.mappings.template import METADATA_FIELDS
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ EVERY_FIELD = ("*",)
 
 # Types in which engines search for words; "prefix" is that of a part of `search_as_you_type`.
 ANALYZED_PARTS = ANALYZED | {"prefix"}
+
+log = logging.getLogger(__name__)
 
 NO_ORIGINS: Mapping[str, Collection[str]] = {}
 
@@ -130,9 +135,44 @@ class AskedIndices:
             )
 
     @property
+    def by_meaning(self) -> str | None:
+        """The latent field, if an index has a question table, by which words find in it."""
+        tables = any(meta.questions for meta in self.metas.values())
+        return self.meta.latent_field if tables else None
+
+    def question_table(self, client: OpenSearch) -> StoredTable | None:
+        """Return the question table of the first index that has one; None if none has.
+
+        A login that may not read settings gets none. Raises MismatchError if the table was made by
+        another model, or is not the one of which the meta tells, and EngineError.
+        """
+        named = next(((n, meta) for n, meta in self.metas.items() if meta.questions), None)
+        if named is None:
+            return None
+        name, meta = named
+        if meta.questions and meta.questions["fingerprint"] != meta.fingerprint:
+            raise MismatchError(
+                f"the question table of index {name} was made by another model "
+                f"({meta.questions['fingerprint']}) than the index ({meta.fingerprint}); make it "
+                f"again with 'latent-ingest questions --index {name}'"
+            )
+        with engine_errors(client):
+            try:
+                answer = client.indices.get_settings(index=name, name=RULES, flat_settings=True)
+            except AuthorizationException:
+                log.warning(
+                    "this login may not read the settings of index %s, so questions are encoded by "
+                    "the table of the model folder",
+                    name,
+                )
+                return None
+        settings = answer[name]["settings"] if name in answer else {}
+        return StoredTable.from_index(name, meta.questions, meta.model, settings)
+
+    @property
     def key(self) -> object:
         """A value that is equal for indices for which the same requests are valid."""
-        parts = (*ALIKE, "long", "text_fields", "words", "analyzer", "query_settings")
+        parts = (*ALIKE, "long", "text_fields", "words", "analyzer", "query_settings", "questions")
         metas = {name: [getattr(meta, part) for part in parts] for name, meta in self.metas.items()}
         return self.limited, metas
 
@@ -190,12 +230,15 @@ class IndexFields(dict[str, bool]):
         fields: Mapping[str, bool],
         default: Sequence[str] = EVERY_FIELD,
         origins: Mapping[str, Collection[str]] = NO_ORIGINS,
+        by_meaning: str | None = None,
     ) -> None:
         super().__init__(fields)
         self.origins = origins
         """Aliases and targets of `copy_to` → the fields whose text is searched in each."""
         self.default = tuple(default)
         """Fields or patterns that a clause without fields searches."""
+        self.by_meaning = by_meaning
+        """The latent field, if an index has a question table; else None."""
         # Cached, since an index may have thousands of fields.
         self.matching = lru_cache(MOST_PATTERNS)(self._matching)
 
@@ -205,7 +248,10 @@ class IndexFields(dict[str, bool]):
 
 
 def read_fields(
-    client: OpenSearch, index: str, origins: Mapping[str, Collection[str]] = NO_ORIGINS
+    client: OpenSearch,
+    index: str,
+    origins: Mapping[str, Collection[str]] = NO_ORIGINS,
+    by_meaning: str | None = None,
 ) -> IndexFields | None:
     """Return the fields of an index; None if the engine forbids it. Raises EngineError."""
     with engine_errors(client):
@@ -219,7 +265,7 @@ def read_fields(
         for name, types in found.items()
         if name not in METADATA_FIELDS
     }
-    return IndexFields(fields, read_default_fields(client, index), origins)
+    return IndexFields(fields, read_default_fields(client, index), origins, by_meaning)
 
 
 def read_default_fields(client: OpenSearch, index: str) -> Sequence[str]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from statistics import fmean as mean
 from typing import Any
 
@@ -149,6 +150,32 @@ def field_boosts(
         yield name, float(boost or 1)
 
 
+def words_alone(clause: Clause, known: IndexFields | None) -> Clause:
+    """Return a text clause without the latent field, where a pattern of its fields has that, too.
+
+    Only in an index with a question table, where the latent field finds by meaning itself: words
+    then decide no more what matches, and meaning counts twice.
+    """
+    ((kind, options),) = clause.items()
+    if known is None or not known.by_meaning or kind not in TEXT_KINDS or kind in ONE_FIELD:
+        return clause
+    boosts = dict(field_boosts(kind, options, known))
+    wide = [spec for spec in boosts if "*" in spec and fnmatchcase(known.by_meaning, spec)]
+    if not wide:
+        return clause
+    fields = {
+        name: boost
+        for spec, boost in boosts.items()
+        for name in (known.matching(spec) if spec in wide else [spec])
+        if name != known.by_meaning
+    }
+    kept = {name: value for name, value in options.items() if name != "default_field"}
+    # Patterns leave out fields that cannot be searched for a text, as of numbers and places.
+    lenient = {"lenient": options.get("lenient", True)}
+    names = [name if boost == 1 else f"{name}^{boost:g}" for name, boost in fields.items()]
+    return {kind: {**kept, **lenient, "fields": names}}
+
+
 def fed_boosts(boosts: Mapping[str, float], fed: Collection[str]) -> dict[str, float]:
     """Return the boosts of the fields in `fed` that a clause with these boosts searches."""
     pairs = ((name, spec) for spec in boosts for name in fed)
@@ -221,11 +248,20 @@ def distinct(boosts: Iterable[float]) -> Iterator[float]:
     clause, which gives all of its documents the same score.
     """
     seen: set[float] = set()
+    raised: dict[float, float] = {}  # boost → the next one, as weights of a table are often equal
     for boost in boosts:
-        while (rounded := float(f"{boost:.7g}")) in seen:
-            boost *= 1 + 1e-6
+        free = raised.get(boost, boost)
+        while (rounded := in_7_digits(free)) in seen:
+            free *= 1 + 1e-6
         seen.add(rounded)
+        raised[boost] = free * (1 + 1e-6)
         yield rounded
+
+
+@lru_cache(maxsize=4096)
+def in_7_digits(number: float) -> float:
+    """Return a number with 7 digits. Cached, as weights of a table are few and come again."""
+    return float(f"{number:.7g}")
 
 
 def beside(words: Clause, latent: Clause, *, keep: bool, words_score: bool) -> Clause:

@@ -106,7 +106,7 @@ class QueryEncoder:
         self._idf: NDArray[np.float32] | None = None
 
     @classmethod
-    def of(cls, model: LatentEncoder | QueryEncoder | None) -> QueryEncoder:
+    def of(cls, model: LatentEncoder | QueryEncoder | str | Path | None) -> QueryEncoder:
         """Return `model` if it is a QueryEncoder; else a new one for it, or for the shipped one."""
         return model if isinstance(model, QueryEncoder) else cls(model)
 

@@ -12,6 +12,9 @@ from latent_ingest.connector.querying.scoring import Form
 
 AS_ASKED = "as asked for"
 
+# The question table of a model folder, as reports name it.
+TABLE = "by the table of words"
+
 
 @dataclass(frozen=True, slots=True)
 class RewrittenClause:
@@ -83,6 +86,8 @@ class RewriteReport:
     """The texts that were encoded, each once."""
     questions: str = "model"
     """What encoded the texts: "model" or "table"."""
+    table: str = TABLE
+    """The table that encoded the texts, in words."""
     lacking: tuple[str, ...] = ()
     """Words that the table lacks, which words alone search."""
     feedback: Expansion | None = None
@@ -92,7 +97,7 @@ class RewriteReport:
         """Yield the report in lines to read."""
         yield f"matching: {self.matching} ({self.why})"
         if self.questions == "table" and not self.lacking:
-            yield "questions: by the table of words"
+            yield f"questions: {self.table}"
         if self.form_why != AS_ASKED or self.form.two_phases:
             yield f"form: {self.form} ({self.form_why})"
         if self.feedback:
@@ -111,7 +116,7 @@ class RewriteReport:
         yield from self.notes
         if self.lacking:
             words = ", ".join(self.lacking)
-            yield f"questions: by the table of words, which lacks {words}: searched as words alone"
+            yield f"questions: {self.table}, which lacks {words}: searched as words alone"
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain data."""

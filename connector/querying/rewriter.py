@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from opensearchpy import OpenSearch
@@ -35,7 +36,7 @@ from latent_ingest.connector.querying.query_encoder import (
     QueryEncoder,
     in_encoding_thread,
 )
-from latent_ingest.connector.querying.report import RewriteReport
+from latent_ingest.connector.querying.report import TABLE, RewriteReport
 from latent_ingest.connector.querying.request import Filter, Question, Target, check_body
 from latent_ingest.connector.querying.rewriting import rewritten_question
 from latent_ingest.connector.querying.scoring import (
@@ -133,7 +134,14 @@ class QueryRewriter:
         self._target = Target(field, fed, source.fields, max_clauses, self.scoring)
         queries = QueryEncoder.of(encoder)
         self._queries = queries
-        self._weigh = Weigher(queries, source.statistics, source.unchecked, query_k)
+        self._weigh = Weigher(
+            queries,
+            source.statistics,
+            source.unchecked,
+            query_k,
+            source.table,
+            source.n_latents,
+        )
 
     def __setattr__(self, name: str, value: object) -> None:
         if hasattr(self, "_weigh") and not name.startswith("_"):
@@ -145,7 +153,9 @@ class QueryRewriter:
         cls,
         client: OpenSearch | Client,
         index: str,
-        encoder: LatentEncoder | QueryEncoder | None = None,
+        encoder: LatentEncoder | QueryEncoder | str | Path | None = None,
+        *,
+        questions: str | None = None,
         **settings: Any,
     ) -> QueryRewriter:
         """Create a rewriter for an index, checked against its model and engine.
@@ -155,8 +165,11 @@ class QueryRewriter:
             index: an index, an alias, a pattern, or several of these with commas, which must
                 agree. Search the `index` of the rewriter, since an alias may move to an index of
                 another model.
-            encoder: the model that made the index; defaults to the shipped model. One that is not
-                loaded yet is checked when it is loaded.
+            encoder: the model that made the index, or its folder; defaults to the shipped model.
+                One that is not loaded yet is checked when it is loaded.
+            questions: as for `QueryEncoder`, whose own is the default. By "table", questions are
+                encoded by the question table of the index, which needs no model folder; by that of
+                the model folder if the index has none.
             settings: as for the constructor; they override those that `latent-ingest tune` stored
                 in the index. And `statistics_seconds`: seconds after which the document
                 frequencies of the index are read again; None to use those of the model.
@@ -169,6 +182,10 @@ class QueryRewriter:
         """
         client = adapted(client)
         asked = AskedIndices.read(client, index)
+        if questions is not None:
+            if isinstance(encoder, QueryEncoder):
+                raise InputError("give questions to the QueryEncoder, or a model instead of it")
+            encoder = QueryEncoder(encoder, questions=questions)
         rewriter = cls.for_indices(client, asked, QueryEncoder.of(encoder), **settings)
         if rewriter.statistics:
             rewriter.statistics.refresh()
@@ -185,7 +202,8 @@ class QueryRewriter:
         **settings: Any,
     ) -> QueryRewriter:
         """Like `from_index`, for indices that were read; statistics are read in the background."""
-        if ready := encoder.ready:
+        table = asked.question_table(client) if encoder.by_table else None
+        if ready := encoder.ready and table is None:
             asked.check(encoder.source())
         asked.check_alike()
         meta, indices = asked.meta, tuple(asked.metas)
@@ -199,10 +217,12 @@ class QueryRewriter:
         source = Source(
             index=asked.target,
             indices=indices,
-            fields=read_fields(client, asked.target, asked.origins),
+            fields=read_fields(client, asked.target, asked.origins, asked.by_meaning),
             statistics=statistics,
             unchecked=None if ready else asked,
             fingerprint=meta.fingerprint,
+            table=table,
+            n_latents=meta.n_latents,
         )
         read = {
             "field": meta.latent_field,
@@ -371,10 +391,22 @@ class QueryRewriter:
             options: as for `rewrite`, or as for `rewrite_body`.
         """
         body, report = self._rewritten(asked, self._weigh, **options)
-        if self._queries.by_table and report.texts:
-            lacking = tuple(self._queries.lacking(report.texts))
-            report = replace(report, questions="table", lacking=lacking)
+        if self.table and report.texts:
+            lacking = tuple(self._weigh.lacking(report.texts))
+            report = replace(report, questions="table", table=self.table, lacking=lacking)
         return body, report
+
+    @property
+    def table(self) -> str | None:
+        """The question table that encodes questions, in words; None if the model does."""
+        if not self._queries.by_table:
+            return None
+        table = self._weigh.by_table
+        return f"table of the index, {len(table.rules):,} words" if table else TABLE
+
+    def lacking(self, text: str) -> list[str]:
+        """Return the words of a question that the table lacks; none if the model encodes."""
+        return self._weigh.lacking([text])
 
     async def rewrite_async(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return `rewrite` or `rewrite_body` without blocking the event loop: a thread encodes."""

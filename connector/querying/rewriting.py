@@ -21,7 +21,7 @@ from latent_ingest.connector.querying.body import (
     value_at,
 )
 from latent_ingest.connector.querying.clause_limit import count_clauses, shares
-from latent_ingest.connector.querying.clauses import Clause, any_of, beside
+from latent_ingest.connector.querying.clauses import Clause, any_of, beside, words_alone
 from latent_ingest.connector.querying.report import (
     AS_ASKED,
     RewriteReport,
@@ -120,7 +120,10 @@ def rewritten(body: object, target: Target, weigh: Weigh) -> tuple[dict[str, Any
     matching, why = asked or matching_for(result)
     walk = BodyWalk(target.latent_field, target.fed, matching == "keep", target.known_fields)
     walk.walk(result)
-    report = rewrite_clauses(result, body, walk.found, target, weigh, matching, why)
+    for found in walk.found:
+        put(result, found.path, words_alone(value_at(result, found.path), target.known_fields))
+    given = copied(result)
+    report = rewrite_clauses(result, given, walk.found, target, weigh, matching, why)
     return result, replace(report, untouched=(*walk.untouched, *report.untouched))
 
 

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,12 +22,14 @@ from opensearchpy import OpenSearch
 from latent_ingest.connector import terms
 from latent_ingest.connector.bm25 import inverse_document_frequency
 from latent_ingest.connector.engine.client import in_words, url_of
+from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.querying.query_encoder import Encoding, NotCached, QueryEncoder
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.querying.asked_indices import AskedIndices, IndexFields
     from latent_ingest.connector.questions.question_table import QuestionTable
+    from latent_ingest.connector.questions.stored_table import StoredTable
 
 
 # Age at which document frequencies are read again.
@@ -58,6 +61,8 @@ Weigh = Callable[[Sequence[str]], Sequence[Sequence[WeightedTerm]]]
 
 def share_of(terms: Sequence[WeightedTerm], n_used: int) -> float:
     """Return the share of the weight `w * idf` of all terms that the first `n_used` have."""
+    if n_used >= len(terms):
+        return 1.0
     whole = sum(item.weight * item.idf for item in terms)
     return sum(item.weight * item.idf for item in terms[:n_used]) / whole if whole else 1.0
 
@@ -213,6 +218,9 @@ class Source:
     """The indices, if their model is not loaded yet and so has to be checked later."""
     fingerprint: str | None = None
     """Fingerprint of the model that made the indices."""
+    table: StoredTable | None = None
+    """The question table of the indices, instead of that of the model folder."""
+    n_latents: int = 0
 
 
 @dataclass(slots=True)
@@ -226,6 +234,36 @@ class Weigher:
     """The indices, until it has been checked that the model made them."""
     query_k: int | None
     """Latents per token of a question; None for the model's k."""
+    table: StoredTable | None = None
+    """The question table of the indices; None for that of the model folder."""
+    n_latents: int = 0
+    """Number of the latents of the indices."""
+
+    @property
+    def by_table(self) -> StoredTable | None:
+        """The table of the indices, if that encodes questions now."""
+        return self.table if self.queries.by_table else None
+
+    def lacking(self, texts: Sequence[str]) -> list[str]:
+        """Return the words of questions that the table lacks; none if the model encodes."""
+        if table := self.by_table:
+            return list(dict.fromkeys(word for text in texts for word in table.lacking(text)))
+        return self.queries.lacking(texts)
+
+    def _by_table(self, table: StoredTable, text: str) -> Encoding:
+        latents, weights = table.encode(text)
+        known = latents < self.n_latents  # a text of latent terms may name others
+        return Encoding(latents[known], weights[known])
+
+    def _idf(self) -> NDArray[np.float32]:
+        """Return the idf of the model: without its folder, the same for every latent."""
+        if not (table := self.by_table):
+            return self.queries.idf()
+        with suppress(ModelError):
+            general = self.queries.table()
+            if general.fingerprint.digest == table.fingerprint.digest:
+                return general.idf()
+        return np.ones(self.n_latents, dtype=np.float32)
 
     def model(self) -> LatentEncoder:
         """Return the model, loaded and checked; raises ModelError or MismatchError."""
@@ -240,12 +278,16 @@ class Weigher:
 
     def __call__(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
         """Return the latent terms of each text, heaviest by `w * idf` first; raises as `model`."""
+        if table := self.by_table:
+            return self._weighed([self._by_table(table, text) for text in texts])
         if self.unchecked:
             self._check(self.queries.source())
         return self._weighed(self.queries.encode(texts, self.query_k))
 
     def cached(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
         """Like the call, from cached encodings; raises NotCached if the model would be needed."""
+        if self.by_table:
+            return self(texts)
         if self.unchecked:
             raise NotCached
         return self._weighed(self.queries.cached(texts, self.query_k))
@@ -253,7 +295,7 @@ class Weigher:
     def idf(self) -> NDArray[np.float32]:
         """Return the idf of each latent, `[n_latents]`: that of the index, else the model's."""
         every = self.statistics.idf() if self.statistics else None
-        return self.queries.idf() if every is None else every
+        return self._idf() if every is None else every
 
     def _weighed(self, encodings: Sequence[Encoding]) -> list[list[WeightedTerm]]:
         every = self.idf()
@@ -261,6 +303,7 @@ class Weigher:
         for latents, weights in encodings:
             idf = every[latents]
             order = np.argsort(-weights * idf, kind="stable")
-            rows = zip(latents[order], weights[order], idf[order], strict=True)
-            found.append([WeightedTerm(terms.term(i), float(w), float(g)) for i, w, g in rows])
+            columns = (column[order].tolist() for column in (latents, weights, idf))
+            rows = zip(*columns, strict=True)
+            found.append([WeightedTerm(terms.term(i), w, g) for i, w, g in rows])
         return found

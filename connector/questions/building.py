@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.questions.question_table import (
-    QuestionTable,
-    words_of,
-)
+from latent_ingest.connector.questions.question_table import STOP_WORDS, QuestionTable
+from latent_ingest.connector.questions.word_counts import WordCounts
+from latent_ingest.connector.questions.words import words_of
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.encoding.vectors import LatentVectors
 
 # Words of a table, unless another number is asked for.
 MOST_WORDS = 90_000
 
-# Latents kept for each word. docs/rewriting.md has the curve.
+# Latents kept for each word. docs/benchmarks.md has the curve.
 LATENTS = 24
 
-# Occurrences that a word must have, and letters that it may have: the rest are mostly typing errors
-# and parts of formulas and addresses.
+# Occurrences that a word must have: the rest are mostly typing errors.
 LEAST_OCCURRENCES = 2
-LONGEST_WORD = 40
 
-# Counted words above which those with one occurrence are forgotten.
-MOST_COUNTED = 4_000_000
-
+# Words encoded together; on one CPU core they take some 3 s.
 WORDS_AT_ONCE = 512
+
+# Beside other words, a word has other latents than alone, so it is also encoded in these texts.
+# Their own latents, the mean over some words of the backbone, are taken off. docs/benchmarks.md has
+# what it is worth.
+CONTEXTS = ("what is {}", "effects of {}")
+CONTEXT_WORDS = 256
+
+Entries = dict[str, tuple[NDArray[np.int32], NDArray[np.float32]]]
+"""Word → its latents and their activations, `[n]` each."""
+
+NOTHING = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
 
 
 def frequent_words(texts: Iterable[str], most: int = MOST_WORDS) -> list[str]:
@@ -37,16 +46,10 @@ def frequent_words(texts: Iterable[str], most: int = MOST_WORDS) -> list[str]:
 
     Raises InputError if the texts have none that occurs twice.
     """
-    counts: Counter[str] = Counter()
+    counts = WordCounts()
     for text in texts:
-        counts.update(words_of(text))
-        if len(counts) > MOST_COUNTED:
-            counts = Counter({word: count for word, count in counts.items() if count > 1})
-    words = [
-        word
-        for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        if count >= LEAST_OCCURRENCES and len(word) <= LONGEST_WORD
-    ]
+        counts.add(words_of(text))
+    words = list(counts.frequent(LEAST_OCCURRENCES))
     if not words:
         raise InputError(f"no word occurs {LEAST_OCCURRENCES} times in these texts; name more")
     return words[:most]
@@ -64,22 +67,71 @@ def build_table(
     latents: int = LATENTS,
     on_progress: Callable[[int], object] = lambda done: None,
 ) -> QuestionTable:
-    """Encode each word alone as a question.
+    """Encode each word as a question; stop words have no latents.
 
     Args:
         encoder: the model.
-        words: in lower case.
+        words: in lower case, without accents.
         latents: latents to keep for each word, the heaviest.
-        on_progress: called with the number of words just encoded.
+        on_progress: called with the number of words just encoded; what it raises ends the encoding.
 
     Raises:
         ModelError: the model gives NaN.
     """
     every = list(dict.fromkeys(words))
-    entries = {}
-    for start in range(0, len(every), WORDS_AT_ONCE):
-        some = every[start : start + WORDS_AT_ONCE]
-        for word, (indices, values) in zip(some, encoder.encode(some, kind="query"), strict=True):
-            entries[word] = indices.copy(), values.copy()
-        on_progress(len(some))
+    found = encode_words(encoder, [word for word in every if word not in STOP_WORDS], on_progress)
+    entries = {word: found.get(word, NOTHING) for word in every}
     return QuestionTable.of(encoder.name, encoder.fingerprint, entries, encoder.idf(), latents)
+
+
+def encode_words(
+    encoder: LatentEncoder,
+    words: Sequence[str],
+    on_progress: Callable[[int], object] = lambda done: None,
+    *,
+    contexts: Sequence[str] = CONTEXTS,
+) -> Entries:
+    """Encode each word as a question, alone and in contexts; the mean of both is its entry.
+
+    `on_progress` is called with the number of words just encoded; what it raises ends the encoding.
+
+    Raises:
+        ModelError: the model gives NaN.
+    """
+    own = [of_context(encoder, context) for context in contexts] if words else []
+    entries = {}
+    for start in range(0, len(words), WORDS_AT_ONCE):
+        some = words[start : start + WORDS_AT_ONCE]
+        alone = encoder.encode(some, kind="query")
+        within = [in_context(encoder, context, some) for context in contexts]
+        for row, word in enumerate(some):
+            parts = [alone[row]]
+            for vectors, of_its_own in zip(within, own, strict=True):
+                latents, values = vectors[row]
+                parts.append((latents, values - of_its_own[latents]))
+            entries[word] = mean(parts)
+        on_progress(len(some))
+    return entries
+
+
+def in_context(encoder: LatentEncoder, context: str, words: Sequence[str]) -> LatentVectors:
+    """Encode words as questions in a context."""
+    return encoder.encode([context.format(word) for word in words], kind="query")
+
+
+def of_context(encoder: LatentEncoder, context: str) -> NDArray[np.float32]:
+    """Return the activations that a context has by itself: the mean over words, `[n_latents]`."""
+    words = vocabulary_words(encoder)
+    some = words[:: len(words) // CONTEXT_WORDS or 1]
+    vectors = in_context(encoder, context, some)
+    sums = np.bincount(vectors.indices, vectors.values, minlength=encoder.n_latents)
+    return (sums / max(1, len(some))).astype(np.float32)
+
+
+def mean(
+    parts: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]],
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return the latents of some vectors and the means of their values, where above zero."""
+    latents, places = np.unique(np.concatenate([part[0] for part in parts]), return_inverse=True)
+    values = np.bincount(places, np.concatenate([part[1] for part in parts])) / len(parts)
+    return latents[values > 0], values[values > 0].astype(np.float32)

@@ -1,14 +1,13 @@
 """Words → the latents of each as a question by itself, in one file: questions without a model.
 
 A latent's activation in a question comes mostly from one word, so a question is encoded as the sum
-of its words. Only numpy is imported: no torch, no tokenizer.
+of its words, in whole numbers: an engine's analyzer that repeats terms gives the same weights. Only
+numpy is imported: no torch, no tokenizer.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -19,30 +18,34 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from latent_ingest.connector import terms
 from latent_ingest.connector.encoding.fingerprint import ModelFingerprint
 from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.files import write_atomically
+from latent_ingest.connector.questions.words import words_of
 
 FILE = "questions.safetensors"
 
-FORMAT = 1
+FORMAT = 2
 
-# Largest number in a byte: of latents of a word, and of steps of the root of an activation.
-BYTE = 255
+# Largest weight of a latent in a word.
+MOST_WEIGHT = 9
 
-_word = re.compile(r"[^\W_]+")
+# Words without latents: what a question asks about is in the others. What they would add is
+# noise, except in a context, where each of them takes over latents of the other words.
+STOP_WORDS = frozenset(
+    words_of(
+        "a about also an and any are as at be been being but by can could did do does for from "
+        "had has have having he her his how i if in into is it its just may might must my no "
+        "not of on only or our s she should so some such than that the their them there these "
+        "they this those to too very was we were what when where which who why will with would "
+        "you your"
+    )
+)
 
-
-def words_of(text: str) -> list[str]:
-    """Return the words of a text in lower case: runs of letters and digits."""
-    return _word.findall(unicodedata.normalize("NFC", text.lower()))
-
-
-def without_accents(word: str) -> str:
-    """Return a word without its accents."""
-    letters = unicodedata.normalize("NFD", word)
-    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+# Most latents of a word; their number is stored in a byte.
+MOST_LATENTS = 255
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,8 @@ class QuestionTable:
     """Boundaries of the words' latents, `[n_words + 1]`."""
     latents: NDArray[np.uint16] | NDArray[np.uint32]
     """Latents of each word, heaviest first, `[nnz]`."""
-    roots: NDArray[np.uint8]
-    """Square roots of the activations, in multiples of `step`, `[nnz]`."""
-    step: float
+    weights: NDArray[np.uint8]
+    """Weight of each latent, 1 to 9, `[nnz]`."""
     inverse_frequencies: NDArray[np.float32]
     """`LatentEncoder.idf` of the model, `[n_latents]`."""
 
@@ -72,9 +74,11 @@ class QuestionTable:
         fingerprint: ModelFingerprint,
         entries: Mapping[str, tuple[NDArray[np.int32], NDArray[np.float32]]],
         idf: NDArray[np.float32],
-        most: int = BYTE,
+        most: int = MOST_LATENTS,
     ) -> QuestionTable:
         """Make a table.
+
+        The weights are those of documents, `round(sqrt(activation))`, but from 1 to 9.
 
         Args:
             name: name of the model.
@@ -87,16 +91,13 @@ class QuestionTable:
         none = [np.zeros(0)]
         latents = np.concatenate([entries[word][0][kept] for word, kept in order.items()] or none)
         values = np.concatenate([entries[word][1][kept] for word, kept in order.items()] or none)
-        roots = np.sqrt(values)
-        step = float(roots.max(initial=0.0)) / BYTE or 1.0
         return cls(
             name=name,
             fingerprint=fingerprint,
             words=list(entries),
             offsets=np.cumsum([0, *map(len, order.values())], dtype=np.int64),
             latents=latents.astype(np.uint16 if len(idf) <= 1 << 16 else np.uint32),
-            roots=np.rint(roots / step).astype(np.uint8),
-            step=step,
+            weights=np.clip(terms.counts(values), 1, MOST_WEIGHT).astype(np.uint8),
             inverse_frequencies=idf.astype(np.float32),
         )
 
@@ -131,12 +132,11 @@ class QuestionTable:
                 words=words if words != [""] else [],
                 offsets=np.concatenate([[0], np.cumsum(tensors["sizes"], dtype=np.int64)]),
                 latents=tensors["latents"],
-                roots=tensors["roots"],
-                step=float(stored["step"]),
+                weights=tensors["weights"],
                 inverse_frequencies=tensors["idf"],
             )
             whole = len(table.words) + 1 == len(table.offsets)
-            if not whole or not table.offsets[-1] == len(table.latents) == len(table.roots):
+            if not whole or not table.offsets[-1] == len(table.latents) == len(table.weights):
                 raise ValueError("its parts do not fit together")
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ModelError(
@@ -150,13 +150,12 @@ class QuestionTable:
             "words": np.frombuffer("\n".join(self.words).encode(), dtype=np.uint8),
             "sizes": np.diff(self.offsets).astype(np.uint8),
             "latents": self.latents,
-            "roots": self.roots,
+            "weights": self.weights,
             "idf": self.inverse_frequencies,
         }
         stored = {
             "format": str(FORMAT),
             "fingerprint": json.dumps(asdict(self.fingerprint)),
-            "step": repr(self.step),
         }
         path = Path(folder) / FILE
         write_atomically(path, save(tensors, stored))
@@ -164,42 +163,40 @@ class QuestionTable:
 
     @cached_property
     def _rows(self) -> dict[str, int]:
-        return {word: row for row, word in enumerate(self.words)}
+        # Of words that are written alike without accents, the first one is the most frequent.
+        rows: dict[str, int] = {}
+        for row, word in enumerate(self.words):
+            rows.setdefault(word if word.isascii() else " ".join(words_of(word)), row)
+        return rows
 
     def _row(self, word: str) -> int | None:
-        row = self._rows.get(word)
-        return self._rows.get(without_accents(word)) if row is None else row
+        return self._rows.get(word)
 
     def idf(self) -> NDArray[np.float32]:
         """Return `LatentEncoder.idf` of the model, `[n_latents]`."""
         return self.inverse_frequencies
 
     def lacking(self, text: str) -> list[str]:
-        """Return the words of a text that are not in the table, each once."""
-        return [word for word in dict.fromkeys(words_of(text)) if self._row(word) is None]
+        """Return the words of a text that are not in the table, each once, without stop words."""
+        words = [word for word in dict.fromkeys(words_of(text)) if word not in STOP_WORDS]
+        return [word for word in words if self._row(word) is None]
 
     def encode(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return the latents of a question, ascending, and their weights, `[n]` each.
 
-        The weights are the square roots of the activations, pooled over the words as the model
-        pools those of tokens. Words that the table lacks add nothing.
+        A latent's weight is the sum of its weights in the words, each as often as it occurs. Words
+        that the table lacks add nothing.
         """
         rows = [row for word in words_of(text) if (row := self._row(word)) is not None]
         spans = [slice(self.offsets[row], self.offsets[row + 1]) for row in rows]
         if not spans:
             return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
         every = np.concatenate([self.latents[span] for span in spans])
-        roots = np.concatenate([self.roots[span] for span in spans]).astype(np.float32) * self.step
         latents, places = np.unique(every, return_inverse=True)
-        if self.fingerprint.pooling == "sum":
-            weights = np.sqrt(np.bincount(places, roots * roots))
-        else:
-            weights = np.zeros(len(latents))
-            np.maximum.at(weights, places, roots)
+        weights = np.bincount(places, np.concatenate([self.weights[span] for span in spans]))
         return latents.astype(np.int32), weights.astype(np.float32)
 
-    def entries(self) -> Iterator[tuple[str, NDArray[np.int32], NDArray[np.float32]]]:
-        """Yield each word, its latents, heaviest first, and the roots of their activations."""
+    def entries(self) -> Iterator[tuple[str, NDArray[np.int32], NDArray[np.uint8]]]:
+        """Yield each word, its latents, heaviest first, and their weights."""
         for word, first, last in zip(self.words, self.offsets[:-1], self.offsets[1:], strict=True):
-            roots = self.roots[first:last].astype(np.float32) * self.step
-            yield word, self.latents[first:last].astype(np.int32), roots
+            yield word, self.latents[first:last].astype(np.int32), self.weights[first:last]

@@ -16,11 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from latent_ingest.connector.corpus import (
+from latent_ingest.connector.corpus_file import CorpusFile, Line
+from latent_ingest.connector.document import (
     DEFAULT_TEXT_FIELDS,
     BadLine,
-    CorpusFile,
-    Line,
     check_texts,
     not_utf8,
     parse_line,

@@ -18,7 +18,7 @@ from latent_ingest.connector.collections.collection import (
     first_existing,
     read_documents,
 )
-from latent_ingest.connector.corpus import Document
+from latent_ingest.connector.document import Document
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.tuning.splits import FEWEST_QUERIES, Split, halved
 

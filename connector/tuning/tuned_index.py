@@ -19,6 +19,8 @@ from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.preparing import ExistingIndex
 from latent_ingest.connector.index.repair import (
     RENEW_SECONDS,
+    change_closed,
+    check_unchanged,
     holds_note,
     new_copy_name,
     new_note,
@@ -137,18 +139,17 @@ def apply_settings(index: Index, settings: Settings, retry: Retry) -> None:
         EngineError: the engine refuses; the next command restores the index.
     """
     before = similarity_of(index)
-    if before != (settings.k1, settings.b):
-        check_quiet(index)
-        note = new_note(similarity(*before))
-        index.update_meta(tuning=note)
-        try:
-            index.put_settings_closed(similarity(settings.k1, settings.b), retry)
-        except BaseException:
-            restore(index, note, retry)
-            index.update_meta(tuning=None)
-            raise
-    changes = {"k1": settings.k1, "b": settings.b, "query_settings": settings.query_settings()}
-    index.update_meta(tuning=None, **changes)
+    changes: dict[str, Any] = {
+        "k1": settings.k1,
+        "b": settings.b,
+        "query_settings": settings.query_settings(),
+    }
+    if before == (settings.k1, settings.b):
+        index.update_meta(**changes)
+        return
+    check_quiet(index)
+    note = new_note(similarity(*before))
+    change_closed(index, similarity(settings.k1, settings.b), note, retry, **changes)
 
 
 def similarity(k1: float, b: float) -> dict[str, Any]:
@@ -181,11 +182,7 @@ def check_meta(index: ExistingIndex) -> IndexMeta:
             f"the engine makes the ids of {index.name}, but judgements name the collection's ids; "
             f"name another index with --index"
         )
-    if meta.tuning:
-        raise InputError(
-            f"index {index.name} is being tuned by process {meta.tuning['pid']} on "
-            f"{meta.tuning['host']}; wait until it ends"
-        )
+    check_unchanged(index.name, meta)
     return meta
 
 

@@ -20,6 +20,7 @@ from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.engine.local import LocalEngine, free_port
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
+from latent_ingest.connector.indexing.job import Job
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
@@ -32,6 +33,16 @@ def remembered_encodings(encoder: LatentEncoder) -> Iterator[None]:
     """Tests of the engine do not test the encoder: the shipped model answers from memory."""
     with REMEMBERED.used(encoder, LatentEncoder.shared(device="cpu")):
         yield
+
+
+@pytest.fixture(autouse=True)
+def without_question_tables(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs make indices without a question table, which takes seconds, except for its tests."""
+    if request.node.get_closest_marker("question_tables") is None:
+        monkeypatch.setattr(Job, "_question_table", lambda *_: None)
+        monkeypatch.setattr(Job, "_own_table", lambda *_: None)
 
 
 def node(kind: str, home: Path, version: str | None = None) -> Iterator[str]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.index.opening import open_index
+from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.querying.asked_indices import read_fields
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.connector.questions.question_table import QuestionTable
+from latent_ingest.connector.questions.stored_table import StoredTable
 
 ROWS = {
     "bees": {"text": "Honey insects dance to tell their hive where nectar is.", "sku": "A 17"},
@@ -65,3 +70,41 @@ def test_indices_that_search_different_fields_by_default_are_left_alone(
     assert not report.rewritten
     (clause,) = report.untouched
     assert clause.reason == "its indices search different fields by default"
+
+
+@pytest.mark.question_tables
+@pytest.mark.parametrize("kind", CLAUSES)
+@pytest.mark.parametrize("fields", [None, ["*"], ["*nt", "text", "label^2"]])
+def test_words_do_not_search_the_latent_field_where_that_finds_by_meaning(
+    kind: str, fields: list[str] | None, either: OpenSearch, new_index: Any, encoder: LatentEncoder
+) -> None:
+    """A clause on all fields searches the latent field, too, which has a question table here."""
+    index = new_index(either)
+    table = StoredTable.of(QuestionTable.load(), 2000)
+    assert table is not None
+    meta = open_index(either, index, encoder, {}, None, table)
+    others = {
+        "place": {"type": "geo_point"}, "year": {"type": "integer"}, "day": {"type": "date"},
+        "parts": {"type": "nested", "properties": {"name": {"type": "text"}}},
+        "label": {"type": "keyword"}, "range": {"type": "integer_range"},
+    }  # fmt: skip
+    either.indices.put_mapping(index=index, body={"properties": others})
+    rows = [
+        {"_id": "words", "text": "music and water", "year": 2024, "place": "1,1"},
+        {"_id": "meaning", "text": "songs of the river", "label": "x", "parts": [{"name": "y"}]},
+    ]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert Ingest(either, index, encoder, meta, "rows.jsonl").run().ok
+    clause: dict[str, Any] = {"query": "music"}
+    if fields:
+        clause["fields"] = fields
+    plain = {"query": {kind: clause}}
+    assert "meaning" in found(either, index, plain)
+    rewriter = QueryRewriter.from_index(either, index, encoder)
+    kept, report = rewriter.rewrite_and_report(plain, matching="keep", form="hybrid")
+    assert len(report.rewritten) == 1
+    assert found(either, index, kept) == ["words"]
+    again, report = rewriter.rewrite_and_report(kept)
+    assert again == kept
+    expanded = rewriter.rewrite_body(plain, matching="expand", form="hybrid")
+    assert found(either, index, expanded) == ["words", "meaning"]

@@ -15,6 +15,7 @@ import ir_measures
 import pytest
 from click.testing import CliRunner, Result
 from opensearchpy import OpenSearch
+from toys import toy_backbone, toy_model
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.collections.collection import Collection
@@ -22,7 +23,7 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.evaluation.runs import count_hits, search
-from latent_ingest.connector.evaluation.systems import SYSTEMS
+from latent_ingest.connector.evaluation.systems import RESCORED, SYSTEMS
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
@@ -136,6 +137,30 @@ def test_the_time_of_encoding_one_question_counts_for_every_system(
     assert times["words"] < 20 <= min(times["latent"], times["hybrid"], times["rrf"])
     for name, system in found["systems"].items():
         assert system["client_ms"]["p50"] > times[name]
+
+
+def test_systems_by_table_do_not_encode_by_the_model(
+    opensearch_url: str, own: Path, indexed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LatentEncoder, "encode", None)
+    options = ("--index", indexed[0], "--systems", "latent_table,hybrid_table,feedback_table")
+    (found,) = evaluate(opensearch_url, own, *options)["collections"]
+    latent, hybrid, feedback = found["systems"].values()
+    assert 1 < latent["clauses"] < hybrid["clauses"] < feedback["clauses"]
+    by_model = indexed[1]["collections"][0]["systems"]
+    assert latent["clauses"] != by_model["latent"]["clauses"]
+    assert hybrid["means"]["nDCG@10"] > 0.9
+
+
+def test_a_model_without_a_table_is_evaluated_without_the_systems_by_table(
+    opensearch_url: str, own: Path, new_index: Any, tmp_path: Path
+) -> None:
+    model = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone"))
+    options = ("--index", new_index(), "--model", str(model))
+    (found,) = evaluate(opensearch_url, own, *options)["collections"]
+    assert list(found["systems"]) == [name for name in SYSTEMS if not name.endswith("_table")]
+    error = refused(opensearch_url, str(own), *options, "--systems", "hybrid_table", status=1)
+    assert "questions.safetensors: no such file; make it with 'latent-ingest questions'" in error
 
 
 def test_each_system_is_compared_with_words_and_with_dense(indexed: Any) -> None:
@@ -346,7 +371,7 @@ def test_documents_in_chunks_are_ranked_as_documents_and_none_answers_itself(
     (found,) = evaluate(opensearch_url, folder, *options, "--out", "out")["collections"]
     systems = found["systems"]
     assert found["documents"] == 3
-    assert list(systems) == ["words", "latent", "hybrid", "rrf", "dense", "mine", "none"]
+    assert list(systems) == [*(name for name in SYSTEMS if name not in RESCORED), "mine", "none"]
     for name, system in systems.items():
         if name not in ("none", "dense"):  # which has the beginning of a document alone
             values = {query: row["nDCG@10"] for query, row in system["per_query"].items()}

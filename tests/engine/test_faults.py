@@ -22,21 +22,24 @@ from lines import adds_up
 from opensearchpy import OpenSearch
 from preloaded import started
 
-from latent_ingest.connector.corpus import CorpusFile, Document, parse_line
+from latent_ingest.connector.corpus_file import CorpusFile
+from latent_ingest.connector.document import Document, parse_line
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine import client as client_module
 from latent_ingest.connector.engine import retry
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.engine.local import LocalEngine, free_port
+from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.opening import open_index
+from latent_ingest.connector.index.opening import create_index, open_index
 from latent_ingest.connector.indexing import sender
 from latent_ingest.connector.indexing.actions import term_strings
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.indexing.verify import Verification
+from latent_ingest.mappings import MappingConfig
 
 DOCUMENTS = 900
 KILLED_DOCUMENTS = 240
@@ -95,6 +98,15 @@ def test_whatever_is_spoilt_the_index_is_the_file(
     assert (report.lines, report.indexed, report.replaced) == (DOCUMENTS, DOCUMENTS - 17, 8)
     assert (report.failed, report.not_sent) == (9, 0)
     assert_exactly(client, index, Path("c.jsonl"), encoder, report.indexed, report.failed)
+
+
+def test_a_creation_that_was_carried_out_but_not_answered_is_sent_again(
+    client: OpenSearch, index: str, encoder: LatentEncoder
+) -> None:
+    meta = create_index(client, index, encoder, MappingConfig())
+    assert create_index(client, index, encoder, MappingConfig()) == meta
+    with pytest.raises(InputError, match=f"index {index} cannot be created: .* already exists"):
+        create_index(client, index, encoder, MappingConfig(scale=2.0))
 
 
 @dataclass(frozen=True)

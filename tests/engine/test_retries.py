@@ -20,7 +20,7 @@ from opensearchpy.exceptions import ConnectionError as NoConnection
 from opensearchpy.exceptions import SerializationError, TransportError
 
 from latent_ingest.cli.main import cli
-from latent_ingest.connector.corpus import Document
+from latent_ingest.connector.document import Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine import retry
 from latent_ingest.connector.engine.retry import Retry

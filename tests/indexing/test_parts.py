@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latent_ingest.connector.corpus import BadLine, CorpusFile, Document
+from latent_ingest.connector.corpus_file import CorpusFile
+from latent_ingest.connector.document import BadLine, Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.meta import IndexMeta

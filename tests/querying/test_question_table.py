@@ -19,8 +19,16 @@ from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.questions.building import build_table, frequent_words
-from latent_ingest.connector.questions.question_table import FILE, QuestionTable, words_of
+from latent_ingest.connector.questions.building import (
+    CONTEXTS,
+    build_table,
+    encode_words,
+    frequent_words,
+    in_context,
+    of_context,
+)
+from latent_ingest.connector.questions.question_table import FILE, MOST_WEIGHT, QuestionTable
+from latent_ingest.connector.questions.words import words_of
 
 WORDS = ["bone", "loss", "zinc", "größe", "cafe", "naïve"]
 
@@ -36,33 +44,74 @@ def folder(table: QuestionTable, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_word_has_the_weights_that_the_model_gives(
-    encoder: LatentEncoder, table: QuestionTable
-) -> None:
+def test_a_word_has_the_weights_that_the_model_gives(encoder: LatentEncoder) -> None:
     latents, values = encoder.encode(["zinc"], kind="query")[0]
+    roots = dict(zip(latents.tolist(), np.sqrt(values).tolist(), strict=True))
+    entries = encode_words(encoder, ["zinc"], contexts=())
+    table = QuestionTable.of("m", encoder.fingerprint, entries, encoder.idf())
     found = dict(zip(*map(np.ndarray.tolist, table.encode("Zinc?")), strict=True))
-    heavy = {i: v for i, v in zip(latents.tolist(), np.sqrt(values).tolist(), strict=True) if v > 1}
-    assert heavy
-    for latent, weight in heavy.items():
-        # The model is quantised for few tokens, and the table holds steps of 1/255.
-        assert found[latent] == pytest.approx(weight, abs=0.15)
+    assert set(found.values()) <= set(range(1, MOST_WEIGHT + 1))
+    assert max(found.values()) > 1
+    for latent, weight in found.items():
+        # The model is quantised for few tokens.
+        assert weight == pytest.approx(max(1, roots[latent]), abs=0.65)
+
+
+def test_contexts_add_what_a_word_does_to_others_and_nothing_of_their_own(
+    encoder: LatentEncoder,
+) -> None:
+    words = ["zinc", "asthma"]
+    alone = encode_words(encoder, words, contexts=())
+    within = encode_words(encoder, words)
+    for word in words:
+        before = dict(zip(*map(np.ndarray.tolist, alone[word]), strict=True))
+        after = dict(zip(*map(np.ndarray.tolist, within[word]), strict=True))
+        assert len(after) > len(before)
+        assert min(after.values()) > 0
+        heaviest = max(before, key=before.__getitem__)
+        assert after[heaviest] > before[heaviest], "the words beside it have this latent, too"
+    for context in CONTEXTS:
+        own = of_context(encoder, context)
+        latents, values = in_context(encoder, context, ["zinc"])[0]
+        raw = dict(zip(latents.tolist(), values.tolist(), strict=True))
+        heaviest = int(own.argmax())
+        assert raw[heaviest] > 3
+        assert dict(zip(*within["zinc"], strict=True)).get(heaviest, 0) < raw[heaviest] / 4
+
+
+def test_stop_words_have_no_latents(encoder: LatentEncoder) -> None:
+    table = build_table(encoder, ["the", "bone", "of"])
+    assert list(table.words) == ["the", "bone", "of"]
+    np.testing.assert_array_equal(table.encode("the bone")[0], table.encode("bone")[0])
+    assert len(table.encode("of the")[0]) == 0
+    assert table.lacking("What is the bone of quux?") == ["quux"]
+
+
+def test_weights_are_from_1_to_9(encoder: LatentEncoder) -> None:
+    activations = np.array([400, 0.01, 4, 6, 81], dtype=np.float32)
+    entries = {"bone": (np.array([5, 6, 7, 8, 9], dtype=np.int32), activations)}
+    table = QuestionTable.of("m", encoder.fingerprint, entries, encoder.idf(), 4)
+    word, latents, weights = next(table.entries())
+    assert (word, latents.tolist(), weights.tolist()) == ("bone", [5, 9, 8, 7], [9, 9, 2, 2])
 
 
 def test_a_question_is_the_sum_of_its_words(table: QuestionTable) -> None:
     whole = dict(zip(*map(np.ndarray.tolist, table.encode("bone loss, bone")), strict=True))
-    squares: dict[int, float] = {}
+    sums: dict[int, float] = {}
     for word in ("bone", "loss", "bone"):
         for latent, weight in zip(*map(np.ndarray.tolist, table.encode(word)), strict=True):
-            squares[latent] = squares.get(latent, 0.0) + weight**2
-    assert whole.keys() == squares.keys()
-    for latent, square in squares.items():
-        assert whole[latent] == pytest.approx(square**0.5, rel=1e-5)
+            sums[latent] = sums.get(latent, 0.0) + weight
+    assert whole == sums
+    assert list(whole) == sorted(whole)
 
 
 def test_words_of_unicode_texts(table: QuestionTable) -> None:
-    assert words_of("COVID-19's α_β, GRÖSSE") == ["covid", "19", "s", "α", "β", "grösse"]
-    assert words_of("nai\u0308ve") == ["naïve"]
-    assert table.lacking("Größe café NAÏVE 水が ZINC quux quux") == ["水が", "quux"]
+    assert words_of("COVID-19's α_β, GRÖSSE") == ["covid", "19", "s", "α", "β", "grosse"]
+    assert words_of("nai\u0308ve \u00ad so\u00adft") == ["naive", "soft"]
+    assert words_of("İSTANBUL Straße ΟΔΟΣ Ёлка ﬁnd CT検査 m²") == (
+        ["istanbul", "strasse", "οδοσ", "елка", "find", "ct", "m"]
+    )
+    assert table.lacking("Größe café NAÏVE 水が ZINC quux quux") == ["quux"]
     np.testing.assert_array_equal(table.encode("café")[0], table.encode("cafe")[0])
     for text in ("", " ", "水", "?!", "x" * 300):
         assert len(table.encode(text)[0]) == len(table.encode(text)[1]) == 0
@@ -85,7 +134,7 @@ def test_a_table_that_cannot_be_read_is_one_line(folder: Path, tmp_path: Path) -
         with pytest.raises(ModelError, match="cannot be read") as error:
             QuestionTable.load(folder)
         assert "\n" not in str(error.value)
-    path.write_bytes(whole.replace(b'"format":"1"', b'"format":"9"'))
+    path.write_bytes(whole.replace(b'"format":"2"', b'"format":"9"'))
     with pytest.raises(ModelError, match="format is 9"):
         QuestionTable.load(folder)
     with pytest.raises(ModelError, match="no such file; make it with 'latent-ingest questions'"):

@@ -13,7 +13,7 @@ import pytest
 from latent_ingest.connector.bm25 import inverse_document_frequency
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.body import FoundClause
-from latent_ingest.connector.querying.clauses import TextClause
+from latent_ingest.connector.querying.clauses import TextClause, distinct
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.rewriting import Plan, cost, postings_of, rewritten
@@ -193,3 +193,12 @@ def test_auto_is_the_cheaper_form_and_the_report_says_why(matching: str) -> None
     assert report.form == "hybrid"
     assert report.form_why == "auto: engines do not rescore hits with collapse"
     assert report.notes == ()
+
+
+def test_equal_boosts_are_told_apart() -> None:
+    """As those of a question by table, whose weights are whole numbers."""
+    boosts = [0.15, 0.3] * 300
+    found = list(distinct(boosts))
+    assert found[:2] == boosts[:2]
+    assert len(set(found)) == len(boosts)
+    assert found == pytest.approx(boosts, rel=1e-3)
