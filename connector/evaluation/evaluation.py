@@ -199,12 +199,14 @@ class Evaluation:
         name, collection = evaluated.index.name, evaluated.collection
         _ = collection.contents  # raises InputError before the index is created
         corpus = str(Path(str(collection.corpus)).resolve())
-        open_index(self._client, name, self.encoder, {})
+        exists = Index.find(self._client, name) is not None
+        if exists:
+            open_index(self._client, name, self.encoder, {})
         with closing(Journal(self.journal)) as book:
             runs = [run for run in book.runs() if (run.corpus, run.index) == (corpus, name)]
         explained = any(run.state != DONE for run in runs)
         # The user named the index, and its documents are not from an interrupted run.
-        if self.index and not explained and evaluated.index.holds_documents():
+        if exists and self.index and not explained and evaluated.index.holds_documents():
             raise evaluated.other_documents()
         log.info("indexing %s into %s", collection.corpus, name)
         job = IngestJob(

@@ -152,6 +152,20 @@ def test_systems_by_table_do_not_encode_by_the_model(
     assert hybrid["means"]["nDCG@10"] > 0.9
 
 
+@pytest.mark.question_tables
+def test_an_index_that_evaluate_makes_has_a_table_of_its_words(
+    opensearch_url: str, client: OpenSearch, own: Path, new_index: Any
+) -> None:
+    index = new_index()
+    (found,) = evaluate(opensearch_url, own, "--index", index, "--systems", "hybrid_table")[
+        "collections"
+    ]
+    assert found["systems"]["hybrid_table"]["means"]["nDCG@10"] > 0.9
+    table = Index(client, index).meta().questions
+    assert table is not None
+    assert table["origin"] == "index"
+
+
 def test_a_model_without_a_table_is_evaluated_without_the_systems_by_table(
     opensearch_url: str, own: Path, new_index: Any, tmp_path: Path
 ) -> None:
