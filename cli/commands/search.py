@@ -152,12 +152,14 @@ def search(
         )
         for hit, explanation in zip(every, found, strict=True):
             hit["contributions"] = explanation.contributions
-    if rewriter.table:
+    if query and rewriter.table:
         output.warn(f"questions: {rewriter.table}; --questions model encodes them by the model")
         for answer in answers.values():
             answer["questions"] = rewriter.table
-    if lacking := rewriter.lacking(query):
-        output.warn(f"not in the table, so searched as words alone: {', '.join(lacking)}")
+        if lacking := rewriter.lacking(query):
+            output.warn(f"not in the table, so searched as words alone: {', '.join(lacking)}")
+        elif not rewriter.terms(query):
+            output.warn("no word of the question is in the table, so it is searched as words alone")
     if as_json:
         output.print_json(answers if compare else answers[form], default=asdict)
         return

@@ -12,6 +12,7 @@ from opensearchpy.exceptions import NotFoundError
 from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
+from latent_ingest.connector.questions.stored_table import INDEX
 from latent_ingest.mappings import WORDS_FIELD, MappingConfig
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def have_own_words(client: OpenSearch, names: str) -> bool:
     """Whether all indices that names stand for have a question table of their documents' words."""
     metas = [stored_meta(mapping) for mapping in mappings_of(client, names).values()]
     tables = [meta.get("questions") if isinstance(meta, dict) else None for meta in metas]
-    return bool(tables) and all(table and table["origin"] == "index" for table in tables)
+    return bool(tables) and all(table and table["origin"] == INDEX for table in tables)
 
 
 def mapping_of(client: OpenSearch, name: str) -> tuple[str, dict[str, Any]] | None:

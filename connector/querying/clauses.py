@@ -150,14 +150,14 @@ def field_boosts(
         yield name, float(boost or 1)
 
 
-def words_alone(clause: Clause, known: IndexFields | None) -> Clause:
+def words_alone(clause: Clause, known: IndexFields) -> Clause:
     """Return a text clause without the latent field, where a pattern of its fields has that, too.
 
     Only in an index with a question table, where the latent field finds by meaning itself: words
     then decide no more what matches, and meaning counts twice.
     """
     ((kind, options),) = clause.items()
-    if known is None or not known.by_meaning or kind not in TEXT_KINDS or kind in ONE_FIELD:
+    if not known.by_meaning or kind not in TEXT_KINDS or kind in ONE_FIELD:
         return clause
     boosts = dict(field_boosts(kind, options, known))
     wide = [spec for spec in boosts if "*" in spec and fnmatchcase(known.by_meaning, spec)]

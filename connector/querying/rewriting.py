@@ -120,9 +120,11 @@ def rewritten(body: object, target: Target, weigh: Weigh) -> tuple[dict[str, Any
     matching, why = asked or matching_for(result)
     walk = BodyWalk(target.latent_field, target.fed, matching == "keep", target.known_fields)
     walk.walk(result)
-    for found in walk.found:
-        put(result, found.path, words_alone(value_at(result, found.path), target.known_fields))
-    given = copied(result)
+    given = body
+    if target.known_fields and target.known_fields.by_meaning:
+        for found in walk.found:
+            put(result, found.path, words_alone(value_at(result, found.path), target.known_fields))
+        given = copied(result)
     report = rewrite_clauses(result, given, walk.found, target, weigh, matching, why)
     return result, replace(report, untouched=(*walk.untouched, *report.untouched))
 

@@ -176,7 +176,16 @@ def test_commands_ask_by_the_table_of_the_index(
     assert lines[-1] == "True"
     assert "questions" not in by_model
     assert by_model["hits"] != answer["hits"]
+    for question in ("書", "what is the"):
+        told = CliRunner().invoke(cli, ["search", question, *where])
+        assert told.exit_code == 0, told.output
+        assert told.stderr.splitlines()[1:] == [
+            "no word of the question is in the table, so it is searched as words alone"
+        ]
     first = answer["hits"]["hits"][0]
+    like = CliRunner().invoke(cli, ["search", "--like", first["_id"], *where])
+    assert "questions" not in json.loads(like.stdout)
+    assert like.stderr == ""
     explained, _ = asked("explain", "--id", first["_id"])
     assert explained["score"] == pytest.approx(first["_score"], rel=1e-4)
 
