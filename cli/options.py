@@ -237,10 +237,10 @@ class ChosenModel:
 
     def labels(self, encoder: LatentEncoder) -> Mapping[int, str]:
         """The labels in the folder of the loaded model, by latent; empty if it has none."""
-        from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
+        from latent_ingest.connector.encoding.model_folder import model_path
         from latent_ingest.connector.inspection.labels import read_labels
 
-        return read_labels(self.folder or SHIPPED_MODEL, encoder.fingerprint.autoencoder)
+        return read_labels(model_path(self.folder), encoder.fingerprint.autoencoder)
 
 
 def model_of(explained: str) -> Callable[[Command], Command]:

@@ -97,13 +97,13 @@ def inspect(
         raise InputError(f"{page_file}: no such folder {page_file.absolute().parent}; make it")
     encoder = options.ChosenModel(model, device, dtype).load()
     from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
-    from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
+    from latent_ingest.connector.encoding.model_folder import model_path
     from latent_ingest.connector.inspection import labels as stored
     from latent_ingest.connector.inspection.firings import latents_of
     from latent_ingest.connector.inspection.labelling import Labelling, every_nth
     from latent_ingest.connector.inspection.vocabulary import random_encoder
 
-    folder = model or SHIPPED_MODEL
+    folder = model_path(model)
     for number in numbers:
         if not 0 <= number < encoder.n_latents:
             raise InputError(

@@ -75,6 +75,9 @@ Examples:
 @click.option("--resume", is_flag=True, help="Resume the interrupted run of --out.")
 @click.option("--keep-decoder", is_flag=True, help="Also write the decoder (twice the size).")
 @click.option(
+    "--int8", is_flag=True, help="Write the weights in int8 with a scale a latent (half the size)."
+)
+@click.option(
     "--licence", default="", show_default=False, help="Licence of the texts, for the model card."
 )
 @options.compute
@@ -92,6 +95,7 @@ def train(
     split: str,
     resume: bool,
     keep_decoder: bool,
+    int8: bool,
     licence: str,
     device: str,
     dtype: str,
@@ -150,7 +154,7 @@ def train(
     if not processes.first:
         return
     command = " ".join(["latent-ingest", *map(shorten, ctx.meta["arguments"])])
-    trainer.write(report, command=command, licence=licence, keep_decoder=keep_decoder)
+    trainer.write(report, command=command, licence=licence, keep_decoder=keep_decoder, int8=int8)
     if as_json:
         output.print_json({"out": str(out), **asdict(report)})
         return

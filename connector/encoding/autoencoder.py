@@ -213,9 +213,18 @@ class TokenAutoencoder(nn.Module):
         return hidden[mask], boundaries(lengths)
 
     def save(
-        self, folder: Path, *, decoder: bool = False, dtype: torch.dtype = torch.float16
+        self,
+        folder: Path,
+        *,
+        decoder: bool = False,
+        dtype: torch.dtype = torch.float16,
+        int8: bool = False,
     ) -> None:
-        """Write config.json and model.safetensors; `W_dec` only with `decoder`."""
+        """Write config.json and model.safetensors; `W_dec` only with `decoder`.
+
+        With `int8`, `W_enc` is rounded to int8 with a scale for each latent, `W_enc_scale`, which
+        halves the file and changes the fingerprint. Older versions refuse such a folder.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         stored = {
             # Frequencies are counts, too large for float16.
@@ -223,8 +232,12 @@ class TokenAutoencoder(nn.Module):
             for name, tensor in self.state_dict().items()
             if decoder or name != "W_dec"
         }
+        config = asdict(self.config)
+        if int8:
+            stored["W_enc"], stored["W_enc_scale"] = rounded_to_int8(self.W_enc.detach())
+            config["weights"] = "int8"
         write_weights(folder / "model.safetensors", stored)
-        write_json(folder / "config.json", asdict(self.config))
+        write_json(folder / "config.json", config)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # Register the buffers that are in the stored weights but not in this module yet.
@@ -248,6 +261,8 @@ class TokenAutoencoder(nn.Module):
         if (path.parent / FREQUENCIES_FILE).is_file():
             weights |= read_weights(path.parent / FREQUENCIES_FILE)
             config = replace(config, n_documents=int(weights.pop("n_documents")))
+        if (scale := weights.pop("W_enc_scale", None)) is not None:
+            weights["W_enc"] = weights["W_enc"].float() * scale
         model = cls(config, decoder="W_dec" in weights)
         try:
             model.load_state_dict(weights)
@@ -271,6 +286,8 @@ def read_config(folder: Path) -> AutoencoderConfig:
     known = {field.name for field in fields(AutoencoderConfig)}
     if not isinstance(content, dict) or not {"d_in", "n_latents", "k"} <= content.keys():
         raise ModelError(f"{path}: not of an autoencoder: d_in, n_latents or k is missing")
+    if content.pop("weights", "int8") != "int8":
+        raise ModelError(f"{path}: weights of an unknown kind; made by a newer version?")
     if unknown := content.keys() - known:
         raise ModelError(f"{path}: unknown {', '.join(sorted(unknown))}; made by a newer version?")
     return AutoencoderConfig(**content)
@@ -288,6 +305,15 @@ def from_sentence_transformers(content: dict[str, Any], folder: Path) -> dict[st
         "pooling": find_pooling(folder).get("pooling_strategy", "sum"),
         "backbone": str(folder),
     }
+
+
+def rounded_to_int8(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Integers from -127 to 127, and the scale of each column.
+
+    `[d_in, n_latents]` → int8 `[d_in, n_latents]`, float32 `[n_latents]`.
+    """
+    scale = (weights.float().abs().amax(dim=0) / 127).clamp(min=1e-12)
+    return (weights.float() / scale).round().to(torch.int8), scale
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -20,7 +20,7 @@ from latent_ingest.connector.encoding.fingerprint import (
     autoencoder_fingerprint,
     check_fit,
 )
-from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL, check_settings
+from latent_ingest.connector.encoding.model_folder import check_settings, model_path
 from latent_ingest.connector.encoding.pooling import POOLINGS, PooledBatch, PooledRows, pool
 from latent_ingest.connector.encoding.quantized import MOST_TOKENS, QuantizedAutoencoder
 from latent_ingest.connector.encoding.vectors import LatentChunks, LatentVectors, TokenVectors
@@ -95,7 +95,8 @@ class LatentEncoder:
         """Load a model folder, by default the shipped model, and the backbone it names.
 
         Args:
-            folder: with config.json and model.safetensors, as `latent-ingest train` writes them.
+            folder: with config.json and model.safetensors, as `latent-ingest train` writes them;
+                or the name of a model in this package, "minilm-32k".
             device: "auto", "cuda", "mps" or "cpu".
             dtype: "auto" (bfloat16 if the device computes in it), "float32" or "bfloat16".
             k: latents per token; defaults to the model's k.
@@ -103,7 +104,7 @@ class LatentEncoder:
         Raises:
             ModelError: the folder or the backbone cannot be loaded, or they do not fit.
         """
-        path = Path(folder) if folder else SHIPPED_MODEL
+        path = model_path(folder)
         if not path.is_dir():
             raise ModelError(f"{path}: no such model folder; see 'latent-ingest train --help'")
         autoencoder = TokenAutoencoder.load(path)
@@ -124,7 +125,7 @@ class LatentEncoder:
 
         A folder with files that have changed since is loaded again.
         """
-        path = Path(folder or SHIPPED_MODEL).resolve()
+        path = model_path(folder).resolve()
         chosen = pick_device(device)
         key = (path, chosen, pick_dtype(dtype, chosen), k)
         with _sharing:

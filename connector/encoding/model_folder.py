@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 
 from latent_ingest.connector.errors import ModelError
 
-SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "minilm-32k"
+SHIPPED_MODELS = Path(__file__).parent.parent / "models"
+SHIPPED_MODEL = SHIPPED_MODELS / "minilm-32k"
 
 TOKEN_ENCODER = "SparseAutoEncoderTokenEncoder"
 TOKEN_POOLING = "SparseTokenPooling"
@@ -54,6 +55,18 @@ class ModuleEntry:
 def kind_of(type_: str) -> str:
     """Name of a class without its package."""
     return type_.rpartition(".")[2]
+
+
+def model_path(model: str | Path | None) -> Path:
+    """Folder of a model that is given by its folder, or by the name of one in this package.
+
+    By default that of the shipped model. A folder of that name comes first.
+    """
+    if model is None:
+        return SHIPPED_MODEL
+    named = SHIPPED_MODELS / model
+    bare = named.parent == SHIPPED_MODELS and (named / "config.json").is_file()
+    return named if bare and not Path(model).is_dir() else Path(model)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.encoding.fingerprint import ModelFingerprint
-from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
+from latent_ingest.connector.encoding.model_folder import model_path
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.files import write_atomically
 from latent_ingest.connector.questions.words import words_of
@@ -109,7 +109,7 @@ class QuestionTable:
             ModelError: there is none, it cannot be read, or it is of a newer format or of another
                 model than the folder's.
         """
-        folder = Path(folder or SHIPPED_MODEL)
+        folder = model_path(folder)
         path = folder / FILE
         if not path.is_file():
             raise ModelError(

@@ -15,11 +15,11 @@ from latent_ingest.connector.encoding.fingerprint import check_fit
 from latent_ingest.connector.encoding.hub import find_folder
 from latent_ingest.connector.encoding.model_folder import (
     MODEL_SETTINGS,
-    SHIPPED_MODEL,
     TOKEN_ENCODER,
     find_pooling,
     kind_of,
     latents_per_token,
+    model_path,
     read_modules,
     read_settings,
 )
@@ -49,7 +49,7 @@ def load_sparse_encoder(folder: str | Path | None = None, **kwargs: Any) -> Spar
         ModelError: the folder is broken or another kind of model, or its backbone is not found or
             not the one it was trained on.
     """
-    path = Path(folder) if folder else SHIPPED_MODEL
+    path = model_path(folder)
     if not path.is_dir():
         raise ModelError(f"{path}: no such model folder; see 'latent-ingest train --help'")
     routed = read_settings(path / Router.config_file_name).get("types", {}).values()

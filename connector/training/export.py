@@ -59,6 +59,7 @@ def write_model(
     metrics: Path,
     *,
     keep_decoder: bool,
+    int8: bool,
 ) -> Frequencies:
     """Write a model folder: weights, modules.json, metrics, figures and model card.
 
@@ -68,7 +69,7 @@ def write_model(
     backbone = run.backbone
     latents = Frequencies.of(count_documents(model, backbone, held_out))
     words = word_frequencies(held_out)
-    model.save(folder, decoder=keep_decoder)
+    model.save(folder, decoder=keep_decoder, int8=int8)
     write_modules(
         folder,
         n_latents=model.config.n_latents,

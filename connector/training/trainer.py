@@ -144,11 +144,12 @@ class Trainer:
         command: str = "",
         licence: str = "",
         keep_decoder: bool = False,
+        int8: bool = False,
     ) -> None:
         """After `run`: make the model folder, complete or not at all, and delete `self.folder`.
 
         The model card states the command and the licence of the texts. `keep_decoder` writes
-        `W_dec`, too, which doubles the size.
+        `W_dec`, too, which doubles the size; `int8` halves it, see `TokenAutoencoder.save`.
 
         Raises:
             InputError: the disk is full; --resume continues from the end of the run.
@@ -163,6 +164,7 @@ class Trainer:
                 RunSummary(self.config, report, self.texts, self.backbone, command, licence),
                 metrics=self.folder,
                 keep_decoder=keep_decoder,
+                int8=int8,
             )
             folder.rename(self.out)
             shutil.rmtree(self.folder)

@@ -14,7 +14,9 @@ from latent_ingest.connector.encoding.autoencoder import (
     TokenAutoencoder,
     TokenLatents,
 )
-from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
+from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.encoding.fingerprint import autoencoder_fingerprint
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL, model_path
 from latent_ingest.connector.errors import ModelError
 
 CONFIG = AutoencoderConfig(d_in=24, n_latents=96, k=5)
@@ -172,6 +174,7 @@ GOOD = {"d_in": 24, "n_latents": 96, "k": 5}
         (json.dumps({**GOOD, "k": 97}), "k 97: must be 1 to n_latents, 96"),
         (json.dumps({**GOOD, "variant": "x"}), "variant 'x': use one of topk, jumprelu"),
         (json.dumps({**GOOD, "d_in": 25}), "does not fit config.json"),
+        (json.dumps({**GOOD, "weights": "int4"}), "weights of an unknown kind"),
     ],
 )
 def test_a_broken_config_is_said(tmp_path: Path, content: str, message: str) -> None:
@@ -204,3 +207,42 @@ def test_the_shipped_model_is_as_described() -> None:
     assert model.W_dec is None
     size = (SHIPPED_MODEL / "model.safetensors").stat().st_size
     assert 24e6 < size < 30e6
+
+
+def test_int8_halves_the_file_and_rounds_within_half_a_step(tmp_path: Path) -> None:
+    model = TokenAutoencoder.load(SHIPPED_MODEL)
+    model.save(tmp_path / "m", int8=True)
+    loaded = TokenAutoencoder.load(tmp_path / "m")
+    size = (tmp_path / "m" / "model.safetensors").stat().st_size
+    assert size < 0.53 * (SHIPPED_MODEL / "model.safetensors").stat().st_size
+    steps = model.W_enc.abs().amax(dim=0) / 127
+    assert ((loaded.W_enc - model.W_enc).abs() <= steps * 0.5001).all()
+    assert not torch.equal(loaded.W_enc, model.W_enc)
+    assert autoencoder_fingerprint(loaded) != autoencoder_fingerprint(model)
+
+    loaded.save(tmp_path / "again", int8=True)
+    again = TokenAutoencoder.load(tmp_path / "again")
+    assert autoencoder_fingerprint(again) == autoencoder_fingerprint(loaded)
+
+
+def test_int8_finds_nearly_the_same_latents(tmp_path: Path, encoder: LatentEncoder) -> None:
+    texts = ["Vitamin D prevents falls in older adults.", "The court denied the appeal."]
+    TokenAutoencoder.load(SHIPPED_MODEL).save(tmp_path / "m", int8=True)
+    rounded = LatentEncoder(encoder.backbone, TokenAutoencoder.load(tmp_path / "m"))
+    for text in texts:
+        exact, got = (dict(zip(*e.encode([text])[0], strict=True)) for e in (encoder, rounded))
+        shared = sum(min(exact[latent], got.get(latent, 0)) for latent in exact)
+        assert shared > 0.97 * sum(exact.values())
+
+
+def test_a_model_of_this_package_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert model_path(None) == model_path("minilm-32k") == model_path(Path("minilm-32k"))
+    assert model_path("minilm-32k") == SHIPPED_MODEL
+    assert model_path("minilm-32k/") == SHIPPED_MODEL
+    for other in ("minilm-16k", "../models/minilm-32k", ".", str(tmp_path)):
+        assert model_path(other) == Path(other)
+    Path("minilm-32k").mkdir()
+    assert model_path("minilm-32k") == Path("minilm-32k")

@@ -36,7 +36,7 @@ def begin(corpus: Path, probe: Path, *more: str) -> subprocess.Popen[str]:
         *(sys.executable, "-c", "from latent_ingest.cli.main import cli; cli()"),
         *("train", str(corpus), "--out", "m", "--cache", "cache", "--probe", str(probe)),
         *("--tokens", "200K", "--batch", "500", "--latents", "256", "--k", "4"),
-        *("--dtype", "float32", *more),
+        *("--dtype", "float32", "--int8", *more),
     ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -88,4 +88,5 @@ def test_a_run_that_is_interrupted_and_killed_resumes(corpus: Path, probe: Path)
     assert steps == sorted(set(steps))
     assert steps[-1] == 400
     assert LatentEncoder.load("m", device="cpu").n_latents == 256
+    assert json.loads(Path("m/config.json").read_text())["weights"] == "int8"
     assert not Path("m.run").exists()
