@@ -32,6 +32,7 @@ COMMANDS = {
     "train": "Train an autoencoder for a backbone.",
     "questions": "Make the table of words by which questions need no model.",
     "inspect": "Show what the latents of a model mean, and store labels for them.",
+    "doctor": "Check what an engine, a login and an index allow.",
     "engine": "Start, inspect and stop a local OpenSearch.",
     "generate": "Generate a judged collection by a recipe (LIMIT).",
     "docstrings": "Collect the docstrings of Python's standard library as a corpus.",
@@ -44,6 +45,7 @@ MODULES = {
     "runs": "indices",
     "explain": "search",
     "docstrings": "generate",
+    "doctor": "engine",
     "verify": "ingest",
 }
 

@@ -35,7 +35,7 @@ ORDER = (
     ("index",),
     ("indexing",),
     ("querying",),
-    ("inspection",),
+    ("inspection", "diagnosis"),
     ("evaluation",),
     ("training",),
     ("sentence_transformers",),

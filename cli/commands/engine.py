@@ -1,13 +1,17 @@
-"""latent-ingest engine: a local OpenSearch or Elasticsearch."""
+"""latent-ingest engine, doctor: a local engine, and what any engine allows."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 
 import click
 
-from latent_ingest.cli import options
+from latent_ingest.cli import options, output
+from latent_ingest.cli.connection import connection_options
 from latent_ingest.cli.output import print_json
+from latent_ingest.connector.diagnosis.finding import PROBLEM, STATES, WARNING, Finding
+from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.engine.local import (
     DISTRIBUTIONS,
     PORTS,
@@ -15,6 +19,10 @@ from latent_ingest.connector.engine.local import (
     answer,
     local_engines,
 )
+
+# Cells of the first two columns of `doctor`.
+CHECK_WIDTH = 17
+STATE_WIDTH = 7
 
 
 @click.group(
@@ -83,3 +91,68 @@ def down(kind: str | None) -> None:
         click.echo(f"stopped {state.kind} {state.version}, pid {state.pid}, {state.url}")
     if not stopped:
         click.echo("no local engine runs")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  latent-ingest doctor
+  latent-ingest doctor --url https://search:9200 --user ann --index papers
+  latent-ingest doctor --write --json
+"""
+)
+@click.option("--index", help="Index or alias to check, too.")
+@click.option("--model", help="Folder or name of the model that asks the index.")
+@click.option(
+    "--write",
+    is_flag=True,
+    help="Also try what this login may do, in an index latent-ingest-doctor-... that is made for "
+    "it and deleted.",
+)
+@connection_options
+@options.as_json
+def doctor(
+    index: str | None, model: str | None, write: bool, connection: Connection, as_json: bool
+) -> None:
+    """Check what an engine, this login and an index allow, and say what follows.
+
+    Nothing is changed without --write. Each check is ok, a note, unknown (the engine refuses to
+    tell), a warning or a problem. Exit status 1 if there is a problem.
+    """
+    from latent_ingest.connector.diagnosis.doctor import examine
+
+    findings = []
+    with output.sigterm_interrupts():
+        for finding in examine(connection.open(), index, model=model, write=write):
+            findings.append(finding)
+            if not as_json:
+                output.print_lines(lines_of(finding))
+    states = Counter(finding.state for finding in findings)
+    if as_json:
+        print_json({"findings": [asdict(finding) for finding in findings], **states})
+    else:
+        click.echo(", ".join(summed(states)))
+    if states[PROBLEM]:
+        raise click.exceptions.Exit(1)
+
+
+def lines_of(finding: Finding) -> list[str]:
+    """A line with the finding, and one with the advice, if any."""
+    state = click.style(finding.state.ljust(STATE_WIDTH), bold=finding.state in (WARNING, PROBLEM))
+    name = finding.check.ljust(CHECK_WIDTH)
+    lines = [f"{name}  {state}  {output.one_line(finding.found)}"]
+    if finding.advice:
+        lines.append(" " * (CHECK_WIDTH + STATE_WIDTH + 4) + output.one_line(finding.advice))
+    return lines
+
+
+def summed(states: Counter[str]) -> list[str]:
+    """How many findings have each state, the worst first."""
+    nouns = {PROBLEM: "problem", WARNING: "warning", "note": "note"}
+    return [
+        output.counted(states[state], nouns[state])
+        if state in nouns
+        else f"{states[state]} {state}"
+        for state in reversed(STATES)
+        if states[state] or state in (PROBLEM, WARNING)
+    ]

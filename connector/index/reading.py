@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, OpenSearchException
 
 from latent_ingest.connector.document_text import text_in
@@ -69,9 +70,7 @@ def scan(
     documents is read, chosen at random, the same each time. Raises EngineError, also if the engine
     has lost the reading position.
     """
-    engine = retry.ask(lambda: EngineInfo.read(index.client))
-    has_points = engine.distribution == "opensearch" and engine.version >= (2, 4)
-    read = point_in_time if has_points else scroll
+    read = point_in_time if retry.ask(has_points_in_time, index.client) else scroll
     waiting = deque(range(shards))
     active: deque[Generator[list[Stored]]] = deque()
     try:
@@ -87,6 +86,12 @@ def scan(
     finally:
         for reader in active:
             reader.close()
+
+
+def has_points_in_time(client: OpenSearch) -> bool:
+    """Whether the engine has points in time as opensearch-py asks for them; raises EngineError."""
+    engine = EngineInfo.read(client)
+    return engine.distribution == "opensearch" and engine.version >= (2, 4)
 
 
 def point_in_time(

@@ -1,0 +1,1 @@
+"""What an engine, a login and an index allow, and what follows from it."""
