@@ -9,7 +9,7 @@ once, into the folder of --encoded, as in benchmarks/scale.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
 import click
@@ -29,7 +29,7 @@ from latent_ingest.connector.questions.building import LATENTS, Entries, encode_
 from latent_ingest.connector.questions.index_table import choose_words
 from latent_ingest.connector.questions.question_table import STOP_WORDS, QuestionTable
 from latent_ingest.connector.questions.word_counts import WordCounts
-from latent_ingest.connector.questions.words import words_of
+from latent_ingest.connector.questions.words import entry_for, words_of
 
 Encode = Callable[[str], tuple[NDArray[np.int32], NDArray[np.float32]]]
 
@@ -61,6 +61,24 @@ def heaviest(entries: Entries, most: int) -> Entries:
         word: np.argsort(-values, kind="stable")[:most] for word, (_, values) in entries.items()
     }
     return {word: (entries[word][0][some], entries[word][1][some]) for word, some in kept.items()}
+
+
+def only(words: Container[str], encode: Encode) -> Encode:
+    """Return the encoding of a question's words that are among some."""
+    return lambda text: encode(" ".join(word for word in words_of(text) if word in words))
+
+
+def added(words: Container[str], encode: Encode, other: Encode) -> Encode:
+    """Return the encoding by one table, and by another where the first one lacks a word."""
+
+    def both(text: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        rest = " ".join(word for word in words_of(text) if entry_for(word, words) is None)
+        parts = zip(encode(text), other(rest), strict=True)
+        every, weights = (np.concatenate(some) for some in parts)
+        latents, places = np.unique(every, return_inverse=True)
+        return latents, np.bincount(places, weights).astype(np.float32)
+
+    return both
 
 
 def frequent(counts: WordCounts) -> WordCounts:
@@ -117,17 +135,22 @@ def main(folder: Path, split: str, cache: Path, latents: tuple[int, ...]) -> Non
     tables = {
         "the index's table": choose_words(counts, general),
         "the same, words in two documents or more": choose_words(frequent(counts), general),
+        "the same, 30,000 words": choose_words(counts, general, 30_000),
         "the same, 60,000 words": choose_words(counts, general, 60_000),
+        "the same, 100,000 words": choose_words(counts, general, 100_000),
     }
     own = set(tables["the index's table"].words)
     asked = sorted({word for text in judged.queries.values() for word in words_of(text)})
+    stems = {entry_for(word, set(chosen.words)) for chosen in tables.values() for word in asked}
     alone = encode_words(encoder, asked, contexts=())
-    every = without_stop_words(encode_words(encoder, asked))
+    every = without_stop_words(encode_words(encoder, sorted({*asked, *stems} - {None})))
     click.echo(
         f"{folder.name} {split}: {len(judged.queries)} questions, words {ndcg(by_words):.3f}\n"
         f"of {len(asked)} words of the questions, the model's table lacks "
         f"{len(set(asked) - set(general.words) - STOP_WORDS)}, the index's "
-        f"{len(set(asked) - own - STOP_WORDS)}\n\n"
+        f"{len(set(asked) - own - STOP_WORDS)}, of which "
+        f"{sum(entry_for(word, own) is not None for word in set(asked) - own - STOP_WORDS)} begin "
+        f"with one that it has\n\n"
         f"| question made from | latent | hybrid | terms |\n|---|---|---|---|"
     )
     queries = QueryEncoder(encoder)
@@ -135,7 +158,11 @@ def main(folder: Path, split: str, cache: Path, latents: tuple[int, ...]) -> Non
     show("the model's table", general.encode)
     for name, chosen in tables.items():
         kept = every.keys() & set(chosen.words)
-        show(name, table({word: every[word] for word in sorted(kept)}))
+        encode = table({word: every[word] for word in sorted(kept)})
+        show(name, encode)
+        if own == set(chosen.words):
+            show("the same, no word for longer ones", only(own, encode))
+            show("the same, the model's table for the rest", added(own, encode, general.encode))
     show("all words", table(every))
     for most in latents:
         show(f"all words, {most} latents a word", table(every, most))

@@ -233,7 +233,7 @@ class ChosenModel:
 
         if questions == "model" or (questions == "auto" and not have_own_words(client, index)):
             return QueryEncoder(self.load())
-        return QueryEncoder(self.folder, device=self.device, dtype=self.dtype, questions="table")
+        return QueryEncoder(self.folder, device=self.device, dtype=self.dtype, questions="engine")
 
     def labels(self, encoder: LatentEncoder) -> Mapping[int, str]:
         """The labels in the folder of the loaded model, by latent; empty if it has none."""

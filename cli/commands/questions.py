@@ -19,7 +19,13 @@ from latent_ingest.connector.questions.building import LATENTS, MOST_WORDS
 from latent_ingest.connector.questions.stored_table import INDEX_WORDS
 
 # Options that are of use only with SOURCES, and only with --index.
-OF_SOURCES = {"words": "--words", "latents": "--latents", "text_fields": "--text-fields"}
+OF_SOURCES = {
+    "word_list": "--word-list",
+    "list_words": "--list-words",
+    "words": "--words",
+    "latents": "--latents",
+    "text_fields": "--text-fields",
+}
 OF_INDEX = {"question_words": "--question-words", "yes": "--yes"}
 
 
@@ -31,6 +37,7 @@ Examples:
   latent-ingest questions --index papers --question-words 50000 --yes --json
   latent-ingest questions texts.jsonl.gz --model my-model/
   latent-ingest questions wiki/ --model my-model/ --words 30000 --latents 16
+  latent-ingest questions texts.jsonl.gz --word-list english.txt --model my-model/
 """,
 )
 @click.argument("sources", nargs=-1)
@@ -43,6 +50,18 @@ Examples:
     "model's table.",
 )
 @click.option("--yes", is_flag=True, help="Close the index for a moment without asking.")
+@click.option(
+    "--word-list",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Words of a language, one a line, the most frequent first; the rest of a line does not "
+    "count. They are counted as a text in which the word of rank r occurs 400,000 / r times, and "
+    "at least 5 times.",
+)
+@click.option(
+    "--list-words",
+    type=click.IntRange(min=1),
+    help="Lines of --word-list to read.  [default: all]",
+)
 @click.option(
     "--words",
     type=click.IntRange(min=1),
@@ -71,6 +90,8 @@ def questions(
     index: str | None,
     question_words: int,
     yes: bool,
+    word_list: Path | None,
+    list_words: int | None,
     words: int,
     latents: int,
     text_fields: list[str],
@@ -86,14 +107,16 @@ def questions(
     finds by meaning. The index is closed for a moment. An ingest into a new index does this itself;
     later documents bring words that the table lacks until this command is given again.
 
-    With SOURCES, named as for train: of their frequent words, and the words that the backbone has
-    as tokens. The table is written into the folder of --model, which must be named. It is read by
-    --questions table, and new indices get it.
+    With SOURCES, named as for train, or --word-list, or both: of their frequent words, and the
+    words that the backbone has as tokens. The table is written into the folder of --model, which
+    must be named. It is read by --questions table, and new indices get it.
     """
-    if bool(sources) == (index is not None):
+    if bool(sources or word_list) == (index is not None):
         raise InputError(
             "name SOURCES with --model for the table of a model, or --index for that of an index"
         )
+    if list_words and not word_list:
+        raise InputError("--list-words needs --word-list")
     for name, option in (OF_INDEX if index is None else OF_SOURCES).items():
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise InputError(f"{option} is for {'--index' if index is None else 'SOURCES'}")
@@ -105,8 +128,19 @@ def questions(
             "name a model folder with --model; for another table of the shipped model, copy "
             f"{SHIPPED_MODEL} and name the copy"
         )
+    from latent_ingest.connector.questions.building import frequent_words, read_word_list
+    from latent_ingest.connector.training.texts import TrainingTexts, find_sources
+
     spool = ctx.with_resource(tempfile.TemporaryDirectory(prefix="latent-ingest-questions-"))
-    make_for_model(sources, Path(spool), model, model.folder, words, latents, text_fields, as_json)
+    texts = (
+        TrainingTexts(find_sources(sources, Path(spool)), text_fields=text_fields).round()
+        if sources
+        else ()
+    )
+    listed = read_word_list(word_list, list_words) if word_list else ()
+    with output.announced("counting words"):
+        found = frequent_words(texts, words, listed=listed)
+    make_for_model(found, model, model.folder, latents, as_json)
 
 
 def make_for_index(
@@ -140,28 +174,13 @@ def make_for_index(
 
 
 def make_for_model(
-    sources: tuple[str, ...],
-    spool: Path,
-    model: options.ChosenModel,
-    folder: Path,
-    words: int,
-    latents: int,
-    text_fields: list[str],
-    as_json: bool,
+    words: list[str], model: options.ChosenModel, folder: Path, latents: int, as_json: bool
 ) -> None:
-    """Write the table of texts into a model folder."""
-    from latent_ingest.connector.questions.building import (
-        build_table,
-        frequent_words,
-        vocabulary_words,
-    )
-    from latent_ingest.connector.training.texts import TrainingTexts, find_sources
+    """Write the table of words, and of the backbone's vocabulary, into a model folder."""
+    from latent_ingest.connector.questions.building import build_table, vocabulary_words
 
-    texts = TrainingTexts(find_sources(sources, spool), text_fields=text_fields)
-    with output.announced("counting words"):
-        found = frequent_words(texts.round(), words)
     encoder = model.load()
-    every = list(dict.fromkeys([*found, *vocabulary_words(encoder)]))
+    every = list(dict.fromkeys([*words, *vocabulary_words(encoder)]))
     with output.progress_bar(total=len(every), desc="encoding", unit="word") as bar:
         table = build_table(encoder, every, latents=latents, on_progress=bar.update)
     with disk_errors(folder):

@@ -17,6 +17,7 @@ from latent_ingest.connector.engine.client import Connection, EngineInfo, engine
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.asked_indices import engine_id, show_own_ids
 from latent_ingest.connector.querying.feedback.asking import read_expansion
+from latent_ingest.connector.querying.report import TABLE
 from latent_ingest.connector.querying.request import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.scoring import AUTO, Form
@@ -104,7 +105,6 @@ def search(
     if (feedback and like) or (compare and (feedback or like)):
         raise InputError("--compare, --feedback and --like: use one of them")
     client = open_client(connection, index)
-    engine = EngineInfo.read(client)
     encoder = model.queries(questions, client, index)
     rewriter = QueryRewriter.from_index(client, index, encoder)
     forms = ("words", "latent", "hybrid") if compare else (form,)
@@ -132,7 +132,7 @@ def search(
         for name, body in bodies.items():
             # The engine marks the words that matched.
             if name in ("words", AUTO) or Form(name).words_score:
-                body["highlight"] = word_highlight(rewriter, query, engine)
+                body["highlight"] = word_highlight(rewriter, query, EngineInfo.read(client))
     with engine_errors(client):
         answers = {
             name: client.search(index=rewriter.index, body=body) for name, body in bodies.items()
@@ -154,8 +154,16 @@ def search(
             hit["contributions"] = explanation.contributions
     if query and rewriter.table:
         output.warn(f"questions: {rewriter.table}; --questions model encodes them by the model")
+        if rewriter.table == TABLE:
+            output.warn(
+                f"{index} has no table of its own words; "
+                f"'latent-ingest questions --index {index}' adds it"
+            )
         for answer in answers.values():
             answer["questions"] = rewriter.table
+        if borrowed := rewriter.borrowed(query):
+            words = ", ".join(borrowed)
+            output.warn(f"not in the table of the index, so taken from the model's: {words}")
         if lacking := rewriter.lacking(query):
             output.warn(f"not in the table, so searched as words alone: {', '.join(lacking)}")
         elif not rewriter.terms(query):

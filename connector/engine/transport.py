@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import ssl
@@ -65,7 +66,8 @@ class EngineConnection(Urllib3HttpConnection):
             raise
 
     def _log_request_response(self, body: str | bytes | None, response: str | None) -> None:
-        super()._log_request_response(body, response and self._redacted(response))
+        if logging.getLogger("opensearch").isEnabledFor(logging.DEBUG):
+            super()._log_request_response(body, response and self._redacted(response))
 
     def _redacted(self, answer: str | bytes) -> str:
         """A response without our secrets: a gateway that refuses may repeat what was sent."""

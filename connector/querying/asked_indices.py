@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from itertools import product
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
@@ -19,6 +19,7 @@ from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index.fields import ANALYZED, origins_of, with_same_text
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.repair import warn_if_left
+from latent_ingest.connector.questions.engine_table import EngineTable
 from latent_ingest.connector.questions.question_analyzer import RULES
 from latent_ingest.connector.questions.stored_table import StoredTable
 from latent_ingest.mappings.template import METADATA_FIELDS
@@ -33,6 +34,9 @@ ALIKE = ("fingerprint", "spelling", "scale", "k1", "b", "latent_field")
 
 # Longest list of names to put into the URL of a request, which engines limit to 4,096 bytes.
 LONGEST_URL = 3000
+
+# Most question tables of one search, some megabytes each.
+MOST_TABLES = 8
 
 # The setting for clauses without fields, and its default.
 DEFAULT_FIELD = "index.query.default_field"
@@ -140,34 +144,62 @@ class AskedIndices:
         tables = any(meta.questions for meta in self.metas.values())
         return self.meta.latent_field if tables else None
 
-    def question_table(self, client: OpenSearch) -> StoredTable | None:
-        """Return the question table of the first index that has one; None if none has.
+    def question_table(
+        self, client: OpenSearch, *, ask: bool = False
+    ) -> StoredTable | EngineTable | None:
+        """Return the words of the question tables of all indices; None if none has one.
 
-        A login that may not read settings gets none. Raises MismatchError if the table was made by
-        another model, or is not the one of which the meta tells, and EngineError.
+        A login that may not read settings gets none. With `ask`, tables are not read: the engine
+        looks words up.
+
+        Raises:
+            MismatchError: a table was made by another model, or is not the one of which the meta
+                tells.
+            EngineError: the engine cannot be reached, or refuses.
         """
-        named = next(((n, meta) for n, meta in self.metas.items() if meta.questions), None)
-        if named is None:
+        notes = self._question_notes()
+        if not notes:
             return None
-        name, meta = named
-        if meta.questions and meta.questions["fingerprint"] != meta.fingerprint:
-            raise MismatchError(
-                f"the question table of index {name} was made by another model "
-                f"({meta.questions['fingerprint']}) than the index ({meta.fingerprint}); make it "
-                f"again with 'latent-ingest questions --index {name}'"
-            )
-        with engine_errors(client):
-            try:
-                answer = client.indices.get_settings(index=name, name=RULES, flat_settings=True)
-            except AuthorizationException:
-                log.warning(
-                    "this login may not read the settings of index %s, so questions are encoded by "
-                    "the table of the model folder",
-                    name,
+        if ask:
+            return EngineTable(client, self.meta.model, notes)
+        tables = []
+        for name, note in notes.items():
+            with engine_errors(client):
+                try:
+                    answer = client.indices.get_settings(index=name, name=RULES, flat_settings=True)
+                except AuthorizationException:
+                    log.warning(
+                        "this login may not read the settings of index %s, so questions are "
+                        "encoded by the table of the model folder",
+                        name,
+                    )
+                    return None
+            settings = answer[name]["settings"] if name in answer else {}
+            tables.append(StoredTable.from_index(name, note, self.metas[name].model, settings))
+        found = [table for table in tables if table]
+        return StoredTable.joined(found) if found else None
+
+    def _question_notes(self) -> dict[str, dict[str, Any]]:
+        """Index → `IndexMeta.questions`, of each table once, and of few of them."""
+        notes: dict[str, dict[str, Any]] = {}
+        for name, meta in self.metas.items():
+            note = meta.questions
+            if note and note["fingerprint"] != meta.fingerprint:
+                raise MismatchError(
+                    f"the question table of index {name} was made by another model "
+                    f"({note['fingerprint']}) than the index ({meta.fingerprint}); make it "
+                    f"again with 'latent-ingest questions --index {name}'"
                 )
-                return None
-        settings = answer[name]["settings"] if name in answer else {}
-        return StoredTable.from_index(name, meta.questions, meta.model, settings)
+            if note and note["digest"] not in {known["digest"] for known in notes.values()}:
+                notes[name] = note
+        if len(notes) > MOST_TABLES:
+            log.warning(
+                "%s has %d question tables, of which the first %d are used",
+                self.name,
+                len(notes),
+                MOST_TABLES,
+            )
+        return dict(islice(notes.items(), MOST_TABLES))
 
     @property
     def key(self) -> object:

@@ -33,7 +33,11 @@ LONGEST_CACHED = 4096
 _thread = ThreadPoolExecutor(1, thread_name_prefix="latent-encode")
 
 # What encodes questions; auto is the model where it is loaded already, else the table.
-QUESTIONS = ("model", "table", "auto")
+# Where the index has a table, engine has its engine look the words up.
+QUESTIONS = ("model", "table", "engine", "auto")
+
+# Those that need no model.
+BY_TABLE = ("table", "engine")
 
 Result = TypeVar("Result")
 
@@ -82,6 +86,7 @@ class QueryEncoder:
             k: as for `LatentEncoder.load`.
             cache_size: number of encodings in the cache, the last used ones; 0 for no cache.
             questions: "model"; "table", the question table in the model folder, without the model;
+                "engine", the same unless `QueryRewriter.from_index` has the engine look words up;
                 or "auto", the model where it is loaded already, else the table. The table has no
                 `k`, and needs a model that is given as a folder.
 
@@ -93,7 +98,7 @@ class QueryEncoder:
         lazy = model is None or isinstance(model, (str, Path))
         self._loaded: LatentEncoder | None = None if lazy else model  # type: ignore[assignment]
         self._folder = model if lazy else None
-        if questions == "table" and not lazy:
+        if questions in BY_TABLE and not lazy:
             raise InputError("questions by table: give the model folder instead of a loaded model")
         self._questions = questions
         self._table: QuestionTable | None = None
@@ -133,7 +138,12 @@ class QueryEncoder:
     @property
     def by_table(self) -> bool:
         """Whether the table encodes questions now."""
-        return self._questions == "table" or (self._questions == "auto" and not self.loaded)
+        return self._questions in BY_TABLE or (self._questions == "auto" and not self.loaded)
+
+    @property
+    def asks_engine(self) -> bool:
+        """Whether the engine looks words up, where the index has a table."""
+        return self._questions == "engine"
 
     @property
     def ready(self) -> bool:

@@ -90,6 +90,8 @@ class RewriteReport:
     """The table that encoded the texts, in words."""
     lacking: tuple[str, ...] = ()
     """Words that the table lacks, which words alone search."""
+    borrowed: tuple[str, ...] = ()
+    """Words that the table of the model's folder has, and that of the index lacks."""
     feedback: Expansion | None = None
     """Latent terms that the texts took over from documents; None if not asked for."""
 
@@ -114,6 +116,9 @@ class RewriteReport:
         for left in self.untouched:
             yield f"{left.path}: left alone: {left.reason}"
         yield from self.notes
+        if self.borrowed:
+            words = ", ".join(self.borrowed)
+            yield f"questions: by the model's table, since that of the index lacks it: {words}"
         if self.lacking:
             words = ", ".join(self.lacking)
             yield f"questions: {self.table}, which lacks {words}: searched as words alone"

@@ -169,7 +169,8 @@ class QueryRewriter:
                 One that is not loaded yet is checked when it is loaded.
             questions: as for `QueryEncoder`, whose own is the default. By "table", questions are
                 encoded by the question table of the index, which needs no model folder; by that of
-                the model folder if the index has none.
+                the model folder if the index has none. "engine" is the same without reading the
+                table: each question is looked up by a request, so it suits few questions.
             settings: as for the constructor; they override those that `latent-ingest tune` stored
                 in the index. And `statistics_seconds`: seconds after which the document
                 frequencies of the index are read again; None to use those of the model.
@@ -202,7 +203,8 @@ class QueryRewriter:
         **settings: Any,
     ) -> QueryRewriter:
         """Like `from_index`, for indices that were read; statistics are read in the background."""
-        table = asked.question_table(client) if encoder.by_table else None
+        ask = encoder.asks_engine
+        table = asked.question_table(client, ask=ask) if encoder.by_table else None
         if ready := encoder.ready and table is None:
             asked.check(encoder.source())
         asked.check_alike()
@@ -392,8 +394,13 @@ class QueryRewriter:
         """
         body, report = self._rewritten(asked, self._weigh, **options)
         if self.table and report.texts:
-            lacking = tuple(self._weigh.lacking(report.texts))
-            report = replace(report, questions="table", table=self.table, lacking=lacking)
+            report = replace(
+                report,
+                questions="table",
+                table=self.table,
+                lacking=tuple(self._weigh.lacking(report.texts)),
+                borrowed=tuple(self._weigh.borrowed(report.texts)),
+            )
         return body, report
 
     @property
@@ -402,11 +409,19 @@ class QueryRewriter:
         if not self._queries.by_table:
             return None
         table = self._weigh.by_table
-        return f"table of the index, {len(table.rules):,} words" if table else TABLE
+        return table.described if table else TABLE
 
     def lacking(self, text: str) -> list[str]:
         """Return the words of a question that the table lacks; none if the model encodes."""
         return self._weigh.lacking([text])
+
+    def borrowed(self, text: str) -> list[str]:
+        """Return the words that the model's table has and that of the index lacks.
+
+        The analyzer of the index leaves them out, so that plain queries search for them by words
+        alone.
+        """
+        return self._weigh.borrowed([text])
 
     async def rewrite_async(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return `rewrite` or `rewrite_body` without blocking the event loop: a thread encodes."""

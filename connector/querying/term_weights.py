@@ -24,10 +24,12 @@ from latent_ingest.connector.bm25 import inverse_document_frequency
 from latent_ingest.connector.engine.client import in_words, url_of
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.querying.query_encoder import Encoding, NotCached, QueryEncoder
+from latent_ingest.connector.questions.words import words_of
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.querying.asked_indices import AskedIndices, IndexFields
+    from latent_ingest.connector.questions.engine_table import EngineTable
     from latent_ingest.connector.questions.question_table import QuestionTable
     from latent_ingest.connector.questions.stored_table import StoredTable
 
@@ -218,7 +220,7 @@ class Source:
     """The indices, if their model is not loaded yet and so has to be checked later."""
     fingerprint: str | None = None
     """Fingerprint of the model that made the indices."""
-    table: StoredTable | None = None
+    table: StoredTable | EngineTable | None = None
     """The question table of the indices, instead of that of the model folder."""
     n_latents: int = 0
 
@@ -234,36 +236,57 @@ class Weigher:
     """The indices, until it has been checked that the model made them."""
     query_k: int | None
     """Latents per token of a question; None for the model's k."""
-    table: StoredTable | None = None
+    table: StoredTable | EngineTable | None = None
     """The question table of the indices; None for that of the model folder."""
     n_latents: int = 0
     """Number of the latents of the indices."""
 
     @property
-    def by_table(self) -> StoredTable | None:
+    def by_table(self) -> StoredTable | EngineTable | None:
         """The table of the indices, if that encodes questions now."""
         return self.table if self.queries.by_table else None
 
     def lacking(self, texts: Sequence[str]) -> list[str]:
-        """Return the words of questions that the table lacks; none if the model encodes."""
-        if table := self.by_table:
-            return list(dict.fromkeys(word for text in texts for word in table.lacking(text)))
-        return self.queries.lacking(texts)
+        """Return the words of questions that the tables lack; none if the model encodes."""
+        return self._lacking(texts)[1] if self.by_table else self.queries.lacking(texts)
 
-    def _by_table(self, table: StoredTable, text: str) -> Encoding:
+    def borrowed(self, texts: Sequence[str]) -> list[str]:
+        """Return the words that only the table of the model's folder has."""
+        return self._lacking(texts)[0]
+
+    def _lacking(self, texts: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The words that the table of the indices lacks: those of the model's table, others."""
+        lacking = self.by_table.lacking if self.by_table else lambda _text: []
+        words = dict.fromkeys(word for text in texts for word in lacking(text))
+        general = self._general() if words else None
+        others = set(general.lacking(" ".join(words)) if general else words)
+        return [word for word in words if word not in others], [w for w in words if w in others]
+
+    def _general(self) -> QuestionTable | None:
+        """The table of the model's folder, if it has one that the model of the indices made."""
+        with suppress(ModelError):
+            general = self.queries.table()
+            if (table := self.by_table) and general.fingerprint.digest == table.fingerprint.digest:
+                return general
+        return None
+
+    def _by_table(self, table: StoredTable | EngineTable, text: str) -> Encoding:
         latents, weights = table.encode(text)
+        if (lacking := set(table.lacking(text))) and (general := self._general()):
+            words = " ".join(word for word in words_of(text) if word in lacking)
+            parts = zip((latents, weights), general.encode(words), strict=True)
+            both, sums = (np.concatenate(some) for some in parts)
+            latents, places = np.unique(both, return_inverse=True)
+            weights = np.bincount(places, sums).astype(np.float32)
         known = latents < self.n_latents  # a text of latent terms may name others
         return Encoding(latents[known], weights[known])
 
     def _idf(self) -> NDArray[np.float32]:
         """Return the idf of the model: without its folder, the same for every latent."""
-        if not (table := self.by_table):
+        if not self.by_table:
             return self.queries.idf()
-        with suppress(ModelError):
-            general = self.queries.table()
-            if general.fingerprint.digest == table.fingerprint.digest:
-                return general.idf()
-        return np.ones(self.n_latents, dtype=np.float32)
+        general = self._general()
+        return general.idf() if general else np.ones(self.n_latents, dtype=np.float32)
 
     def model(self) -> LatentEncoder:
         """Return the model, loaded and checked; raises ModelError or MismatchError."""
@@ -286,9 +309,10 @@ class Weigher:
 
     def cached(self, texts: Sequence[str]) -> list[list[WeightedTerm]]:
         """Like the call, from cached encodings; raises NotCached if the model would be needed."""
-        if self.by_table:
+        table = self.by_table
+        if table and not table.asks:
             return self(texts)
-        if self.unchecked:
+        if table or self.unchecked:
             raise NotCached
         return self._weighed(self.queries.cached(texts, self.query_k))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,18 +43,42 @@ Entries = dict[str, tuple[NDArray[np.int32], NDArray[np.float32]]]
 NOTHING = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
 
 
-def frequent_words(texts: Iterable[str], most: int = MOST_WORDS) -> list[str]:
+def frequent_words(
+    texts: Iterable[str], most: int = MOST_WORDS, *, listed: Iterable[str] = ()
+) -> list[str]:
     """Return the most frequent words of texts, most frequent first.
 
-    Raises InputError if the texts have none that occurs twice.
+    Args:
+        texts: the texts.
+        most: number of words.
+        listed: words of a language, most frequent first, which count as if they were a text.
+
+    Raises:
+        InputError: they have no word that occurs twice.
     """
     counts = WordCounts()
     for text in texts:
         counts.add(words_of(text))
+    counts.add_ranked(listed)
     words = list(counts.frequent(LEAST_OCCURRENCES))
     if not words:
         raise InputError(f"no word occurs {LEAST_OCCURRENCES} times in these texts; name more")
     return words[:most]
+
+
+def read_word_list(path: Path, most: int | None = None) -> list[str]:
+    """Return the first word of each line of a file, of the first `most` lines.
+
+    Raises InputError if the file has no words or cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            words = [line.split()[0] for line in islice(lines, most) if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a list of words that can be read: {error}") from error
+    if not any(map(words_of, words)):
+        raise InputError(f"{path}: has no words; write one a line, the most frequent first")
+    return words
 
 
 def vocabulary_words(encoder: LatentEncoder) -> list[str]:

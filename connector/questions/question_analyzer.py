@@ -3,13 +3,17 @@
 The analyzer is the search analyzer of the latent field, of parts that every engine has: mappings/
 questions.json. Its char filters rewrite the text, one after the other:
 
-    text                  Bone-loss?
-    latent_words          ¦Bone¦ ¦loss¦
-    latent_letters        ¦bone¦ ¦loss¦
-    latent_table          f812×3 f4975 ¦loss¦          one rule for each word
-    latent_unknown        f812×3 f4975                 words without a rule
-    latent_weights        f812×× f4975
-    latent_repeats        f812 f812 f812 f4975
+    text                  Fractured bone loss?
+    latent_words          ¦Fractured¦ ¦bone¦ ¦loss¦
+    latent_letters        ¦fractured¦ ¦bone¦ ¦loss¦
+    latent_table          f55¦d¦ f812×3 f4975 ¦loss¦   one rule for each word
+    latent_unknown        f55 f812×3 f4975             words without a rule
+    latent_weights        f55 f812×× f4975
+    latent_repeats        f55 f812 f812 f812 f4975
+
+A rule of a word of five letters or more stands for each longer word without a rule that begins with
+it: its left side has no bar at the end, so that `¦fracture => f55¦` leaves what follows, `d¦`, as a
+word without a rule. A char filter takes the longest left side.
 
 A `match` adds up repeated terms, so a latent's weight is the sum of its weights over the words. A
 text of nothing but latent terms is left as it is. `table_of` reads the table back.
@@ -22,8 +26,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from latent_ingest.connector.errors import InputError, MismatchError
-from latent_ingest.connector.questions.words import LETTERS, PLAIN, words_of
+from latent_ingest.connector.questions.words import LETTERS, PLAIN, is_stem, words_of
 from latent_ingest.connector.terms import latent_of, term
 from latent_ingest.mappings import question_analysis
 
@@ -33,8 +40,11 @@ Weights = Mapping[int, int]
 Rules = Mapping[str, str]
 """Word, or words with a space between them, as `words_of` gives them → `f812×3 f4975`."""
 
+# Char filter that has the rules: behind it, words without a rule are left between bars.
+TABLE_FILTER = "latent_table"
+
 # Setting that holds the rules of an index, one for each word.
-RULES = "index.analysis.char_filter.latent_table.mappings"
+RULES = f"index.analysis.char_filter.{TABLE_FILTER}.mappings"
 
 # Greatest weight in a rule, and characters that the engine takes on a side of a rule.
 HEAVIEST = 9
@@ -73,32 +83,45 @@ def written(weights: Weights) -> str:
             raise InputError(f"latent {latent}: weight {weight} is not 1 to {HEAVIEST}")
         one = term(latent) if weight == 1 else f"{term(latent)}×{weight}"
         longer = f"{side} {one}" if side else one
-        if len(longer) > LONGEST_SIDE:
+        if len(longer) > LONGEST_SIDE - 1:  # a stem has a bar after it
             break
         side = longer
     return side
 
 
 def read(right: str) -> dict[int, int]:
-    """Return the latents of a rule's right side and their weights; raises InputError."""
+    """Return the latents of right sides of rules and the sums of their weights.
+
+    Raises InputError.
+    """
     weights: dict[int, int] = {}
     for one in right.split():
         name, _, weight = one.partition("×")
         if weight and not (weight.isascii() and weight.isdigit()):
             raise InputError(f"{one!r}: not a latent term with a weight")
-        weights[latent_of(name)] = int(weight or 1)
+        latent = latent_of(name)
+        weights[latent] = weights.get(latent, 0) + int(weight or 1)
     return weights
+
+
+def as_arrays(weights: Weights) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return latents, ascending, and their weights, `[n]` each."""
+    latents = np.array(sorted(weights), dtype=np.int32)
+    return latents, np.array([weights[latent] for latent in latents.tolist()], dtype=np.float32)
 
 
 def left(word: str) -> str:
     """Return the left side of a rule: what the text of a question has in place of the words."""
-    return " ".join(f"¦{one}¦" for one in word.split(" "))
+    return f"¦{word}" if is_stem(word) else " ".join(f"¦{one}¦" for one in word.split(" "))
 
 
 def analysis_of(rules: Rules) -> dict[str, Any]:
     """Return `settings.analysis` of an index with this table; see `SEARCH_ANALYZER`."""
     letters = [f"{escaped(letter)} => {plain}" for letter, plain in PLAIN.items()]
-    table = [f"{left(word)} => {right}" for word, right in rules.items()]
+    table = [
+        f"{left(word)} => {right}¦" if is_stem(word) else f"{left(word)} => {right}"
+        for word, right in rules.items()
+    ]
     return question_analysis(LETTERS, letters, table)
 
 
@@ -121,13 +144,15 @@ def table_of(settings: Mapping[str, Any]) -> dict[str, str] | None:
         return None
     rules: dict[str, str] = {}
     for rule in found:
-        words, arrow, right = rule.partition(" => ")
-        if not arrow or words[:1] != "¦" or words[-1:] != "¦":
+        words, _, right = rule.partition(" => ")
+        word = words[1:].removesuffix("¦").replace("¦ ¦", " ")
+        right = right.removesuffix("¦") if is_stem(word) else right
+        if not right or words != left(word):
             raise MismatchError(
                 f"a rule of the question table is {rule!r}, which this version of latent-ingest "
                 f"cannot read; make the table again with 'latent-ingest questions --index'"
             )
-        rules[words[1:-1].replace("¦ ¦", " ")] = right
+        rules[word] = right
     return rules
 
 

@@ -23,7 +23,7 @@ from latent_ingest.connector.encoding.fingerprint import ModelFingerprint
 from latent_ingest.connector.encoding.model_folder import model_path
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.files import write_atomically
-from latent_ingest.connector.questions.words import words_of
+from latent_ingest.connector.questions.words import entry_for, words_of
 
 FILE = "questions.safetensors"
 
@@ -170,7 +170,8 @@ class QuestionTable:
         return rows
 
     def _row(self, word: str) -> int | None:
-        return self._rows.get(word)
+        entry = entry_for(word, self._rows)
+        return None if entry is None else self._rows[entry]
 
     def idf(self) -> NDArray[np.float32]:
         """Return `LatentEncoder.idf` of the model, `[n_latents]`."""
@@ -184,8 +185,9 @@ class QuestionTable:
     def encode(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return the latents of a question, ascending, and their weights, `[n]` each.
 
-        A latent's weight is the sum of its weights in the words, each as often as it occurs. Words
-        that the table lacks add nothing.
+        A latent's weight is the sum of its weights in the words, each as often as it occurs. A word
+        that the table lacks is taken for the longest one that begins it, of five letters or more;
+        else it adds nothing.
         """
         rows = [row for word in words_of(text) if (row := self._row(word)) is not None]
         spans = [slice(self.offsets[row], self.offsets[row + 1]) for row in rows]

@@ -6,11 +6,11 @@ Numbers of both sides agree: Python adds up the weights in the rules, as the eng
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from latent_ingest.connector.errors import MismatchError, ModelError
 from latent_ingest.connector.questions.question_analyzer import (
     Rules,
     analysis_of,
+    as_arrays,
     digest_of,
     named_latents,
     read,
@@ -31,13 +32,20 @@ from latent_ingest.connector.questions.words import entries_in, words_of
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
-# Words of the table of an index, unless another number is asked for: 5 MB of settings.
-INDEX_WORDS = 30_000
+# Words of the table of an index, unless another number is asked for: 7 MB of settings.
+INDEX_WORDS = 40_000
 
 # Where the words of the table of an index are from.
 MODEL, INDEX = "model", "index"
 
 log = logging.getLogger(__name__)
+
+
+def described(indices: int, words: int) -> str:
+    """Tables of indices in words, for reports."""
+    if indices == 1:
+        return f"table of the index, {words:,} words"
+    return f"tables of {indices} indices, {words:,} words and more"
 
 
 class Digest(NamedTuple):
@@ -50,6 +58,9 @@ class Digest(NamedTuple):
 class StoredTable:
     """The table of an index. Read-only, so that any number of threads may encode by it."""
 
+    asks: ClassVar = False
+    """Whether a question is a request to the engine."""
+
     name: str
     """Name of the model that made it."""
     fingerprint: Digest
@@ -58,6 +69,8 @@ class StoredTable:
     """Words and their latents with weights; see `question_analyzer`."""
     origin: str
     """"model": the most frequent words of the model's table; "index": those of its documents."""
+    indices: int = 1
+    """Number of the indices whose tables these are."""
 
     @classmethod
     def of(
@@ -115,6 +128,22 @@ class StoredTable:
             )
         return cls(model, Digest(note["fingerprint"]), rules, note["origin"])
 
+    @classmethod
+    def joined(cls, tables: Sequence[StoredTable]) -> StoredTable:
+        """Return the words of all tables, which are of one model; of equal words, the first."""
+        first, *others = tables
+        if not others:
+            return first
+        rules: dict[str, str] = {}
+        for table in reversed(tables):
+            rules |= table.rules
+        return replace(first, rules=rules, indices=len(tables))
+
+    @property
+    def described(self) -> str:
+        """The table in words."""
+        return described(self.indices, len(self.rules))
+
     def note(self) -> dict[str, Any]:
         """Return what the index meta says of the table."""
         return {
@@ -137,7 +166,7 @@ class StoredTable:
         """Return the words of a text that are in no entry and are no stop words, each once."""
         if named_latents(text) is not None:
             return []
-        found = {word for entry in self._entries(text) for word in entry.split(" ")} | STOP_WORDS
+        found = {word for _, words in self._entries(text) for word in words} | STOP_WORDS
         return [word for word in dict.fromkeys(words_of(text)) if word not in found]
 
     def encode(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -146,15 +175,10 @@ class StoredTable:
         Words that the table lacks add nothing. A text of nothing but latent terms, as "f12 f55",
         has these latents.
         """
-        sums = named_latents(text)
-        if sums is None:
-            sums = {}
-            for entry in self._entries(text):
-                for latent, weight in read(self.rules[entry]).items():
-                    sums[latent] = sums.get(latent, 0) + weight
-        latents = np.array(sorted(sums), dtype=np.int32)
-        weights = np.array([sums[latent] for latent in latents.tolist()], dtype=np.float32)
-        return latents, weights
+        named = named_latents(text)
+        if named is None:
+            named = read(" ".join(self.rules[entry] for entry, _ in self._entries(text)))
+        return as_arrays(named)
 
-    def _entries(self, text: str) -> list[str]:
+    def _entries(self, text: str) -> list[tuple[str, Sequence[str]]]:
         return list(entries_in(text, self.rules, self._longest))

@@ -11,6 +11,10 @@ from latent_ingest.connector.questions.words import words_of
 # millions of words these are mostly typing errors, and far from the first 30,000.
 MOST_COUNTED = 1_000_000
 
+# Occurrences of the first word of a list of words, and of the last ones.
+MOST_LISTED = 400_000
+LEAST_LISTED = 5
+
 # Longer words are mostly parts of formulas and addresses.
 LONGEST_WORD = 40
 
@@ -32,6 +36,17 @@ class WordCounts:
     def add_document(self, text: str) -> None:
         """Count each word of a text once, so that the counts are document frequencies."""
         self.add(set(words_of(text)))
+
+    def add_ranked(self, words: Iterable[str]) -> None:
+        """Count words of a list, most frequent first: the word of rank r `MOST_LISTED / r` times.
+
+        That is how often words of a language occur in a text of some five million words. Each is
+        counted `LEAST_LISTED` times at least, as is what `words_of` makes of one.
+        """
+        for rank, listed in enumerate(words, start=1):
+            for word in words_of(listed):
+                if len(word) <= LONGEST_WORD:
+                    self._counts[word] += max(LEAST_LISTED, MOST_LISTED // rank)
 
     def frequent(self, least: int = 1) -> dict[str, int]:
         """Return the words that were counted `least` times or more, most frequent first."""

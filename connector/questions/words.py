@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 
 # Characters of words, as a class of regular expressions of both Python and Java: ASCII, Latin,
 # accents, Greek and Cyrillic, Armenian, Hebrew, Arabic, scripts of India, Thai, others below
@@ -45,6 +45,9 @@ CASED = (
     *range(0xFB00, 0xFB07),
 )
 
+# Letters of a word from which on it also stands for longer words: "cucumber" for "cucumbers".
+STEM_LETTERS = 5
+
 _word = re.compile(f"[{LETTERS}]+")
 
 
@@ -73,8 +76,28 @@ def words_of(text: str) -> list[str]:
     return [word for word in _words(text) if word]
 
 
-def entries_in(text: str, table: Container[str], longest: int) -> Iterator[str]:
-    """Yield the entries of a table that a text has, from left to right, the longest first.
+def is_stem(entry: str) -> bool:
+    """Whether an entry of a table also stands for longer words that the table lacks."""
+    return len(entry) >= STEM_LETTERS and " " not in entry
+
+
+def entry_for(word: str, table: Container[str]) -> str | None:
+    """Return the entry of a word in a table: the word itself, or the longest stem that begins it.
+
+    None if the table has neither.
+    """
+    if word in table:
+        return word
+    stems = (word[:end] for end in range(len(word) - 1, STEM_LETTERS - 1, -1))
+    return next((stem for stem in stems if stem in table), None)
+
+
+def entries_in(
+    text: str, table: Container[str], longest: int
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the entries of a table that a text has, and their words in the text.
+
+    From left to right, the longest first.
 
     Args:
         text: of which no word is in two entries.
@@ -85,9 +108,10 @@ def entries_in(text: str, table: Container[str], longest: int) -> Iterator[str]:
     at = 0
     while at < len(words):
         for end in range(min(at + longest, len(words)), at, -1):
-            entry = " ".join(words[at:end])
-            if entry in table:
-                yield entry
+            some = words[at:end]
+            entry = " ".join(some) if len(some) > 1 else entry_for(some[0], table)
+            if entry is not None and entry in table:
+                yield entry, some
                 break
         else:
             end = at + 1

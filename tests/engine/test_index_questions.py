@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import AuthorizationException
@@ -25,6 +27,7 @@ from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.searcher import Searcher
 from latent_ingest.connector.questions.question_table import QuestionTable
 from latent_ingest.connector.questions.stored_table import StoredTable
+from latent_ingest.connector.terms import term
 from latent_ingest.mappings import SEARCH_ANALYZER
 
 QUESTION = "Write a list of strings to the file"
@@ -74,8 +77,14 @@ def clauses(body: dict[str, Any]) -> dict[str, float]:
     return found
 
 
+# A model folder that is not there, so that no word is taken from the model's table.
+NONE = "none"
+
+
 def test_the_rewriter_and_the_engine_give_the_same_terms(client: OpenSearch, index: str) -> None:
-    rewriter = QueryRewriter.from_index(client, index, questions="table", max_query_terms=1000)
+    rewriter = QueryRewriter.from_index(
+        client, index, NONE, questions="table", max_query_terms=1000
+    )
     for text in (QUESTION, "bone-loss ÉTÉ file, file", "f12 f55 f12"):
         body = {"analyzer": SEARCH_ANALYZER, "text": text}
         tokens = client.indices.analyze(index=index, body=body)["tokens"]
@@ -84,8 +93,78 @@ def test_the_rewriter_and_the_engine_give_the_same_terms(client: OpenSearch, ind
         assert {item.term: item.weight for item in rewriter.terms(text)} == expected
 
 
+def test_looked_up_by_the_engine_they_are_the_same(
+    client: OpenSearch, index: str, table: StoredTable
+) -> None:
+    """Without reading the table: each word once, however many questions have it."""
+    read, asking = (
+        QueryRewriter.from_index(client, index, NONE, questions=questions, max_query_terms=1000)
+        for questions in ("table", "engine")
+    )
+    words = list(table.rules)
+    texts = [QUESTION, "the f16 file quux", "f12 f55 f12", "f12|3 f99999", "Été: what?", "水", "¦",
+             "x" * 300, " ".join(words[:300]), "quux " * 100 + words[7]]  # fmt: skip
+    for text in texts:
+        assert asking.terms(text) == read.terms(text), text
+        assert asking.lacking(text) == read.lacking(text), text
+    assert asking.table == read.table
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client.indices, "analyze", None)
+        assert asking.terms(f"{QUESTION} {words[299]}")
+    body, report = asyncio.run(asking.rewrite_and_report_async(f"{words[301]} quux"))
+    assert body == read.rewrite(f"{words[301]} quux")
+    assert report.lacking == ("quux",)
+
+
+def test_indices_with_different_tables_have_the_words_of_all(
+    client: OpenSearch, new_index: Any, encoder: LatentEncoder, table: StoredTable
+) -> None:
+    words = list(table.rules)
+    parts = {new_index(): words[:300], new_index(): words[200:500], new_index(): words[:300]}
+    for name, some in parts.items():
+        part = replace(table, rules={word: table.rules[word] for word in some})
+        open_index(client, name, encoder, {}, None, part)
+    text = " ".join([*words[100:500:50], "quux"])
+    expected = table.encode(text)
+    for questions in ("table", "engine"):
+        rewriter = QueryRewriter.from_index(
+            client, ",".join(parts), NONE, questions=questions, max_query_terms=1000
+        )
+        found = {item.term: item.weight for item in rewriter.terms(text)}
+        assert found == {term(n): w for n, w in zip(*map(np.ndarray.tolist, expected), strict=True)}
+        assert rewriter.lacking(text) == ["quux"]
+        assert str(rewriter.table).startswith("tables of 2 indices, ")
+
+
+def test_words_that_the_index_lacks_are_taken_from_the_models_table(
+    client: OpenSearch, index: str, table: StoredTable
+) -> None:
+    general = QuestionTable.load()
+    word, *_ = [one for one in general.words[5000:] if one.isalpha() and one not in table.rules]
+    known = list(table.rules)[100]
+    expected: Counter[str] = Counter()
+    for part in (table.encode(known), general.encode(word), general.encode(word)):
+        for latent, weight in zip(*map(np.ndarray.tolist, part), strict=True):
+            expected[term(latent)] += weight
+    text = f"{word} {known} {word} quuxly"
+    for questions in ("table", "engine"):
+        rewriter = QueryRewriter.from_index(
+            client, index, questions=questions, max_query_terms=1000
+        )
+        assert {item.term: item.weight for item in rewriter.terms(text)} == expected
+        assert (rewriter.borrowed(text), rewriter.lacking(text)) == ([word], ["quuxly"])
+        _, report = rewriter.rewrite_and_report(text)
+        assert report.borrowed == (word,)
+        told = f"questions: by the model's table, since that of the index lacks it: {word}"
+        assert told in list(report.lines())
+    alone = QueryRewriter.from_index(client, index, NONE, questions="table")
+    assert (alone.borrowed(text), alone.lacking(text)) == ([], [word, "quuxly"])
+
+
 def test_hits_and_scores_are_those_of_a_match(client: OpenSearch, index: str) -> None:
-    rewriter = QueryRewriter.from_index(client, index, questions="table", max_query_terms=1000)
+    rewriter = QueryRewriter.from_index(
+        client, index, NONE, questions="table", max_query_terms=1000
+    )
     rewritten = rewriter.rewrite(QUESTION, form="latent")
     by_match = {"query": {"match": {"latent": QUESTION}}, "_source": False}
     one, other = (

@@ -86,7 +86,14 @@ def random_text(rng: random.Random, words: list[str]) -> str:
     for _ in range(rng.randint(0, 15)):
         word = rng.choice(words)
         word = rng.choice(
-            [word, word, word.upper(), word.title(), unicodedata.normalize("NFD", word)]
+            [
+                word,
+                word,
+                word.upper(),
+                word.title(),
+                unicodedata.normalize("NFD", word),
+                word + rng.choice(words)[:3],
+            ]
         )
         if rng.random() < 0.1:
             at = rng.randint(0, len(word))
@@ -99,7 +106,7 @@ def by_python(rules: dict[str, str], text: str) -> Counter[int]:
     if (named := named_latents(text)) is not None:
         return Counter(named)
     found: Counter[int] = Counter()
-    for entry in entries_in(text, rules, MOST_WORDS):
+    for entry, _ in entries_in(text, rules, MOST_WORDS):
         found.update(read(rules[entry]))
     return found
 

@@ -238,4 +238,6 @@ def test_the_command_searches_by_the_table_without_torch(
         )
         assert done.returncode == 0, done.stderr
         assert done.stderr.splitlines()[-1] == "[]"
+        adds = f"{index} has no table of its own words; 'latent-ingest questions --index {index}'"
+        assert adds in done.stderr
         assert json.loads(done.stdout)["hits"]["hits"][0]["_id"] == "bread"

@@ -8,6 +8,7 @@ import pytest
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.questions.building import build_table
 from latent_ingest.connector.questions.index_table import build_index_table, choose_words
+from latent_ingest.connector.questions.question_analyzer import rules_of
 from latent_ingest.connector.questions.question_table import QuestionTable
 from latent_ingest.connector.questions.word_counts import WordCounts
 
@@ -40,6 +41,13 @@ def test_a_corpus_without_words_has_none_of_its_own(general: QuestionTable, text
     for table in (general, None):
         chosen = choose_words(counted(text, text), table)
         assert (chosen.own, chosen.lacking) == (0, [])
+
+
+def test_a_word_of_300_letters_is_left_out(general: QuestionTable) -> None:
+    long = "x" * 300
+    assert choose_words(counted(f"{long} klf4"), None).words == ["klf4"]
+    assert rules_of([(long, {5: 1}), ("bone", {6: 2})]) == {"bone": "f6×2"}
+    assert (general.lacking(long), len(general.encode(long)[0])) == ([long], 0)
 
 
 def test_words_of_other_scripts_count() -> None:
