@@ -123,7 +123,7 @@ def search(
             query, form=name, size=size, filter=filter_clause, expansion=expansion
         )
         if query
-        else rewriter.like(expansion or "", size=size, filter=filter_clause)
+        else rewriter.feedback.like(expansion or "", size=size, filter=filter_clause)
         for name in forms
     }
     if highlight and query:

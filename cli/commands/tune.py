@@ -47,6 +47,7 @@ Examples:
   latent-ingest tune scifact/ --index scifact --split train --copy
   latent-ingest tune scifact/ --index scifact --split train --yes --apply
   latent-ingest tune corpus.jsonl --index papers --from-titles --copy --out report/
+  latent-ingest tune scifact/ --index scifact --copy --questions table --feedback
 """
 )
 @click.argument("collection")
@@ -82,6 +83,19 @@ Examples:
     help="Form whose nDCG@10 is maximized.",
 )
 @click.option(
+    "--questions",
+    type=click.Choice(["model", "table"]),
+    default="model",
+    help="What encodes questions: the model, or the question table of the index, else of the "
+    "model.",
+)
+@click.option(
+    "--feedback",
+    is_flag=True,
+    help="Let each question take over latent terms of its first hits, as search --feedback does; "
+    "times are of both requests.",
+)
+@click.option(
     "--copy", is_flag=True, help="Try settings on a clone of the index, deleted at the end."
 )
 @click.option("--yes", is_flag=True, help="Close the index for moments without asking.")
@@ -108,6 +122,8 @@ def tune(
     seed: int,
     knobs: list[str],
     form: str,
+    questions: str,
+    feedback: bool,
     copy: bool,
     yes: bool,
     apply: bool,
@@ -156,6 +172,8 @@ def tune(
         form=form,
         copy=copy,
         seed=seed,
+        questions=questions,
+        feedback=feedback,
         give_up_after=give_up_after,
     )
     if tuning.closes or (apply and tuning.tunes_similarity):
@@ -197,6 +215,13 @@ def lines_of(found: TuningReport) -> list[str]:
     lines = [f"{split.development.name} in {found.index}: {split.description}"]
     if split.known_items:
         lines.append(f"These are {KNOWN_ITEMS}.")
+    if found.questions == "table":
+        lines.append("Questions are encoded by table.")
+    if found.feedback:
+        lines.append(
+            "Questions take over latent terms of their first hits; took and clauses are of both "
+            "requests."
+        )
     lines += ["", *GAINS]
     heads = ["knob", "before", "best", "gain", "error", "chosen", "took", ""]
     rows = []

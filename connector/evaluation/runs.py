@@ -158,10 +158,18 @@ def search(index: Index, body: dict[str, Any], which: str) -> dict[str, Any]:
 
 
 def search_many(
-    index: Index, bodies: Sequence[dict[str, Any]], which: Sequence[str], **params: Any
+    index: Index,
+    bodies: Sequence[dict[str, Any]],
+    which: Sequence[str],
+    *,
+    source: Sequence[str] | bool = False,
+    **params: Any,
 ) -> list[dict[str, Any]]:
-    """Send several searches in one request, `which` names them; raises as `search`."""
-    requests = [part for body in bodies for part in ({}, {**body, "_source": False})]
+    """Send several searches in one request, `which` names them; raises as `search`.
+
+    `source` is what hits have as their `_source`.
+    """
+    requests = [part for body in bodies for part in ({}, {**body, "_source": source})]
     with engine_errors(index.client):
         answers = index.client.msearch(body=requests, index=index.name, params=params)["responses"]
     return [

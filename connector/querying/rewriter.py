@@ -13,7 +13,7 @@ from opensearchpy import OpenSearch
 
 from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import EngineInfo
-from latent_ingest.connector.errors import InputError, MismatchError
+from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.application.endpoints import SEARCH, rewritten_for
 from latent_ingest.connector.querying.asked_indices import (
     AskedIndices,
@@ -22,14 +22,9 @@ from latent_ingest.connector.querying.asked_indices import (
 )
 from latent_ingest.connector.querying.body import copied
 from latent_ingest.connector.querying.clause_limit import ENGINE_CLAUSES, read_clause_limit
-from latent_ingest.connector.querying.clauses import any_of
-from latent_ingest.connector.querying.feedback.expansion import Document, Expansion
-from latent_ingest.connector.querying.feedback.first_hits import (
-    Hit,
-    documents_of,
-    first_hits_request,
-    no_feedback_because,
-)
+from latent_ingest.connector.querying.feedback.expansion import Expansion
+from latent_ingest.connector.querying.feedback.first_hits import Hit, first_hits_request
+from latent_ingest.connector.querying.feedback.index_feedback import IndexFeedback
 from latent_ingest.connector.querying.query_encoder import (
     CacheInfo,
     NotCached,
@@ -37,7 +32,7 @@ from latent_ingest.connector.querying.query_encoder import (
     in_encoding_thread,
 )
 from latent_ingest.connector.querying.report import TABLE, RewriteReport
-from latent_ingest.connector.querying.request import Filter, Question, Target, check_body
+from latent_ingest.connector.querying.request import Filter, Question, Target
 from latent_ingest.connector.querying.rewriting import rewritten_question
 from latent_ingest.connector.querying.scoring import (
     AUTO,
@@ -134,7 +129,7 @@ class QueryRewriter:
         self._target = Target(field, fed, source.fields, max_clauses, self.scoring)
         queries = QueryEncoder.of(encoder)
         self._queries = queries
-        self._weigh = Weigher(
+        weigh = Weigher(
             queries,
             source.statistics,
             source.unchecked,
@@ -142,6 +137,17 @@ class QueryRewriter:
             source.table,
             source.n_latents,
         )
+        self.feedback: Final = IndexFeedback(
+            field,
+            collapse,
+            source.index,
+            source.indices,
+            source.fingerprint,
+            max_query_terms,
+            weigh.idf,
+        )
+        """Makes expansions of hits."""
+        self._weigh = weigh
 
     def __setattr__(self, name: str, value: object) -> None:
         if hasattr(self, "_weigh") and not name.startswith("_"):
@@ -301,8 +307,8 @@ class QueryRewriter:
             MismatchError: the model is loaded now, and did not make the index; or the expansion is
                 of another model.
         """
-        weigh = self._weigh
-        return self._of_question(text, weigh, form, size, filter, head_terms, window, expansion)[0]
+        of = partial(self._of_question, text, self._weigh, form, size, filter, head_terms, window)
+        return of(expansion)[0]
 
     def rewrite_body(
         self,
@@ -478,16 +484,7 @@ class QueryRewriter:
             against: hits whose latent terms are taken away.
             by_rank: whether later hits count for less.
         """
-        taken, notes = documents_of(hits, self.field, self.indices)
-        away: list[Document] = documents_of(against, self.field, self.indices)[0]
-        return Expansion.of(
-            taken,
-            self._weigh.idf(),
-            fingerprint=self._source.fingerprint,
-            against=away,
-            by_rank=by_rank,
-            notes=notes,
-        )
+        return self.feedback.of_hits(hits, against=against, by_rank=by_rank)
 
     def words_only(self, text: str, *, size: int = 10, filter: Filter = None) -> dict[str, Any]:
         """Return the request body that searches the words of a question alone, to compare."""
@@ -517,12 +514,9 @@ class QueryRewriter:
         expansion: Expansion | str | None = None,
     ) -> tuple[dict[str, Any], RewriteReport]:
         target = self._asked(form, "expand", head_terms, window)
-        question = self._question(text, size, filter)
-        if expansion is None:
-            return rewritten_question(question, target, weigh)
-        expansion = self._own(expansion)
-        body, report = rewritten_question(question, target, self._expanding(weigh, expansion))
-        return body, replace(report, feedback=expansion)
+        used, weigh = self.feedback.added(expansion, weigh)
+        body, report = rewritten_question(self._question(text, size, filter), target, weigh)
+        return body, replace(report, feedback=used)
 
     def _asked(
         self, form: str, matching: str | None, head_terms: int | None, window: int | None
@@ -548,60 +542,6 @@ class QueryRewriter:
         if fields is not None:
             fed = fed_fields(self.field, self._feeding, self._source.fields, fields)
             target = replace(target, fed=fed)
-        if expansion is None:
-            return rewritten_for(endpoint, body, target, weigh)
-        expansion = self._own(expansion)
-        if endpoint == SEARCH and (why := no_feedback_because(check_body(body))):
-            expansion = Expansion(fingerprint=expansion.fingerprint, notes=(why,))
-        made, report = rewritten_for(endpoint, body, target, self._expanding(weigh, expansion))
-        return made, replace(report, feedback=expansion)
-
-    def is_of_its_model(self, expansion: Expansion) -> bool:
-        """Return whether an expansion may be used in the index; True if a model is unknown."""
-        models = {expansion.fingerprint, self._source.fingerprint} - {None}
-        return len(models) < 2
-
-    def like(
-        self, expansion: Expansion | str, *, size: int = 10, filter: Filter = None
-    ) -> dict[str, Any]:
-        """Return the request body for documents like those of an expansion, without these.
-
-        Args:
-            expansion: the latent terms of the documents, by `expansion_of` or as a token.
-            size: number of hits.
-            filter: as for `rewrite`.
-        """
-        expansion = self._own(expansion)
-        body = self._question("", size, filter).body()
-        weighted = expansion.weighted(self._weigh.idf())[: self.max_query_terms]
-        like = any_of(weighted, self.field) if weighted else {"match_none": {}}
-        ids = list(expansion.documents)
-        given: list[dict[str, Any]] = [{"ids": {"values": ids}}]
-        if self.collapse:
-            given.append({"terms": {self.collapse: [id.rpartition("#")[0] or id for id in ids]}})
-        filters = body["query"]["bool"]["filter"] if filter else []
-        parts = {"must": [like], "must_not": given, "filter": filters}
-        return {**body, "query": {"bool": parts}}
-
-    def _own(self, expansion: Expansion | str) -> Expansion:
-        """Return an expansion, read from its token; raises MismatchError for another model's."""
-        if isinstance(expansion, str):
-            expansion = Expansion.read(expansion)
-        if not self.is_of_its_model(expansion):
-            raise MismatchError(
-                f"the expansion is of model {expansion.fingerprint}, and {self.index} was made by "
-                f"{self._source.fingerprint}; ask for the first hits again"
-            )
-        return expansion
-
-    def _expanding(self, weigh: Weigh, expansion: Expansion) -> Weigh:
-        """Return a function that adds the terms of an expansion to those that `weigh` returns."""
-
-        def expanded(texts: Sequence[str]) -> list[list[WeightedTerm]]:
-            idf, most = self._weigh.idf(), self.max_query_terms
-            return [
-                expansion.added_to(own, text, idf, most)
-                for own, text in zip(weigh(texts), texts, strict=True)
-            ]
-
-        return expanded
+        used, weigh = self.feedback.added(expansion, weigh, body if endpoint == SEARCH else None)
+        made, report = rewritten_for(endpoint, body, target, weigh)
+        return made, replace(report, feedback=used)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from opensearchpy import OpenSearch
@@ -19,8 +19,7 @@ from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.querying.application.point_in_time import indices_at, point_in_time
 from latent_ingest.connector.querying.asked_indices import AskedIndices
 from latent_ingest.connector.querying.clause_limit import read_clause_limit
-from latent_ingest.connector.querying.feedback.asking import Asking, Rewritten
-from latent_ingest.connector.querying.feedback.expansion import Expansion
+from latent_ingest.connector.querying.feedback.asking import Asking, Calls
 from latent_ingest.connector.querying.feedback.first_hits import at_once, finished
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -132,21 +131,8 @@ class Searcher:
                 none of the models made the indices of the point in time.
             EngineError: the engine cannot be reached, or refuses.
         """
-
-        async def rewrite(rewriter: QueryRewriter, expansion: Expansion | None) -> Rewritten:
-            more = {} if expansion is None else {"expansion": expansion}
-            return rewriter.rewrite_and_report(asked, **options, **more)
-
-        asking = Asking(
-            asked,
-            rewrite,
-            partial(at_once, self._client.search),
-            partial(at_once, self._client.mtermvectors),
-            feedback,
-            relevant,
-            not_relevant,
-            options,
-        )
+        calls = Calls.blocking(self._client)
+        asking = Asking(calls, asked, feedback, relevant, not_relevant, options)
         return finished(self.searched(asking, at_once))
 
     async def searched(self, asking: Asking, run: Callable[..., Awaitable[Any]]) -> dict[str, Any]:
@@ -269,21 +255,8 @@ class AsyncSearcher:
         **options: Any,
     ) -> dict[str, Any]:
         """Search, and return the engine's answer; as `Searcher.search`."""
-
-        async def rewrite(rewriter: QueryRewriter, expansion: Expansion | None) -> Rewritten:
-            more = {} if expansion is None else {"expansion": expansion}
-            return await rewriter.rewrite_and_report_async(asked, **options, **more)
-
-        asking = Asking(
-            asked,
-            rewrite,
-            self._client.search,
-            self._client.mtermvectors,
-            feedback,
-            relevant,
-            not_relevant,
-            options,
-        )
+        calls = Calls.on_loop(self._client)
+        asking = Asking(calls, asked, feedback, relevant, not_relevant, options)
         return await self._searcher.searched(asking, asyncio.to_thread)
 
 

@@ -57,6 +57,10 @@ class TuningReport:
     outcomes: list[Outcome]
     folds: list[Settings]
     """Settings selected without each fifth of the queries; empty unless cross-validated."""
+    questions: str = "model"
+    """What encoded the questions: "model" or "table"."""
+    feedback: bool = False
+    """Whether questions took over latent terms of their first hits; times are of both requests."""
 
     def to_json(self, *, applied: bool = False) -> dict[str, Any]:
         """Return the content of tune.json; `applied` says whether the index has the settings."""
@@ -74,6 +78,8 @@ class TuningReport:
             "folds": [asdict(settings) for settings in self.folds],
             "applied": applied,
             "known_items": self.split.known_items,
+            "questions": self.questions,
+            "feedback": self.feedback,
         }
 
     def write(self, folder: Path, *, applied: bool = False) -> None:

@@ -1,5 +1,7 @@
 """Trials: all questions asked with one setting of the knobs; nDCG@10, time and clauses of each.
 
+With feedback, each question is asked twice, and the time and clauses are those of both requests.
+
 Encodings and trials are kept, so settings cost their searches once. The first settings in each form
 are asked twice, and the second time counts: an engine is slower at first.
 """
@@ -7,8 +9,10 @@ are asked twice, and the second time counts: an engine is slower at first.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +30,13 @@ from latent_ingest.connector.evaluation.rankings import (
 )
 from latent_ingest.connector.evaluation.runs import clauses, search_many
 from latent_ingest.connector.querying.asked_indices import read_fields
+from latent_ingest.connector.querying.feedback.expansion import Expansion
+from latent_ingest.connector.querying.feedback.first_hits import (
+    at_once,
+    finished,
+    first_hits_request,
+    with_term_vectors,
+)
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.scoring import Form, hybrid_boost
@@ -42,9 +53,10 @@ class Trial:
     values: dict[str, float]
     """Query id → nDCG@10."""
     took: dict[str, float]
-    """Query id → milliseconds in the engine, which runs one search at a time."""
+    """Query id → milliseconds in the engine, which runs one search at a time; with feedback, of
+    both requests."""
     clauses: float
-    """Clauses per query, mean."""
+    """Clauses per query, mean; with feedback, of both requests."""
 
     @property
     def took_p50(self) -> float:
@@ -70,8 +82,17 @@ class Trials:
         collection: Collection,
         encoder: QueryEncoder,
         tick: Tick = lambda done: None,
+        *,
+        feedback: bool = False,
     ) -> None:
-        """Ask nothing yet; `encoder` has a cache large enough for all questions.
+        """Ask nothing yet.
+
+        Args:
+            tuned: the index to search.
+            collection: its judged questions.
+            encoder: what encodes them, with a cache that is large enough for all.
+            tick: called with the number of searches done since the last call.
+            feedback: whether questions take over latent terms of their first hits.
 
         Raises:
             InputError: the `evaluate` extra is not installed.
@@ -80,6 +101,7 @@ class Trials:
         self._tuned = tuned
         self._queries, self._qrels = collection.queries, collection.qrels
         self._tick = tick
+        self._feedback = feedback
         self._engine = EngineInfo.read(index.client)
         self._measures = parse_measures([NDCG])
         self._fields = read_fields(index.client, index.name)
@@ -115,17 +137,40 @@ class Trials:
                 bodies = [rewriter.words_only(text, size=DEPTH) for text in texts]
             else:
                 bodies = rewriter.rewrite_many(texts, form=form, size=DEPTH)
+            took |= dict.fromkeys(batch, 0.0)
+            if self._feedback and form != "words":
+                first = [first_hits_request(body, rewriter.field) for body in bodies]
+                counted += [clauses(body, self._fields) for body in first]
+                answers = self._answers(first, batch, form, source=[rewriter.field])
+                bodies = []
+                for query, text, answer in zip(batch, texts, answers, strict=True):
+                    took[query] += answer["took"]
+                    expansion = self._expansion(rewriter, answer)
+                    bodies.append(
+                        rewriter.rewrite(text, form=form, size=DEPTH, expansion=expansion)
+                    )
             counted += [clauses(body, self._fields) for body in bodies]
-            which = [f"query {query!r} ({form})" for query in batch]
-            answers = search_many(self._tuned.index, bodies, which, max_concurrent_searches=1)
+            answers = self._answers(bodies, batch, form)
             for query, answer in zip(batch, answers, strict=True):
-                took[query] = answer["took"]
+                took[query] += answer["took"]
                 ranking[query] = without_itself(query, hits_of(answer))
             self._tuned.check()
             self._tick(len(batch))
         found = per_query(self._qrels, ranking, self._measures)
         values = {query: row[NDCG] for query, row in found.items()}
-        return Trial(values, took, float(np.mean(counted)))
+        return Trial(values, took, sum(counted) / len(self._queries))
+
+    def _answers(
+        self, bodies: Sequence[dict[str, Any]], queries: Sequence[str], form: str, **options: Any
+    ) -> list[dict[str, Any]]:
+        which = [f"query {query!r} ({form})" for query in queries]
+        return search_many(self._tuned.index, bodies, which, max_concurrent_searches=1, **options)
+
+    def _expansion(self, rewriter: QueryRewriter, answer: dict[str, Any]) -> Expansion:
+        """Return the latent terms of first hits; lean indices have them in term vectors alone."""
+        vectors = partial(at_once, self._tuned.index.client.mtermvectors)
+        found = answer["hits"]["hits"]
+        return rewriter.expansion_of(finished(with_term_vectors(found, rewriter.field, vectors)))
 
 
 def plain(settings: Settings, form: str) -> Settings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from latent_ingest.connector.index.preparing import ExistingIndex
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.scoring import Form
+from latent_ingest.connector.questions.index_table import model_table
 from latent_ingest.connector.tuning.knobs import NAMES, Knob, Settings, knobs_for
 from latent_ingest.connector.tuning.report import TuningReport, outcomes_of
 from latent_ingest.connector.tuning.selection import Ask, select
@@ -68,6 +70,8 @@ class Tuning:
         form: str = "hybrid",
         copy: bool = False,
         seed: int = 0,
+        questions: str = "model",
+        feedback: bool = False,
         give_up_after: float = GIVE_UP_AFTER,
     ) -> None:
         """Check that the index can be tuned on the collection; nothing is changed.
@@ -80,6 +84,10 @@ class Tuning:
             form: "hybrid" or "latent": the form whose nDCG@10 is maximized.
             copy: whether to try settings on a clone of the index instead of the index itself.
             seed: seed of folds and of the randomisation test.
+            questions: "model", or "table" to encode questions by the question table of the index,
+                or by that of the model if the index has none.
+            feedback: whether each question takes over latent terms of its first hits, in two
+                requests.
             give_up_after: seconds for which the engine may refuse to open the index again.
 
         Raises:
@@ -88,7 +96,10 @@ class Tuning:
             MismatchError: the index has no latent terms.
             EngineError: the engine cannot be asked.
         """
-        names = [name for name in knobs if Form(form).words_score or name != "latent_boost"]
+        left_out = set() if Form(form).words_score else {"latent_boost"}
+        if questions == "table":
+            left_out.add("query_k")  # a table has no k
+        names = [name for name in knobs if name not in left_out]
         client = adapted(client)
         self._retry = Retry(client, give_up_after=give_up_after)
         self._existing = ExistingIndex.read(client, index)
@@ -102,6 +113,8 @@ class Tuning:
         self._form = form
         self._copy = copy
         self._seed = seed
+        self._questions = questions
+        self._feedback = feedback
         self._check_judged()
 
     @property
@@ -159,21 +172,28 @@ class Tuning:
         Raises:
             InputError: the index receives writes.
             MismatchError: the index was made with another model.
+            ModelError: questions are by table, and the model has none.
             EngineError: a search fails, or another command changed the index.
         """
         self._meta.check(encoder, self.index)
         held_out = self._split.held_out
         questions = len(self._split.development.queries) + len(held_out.queries if held_out else ())
-        queries = QueryEncoder(encoder, cache_size=ENCODINGS_PER_QUESTION * questions)
+        cache = ENCODINGS_PER_QUESTION * questions
+        queries = QueryEncoder(encoder, cache_size=cache)
+        if self._questions == "table":
+            if self._meta.questions is None:
+                model_table(encoder, strict=True)  # raises if there is none of this model
+            queries = QueryEncoder(encoder.folder, cache_size=cache, questions="table")
+        trials_on = partial(Trials, encoder=queries, tick=tick, feedback=self._feedback)
         with self._opened() as index:
             start = Settings.of(self._meta, *index.similarity)
             own = self._split.development
-            trials = Trials(index, own, queries, tick)
+            trials = trials_on(index, own)
             selected, curves = select(trials, start, self._knobs, own.queries, self._form)
             forms = reported_forms(self._form, self._meta)
             per_fold: list[Settings] = []
             if held_out:
-                trials = Trials(index, held_out, queries, tick)
+                trials = trials_on(index, held_out)
                 after = {form: trials(selected, form) for form in forms}
             else:
                 parts = folds(own.queries, self._seed)
@@ -193,6 +213,8 @@ class Tuning:
             before["words"].mean(before["words"].values),
             outcomes_of(before, after, self._seed),
             per_fold,
+            self._questions,
+            self._feedback,
         )
 
     def apply(self, report: TuningReport) -> None:

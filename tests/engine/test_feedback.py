@@ -16,7 +16,11 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.inspection.explain import explain_hits
-from latent_ingest.connector.querying.feedback.expansion import FEEDBACK_HITS, Expansion
+from latent_ingest.connector.querying.feedback.expansion import (
+    CANDIDATES,
+    FEEDBACK_HITS,
+    Expansion,
+)
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.searcher import AsyncSearcher, Searcher
 
@@ -96,9 +100,7 @@ def test_expand_gives_the_request_that_the_searcher_sends(
         assert again == body
         assert report.feedback is not None
         assert report.feedback.shares == pytest.approx(expansion.shares, abs=1e-6)
-        assert f"{len(expansion.shares)} latent terms of {hits[0]['_id']}" in " ".join(
-            report.lines()
-        )
+        assert f"feedback: latent terms of {hits[0]['_id']}" in " ".join(report.lines())
         json.dumps(report.to_json())
 
 
@@ -381,7 +383,7 @@ def test_a_first_hit_with_ten_thousand_terms(
     only = {"ids": {"values": ["long"]}}
     answer = searcher.search(QUESTION, filter=only, feedback=True)
     assert answer["feedback"]["documents"] == ["long"]
-    assert len(answer["feedback"]["terms"]) == 32
+    assert len(answer["feedback"]["terms"]) == CANDIDATES
     assert len(answer["feedback"]["token"]) < 2000
     sent = searcher.rewriter.rewrite(QUESTION, expansion=answer["feedback"]["token"])
     assert json.dumps(sent).count('"term"') <= searcher.rewriter.max_query_terms

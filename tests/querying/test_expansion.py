@@ -13,6 +13,7 @@ import pytest
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.feedback.expansion import (
     AMOUNT,
+    CANDIDATES,
     FEEDBACK_TERMS,
     FULL_WORDS,
     Document,
@@ -50,19 +51,33 @@ def test_the_heaviest_terms_by_root_of_count_and_idf() -> None:
 )
 def test_terms_are_added_in_proportion_to_the_question(text: str, part: float) -> None:
     own = [WeightedTerm("f3", 2.0, 3.0), WeightedTerm("f1", 1.0, 1.0)]
-    expansion = Expansion({"f1": 0.75, "f4": 0.2, "f0": 0.05, "f99": 0.05})
-    merged = {item.term: item for item in expansion.added_to(own, text, IDF, 10)}
+    expansion = Expansion({"f1": 0.5, "f4": 0.3, "f2": 0.1, "f0": 0.05, "f99": 0.05})
+    added = {item.term: item for item in expansion.added_to(own, text, IDF, 10)}
     amount = AMOUNT * 3.0 * part
-    assert merged["f1"].weight == pytest.approx(1 + 0.75 * amount)
-    assert merged["f4"] == WeightedTerm("f4", pytest.approx(0.2 * amount), 4.0)
-    assert merged["f3"] == own[0]
-    assert merged.keys() == {"f1", "f3", "f4"}  # f0 is in no document
-    order = [item.weight * item.idf for item in merged.values()]
+    # The question has f1 and f3 itself; f0 is in no document, and f99 is none of the model's.
+    assert added["f1"] == own[1]
+    assert added["f3"] == own[0]
+    assert added["f4"] == WeightedTerm("f4", pytest.approx(0.75 * amount), 4.0)
+    assert added["f2"] == WeightedTerm("f2", pytest.approx(0.25 * amount), 2.0)
+    assert added.keys() == {"f1", "f2", "f3", "f4"}
+    order = [item.weight * item.idf for item in added.values()]
     assert order == sorted(order, reverse=True)
     assert expansion.added_to([], text, IDF, 10) == []
     assert Expansion().added_to(own, text, IDF, 10) == own
+    assert Expansion({"f1": 1.0}).added_to(own, text, IDF, 10) == own
     only = {item.term: item.weight for item in expansion.added_to(own, text, IDF, 1)}
-    assert only["f4"] == pytest.approx(0.2 * AMOUNT * 2.0 * part)
+    assert only["f4"] == pytest.approx(0.75 * AMOUNT * 2.0 * part)
+
+
+def test_only_the_heaviest_new_terms_are_added() -> None:
+    idf = np.ones(100, dtype=np.float32)
+    documents = [Document("a", {n: 10 + n for n in range(1, 100)})]
+    expansion = Expansion.of(documents, idf)
+    assert list(expansion.shares) == [f"f{n}" for n in range(99, 99 - CANDIDATES, -1)]
+    own = [WeightedTerm("f99", 1.0, 1.0), WeightedTerm("f97", 1.0, 1.0)]
+    added = [item.term for item in expansion.added_to(own, "one", idf, 10)]
+    new = [f"f{n}" for n in range(98, 98 - FEEDBACK_TERMS - 1, -1) if n != 97]
+    assert added == ["f99", "f97", *new]
 
 
 def test_a_token_carries_the_expansion() -> None:
@@ -73,7 +88,7 @@ def test_a_token_carries_the_expansion() -> None:
         for n in range(3)
     ]
     expansion = Expansion.of(documents, idf, fingerprint="abc", notes=["a note"])
-    assert len(expansion.shares) == FEEDBACK_TERMS
+    assert len(expansion.shares) == CANDIDATES
     token = expansion.token
     assert token.isascii()
     assert token.replace("-", "").replace("_", "").isalnum()

@@ -26,27 +26,44 @@ from latent_ingest.connector.querying.feedback.first_hits import (
     with_term_vectors,
 )
 from latent_ingest.connector.querying.request import check_body
+from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 if TYPE_CHECKING:
-    from latent_ingest.connector.querying.report import RewriteReport
-    from latent_ingest.connector.querying.rewriter import QueryRewriter
+    from opensearchpy import AsyncOpenSearch
 
-Rewritten = tuple[dict[str, Any], "RewriteReport"]
-Rewrite = Callable[["QueryRewriter", "Expansion | None"], Awaitable[Rewritten]]
-"""Rewrites what is asked, by a rewriter and with an expansion."""
+    from latent_ingest.connector.querying.report import RewriteReport
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """What is asked, and the requests by which it is answered."""
+class Calls:
+    """The calls by which a question is answered; they block, or an event loop waits for them."""
 
-    asked: str | dict[str, Any]
-    """A question, or a request body; "" for documents like the relevant ones."""
-    rewrite: Rewrite
+    rewrite: Callable[..., Awaitable[tuple[dict[str, Any], RewriteReport]]]
+    """`QueryRewriter.rewrite_and_report`, of a rewriter that is the first argument."""
     search: Send
     """The client's `search`."""
     vectors: Send
     """The client's `mtermvectors`."""
+
+    @classmethod
+    def blocking(cls, client: OpenSearch) -> Calls:
+        """Calls of a client that block, for `finished`."""
+        calls = (QueryRewriter.rewrite_and_report, client.search, client.mtermvectors)
+        return cls(*(partial(at_once, call) for call in calls))
+
+    @classmethod
+    def on_loop(cls, client: AsyncOpenSearch) -> Calls:
+        """Calls of an asynchronous client."""
+        return cls(QueryRewriter.rewrite_and_report_async, client.search, client.mtermvectors)
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What is asked, and the calls by which it is answered."""
+
+    calls: Calls
+    asked: str | dict[str, Any]
+    """A question, or a request body; "" for documents like the relevant ones."""
     feedback: bool | str = False
     """True for feedback from the first hits, or the token of an earlier answer."""
     relevant: Sequence[str] = ()
@@ -54,30 +71,31 @@ class Asking:
     not_relevant: Sequence[str] = ()
     """Ids of documents whose latent terms are taken away."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Size and filter, for documents like the relevant ones."""
+    """As for `QueryRewriter.rewrite`, or as for `rewrite_body`."""
 
     def __post_init__(self) -> None:
         if self.relevant and self.feedback:
             raise InputError("feedback and relevant: use one of them")
         if self.not_relevant and not self.relevant:
             raise InputError("not_relevant: give ids of relevant documents too")
-        others = sorted(self.options.keys() - {"size", "filter"})
-        if self.relevant and not self.asked and others:
-            raise InputError(f"{others[0]}: without a question, only size and filter are used")
 
     async def answer(self, rewriter: QueryRewriter, **where: Any) -> dict[str, Any]:
         """Search, and return the engine's answer, with `feedback` if that was asked for.
 
         `where` is the index to search, if the body does not name a point in time.
         """
+        like = self.relevant and not self.asked
+        if like and (others := sorted(self.options.keys() - {"size", "filter"})):
+            raise InputError(f"{others[0]}: without a question, only size and filter are used")
         expansion = await self.expansion(rewriter, **where)
-        if self.relevant and not self.asked:
+        if like:
             assert expansion is not None
-            body = rewriter.like(expansion, **self.options)
+            body = rewriter.feedback.like(expansion, **self.options)
         else:
-            body, report = await self.rewrite(rewriter, expansion)
+            given = {} if expansion is None else {"expansion": expansion}
+            body, report = await self.calls.rewrite(rewriter, self.asked, **self.options, **given)
             expansion = report.feedback
-        answer: dict[str, Any] = await self.search(body=body, **where)
+        answer: dict[str, Any] = await self.calls.search(body=body, **where)
         if expansion is not None:
             answer = {**answer, "feedback": expansion.to_json()}
         return answer
@@ -87,22 +105,22 @@ class Asking:
         if self.relevant:
             hits = await self._documents(rewriter, self.relevant, **where)
             against = await self._documents(rewriter, self.not_relevant, **where)
-            return rewriter.expansion_of(hits, against=against, by_rank=False)
+            return rewriter.feedback.of_hits(hits, against=against, by_rank=False)
         if isinstance(self.feedback, str):
             expansion = Expansion.read(self.feedback)
-            if rewriter.is_of_its_model(expansion):
+            if rewriter.feedback.suits(expansion):
                 return expansion
         elif not self.feedback:
             return None
         if not isinstance(self.asked, str) and (why := no_feedback_because(check_body(self.asked))):
             return Expansion(notes=(why,))
-        body, report = await self.rewrite(rewriter, None)
+        body, report = await self.calls.rewrite(rewriter, self.asked, **self.options)
         if not report.rewritten:
             return Expansion(notes=("none, since no clause has latent terms",))
         request = first_hits_request(body, rewriter.field)
-        found = await self.search(body=request, **where)
-        hits = await with_term_vectors(found["hits"]["hits"], rewriter.field, self.vectors)
-        return rewriter.expansion_of(hits)
+        found = await self.calls.search(body=request, **where)
+        hits = await with_term_vectors(found["hits"]["hits"], rewriter.field, self.calls.vectors)
+        return rewriter.feedback.of_hits(hits)
 
     async def _documents(
         self, rewriter: QueryRewriter, ids: Sequence[str], **where: Any
@@ -113,11 +131,11 @@ class Asking:
         request = documents_request(ids, rewriter.field, rewriter.collapse)
         if isinstance(self.asked, dict) and "pit" in self.asked:
             request["pit"] = self.asked["pit"]
-        hits: Sequence[Hit] = (await self.search(body=request, **where))["hits"]["hits"]
+        hits: Sequence[Hit] = (await self.calls.search(body=request, **where))["hits"]["hits"]
         if not hits:
             named = ", ".join(map(repr, ids))
             raise InputError(f"no document {named} in index {rewriter.index}; give its _id")
-        return await with_term_vectors(hits, rewriter.field, self.vectors)
+        return await with_term_vectors(hits, rewriter.field, self.calls.vectors)
 
 
 def read_expansion(
@@ -143,13 +161,8 @@ def read_expansion(
         InputError: as `Searcher.search`.
         EngineError: the engine cannot be reached, or refuses.
     """
-
-    async def rewrite(rewriter: QueryRewriter, expansion: Expansion | None) -> Rewritten:
-        more = {} if expansion is None else {"expansion": expansion}
-        return rewriter.rewrite_and_report(asked, **options, **more)
-
-    search, vectors = (partial(at_once, send) for send in (client.search, client.mtermvectors))
-    asking = Asking(asked, rewrite, search, vectors, not relevant, relevant, not_relevant)
+    calls = Calls.blocking(client)
+    asking = Asking(calls, asked, not relevant, relevant, not_relevant, options)
     with engine_errors(client):
         found = finished(asking.expansion(rewriter, index=rewriter.index))
     assert found is not None

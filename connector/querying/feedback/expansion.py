@@ -9,7 +9,7 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,15 @@ from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.clause_limit import WORD
 from latent_ingest.connector.querying.term_weights import WeightedTerm
 
-# Chosen by `benchmarks/feedback.py`; docs/feedback.md has its figures. `AMOUNT` is the weight that
-# all added terms have, in multiples of that of the question's own terms. It shrinks with the square
-# of the number of words from `FULL_WORDS` on: long questions say enough themselves.
+# Chosen by `benchmarks/feedback.py`; docs/feedback.md has its figures. A question takes over the
+# heaviest `FEEDBACK_TERMS` that it has not itself, of the `CANDIDATES` heaviest of its hits: these
+# have many terms of the question since it found them, which says nothing new. `AMOUNT` is the
+# weight that all added terms have, in multiples of that of the question's own terms. It shrinks
+# with the square of the number of words from `FULL_WORDS` on: long questions say enough themselves.
 FEEDBACK_HITS = 3
 FEEDBACK_TERMS = 32
-AMOUNT = 1.2
+CANDIDATES = 64
+AMOUNT = 0.8
 FULL_WORDS = 4
 FALL_BY_RANK = 1.5
 
@@ -52,10 +55,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """Latent terms that a question takes over from documents. Empty if they have none."""
+    """Latent terms that questions may take over from documents. Empty if they have none."""
 
     shares: Mapping[str, float] = field(default_factory=dict)
-    """Latent term → its share of the weight of all, heaviest by `share * idf` first."""
+    """Latent term → its share of the weight of all, heaviest first."""
     sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Latent term → ids of the documents it came from."""
     documents: tuple[str, ...] = ()
@@ -74,7 +77,7 @@ class Expansion:
         fingerprint: str | None = None,
         against: Sequence[Document] = (),
         by_rank: bool = True,
-        most: int = FEEDBACK_TERMS,
+        most: int = CANDIDATES,
         notes: Sequence[str] = (),
     ) -> Expansion:
         """Take over the heaviest terms of documents by `sqrt(count) * idf`.
@@ -109,29 +112,27 @@ class Expansion:
     def added_to(
         self, own: Sequence[WeightedTerm], text: str, idf: NDArray[np.float32], most: int
     ) -> list[WeightedTerm]:
-        """Return a question's terms with those of the expansion, heaviest by `w * idf` first.
+        """Return a question's terms with new ones of the expansion, heaviest by `w * idf` first.
 
         Args:
             own: the terms of the question, heaviest first.
             text: the question, whose number of words decides how much is added.
             idf: inverse document frequencies, `[n_latents]`.
-            most: terms of the question that count for the weight of the whole.
+            most: terms of the question that count for the weight of the new ones.
         """
         words = len(WORD.findall(text))
         amount = AMOUNT * sum(item.weight for item in own[:most])
         amount *= min(1.0, FULL_WORDS / max(1, words)) ** 2
-        if not (self.shares and amount):
+        known = {item.term for item in own}
+        new = [item for item in self.weighted(idf) if item.term not in known][:FEEDBACK_TERMS]
+        total = sum(item.weight for item in new)
+        if not (total and amount):
             return list(own)
-        merged = {item.term: item for item in own}
-        for term, share in self.shares.items():
-            latent = terms.latent_of(term)
-            if latent < len(idf) and idf[latent] > 0:
-                weight = merged[term].weight if term in merged else 0.0
-                merged[term] = WeightedTerm(term, weight + amount * share, float(idf[latent]))
-        return sorted(merged.values(), key=lambda item: -item.weight * item.idf)
+        taken = [replace(item, weight=amount * item.weight / total) for item in new]
+        return sorted([*own, *taken], key=lambda item: -item.weight * item.idf)
 
     def weighted(self, idf: NDArray[np.float32]) -> list[WeightedTerm]:
-        """Return the terms of the expansion alone, with their shares as weights."""
+        """Return the terms of the expansion alone, heaviest first, with their shares as weights."""
         found = [(term, share, terms.latent_of(term)) for term, share in self.shares.items()]
         return [
             WeightedTerm(term, share, float(idf[latent]))
@@ -184,8 +185,7 @@ class Expansion:
         """Return the expansion in lines to read."""
         if not self.shares:
             return [f"feedback: {note}" for note in self.notes or ("no latent terms",)]
-        ids = ", ".join(self.documents)
-        line = f"feedback: {len(self.shares)} latent terms of {ids}"
+        line = f"feedback: latent terms of {', '.join(self.documents)}"
         return [line, *(f"feedback: {note}" for note in self.notes)]
 
     def to_json(self) -> dict[str, Any]:
