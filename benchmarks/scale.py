@@ -5,8 +5,9 @@
 
 An index holds the judged documents as they are. The others are mixed from two real ones: three
 quarters of the words and of the latents of one, and a quarter of those of the other. Real texts are
-encoded once and cached in the folder of --out; an index that was not finished is continued. The
-layout is lean. Questions are asked in all forms in turn, each as soon as the other is answered.
+encoded once and cached in the folder of --out; an index that was not finished is continued, and
+what `scale.json` has already is not measured again. The layout is lean. One client asks a question
+in all forms in turn; several clients ask all questions in one form, then in the next.
 
 The results: a table for each index, `scale.json` and `scale.png` in the folder of --out. Times are
 those that the client sees, in multiples of the time of words. `postings` are the entries of posting
@@ -38,21 +39,28 @@ from opensearchpy import OpenSearch, helpers
 from latent_ingest.connector import terms
 from latent_ingest.connector.collections.collection import Collection, read_documents
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.engine.client import Connection, default_url
+from latent_ingest.connector.engine.client import Connection, EngineInfo, default_url
 from latent_ingest.connector.evaluation.measures import mean_ndcg
 from latent_ingest.connector.evaluation.rankings import Ranking, without_itself
+from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
+from latent_ingest.mappings import MappingConfig, index_body
 
 Body = dict[str, Any]
 
-MAPPING: dict[str, Any] = {"lean": True, "text_fields": ("text",)}
+# Postings are the same in each spelling, and this one is indexed in half of the time.
+MAPPING: dict[str, Any] = {"lean": True, "text_fields": ("text",), "spelling": "delimited"}
 FROM_THE_FIRST = 0.75
 SENT_AT_ONCE = 500
 CONCURRENT = "index.search.concurrent_segment_search.mode"
+KEY = ("engine", "documents", "shards", "segments", "clients", "concurrent", "questions")
 PROFILED = 10
 AGGREGATION = {"parts": {"terms": {"field": "part"}}}
+
+# What the picture shows: one shard, one segment, one client.
+PLOTTED = [1, 1, 1, "none"]
 
 # Request → the request whose hits are exact for it.
 EXACT = {
@@ -90,11 +98,17 @@ def build(
     rows: list[Row],
     n_judged: int,
     n: int,
-    mapping: dict[str, Any] = MAPPING,
+    options: dict[str, Any] = MAPPING,
+    shards: int = 1,
 ) -> None:
     """Create the index, or add what it lacks."""
     encoder = LatentEncoder.shared()
-    meta = open_index(client, index, encoder, mapping)
+    mapping = MappingConfig(**options)
+    if not client.indices.exists(index=index):
+        body = index_body(mapping, IndexMeta.of(encoder, mapping).to_json())
+        body["settings"]["number_of_shards"] = shards
+        client.indices.create(index=index, body=body)
+    meta = open_index(client, index, encoder, options)
     client.indices.refresh(index=index)
     there = client.count(index=index)["count"]
     if there >= n:
@@ -131,6 +145,7 @@ def merge(client: OpenSearch, index: str, segments: int) -> None:
     """Merge to as many segments at most, however long it takes."""
     click.echo(f"\r{index}: merging to {segments} segments" + " " * 20, err=True)
     client.indices.forcemerge(index=index, max_num_segments=segments, request_timeout=7200)
+    client.indices.flush(index=index, request_timeout=600)  # deletes the files that were merged
     client.indices.refresh(index=index)
 
 
@@ -268,8 +283,10 @@ def measured(
         figures[name] = {
             "p50_ms": 1000 * median(times[name]),
             "p95_ms": 1000 * quantiles(times[name], n=20)[-1],
+            "p99_ms": 1000 * quantiles(times[name], n=100)[-1],
             "p50_ratio": median(times[name]) / median(plain),
             "p95_ratio": quantiles(times[name], n=20)[-1] / quantiles(plain, n=20)[-1],
+            "p99_ratio": quantiles(times[name], n=100)[-1] / quantiles(plain, n=100)[-1],
             "postings": median(postings[name]),
             "same_top_10": sum(same) / len(same),
             "ndcg_at_10": mean_ndcg(relevant, found[name]),
@@ -281,33 +298,35 @@ def table(title: str, figures: dict[str, dict[str, float]]) -> str:
     lines = [
         title,
         "",
-        "| request | p50 | p95 | x words p50 | p95 | postings | same top 10 | nDCG@10 |",
-        "|---|---|---|---|---|---|---|---|",
+        "| request | p50 | p95 | p99 | x words | p95 | p99 | postings | same top 10 | nDCG@10 |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in figures.items():
+        times = [f"{row[f'{part}_ms']:.1f} ms" for part in ("p50", "p95", "p99")]
+        times += [f"{row[f'{part}_ratio']:.1f}" for part in ("p50", "p95", "p99")]
         lines.append(
-            f"| {name} | {row['p50_ms']:.1f} ms | {row['p95_ms']:.1f} ms | "
-            f"{row['p50_ratio']:.1f} | {row['p95_ratio']:.1f} | {row['postings']:,.0f} | "
+            f"| {name} | {' | '.join(times)} | {row['postings']:,.0f} | "
             f"{row['same_top_10']:.3f} | {row['ndcg_at_10']:.4f} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw time against documents, a line for each form, of one client and one segment."""
+    """Draw the time of each form in multiples of words' against documents, for `PLOTTED`."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for result in results:
-        if (result["clients"], result["segments"], result["concurrent"]) == (1, 1, "none"):
+        if [result[key] for key in ("shards", "segments", "clients", "concurrent")] == PLOTTED:
             for name, row in result["forms"].items():
-                lines[name].append((result["documents"], row["p50_ms"]))
+                lines[name].append((result["documents"], row["p50_ratio"]))
     figure, axes = pyplot.subplots(figsize=(8, 5))
     for name, points in lines.items():
         axes.plot(*zip(*sorted(points), strict=True), marker="o", label=name)
-    axes.set(xscale="log", yscale="log", xlabel="documents", ylabel="p50 of a question, ms")
-    axes.legend()
+    axes.set(xscale="log", yscale="log", xlabel="documents", ylabel="p50 in multiples of words'")
+    if lines:
+        axes.legend()
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
@@ -318,7 +337,8 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
 @click.option("--documents", multiple=True, type=int, default=(10_000, 100_000))
 @click.option("--real", type=int, default=20_000, help="Real texts to encode.")
 @click.option("--questions", type=int, default=60)
-@click.option("--segments", multiple=True, type=int, default=(4, 1))
+@click.option("--shards", multiple=True, type=int, default=(1,))
+@click.option("--segments", multiple=True, type=int, default=(4, 1), help="Of each shard.")
 @click.option("--clients", multiple=True, type=int, default=(1, 8))
 @click.option(
     "--concurrent",
@@ -342,6 +362,7 @@ def main(
     documents: tuple[int, ...],
     real: int,
     questions: int,
+    shards: tuple[int, ...],
     segments: tuple[int, ...],
     clients: tuple[int, ...],
     concurrent: tuple[str, ...],
@@ -361,35 +382,36 @@ def main(
     ]
     rows = encoded(out / "encoded", [*own, *more])
     client = Connection(default_url()).open()
-    results = []
+    told = EngineInfo.read(client)
+    mapping = MAPPING
+    if told.distribution == "elasticsearch":
+        mapping = {**MAPPING, "spelling": "repeat"}
+    engine = f"{told.distribution} {'.'.join(map(str, told.version))}"
+    file = out / "scale.json"
+    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     asked = list(judged.queries)[:questions]
-    for n in sorted(documents):
-        index = f"benchmark-scale-{n}"
-        build(client, index, rows, len(own), n)
-        for some in sorted(segments, reverse=True):
+    for n, n_shards in product(sorted(documents), shards):
+        index = f"benchmark-scale-{n}" + (f"-{n_shards}-shards" if n_shards > 1 else "")
+        build(client, index, rows, len(own), n, mapping, n_shards)
+        for some, mode, at_once in product(sorted(segments, reverse=True), concurrent, clients):
+            setting = (engine, n, n_shards, some, at_once, mode, len(asked))
+            result = dict(zip(KEY, setting, strict=True))
+            if any(result.items() <= known.items() for known in results):
+                continue
             merge(client, index, some)
             size = client.indices.stats(index=index, metric="store")
             n_bytes = size["indices"][index]["primaries"]["store"]["size_in_bytes"]
-            for mode, at_once in product(concurrent, clients):
-                if mode != "none" or len(concurrent) > 1:
-                    client.indices.put_settings(index=index, body={CONCURRENT: mode})
-                forms = measured(client, index, judged, asked, at_once, phases, without)
-                results.append(
-                    {
-                        "documents": n,
-                        "segments": some,
-                        "clients": at_once,
-                        "concurrent": mode,
-                        "bytes_per_document": n_bytes / n,
-                        "forms": forms,
-                    }
-                )
-                title = (
-                    f"{n:,} documents, {some} segments, {at_once} clients, concurrent search "
-                    f"{mode}, {n_bytes / n:,.0f} B"
-                )
-                click.echo(table(f"{title} each, {len(asked)} questions", forms))
-                (out / "scale.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+            if told.distribution == "opensearch" and told.version >= (3,):
+                client.indices.put_settings(index=index, body={CONCURRENT: mode})
+            forms = measured(client, index, judged, asked, at_once, phases, without)
+            results.append({**result, "bytes_per_document": n_bytes / n, "forms": forms})
+            title = (
+                f"{engine}: {n:,} documents, {n_shards} shards of {some} segments, {at_once} "
+                f"clients, concurrent search {mode}, {n_bytes / n:,.0f} B each, {len(asked)} "
+                f"questions"
+            )
+            click.echo(table(title, forms))
+            file.write_text(json.dumps(results, indent=1), encoding="utf-8")
         if not keep_indices:
             client.indices.delete(index=index)
     plot(results, out / "scale.png")

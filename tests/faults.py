@@ -101,7 +101,7 @@ class Spoiling(BaseHTTPRequestHandler):
         match self.proxy.choose(self.path, body):
             case None:
                 self.give(*self.forward(body))
-            case ("429" | "502" | "503" | "504" | "413") as status:
+            case ("403" | "413" | "429" | "502" | "503" | "504") as status:
                 self.give(int(status), b"<html>not now</html>", "text/html")
             case "reset before":
                 self.reset()

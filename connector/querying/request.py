@@ -261,8 +261,8 @@ def sort_keys(body: dict[str, Any]) -> list[str]:
     return keys
 
 
-def window_for(body: dict[str, Any], window: int) -> int:
-    """Return the hits per shard to rescore: `window`, or the size of a page if that is larger.
+def least_window(body: dict[str, Any]) -> int:
+    """Return the hits per shard to rescore at least: the size of a page.
 
     It is the same on every page, whatever `from` is: with a window that grows, hits would move from
     page to page, so that some come twice and others never.
@@ -271,4 +271,4 @@ def window_for(body: dict[str, Any], window: int) -> int:
         size = int(body.get("size", DEFAULT_SIZE))
     except (TypeError, ValueError):
         size = DEFAULT_SIZE
-    return max(window, min(size, LARGEST_WINDOW))
+    return min(size, LARGEST_WINDOW)

@@ -33,9 +33,9 @@ from latent_ingest.connector.querying.request import (
     Target,
     check_body,
     check_question,
+    least_window,
     matching_for,
     one_phase_because,
-    window_for,
 )
 from latent_ingest.connector.querying.scoring import (
     BLOCK,
@@ -46,6 +46,7 @@ from latent_ingest.connector.querying.scoring import (
     TERM,
     WORTH_TWO_PHASES,
     Form,
+    Scoring,
 )
 from latent_ingest.connector.querying.term_weights import Weigh, WeightedTerm, share_of
 from latent_ingest.mappings import hash_field
@@ -64,12 +65,20 @@ class Plan:
     """All latent terms of its text."""
     heads: int = 0
     """Number of terms in the clause, the heaviest."""
-    tail: int = 0
-    """Number of the next terms, which are in the rescore."""
+    wide: int = 0
+    """Number of the next terms, which rescore the whole window."""
+    narrow: int = 0
+    """Number of the rest, which rescore its first hits."""
 
     @property
     def used(self) -> int:
-        return self.heads + self.tail
+        return self.heads + self.wide + self.narrow
+
+    @property
+    def rescoring(self) -> tuple[slice, slice]:
+        """The terms that rescore the whole window, and those that rescore its first hits."""
+        at = self.heads + self.wide
+        return slice(self.heads, at), slice(at, self.used)
 
     @property
     def words_stay(self) -> bool:
@@ -190,8 +199,8 @@ def rewrite_clauses(
         postings = {text: postings_of(terms, target.n_documents) for text, terms in weighed.items()}
         in_two = replace(target, form=target.form.two_phase)
         others = planned(in_two)
-        window = window_for(body, target.scoring.window)
-        one, two = (cost(some, postings, window) for some in (plans, others))
+        windows = windows_for(others, body, target.scoring)
+        one, two = (cost(some, postings, windows) for some in (plans, others))
         if two < one * WORTH_TWO_PHASES:
             plans, target = others, in_two
             form_why = (
@@ -262,7 +271,8 @@ def share_clauses(plans: Sequence[Plan], body: Clause, target: Target) -> None:
     wanted = [min(len(plan.terms), scoring.max_query_terms) - plan.heads for plan in two]
     room = target.room_for([value_at(body, plan.found.path) for plan in two if plan.keep])
     for plan, given in zip(two, shares(wanted, room), strict=True):
-        plan.tail = given
+        plan.wide = min(given, max(0, scoring.wide_terms - plan.heads))
+        plan.narrow = given - plan.wide
 
 
 def postings_of(terms: Sequence[WeightedTerm], n_documents: int) -> list[float]:
@@ -271,47 +281,64 @@ def postings_of(terms: Sequence[WeightedTerm], n_documents: int) -> list[float]:
     return [(n_documents + 1) / exp(term.idf) if term.idf else 0.0 for term in terms]
 
 
-def cost(plans: Sequence[Plan], postings: Mapping[str, Sequence[float]], window: int) -> float:
+def cost(
+    plans: Sequence[Plan],
+    postings: Mapping[str, Sequence[float]],
+    windows: tuple[int, int],
+) -> float:
     """Return the microseconds that latent terms take about, in an index of one shard.
 
     Args:
         plans: how the clauses are rewritten.
         postings: text of a clause → documents that have each of its terms.
-        window: hits that are rescored.
+        windows: hits that are rescored, and those of them that all terms rescore.
     """
     total = 0.0
     for plan in plans:
         found = postings[plan.found.clause.text]
         of_heads = sum(found[: plan.heads])
         total += TERM * plan.heads + (POSTING_OF_MATCH if plan.keep else POSTING) * of_heads
-        blocks = sum(min(window, n / BLOCK) for n in found[plan.heads : plan.used])
-        total += RESCORING_TERM * plan.tail + RESCORING_BLOCK * blocks
+        for window, some in zip(windows, plan.rescoring, strict=True):
+            blocks = sum(min(window, n / BLOCK) for n in found[some])
+            total += RESCORING_TERM * len(found[some]) + RESCORING_BLOCK * blocks
     return total
+
+
+def windows_for(plans: Sequence[Plan], body: Clause, scoring: Scoring) -> tuple[int, int]:
+    """Return `Scoring.windows` of a request."""
+    words_retrieve = any(plan.words_retrieve for plan in plans)
+    return scoring.windows(least_window(body), words_retrieve=words_retrieve)
 
 
 def put_clauses(body: Clause, plans: Sequence[Plan], target: Target) -> None:
     """Replace the clauses of the plans in `body`, and add their second phase to it."""
-    second = []
+    field = target.latent_field
+    phases: tuple[list[Clause], list[Clause]] = ([], [])
     for plan in plans:
         words, score = value_at(body, plan.found.path), plan.form.words_score
         boost = plan.found.clause.boost * (target.scoring.latent_boost if score else 1.0)
         if plan.heads:
-            latent = any_of(plan.terms[: plan.heads], target.latent_field, boost)
+            latent = any_of(plan.terms[: plan.heads], field, boost)
             put(body, plan.found.path, beside(words, latent, keep=plan.keep, words_score=score))
-        if plan.tail:
-            rest = plan.terms[plan.heads : plan.heads + plan.tail]
-            factor = 1.0 if plan.found.factor is None else plan.found.factor
-            added = any_of(rest, target.latent_field, boost * factor)
-            if plan.keep:
-                added["bool"]["filter"] = [copied(words, inner_hits=False)]
-            second.append(added)
-    if second:
-        query = second[0] if len(second) == 1 else {"bool": {"should": second}}
-        window = window_for(body, target.scoring.window)
-        ours = {"window_size": window, "query": {"rescore_query": query}}
+        factor = 1.0 if plan.found.factor is None else plan.found.factor
+        for phase, some in zip(phases, plan.rescoring, strict=True):
+            if rest := plan.terms[some]:
+                added = any_of(rest, field, boost * factor)
+                if plan.keep:
+                    added["bool"]["filter"] = [copied(words, inner_hits=False)]
+                phase.append(added)
+    ours = [
+        {
+            "window_size": window,
+            "query": {"rescore_query": some[0] if len(some) == 1 else {"bool": {"should": some}}},
+        }
+        for window, some in zip(windows_for(plans, body, target.scoring), phases, strict=True)
+        if some
+    ]
+    if ours:
         theirs = body.get("rescore") or []
-        theirs = theirs if isinstance(theirs, list) else [theirs]
-        body["rescore"] = [ours, *theirs] if theirs else ours
+        every = [*ours, *(theirs if isinstance(theirs, list) else [theirs])]
+        body["rescore"] = every if len(every) > 1 else every[0]
 
 
 def adapt_options(

@@ -4,7 +4,7 @@ Four forms:
 
 hybrid            words, and latent terms at a small boost
 latent            latent terms in place of words
-two_phase         latent; the heaviest terms retrieve, a rescore adds the rest
+two_phase         latent; the heaviest terms retrieve, the rest rescore the first hits
 hybrid_two_phase  hybrid, with its latent terms in two phases
 
 `auto` is hybrid in one phase or two, whichever costs the engine less.
@@ -46,17 +46,24 @@ AUTO = "auto"
 TERM = 12.0
 POSTING = 0.002
 POSTING_OF_MATCH = 0.04
-RESCORING_TERM = 20.0
-RESCORING_BLOCK = 0.5
+RESCORING_TERM = 14.0
+RESCORING_BLOCK = 0.4
 BLOCK = 128
 
 # One phase is exact, so two must take at most this part of its time.
-WORTH_TWO_PHASES = 0.5
+WORTH_TWO_PHASES = 0.9
 
 # As good as one phase, on real documents and among a million; fewer are cheaper and lose hits among
 # near copies. docs/rewriting.md has the figures of `benchmarks/scale.py`.
 HEAD_TERMS = 32
-WINDOW = 200
+WINDOW = 100
+
+# Rescoring has a price for each term and hit, and light terms seldom move a hit far. So the terms
+# beyond the heads and as many again rescore this part of the window.
+NARROW = 4
+
+# Words are a poor first phase, so where they retrieve alone, the window is as many times larger.
+WORDS_WINDOW = 4
 
 
 class Form(str, Enum):
@@ -114,7 +121,8 @@ class Scoring:
     head_terms: int = HEAD_TERMS
     """Latent terms that retrieve, in a form of two phases: the heaviest by `w * idf`."""
     window: int = WINDOW
-    """Hits per shard that are rescored, in a form of two phases."""
+    """Hits per shard that are rescored, in a form of two phases; a quarter of them by light terms,
+    and four times as many where words retrieve alone."""
     query_k: int | None = None
     """Latents per token of a question; None for the model's k."""
 
@@ -122,6 +130,21 @@ class Scoring:
         for name in ("head_terms", "window"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}: must be at least 1")
+
+    @property
+    def wide_terms(self) -> int:
+        """Number of the heaviest terms, heads among them, that score the whole window."""
+        return 2 * self.head_terms
+
+    def windows(self, least: int, *, words_retrieve: bool) -> tuple[int, int]:
+        """Return the hits per shard that are rescored, and those of them that all terms rescore.
+
+        Args:
+            least: the least number of both, as the hits of a page.
+            words_retrieve: whether the first phase is of words alone.
+        """
+        wide = self.window * (WORDS_WINDOW if words_retrieve else 1)
+        return max(wide, least), max(self.window // NARROW, least, 1)
 
 
 def hybrid_boost(engine: EngineInfo, k1: float, boost: float = LATENT_BOOST) -> float:

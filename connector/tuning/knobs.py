@@ -90,7 +90,7 @@ def knobs_for(meta: IndexMeta, names: Sequence[str]) -> list[Knob]:
         Knob("query_k", (*fewer, meta.k), 0, whole=True, saves=True),
         Knob("max_query_terms", (32, 64, 128, 192, 384), 1, whole=True, saves=True),
         Knob("head_terms", (8, 16, 32, 64), 1, whole=True, saves=True, two_phase=True),
-        Knob("window", (50, 100, 200, 400), 1, whole=True, saves=True, two_phase=True),
+        Knob("window", (25, 50, 100, 200), 1, whole=True, saves=True, two_phase=True),
     ]
     rescores = meta.long != "chunks"
     return [knob for knob in in_order if knob.name in names and (rescores or not knob.two_phase)]

@@ -96,7 +96,7 @@ def restored(
     phases = [new["rescore"]] if isinstance(new.get("rescore"), dict) else new.get("rescore", [])
     theirs = [body["rescore"]] if isinstance(body.get("rescore"), dict) else body.get("rescore", [])
     boosts = BOOSTS.get(name, [1] * len(rewritten))
-    if len(phases) > len(theirs):
+    while len(phases) > len(theirs):
         ours = phases.pop(0)
         second = [c for c in rewritten if c.form.endswith("two_phase")]
         assert ours.keys() == {"window_size", "query"}
@@ -110,6 +110,7 @@ def restored(
             assert len(words) == any(c.matching == "keep" for c in second)
             assert all(word in [value_at(body, steps(c.path)) for c in second] for word in words)
             latent_alone(part)
+    if "rescore" in new:
         new["rescore"] = phases[0] if isinstance(body.get("rescore"), dict) else phases
         if "rescore" not in body:
             assert new.pop("rescore") == []

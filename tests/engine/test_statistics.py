@@ -227,6 +227,29 @@ class Holding(FaultProxy):
         return None
 
 
+class Refusing(FaultProxy):
+    """Refuses requests for statistics, as a service that lacks `_termvectors`."""
+
+    def choose(self, path: str, _body: bytes) -> str | None:
+        return "403" if "_termvectors" in path else None
+
+
+def test_an_engine_that_refuses_termvectors_answers_questions(
+    opensearch_url: str, index: str, load: Any, encoder: LatentEncoder, client: OpenSearch
+) -> None:
+    load(client, index, lines())
+    proxy = Refusing(opensearch_url, seed=0)
+    with proxy.listening() as url, closing(Connection(url).open()) as refused:
+        rewriter = QueryRewriter.from_index(refused, index, encoder)
+        assert rewriter.statistics
+        assert (rewriter.statistics.source, rewriter.statistics.frequencies) == ("model", None)
+        assert "403" in str(rewriter.statistics.problem)
+        body, report = rewriter.rewrite_and_report(QUESTION)
+        assert refused.search(index=index, body=body)["hits"]["hits"]
+    said = next(line for line in report.lines() if line.startswith("form: "))
+    assert said == "form: hybrid (auto: document frequencies are unknown)"
+
+
 def test_old_numbers_are_renewed_meanwhile_and_nobody_waits(
     client: OpenSearch, opensearch_url: str, index: str, load: Any, encoder: LatentEncoder
 ) -> None:

@@ -37,11 +37,20 @@ def test_latent_is_one_term_clause_for_each_latent(encoder: LatentEncoder) -> No
 def test_two_phases_hold_all_terms_once(encoder: LatentEncoder) -> None:
     rewriter = QueryRewriter(encoder)
     whole = rewriter.rewrite(QUESTION, form="latent")["query"]["bool"]["should"]
-    body = rewriter.rewrite(QUESTION, form="two_phase", head_terms=10, size=300, window=200)
+    body = rewriter.rewrite(QUESTION, form="two_phase", head_terms=10, window=200)
     head = body["query"]["bool"]["should"]
-    rest = body["rescore"]["query"]["rescore_query"]["bool"]["should"]
-    assert (len(head), head + rest) == (10, whole)
-    assert body["rescore"]["window_size"] == 300
+    next, rest = (phase["query"]["rescore_query"]["bool"]["should"] for phase in body["rescore"])
+    assert (len(head), len(next), head + next + rest) == (10, 10, whole)
+    assert [phase["window_size"] for phase in body["rescore"]] == [200, 50]
+    for size, windows in ((100, [200, 100]), (300, [300, 300])):
+        body = rewriter.rewrite(QUESTION, form="two_phase", head_terms=10, size=size, window=200)
+        assert [phase["window_size"] for phase in body["rescore"]] == windows
+
+
+def test_few_terms_rescore_the_whole_window(encoder: LatentEncoder) -> None:
+    rewriter = QueryRewriter(encoder, max_query_terms=20)
+    body = rewriter.rewrite(QUESTION, form="two_phase", head_terms=10, window=200)
+    assert body["rescore"]["window_size"] == 200
 
 
 def test_a_short_query_needs_no_second_phase(encoder: LatentEncoder) -> None:

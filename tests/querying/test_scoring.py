@@ -132,7 +132,8 @@ def planned(n_heads: int, n_tail: int, *, keep: bool, idf: float) -> Plan:
     clause = TextClause("match", "a", ("text",), (), 1.0, None)
     found = FoundClause(("query",), "query.match", clause, ("query",), 1.0)
     terms = [WeightedTerm(f"f{n}", 1.0, idf) for n in range(n_heads + n_tail)]
-    return Plan(found, Form.HYBRID, keep, [], terms, n_heads, n_tail)
+    wide = min(n_tail, 64 - n_heads)
+    return Plan(found, Form.HYBRID, keep, [], terms, n_heads, wide, n_tail - wide)
 
 
 def test_two_phases_cost_less_in_large_indices_and_sooner_where_words_decide() -> None:
@@ -142,7 +143,7 @@ def test_two_phases_cost_less_in_large_indices_and_sooner_where_words_decide() -
         one = planned(160, 0, keep=keep, idf=math.log(10))
         two = planned(0 if keep else 32, 128, keep=keep, idf=math.log(10))
         postings = {"a": [n_documents / 10] * 160}
-        return cost([one], postings, 200), cost([two], postings, 200)
+        return cost([one], postings, (200, 50)), cost([two], postings, (200, 50))
 
     in_two: dict[bool, list[bool]] = {}
     for keep in (False, True):

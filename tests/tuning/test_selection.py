@@ -22,7 +22,7 @@ QUERIES = [f"q{n}" for n in range(20)]
 
 BOOST = Knob("latent_boost", (0.05, 0.1, 0.2, 0.4), 2)
 TERMS = Knob("max_query_terms", (32, 64, 128, 256, 512), 1, whole=True, saves=True)
-WINDOW = Knob("window", (50, 100, 200, 400), 0, whole=True, saves=True, two_phase=True)
+WINDOW = Knob("window", (25, 50, 100, 200), 0, whole=True, saves=True, two_phase=True)
 HEADS = Knob("head_terms", (8, 16, 32), 0, whole=True, saves=True, two_phase=True)
 
 
@@ -80,14 +80,12 @@ def test_a_cheaper_value_is_taken_where_it_is_measured_to_be_cheaper() -> None:
     def ask(noise: float, settings: Settings, _form: str) -> Trial:
         """Shorter windows are faster, by less than the noise from question to question."""
         signs = {query: noise * (-1) ** n for n, query in enumerate(QUERIES)}
-        took = {
-            q: settings.window / 100 + own * (settings.window < 200) for q, own in signs.items()
-        }
+        took = {q: settings.window / 50 + own * (settings.window < 100) for q, own in signs.items()}
         return Trial(dict.fromkeys(QUERIES, 0.5), took, 64.0)
 
     start = Settings(2.0, 0.7)
-    assert select(partial(ask, 0.0), start, [WINDOW], QUERIES, "hybrid")[0].window == 50
-    assert select(partial(ask, 9.0), start, [WINDOW], QUERIES, "hybrid")[0].window == 200
+    assert select(partial(ask, 0.0), start, [WINDOW], QUERIES, "hybrid")[0].window == 25
+    assert select(partial(ask, 9.0), start, [WINDOW], QUERIES, "hybrid")[0].window == 100
     alike = trial(dict.fromkeys(QUERIES, 0.5))
     found, (curve,) = select(lambda _settings, _form: alike, start, [TERMS], QUERIES, "hybrid")
     assert (found.max_query_terms, curve.chosen) == (192, 192)
@@ -98,7 +96,7 @@ def test_knobs_that_save_time_lose_almost_nothing_together() -> None:
 
     def ask(settings: Settings, _form: str) -> Trial:
         cost = settings.max_query_terms + settings.window + settings.head_terms
-        small = [settings.max_query_terms < 192, settings.window < 200, settings.head_terms < 32]
+        small = [settings.max_query_terms < 192, settings.window < 100, settings.head_terms < 32]
         return trial(dict.fromkeys(QUERIES, 0.5 - 0.0008 * sum(small)), cost, cost)
 
     start = Settings(2.0, 0.7)
@@ -121,10 +119,10 @@ def test_a_possible_loss_within_noise_saves_no_time() -> None:
 
 def test_a_knob_that_saves_time_is_turned_up_where_that_gains() -> None:
     def ask(settings: Settings, _form: str) -> Trial:
-        gain = 0.02 * (settings.window >= 400)
+        gain = 0.02 * (settings.window >= 200)
         return trial(dict.fromkeys(QUERIES, 0.5 + gain), took=settings.window)
 
-    assert select(ask, Settings(2.0, 0.7), [WINDOW], QUERIES, "hybrid")[0].window == 400
+    assert select(ask, Settings(2.0, 0.7), [WINDOW], QUERIES, "hybrid")[0].window == 200
 
 
 def test_no_query_chooses_for_itself_in_cross_validation() -> None:
