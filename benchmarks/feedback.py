@@ -4,8 +4,9 @@
 
 Documents are encoded once and cached in a folder of --out for each collection. Words are
 lower-cased, not stemmed, and score beside latents at the boost of hybrid forms; the first hits are
-those of the hybrid ranking. Each cell is the change of nDCG@10 and of R@100 against the same
-questions without feedback. The first line of the table is the setting of the product; with
+those of the hybrid ranking. Questions by table are encoded by the question table that an index of
+the documents has, of their own words first. Each cell is the change of nDCG@10 and of R@100 against
+the same questions without feedback. The first line of the table is the setting of the product; with
 --curve, one setting changes in each of the others. `±` is the standard error of the mean.
 
 The last columns are means over the collections, each of which counts the same. Their p is that of
@@ -15,7 +16,7 @@ collection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,7 +37,11 @@ from latent_ingest.connector.querying.feedback.expansion import Document, Expans
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.scoring import LATENT_BOOST, MAX_QUERY_TERMS
 from latent_ingest.connector.querying.term_weights import WeightedTerm
+from latent_ingest.connector.questions.building import build_table
+from latent_ingest.connector.questions.index_table import choose_words
 from latent_ingest.connector.questions.question_table import QuestionTable
+from latent_ingest.connector.questions.word_counts import WordCounts
+from latent_ingest.connector.questions.words import words_of
 
 MEASURES = parse_measures(["nDCG@10", "R@100"])
 
@@ -51,7 +56,6 @@ class Setting:
 
     hits: int = feedback.FEEDBACK_HITS
     terms: int = feedback.FEEDBACK_TERMS
-    candidates: int = feedback.CANDIDATES
     amount: float = feedback.AMOUNT
     fall: float = feedback.FALL_BY_RANK
     full_words: float = feedback.FULL_WORDS
@@ -71,8 +75,6 @@ class Setting:
             f"{self.hits} hits by rank^-{self.fall:g}, {self.terms} terms, "
             f"{self.amount:g} x, {words}"
         ]
-        if self.candidates != feedback.CANDIDATES:
-            parts.append(f"of the {self.candidates} heaviest")
         if self.own_too:
             parts.append("of the question, too")
         if self.away:
@@ -89,10 +91,9 @@ CURVE = (
     *(replace(PRODUCT, hits=n) for n in (1, 2, 5, 10)),
     *(replace(PRODUCT, fall=by) for by in (0.0, 1.0, 2.0)),
     *(replace(PRODUCT, terms=n) for n in (16, 48, 64)),
-    *(replace(PRODUCT, candidates=n) for n in (32, 128)),
     *(replace(PRODUCT, amount=by) for by in (0.2, 0.4, 0.6, 1.0, 1.2, 1.6)),
     *(replace(PRODUCT, full_words=n) for n in (3, 6, 8, float("inf"))),
-    *(replace(PRODUCT, own_too=True, candidates=32, amount=by) for by in (0.8, 1.2)),
+    *(replace(PRODUCT, own_too=True, amount=by) for by in (0.8, 1.2)),
     *(replace(PRODUCT, away=by) for by in (0.25, 0.5, 1.0)),
     *(replace(PRODUCT, away=0.5, low=low) for low in ((50, 100),)),
     *(replace(PRODUCT, sharp=3.0, amount=1.2, full_words=n) for n in (4, 6)),
@@ -153,7 +154,6 @@ class Judged:
         """The rankings of questions that take over terms of the first hits of others."""
         feedback.FULL_WORDS = setting.full_words  # type: ignore[misc,assignment]
         feedback.FALL_BY_RANK = setting.fall  # type: ignore[misc]
-        feedback.FEEDBACK_TERMS = setting.terms  # type: ignore[misc]
         feedback.AWAY = setting.away  # type: ignore[misc]
         found = {}
         for query, some in own.items():
@@ -168,7 +168,7 @@ class Judged:
                 self.documents(ids[: setting.hits]),
                 self.idf,
                 against=self.documents(low),
-                most=setting.candidates,
+                most=setting.terms,
             )
             merged = self.added(query, some, expansion, setting)
             found[query] = best(self.ids, self.hybrid(query, merged), HITS)
@@ -200,10 +200,19 @@ Changes = dict[tuple[str, str], NDArray[np.float64]]
 """Question kind and setting → changes of nDCG@10 and R@100 by feedback, `[n_questions, 2]`."""
 
 
-def changes_of(judged: Judged, curve: bool) -> Changes:
+def index_table(texts: Sequence[str], questions: Iterable[str]) -> QuestionTable:
+    """The question table that an index of some texts has, as far as some questions need it."""
+    counts = WordCounts()
+    for text in texts:
+        counts.add_document(text)
+    chosen = set(choose_words(counts, QuestionTable.load()).words)
+    asked = sorted({word for question in questions for word in words_of(question)})
+    return build_table(LatentEncoder.shared(), [word for word in asked if word in chosen])
+
+
+def changes_of(judged: Judged, table: QuestionTable, curve: bool) -> Changes:
     """The values without feedback, and the changes by each setting."""
     queries = judged.collection.queries
-    table = QuestionTable.load()
     model = QueryEncoder(LatentEncoder.shared())
     kinds = {
         "model": model.encode(list(queries.values())),
@@ -261,7 +270,8 @@ def main(collections: tuple[str, ...], out: Path, curve: bool) -> None:
         rows = encoded(out / collection.name, texts)
         judged = Judged(collection, rows, LatentEncoder.shared().n_latents)
         titles += [f"{collection.name} {split} {measure}" for measure in MEASURES]
-        found.append(changes_of(judged, curve))
+        table = index_table([text for _, text in texts], collection.queries.values())
+        found.append(changes_of(judged, table, curve))
     titles += [f"mean {measure}" for measure in MEASURES]
     click.echo(f"| questions by | feedback | {' | '.join(titles)} |")
     click.echo(f"|---|---|{'---|' * len(titles)}")

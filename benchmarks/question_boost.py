@@ -4,24 +4,24 @@
 
 Latents score beside words at `base * (value / centre) ** power`, where the value is a property of
 the question: its words, its latent terms, how rare its words are (idf, of the mean word and of the
-rarest), the share of its words that the table has (for questions by table) or that documents have,
-and how well it is answered by latents against words (ratio of the best scores). The centre is the
-geometric mean over all questions. Printed for each property is what gains most in nDCG@10 on the
-mean of the collections, and last the same for a boost that is chosen without the collection that it
-is used on, of all properties. Best of all: the best boost of each question, if one knew it. Words
-are lower-cased, not stemmed.
+rarest), the share of its words that the question table of the index has, or that documents have,
+and the ratio of its best latent score to its best word score. The centre is the geometric mean over
+the collections. Printed for each property is what gains most in nDCG@10 on the mean of the
+collections; then that of all properties which is chosen without the collection that it is used on;
+then the best boost of each question, if one knew it. Words are lower-cased, not stemmed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
 from cached_encodings import encoded
-from feedback import Judged
+from feedback import Judged, index_table
 from numpy.typing import NDArray
 
 from latent_ingest.connector import terms
@@ -67,9 +67,8 @@ class Measured:
         return float(np.mean(chosen - self.ndcg[:, BOOSTS == LATENT_BOOST][:, 0]))
 
 
-def measure(judged: Judged, texts: list[str], kind: str) -> Measured:
+def measure(judged: Judged, texts: Sequence[str], table: QuestionTable, kind: str) -> Measured:
     queries = judged.collection.queries
-    table = QuestionTable.load()
     if kind == "table":
         encodings = [table.encode(text) for text in queries.values()]
     else:
@@ -112,15 +111,16 @@ def main(collections: tuple[str, ...], out: Path) -> None:
     for given in collections:
         folder, _, split = given.rpartition(":")
         collection = Collection.load(Path(folder), split)
-        texts = [(document.id, document.text) for document in collection.documents()]
-        rows = encoded(out / collection.name, texts)
+        documents = list(collection.documents())
+        texts = [document.text for document in documents]
+        rows = encoded(out / collection.name, [(one.id, one.text) for one in documents])
         names.append(f"{collection.name} {split}")
-        one = Judged(collection, rows, LatentEncoder.shared().n_latents)
-        judged.append((one, [text for _, text in texts]))
+        table = index_table(texts, collection.queries.values())
+        judged.append((Judged(collection, rows, LatentEncoder.shared().n_latents), texts, table))
     click.echo(f"| questions by | boost | {' | '.join(names)} | mean |")
     click.echo(f"|---|---|{'---|' * (len(names) + 1)}")
     for kind in ("model", "table"):
-        found = [measure(one, texts, kind) for one, texts in judged]
+        found = [measure(*one, kind) for one in judged]
         properties = list(found[0].values)
         centres = {
             name: float(np.exp(np.mean([np.log(one.values[name]).mean() for one in found])))

@@ -326,7 +326,7 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
         axes.plot(*zip(*sorted(points), strict=True), marker="o", label=name)
     axes.set(xscale="log", yscale="log", xlabel="documents", ylabel="p50 in multiples of words'")
     if lines:
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "search": "Search an index in plain words.",
     "explain": "Show why a document is found: what each word and latent adds to its score.",
     "rewrite": "Print the request body for a question, or rewrite an application's body.",
+    "serve": "Serve as a proxy in front of the engine that makes searches semantic.",
     "tune": "Choose the scoring settings that do best on judged questions.",
     "evaluate": "Compare words, dense, latent and hybrid on judged collections.",
     "train": "Train an autoencoder for a backbone.",
@@ -38,13 +39,14 @@ COMMANDS = {
     "docstrings": "Collect the docstrings of Python's standard library as a corpus.",
 }
 
-# Commands that share a module of `latent_ingest.cli.commands`; others have one of their own name.
+# Commands whose module in `latent_ingest.cli.commands` has another name than theirs.
 MODULES = {
     "rollback": "indices",
     "prune": "indices",
     "runs": "indices",
     "explain": "search",
-    "docstrings": "generate",
+    "docstrings": "evaluate",
+    "generate": "evaluate",
     "doctor": "engine",
     "verify": "ingest",
 }

@@ -36,6 +36,7 @@ ORDER = (
     ("indexing",),
     ("querying",),
     ("inspection", "diagnosis"),
+    ("proxy",),
     ("evaluation",),
     ("training",),
     ("sentence_transformers",),

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
 from itertools import accumulate, compress, pairwise
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,14 @@ SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\
 Span = tuple[int, int]
 
 
+class TokenEncoder(Protocol):
+    """Gives the latents of tokens: a `LatentEncoder`, or `WordLatents`, without a model."""
+
+    def encode_tokens(self, texts: Sequence[str]) -> Sequence[TokenVectors]:
+        """The latents of the tokens of each text."""
+        ...
+
+
 class Highlighter:
     """Finds, for one question, the passages of documents that carry their latent score."""
 
@@ -63,6 +71,7 @@ class Highlighter:
         number_of_fragments: int = FRAGMENTS,
         tags: tuple[str, str] = TAGS,
         escape: Callable[[str], str] = html.escape,
+        words: TokenEncoder | None = None,
     ) -> None:
         """Encode the question.
 
@@ -73,6 +82,7 @@ class Highlighter:
             number_of_fragments: most fragments of a field.
             tags: put around marked words.
             escape: applied to all text of documents; `html.escape`, or `str` for none.
+            words: encodes documents instead of the model, which then is not loaded.
 
         Raises:
             ValueError: a size or number below 1.
@@ -82,8 +92,9 @@ class Highlighter:
             raise ValueError(
                 f"fragments {number_of_fragments} x {fragment_size}: both must be above 0"
             )
-        self._encoder = rewriter.encoder
-        self._values = values_of(rewriter.terms(question), self._encoder.idf())
+        self._encoder: TokenEncoder = words or rewriter.encoder
+        idf = rewriter.idf() if words else rewriter.encoder.idf()
+        self._values = values_of(rewriter.terms(question), idf)
         self._fragment_size = fragment_size
         self._number = number_of_fragments
         self._tags = tags

@@ -150,7 +150,7 @@ class AskedIndices:
         """Return the words of the question tables of all indices; None if none has one.
 
         A login that may not read settings gets none. With `ask`, tables are not read: the engine
-        looks words up.
+        looks words up, if the login may ask it.
 
         Raises:
             MismatchError: a table was made by another model, or is not the one of which the meta
@@ -161,7 +161,9 @@ class AskedIndices:
         if not notes:
             return None
         if ask:
-            return EngineTable(client, self.meta.model, notes)
+            asking = EngineTable(client, self.meta.model, notes)
+            if asking.allowed():
+                return asking
         tables = []
         for name, note in notes.items():
             with engine_errors(client):

@@ -54,6 +54,8 @@ from latent_ingest.connector.querying.term_weights import (
 from latent_ingest.mappings import LATENT_FIELD, PARENT_FIELD, WORDS_FIELD
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from opensearchpy.helpers.search import Search
 
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -416,6 +418,10 @@ class QueryRewriter:
             return None
         table = self._weigh.by_table
         return table.described if table else TABLE
+
+    def idf(self) -> NDArray[np.float32]:
+        """Return the idf of each latent, `[n_latents]`: that of the index, else the model's."""
+        return self._weigh.idf()
 
     def lacking(self, text: str) -> list[str]:
         """Return the words of a question that the table lacks; none if the model encodes."""

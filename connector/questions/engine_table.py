@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import AuthorizationException
 
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.questions.question_analyzer import (
@@ -62,6 +63,17 @@ class EngineTable:
         self._words: int = max(note["words"] for note in notes.values())
         self.name = name
         self.fingerprint = Digest(next(iter(notes.values()))["fingerprint"])
+
+    def allowed(self) -> bool:
+        """Return whether this login may ask the engine for words; raises EngineError."""
+        body = {"analyzer": SEARCH_ANALYZER, "text": "."}
+        with engine_errors(self._client):
+            try:
+                for index in self._indices:
+                    self._client.indices.analyze(index=index, body=body)
+            except AuthorizationException:
+                return False
+        return True
 
     @property
     def described(self) -> str:

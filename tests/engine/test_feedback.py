@@ -17,8 +17,8 @@ from latent_ingest.connector.errors import InputError, MismatchError
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.inspection.explain import explain_hits
 from latent_ingest.connector.querying.feedback.expansion import (
-    CANDIDATES,
     FEEDBACK_HITS,
+    FEEDBACK_TERMS,
     Expansion,
 )
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -383,7 +383,7 @@ def test_a_first_hit_with_ten_thousand_terms(
     only = {"ids": {"values": ["long"]}}
     answer = searcher.search(QUESTION, filter=only, feedback=True)
     assert answer["feedback"]["documents"] == ["long"]
-    assert len(answer["feedback"]["terms"]) == CANDIDATES
+    assert len(answer["feedback"]["terms"]) == FEEDBACK_TERMS
     assert len(answer["feedback"]["token"]) < 2000
     sent = searcher.rewriter.rewrite(QUESTION, expansion=answer["feedback"]["token"])
     assert json.dumps(sent).count('"term"') <= searcher.rewriter.max_query_terms

@@ -270,10 +270,16 @@ def test_a_login_that_may_not_read_settings_uses_the_table_of_the_model(
     def refuse(*_: object, **__: object) -> None:
         raise AuthorizationException(403, "security_exception", {})
 
+    expected = QueryRewriter.from_index(client, index, questions="table").terms(QUESTION)
+    monkeypatch.setattr(client.indices, "analyze", refuse)
+    asking = QueryRewriter.from_index(client, index, questions="engine")
+    assert asking.terms(QUESTION) == expected
     monkeypatch.setattr(client.indices, "get_settings", refuse)
-    rewriter = QueryRewriter.from_index(client, index, questions="table")
-    assert rewriter.terms(QUESTION)
-    assert any("may not read the settings" in line for line in caplog.messages)
+    for questions in ("table", "engine"):
+        caplog.clear()
+        rewriter = QueryRewriter.from_index(client, index, questions=questions)
+        assert rewriter.terms(QUESTION)
+        assert any("may not read the settings" in line for line in caplog.messages)
 
 
 def test_torch_is_not_imported(opensearch_url: str, index: str) -> None:

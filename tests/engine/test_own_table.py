@@ -437,6 +437,7 @@ def test_options_of_one_kind_of_table_are_refused_for_the_other(opensearch_url: 
         (("--index", "papers", "--words", 5), "--words is for SOURCES"),
         (("c.jsonl", "--question-words", 5), "--question-words is for --index"),
         (("c.jsonl", "--yes"), "--yes is for --index"),
+        (("c.jsonl", "--list-words", 5), "--list-words needs --word-list"),
     ):
         done = asked(opensearch_url, "questions", *arguments)
         assert (done.exit_code, message in done.stderr) == (2, True), done.output

@@ -36,12 +36,14 @@ def ids(found: list[Any]) -> list[str]:
 
 @pytest.mark.parametrize("form", list(Form))
 def test_pages_follow_one_another(client: OpenSearch, rewriter: QueryRewriter, form: str) -> None:
-    whole = hits(client, rewriter, {"query": MATCH, "size": 30}, form=form)
-    pages = [
-        hit
-        for start in range(0, 30, 6)
-        for hit in hits(client, rewriter, {"query": MATCH, "from": start, "size": 6}, form=form)
-    ]
+    """Within the hits that all terms rescore, a quarter of the window."""
+
+    def page(start: int, size: int) -> list[Any]:
+        body = {"query": MATCH, "from": start, "size": size}
+        return hits(client, rewriter, body, form=form, window=120)
+
+    whole = page(0, 30)
+    pages = [hit for start in range(0, 30, 6) for hit in page(start, 6)]
     assert len(whole) == 30
     assert [(h["_id"], h["_score"]) for h in pages] == [(h["_id"], h["_score"]) for h in whole]
 

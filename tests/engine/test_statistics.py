@@ -243,7 +243,7 @@ def test_an_engine_that_refuses_termvectors_answers_questions(
         rewriter = QueryRewriter.from_index(refused, index, encoder)
         assert rewriter.statistics
         assert (rewriter.statistics.source, rewriter.statistics.frequencies) == ("model", None)
-        assert "403" in str(rewriter.statistics.problem)
+        assert "forbids this" in str(rewriter.statistics.problem)
         body, report = rewriter.rewrite_and_report(QUESTION)
         assert refused.search(index=index, body=body)["hits"]["hits"]
     said = next(line for line in report.lines() if line.startswith("form: "))

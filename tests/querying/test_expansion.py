@@ -13,7 +13,6 @@ import pytest
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.feedback.expansion import (
     AMOUNT,
-    CANDIDATES,
     FEEDBACK_TERMS,
     FULL_WORDS,
     Document,
@@ -69,15 +68,15 @@ def test_terms_are_added_in_proportion_to_the_question(text: str, part: float) -
     assert only["f4"] == pytest.approx(0.75 * AMOUNT * 2.0 * part)
 
 
-def test_only_the_heaviest_new_terms_are_added() -> None:
+def test_new_terms_are_of_the_heaviest_alone() -> None:
     idf = np.ones(100, dtype=np.float32)
     documents = [Document("a", {n: 10 + n for n in range(1, 100)})]
     expansion = Expansion.of(documents, idf)
-    assert list(expansion.shares) == [f"f{n}" for n in range(99, 99 - CANDIDATES, -1)]
+    heaviest = [f"f{n}" for n in range(99, 99 - FEEDBACK_TERMS, -1)]
+    assert list(expansion.shares) == heaviest
     own = [WeightedTerm("f99", 1.0, 1.0), WeightedTerm("f97", 1.0, 1.0)]
     added = [item.term for item in expansion.added_to(own, "one", idf, 10)]
-    new = [f"f{n}" for n in range(98, 98 - FEEDBACK_TERMS - 1, -1) if n != 97]
-    assert added == ["f99", "f97", *new]
+    assert added == ["f99", "f97", "f98", *heaviest[3:]]
 
 
 def test_a_token_carries_the_expansion() -> None:
@@ -88,7 +87,7 @@ def test_a_token_carries_the_expansion() -> None:
         for n in range(3)
     ]
     expansion = Expansion.of(documents, idf, fingerprint="abc", notes=["a note"])
-    assert len(expansion.shares) == CANDIDATES
+    assert len(expansion.shares) == FEEDBACK_TERMS
     token = expansion.token
     assert token.isascii()
     assert token.replace("-", "").replace("_", "").isalnum()

@@ -20,14 +20,13 @@ from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.clause_limit import WORD
 from latent_ingest.connector.querying.term_weights import WeightedTerm
 
-# Chosen by `benchmarks/feedback.py`; docs/feedback.md has its figures. A question takes over the
-# heaviest `FEEDBACK_TERMS` that it has not itself, of the `CANDIDATES` heaviest of its hits: these
-# have many terms of the question since it found them, which says nothing new. `AMOUNT` is the
-# weight that all added terms have, in multiples of that of the question's own terms. It shrinks
-# with the square of the number of words from `FULL_WORDS` on: long questions say enough themselves.
+# Chosen by `benchmarks/feedback.py`; docs/feedback.md has its figures. Of the heaviest
+# `FEEDBACK_TERMS` of its hits, a question takes over those that it has not itself: the others found
+# the hits, so they say nothing new. `AMOUNT` is the weight that all added terms have, in multiples
+# of that of the question's own terms. It shrinks with the square of the number of words from
+# `FULL_WORDS` on: long questions say enough themselves.
 FEEDBACK_HITS = 3
 FEEDBACK_TERMS = 32
-CANDIDATES = 64
 AMOUNT = 0.8
 FULL_WORDS = 4
 FALL_BY_RANK = 1.5
@@ -77,7 +76,7 @@ class Expansion:
         fingerprint: str | None = None,
         against: Sequence[Document] = (),
         by_rank: bool = True,
-        most: int = CANDIDATES,
+        most: int = FEEDBACK_TERMS,
         notes: Sequence[str] = (),
     ) -> Expansion:
         """Take over the heaviest terms of documents by `sqrt(count) * idf`.
@@ -124,7 +123,7 @@ class Expansion:
         amount = AMOUNT * sum(item.weight for item in own[:most])
         amount *= min(1.0, FULL_WORDS / max(1, words)) ** 2
         known = {item.term for item in own}
-        new = [item for item in self.weighted(idf) if item.term not in known][:FEEDBACK_TERMS]
+        new = [item for item in self.weighted(idf) if item.term not in known]
         total = sum(item.weight for item in new)
         if not (total and amount):
             return list(own)

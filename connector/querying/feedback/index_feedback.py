@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.querying.clauses import any_of
-from latent_ingest.connector.querying.feedback.expansion import FEEDBACK_TERMS, Expansion
+from latent_ingest.connector.querying.feedback.expansion import Expansion
 from latent_ingest.connector.querying.feedback.first_hits import (
     Hit,
     documents_of,
@@ -108,7 +108,7 @@ class IndexFeedback:
         """
         expansion = self.read(expansion)
         body = Question("", [self.field], self.field, self.collapse, size, filter).body()
-        weighted = expansion.weighted(self.idf())[:FEEDBACK_TERMS]
+        weighted = expansion.weighted(self.idf())[: self.max_query_terms]
         like = any_of(weighted, self.field) if weighted else {"match_none": {}}
         ids = list(expansion.documents)
         given: list[dict[str, Any]] = [{"ids": {"values": ids}}]

@@ -1,0 +1,165 @@
+"""latent-ingest serve: a proxy in front of the engine that makes searches semantic."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import click
+
+from latent_ingest.cli import options
+from latent_ingest.cli.connection import connection_options
+from latent_ingest.cli.output import warn
+from latent_ingest.connector.engine.client import Connection
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.proxy.settings import (
+    MAX_BODY,
+    MAX_CONCURRENT,
+    RENEW_SECONDS,
+    TIMEOUT,
+    Settings,
+)
+
+# Modules of the extra `serve`.
+NEEDED = ("aiohttp", "prometheus_client", "starlette", "uvicorn", "httptools")
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+pem_file = click.Path(exists=True, dir_okay=False)
+
+BYTES = options.Scaled("size", "500000, 100M or 1G", {"k": 10**3, "m": 10**6, "g": 10**9}, int, 1)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  latent-ingest serve --url https://search:9200 --ca ca.pem --port 9280
+  curl -s 'localhost:9280/papers/_search?q=falls+of+old+people'
+  latent-ingest serve --questions table --no-documents --read-only --allow-index 'papers*'
+"""
+)
+@click.option("--host", default="127.0.0.1", help="Address to listen at.")
+@click.option("--port", type=click.IntRange(0, 65535), default=9280, help="Port to listen at.")
+@click.option("--tls-cert", type=pem_file, help="Certificate of the proxy, PEM.")
+@click.option("--tls-key", type=pem_file, help="Key of the certificate, if in its own file.")
+@click.option("--node", "nodes", multiple=True, help="URL of a further node; repeatable.")
+@connection_options
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=options.FOLDER,
+    help="Model folder; repeatable, for indices of several models.  [default: the model in this "
+    "package]",
+)
+@options.compute
+@options.questions
+@click.option(
+    "--documents/--no-documents",
+    default=True,
+    help="Add latent terms to documents that are written; needs the model.",
+)
+@click.option(
+    "--complete-updates",
+    is_flag=True,
+    help="Encode a document again of whose text a part was updated. Without it, 'enrich' does.",
+)
+@click.option(
+    "--strict", is_flag=True, help="Refuse searches that cannot be rewritten (status 400)."
+)
+@click.option("--read-only", is_flag=True, help="Refuse requests that change something.")
+@click.option(
+    "--allow-index",
+    "allow",
+    multiple=True,
+    metavar="PATTERN",
+    help="Serve only indices whose names match; repeatable.",
+)
+@click.option(
+    "--drop-header",
+    "drop_headers",
+    multiple=True,
+    metavar="NAME",
+    help="Do not forward this header of requests; repeatable.",
+)
+@click.option("--max-body", type=BYTES, default=MAX_BODY, help="Bytes of the largest request body.")
+@click.option(
+    "--max-concurrent",
+    type=click.IntRange(min=1),
+    default=MAX_CONCURRENT,
+    help="Requests in progress; more get status 503.",
+)
+@click.option(
+    "--timeout",
+    type=options.SECONDS,
+    default=f"{TIMEOUT:g}s",
+    help="Wait so long for the engine, and for a client that sends or takes nothing.",
+)
+@click.option(
+    "--renew",
+    type=options.SECONDS,
+    default=f"{RENEW_SECONDS:g}s",
+    help="Look up indices and aliases again after so long.",
+)
+@click.option("--no-access-log", is_flag=True, help="Print no line of JSON for each request.")
+def serve(
+    host: str,
+    port: int,
+    tls_cert: str | None,
+    tls_key: str | None,
+    nodes: tuple[str, ...],
+    connection: Connection,
+    models: tuple[Path, ...],
+    device: str,
+    dtype: str,
+    questions: str,
+    documents: bool,
+    complete_updates: bool,
+    strict: bool,
+    read_only: bool,
+    allow: tuple[str, ...],
+    drop_headers: tuple[str, ...],
+    max_body: int,
+    max_concurrent: int,
+    timeout: float,
+    renew: float,
+    no_access_log: bool,
+) -> None:
+    """Serve as a proxy in front of the engine: applications change its address, nothing else.
+
+    Searches are rewritten to score by meaning, documents get their latent terms, and everything
+    else passes through. Requests carry the caller's own login. One that is given here only reads
+    about indices. /_latent/health, /_latent/ready and /_latent/metrics are the proxy's own.
+    """
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise InputError(
+            f"serve needs {missing[0]}; pip install 'latent-ingest[serve]' installs it"
+        )
+    from latent_ingest.connector.proxy.app import create_app
+    from latent_ingest.connector.proxy.server import serve as run
+
+    if tls_key and not tls_cert:
+        raise InputError("--tls-key needs --tls-cert")
+    settings = Settings(
+        urls=(connection.url, *nodes),
+        connection=connection,
+        models=tuple(str(folder) for folder in models) or (None,),
+        device=device,
+        dtype=dtype,
+        questions=questions,
+        documents=documents,
+        complete_updates=complete_updates,
+        allow=allow,
+        read_only=read_only,
+        strict=strict,
+        drop_headers=drop_headers,
+        max_body=max_body,
+        max_concurrent=max_concurrent,
+        timeout=timeout,
+        renew_seconds=renew,
+    )
+    proxy = create_app(settings)
+    if host not in LOOPBACK and not tls_cert:
+        warn(f"warning: {host}: logins of callers pass unencrypted without --tls-cert")
+    warn(f"proxy of {', '.join(settings.urls)} at {host}:{port}")
+    run(proxy, host, port, certificate=tls_cert, key=tls_key, log_requests=not no_access_log)
