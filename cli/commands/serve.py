@@ -129,7 +129,8 @@ def serve(
 
     Searches are rewritten to score by meaning, documents get their latent terms, and everything
     else passes through. Requests carry the caller's own login. One that is given here only reads
-    about indices. /_latent/health, /_latent/ready and /_latent/metrics are the proxy's own.
+    about indices. /_latent/ is a search page, and /_latent/health, /_latent/ready and
+    /_latent/metrics are for operators.
     """
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise InputError(
@@ -161,5 +162,6 @@ def serve(
     proxy = create_app(settings)
     if host not in LOOPBACK and not tls_cert:
         warn(f"warning: {host}: logins of callers pass unencrypted without --tls-cert")
-    warn(f"proxy of {', '.join(settings.urls)} at {host}:{port}")
+    own = f"{'https' if tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    warn(f"proxy of {', '.join(settings.urls)} at {own}, search page at {own}/_latent/")
     run(proxy, host, port, certificate=tls_cert, key=tls_key, log_requests=not no_access_log)

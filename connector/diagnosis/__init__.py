@@ -1,1 +1,0 @@
-"""What an engine, a login and an index allow, and what follows from it."""

@@ -146,8 +146,9 @@ class AskedIndex:
             )
             yield Finding("question table", NOTE, "none", advice)
             return
-        own = "its documents' words" if table["origin"] == "index" else "its model's words"
-        yield Finding("question table", OK, f"{table['words']:,} of {own}")
+        own = table["origin"] == "index"
+        made = "made for its documents" if own else "the most frequent words of its model's"
+        yield Finding("question table", OK, f"{table['words']:,} words, {made}")
 
     def latent_terms(self) -> Iterator[Finding]:
         """Documents that have text and no latent terms; nothing where `_meta` is incomplete."""
@@ -190,7 +191,7 @@ class AskedIndex:
         if not sizes:
             yield Finding("shards", PROBLEM, "no primary shard is there", "hits are incomplete")
             return
-        found = f"{len(sizes)}, the largest of {max(sizes) / 1e9:,.2f} GB"
+        found = f"{len(sizes)}, the largest of {max(sizes) / 1e6:,.1f} MB"
         if max(sizes) > LARGE_SHARD:
             advice = "slow to move and to search; use more shards (number_of_shards)"
             yield Finding("shards", WARNING, found, advice)

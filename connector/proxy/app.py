@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from latent_ingest.connector.proxy import paths, searches, writes
+from latent_ingest.connector.proxy import paths, searches
 from latent_ingest.connector.proxy.caller import NOT_BELIEVED, Caller, client_of
 from latent_ingest.connector.proxy.indices import Indices
 from latent_ingest.connector.proxy.messages import (
@@ -37,6 +37,8 @@ from latent_ingest.connector.proxy.page.opened import Caller as PageCaller
 from latent_ingest.connector.proxy.page.routes import page_routes
 from latent_ingest.connector.proxy.settings import Settings
 from latent_ingest.connector.proxy.upstream import Answer, Content, Headers, Unreachable, Upstream
+from latent_ingest.connector.proxy.writing.bulk import bulk
+from latent_ingest.connector.proxy.writing.writer import write
 
 log = logging.getLogger(__name__)
 
@@ -180,10 +182,10 @@ class Proxy:
         if asked.kind in paths.SEARCHES:
             await searches.search(self, exchange, self.caller(exchange), asked)
         elif asked.kind == paths.BULK and (self.settings.documents or not self.guard.all):
-            await writes.bulk(self, exchange, self.caller(exchange), asked)
+            await bulk(self, exchange, self.caller(exchange), asked)
         elif asked.kind in (paths.DOCUMENT, paths.UPDATE):
             if self.settings.documents:
-                await writes.write(self, exchange, self.caller(exchange), asked)
+                await write(self, exchange, self.caller(exchange), asked)
             else:
                 await self.pass_through(exchange)
         else:

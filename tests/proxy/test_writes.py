@@ -179,8 +179,8 @@ def test_a_long_bulk_goes_in_several_requests(
     documents: Documents,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("latent_ingest.connector.proxy.writes.REQUEST_BYTES", 20_000)
-    monkeypatch.setattr("latent_ingest.connector.proxy.writes.PART_DOCUMENTS", 7)
+    monkeypatch.setattr("latent_ingest.connector.proxy.writing.bulk.REQUEST_BYTES", 20_000)
+    monkeypatch.setattr("latent_ingest.connector.proxy.writing.bulk.PART_DOCUMENTS", 7)
     reply = proxy.ask("POST", f"/{papers}/_bulk?refresh=true", bulk_of(documents))
     assert reply.latent == "encoded; encoded=90"
     assert reply.json["errors"] is False
@@ -228,7 +228,7 @@ def test_lines_are_kept_however_they_come(
     seed: int,
 ) -> None:
     """In chunks of any length, which end within lines and within letters."""
-    monkeypatch.setattr("latent_ingest.connector.proxy.writes.PART_DOCUMENTS", 3)
+    monkeypatch.setattr("latent_ingest.connector.proxy.writing.bulk.PART_DOCUMENTS", 3)
     chance = random.Random(seed)
     some = [{**one, "é": "ü"} for one in documents[:20]]
     body = b"".join(
