@@ -175,7 +175,8 @@ class Cluster:
 
     def closing(self) -> Iterator[Finding]:
         """Whether indices may be closed, which changes of analyzers and similarities need."""
-        if is_true(setting(self._settings, CLOSING) or "true"):
+        allowed = setting(self._settings, CLOSING)
+        if allowed is None or is_true(allowed):
             yield Finding("closing", OK, "allowed by the cluster")
         else:
             advice = (

@@ -43,7 +43,7 @@ class Trial:
         Raises:
             TransportError: the engine does not answer.
         """
-        created = False
+        left = True  # an index whose creation is not answered may be there
         try:
             for name, state, advice in STEPS:
                 try:
@@ -54,13 +54,14 @@ class Trial:
                     yield Finding(
                         name, state, f"refused for {self.index}: {refusal(error)}", advice
                     )
-                    if not created:
+                    if name == CREATE:
+                        left = False
                         return
                 else:
-                    created = True
+                    left = name != DELETE
                     yield Finding(name, OK, found or "allowed")
         finally:
-            if created:
+            if left:
                 with suppress(OpenSearchException):
                     self._client.indices.delete(index=self.index, ignore=404)
 
@@ -119,9 +120,11 @@ class Trial:
         self._client.indices.delete(index=self.index)
 
 
+CREATE, DELETE = "create an index", "delete"
+
 # Name of each request, the state if it is refused, and what follows from a refusal.
 STEPS = (
-    ("create an index", PROBLEM, "let somebody create it from mappings/, or grant create_index"),
+    (CREATE, PROBLEM, "let somebody create it from mappings/, or grant create_index"),
     ("write with ids", WARNING, "a collection that makes ids itself needs --ids engine"),
     ("read settings", WARNING, "ingest, enrich and search read them; grant view_index_metadata"),
     ("search", PROBLEM, "grant read"),
@@ -131,5 +134,5 @@ STEPS = (
     ("aliases", WARNING, "--alias, rollback and the guard of a run need it"),
     ("change settings", WARNING, "runs and enrich write settings and _meta; grant manage"),
     ("close and open", WARNING, "a new index keeps its model's question table; tune needs it"),
-    ("delete", WARNING, "prune cannot delete old versions; delete this index by hand"),
+    (DELETE, WARNING, "prune cannot delete old versions; delete this index by hand"),
 )

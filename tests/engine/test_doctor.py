@@ -10,12 +10,13 @@ import pytest
 from click.testing import CliRunner, Result
 from elastic_proxy import USER, Elastic, ElasticProxy
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import ConnectionTimeout
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.diagnosis.cluster import required_free
 from latent_ingest.connector.diagnosis.doctor import examine
 from latent_ingest.connector.diagnosis.finding import Finding
-from latent_ingest.connector.diagnosis.trial import PREFIX, STEPS
+from latent_ingest.connector.diagnosis.trial import PREFIX, STEPS, Trial
 from latent_ingest.connector.engine.client import Connection, url_of
 from latent_ingest.connector.errors import EngineError, InputError
 
@@ -175,6 +176,22 @@ def test_an_index_that_a_trial_may_not_delete_is_named(behind: Behind, client: O
     client.indices.delete(index=left)
     assert found.state == "warning"
     assert left in found.found
+
+
+def test_an_index_whose_creation_is_not_answered_is_deleted(
+    client: OpenSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Trial._create_an_index
+
+    def unanswered(trial: Trial) -> None:
+        create(trial)
+        assert client.indices.exists(index=trial.index)
+        raise ConnectionTimeout("TIMEOUT", "no answer", OSError("no answer"))
+
+    monkeypatch.setattr(Trial, "_create_an_index", unanswered)
+    with pytest.raises(EngineError, match="did not answer"):
+        list(examine(client, write=True))
+    assert not client.indices.exists(index=f"{PREFIX}*", allow_no_indices=False)
 
 
 def test_the_command(client: OpenSearch, index: str, load: Any) -> None:
