@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
 import click
@@ -11,12 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent_ingest.connector import terms
+from latent_ingest.connector.collections.collection import Collection, read_documents
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 Row = tuple[str, str, NDArray[np.int32], NDArray[np.int64]]
 """Id, text, latents and their counts."""
 
 ENCODED_AT_ONCE = 256
+
+
+def real_texts(
+    judged: Collection, others: Sequence[Path], most: int
+) -> tuple[int, list[tuple[str, str]]]:
+    """Ids and texts of a judged collection, then of other files up to `most`; how many are judged.
+
+    Raises click.ClickException if the collection has no corpus.
+    """
+    if judged.corpus is None:
+        raise click.ClickException("the judged collection has no corpus")
+    own = [(document.id, document.text) for document in read_documents(judged.corpus)]
+    further = islice(chain.from_iterable(map(read_documents, others)), max(0, most - len(own)))
+    return len(own), [*own, *((str(document.id), document.text) for document in further)]
 
 
 def encoded_vectors(

@@ -14,7 +14,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import chain, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,14 +21,14 @@ from typing import Any
 import click
 import numpy as np
 import scipy.sparse
-from cached_encodings import Row, encoded
+from cached_encodings import Row, encoded, real_texts
 from numpy.typing import NDArray
 from opensearchpy import OpenSearch, helpers
 from scale import MAPPING, hits, merge, visited
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.bm25 import inverse_document_frequency
-from latent_ingest.connector.collections.collection import Collection, read_documents
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection, default_url
 from latent_ingest.connector.evaluation.measures import mean_ndcg
@@ -113,12 +112,8 @@ def main(
 ) -> None:
     """Measure clusters of the judged collection in FOLDER and of the texts."""
     judged = Collection.load(folder, split)
-    if judged.corpus is None:
-        raise click.ClickException(f"{folder} has no corpus")
-    own = [(document.id, document.text) for document in read_documents(judged.corpus)]
-    others = chain.from_iterable(map(read_documents, texts))
-    more = [(str(document.id), document.text) for document in islice(others, real - len(own))]
-    rows = encoded(out / "encoded", [*own, *more])
+    _, every = real_texts(judged, texts, real)
+    rows = encoded(out / "encoded", every)
     encoder = QueryEncoder(cache_size=10_000)
     n_latents = LatentEncoder.shared().n_latents
     of, centroids = clustered(matrix(rows, n_latents), n_clusters)

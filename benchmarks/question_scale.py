@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from itertools import chain, islice
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
 import click
-from cached_encodings import encoded
+from cached_encodings import encoded, real_texts
 from scale import build, merge
 
-from latent_ingest.connector.collections.collection import Collection, read_documents
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection, default_url
 from latent_ingest.connector.engine.retry import Retry
@@ -64,12 +63,9 @@ def main(
 ) -> None:
     """Measure an index with the judged collection in FOLDER among its documents."""
     judged = Collection.load(folder, split)
-    assert judged.corpus is not None, f"{folder} has no corpus"
-    own = [(document.id, document.text) for document in read_documents(judged.corpus)]
-    others = chain.from_iterable(map(read_documents, texts))
-    more = ((str(document.id), document.text) for document in islice(others, real - len(own)))
+    n_judged, every = real_texts(judged, texts, real)
     client, index = Connection(default_url()).open(), f"benchmark-scale-{documents}"
-    build(client, index, encoded(out / "encoded", [*own, *more]), len(own), documents)
+    build(client, index, encoded(out / "encoded", every), n_judged, documents)
     table = StoredTable.of_model(LatentEncoder.shared(), question_words)
     assert table is not None
     put_table(Index(client, index), table, Retry(client))

@@ -25,7 +25,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import chain, islice, product
+from itertools import islice, product
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -33,11 +33,11 @@ from typing import Any
 import click
 import matplotlib
 import numpy as np
-from cached_encodings import Row, encoded
+from cached_encodings import Row, encoded, real_texts
 from opensearchpy import OpenSearch, helpers
 
 from latent_ingest.connector import terms
-from latent_ingest.connector.collections.collection import Collection, read_documents
+from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection, EngineInfo, default_url
 from latent_ingest.connector.evaluation.measures import mean_ndcg
@@ -373,14 +373,8 @@ def main(
 ) -> None:
     """Measure indices with the judged collection in FOLDER among their documents."""
     judged = Collection.load(folder, split)
-    if judged.corpus is None:
-        raise click.ClickException(f"{folder} has no corpus")
-    own = [(document.id, document.text) for document in read_documents(judged.corpus)]
-    others = chain.from_iterable(map(read_documents, texts))
-    more = [
-        (str(document.id), document.text) for document in islice(others, max(0, real - len(own)))
-    ]
-    rows = encoded(out / "encoded", [*own, *more])
+    n_judged, every = real_texts(judged, texts, real)
+    rows = encoded(out / "encoded", every)
     client = Connection(default_url()).open()
     told = EngineInfo.read(client)
     mapping = MAPPING
@@ -392,7 +386,7 @@ def main(
     asked = list(judged.queries)[:questions]
     for n, n_shards in product(sorted(documents), shards):
         index = f"benchmark-scale-{n}" + (f"-{n_shards}-shards" if n_shards > 1 else "")
-        build(client, index, rows, len(own), n, mapping, n_shards)
+        build(client, index, rows, n_judged, n, mapping, n_shards)
         for some, mode, at_once in product(sorted(segments, reverse=True), concurrent, clients):
             setting = (engine, n, n_shards, some, at_once, mode, len(asked))
             result = dict(zip(KEY, setting, strict=True))
