@@ -56,8 +56,9 @@ from latent_ingest.connector.indexing.batches import (
 from latent_ingest.connector.indexing.enrich import Enrich
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, Progress, Run, RunKey
-from latent_ingest.connector.indexing.outcomes import IngestReport, SeenKeys
+from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender, requests
+from latent_ingest.connector.seen_keys import SeenKeys
 
 INDEX = "benchmark-indexing"
 ENCODED = 1000

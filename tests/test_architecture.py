@@ -28,6 +28,7 @@ ORDER = (
         "prefetch",
         "bm25",
         "files",
+        "seen_keys",
     ),
     ("engine", "collections"),
     ("encoding",),

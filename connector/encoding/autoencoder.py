@@ -40,6 +40,9 @@ TOKENS_AT_ONCE = 4096
 TOKENS_PER_SHAPE = 256
 FEWEST_TOKENS = 16
 
+# Latents in a group whose largest value is compared with those of the other groups.
+GROUP = 64
+
 
 @dataclass(frozen=True, slots=True)
 class AutoencoderConfig:
@@ -181,9 +184,9 @@ class TokenAutoencoder(nn.Module):
         at_once = self.token_batch_size or TOKENS_AT_ONCE
         for chunk in torch.split(packed, at_once) if len(packed) else [packed]:
             padded = nn.functional.pad(chunk, (0, 0, 0, padded_tokens(len(chunk)) - len(chunk)))
-            top = self.pre_activations(self.normalize(padded)).topk(k, dim=-1)
-            acts.append(top.values[: len(chunk)].float().relu())
-            indices.append(top.indices[: len(chunk)])
+            values, latents = strongest(self.pre_activations(self.normalize(padded)), k)
+            acts.append(values[: len(chunk)].float().relu())
+            indices.append(latents[: len(chunk)])
         return TokenLatents(torch.cat(acts), torch.cat(indices), bounds)
 
     def reconstruct(self, acts: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
@@ -338,6 +341,34 @@ def padded_tokens(tokens: int) -> int:
     if tokens > TOKENS_PER_SHAPE:
         return -(-tokens // TOKENS_PER_SHAPE) * TOKENS_PER_SHAPE
     return max(FEWEST_TOKENS, 1 << max(tokens - 1, 0).bit_length())
+
+
+def strongest(pre: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k largest values of each row and their columns, largest first.
+
+    `[n_tokens, n_latents]` → `[n_tokens, k]` each. On a GPU they are found by groups.
+    """
+    if pre.is_cuda and pre.shape[1] % GROUP == 0 and k <= pre.shape[1] // GROUP:
+        return strongest_by_groups(pre, k)
+    top = pre.topk(k, dim=-1)
+    return top.values, top.indices
+
+
+def strongest_by_groups(
+    pre: torch.Tensor, k: int, size: int = GROUP
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Like `strongest`, from the k groups with the largest maxima: none of the k is elsewhere.
+
+    A group is `size` columns at equal distances; there must be k groups or more. Of equal values,
+    another may be kept than `topk` keeps.
+    """
+    n_tokens, n_latents = pre.shape
+    n_groups = n_latents // size
+    columns = pre.view(n_tokens, size, n_groups)
+    groups = columns.amax(dim=1).topk(k, dim=-1, sorted=False).indices
+    members = columns.gather(2, groups[:, None].expand(-1, size, -1)).flatten(1)
+    values, places = members.topk(k, dim=-1)
+    return values, places // k * n_groups + groups.gather(1, places % k)
 
 
 def decode(acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor) -> torch.Tensor:

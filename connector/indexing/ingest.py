@@ -48,10 +48,10 @@ from latent_ingest.connector.indexing.journal import Progress, Run
 from latent_ingest.connector.indexing.outcomes import (
     FailuresFile,
     IngestReport,
-    SeenKeys,
     default_path,
 )
 from latent_ingest.connector.indexing.sender import CONCURRENCY, BulkRun, Outcome, Sender
+from latent_ingest.connector.seen_keys import SeenKeys
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder

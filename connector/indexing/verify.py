@@ -30,7 +30,7 @@ from latent_ingest.connector.indexing.chunks import (
     stored,
     stored_chunks,
 )
-from latent_ingest.connector.indexing.outcomes import key_hash, temporary_database
+from latent_ingest.connector.seen_keys import key_hash, temporary_database
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from latent_ingest.connector.document import (
 )
 from latent_ingest.connector.document_text import steps, text_in
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.indexing.outcomes import SeenKeys
+from latent_ingest.connector.seen_keys import SeenKeys
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from latent_ingest.connector.encoding.autoencoder import (
     AutoencoderConfig,
     TokenAutoencoder,
     TokenLatents,
+    strongest_by_groups,
 )
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.fingerprint import autoencoder_fingerprint
@@ -246,3 +247,18 @@ def test_a_model_of_this_package_is_found_by_its_name(
         assert model_path(other) == Path(other)
     Path("minilm-32k").mkdir()
     assert model_path("minilm-32k") == Path("minilm-32k")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("k", "size"), [(16, 8), (16, 64), (1, 64), (32, 64)])
+def test_strongest_by_groups_are_those_of_all(dtype: torch.dtype, k: int, size: int) -> None:
+    random = torch.randn(200, 2048, generator=torch.Generator().manual_seed(3))
+    random[0] = 1.0  # all equal
+    random[1, 5 :: 2048 // size] = 9.0 + torch.arange(
+        len(random[1, 5 :: 2048 // size])
+    )  # one group
+    pre = random.to(dtype)
+    values, latents = strongest_by_groups(pre, k, size)
+    assert torch.equal(values, pre.topk(k, dim=-1).values)
+    assert torch.equal(pre.gather(1, latents), values)
+    assert all(len(set(row)) == k for row in latents.tolist())

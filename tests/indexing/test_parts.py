@@ -25,11 +25,11 @@ from latent_ingest.connector.indexing.actions import IndexAction
 from latent_ingest.connector.indexing.batches import Batches
 from latent_ingest.connector.indexing.outcomes import (
     FailuresFile,
-    SeenKeys,
     check_writable,
     default_path,
 )
 from latent_ingest.connector.prefetch import prefetch
+from latent_ingest.connector.seen_keys import SeenKeys
 from latent_ingest.mappings import MappingConfig
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.indexing.outcomes import SeenKeys
+from latent_ingest.connector.seen_keys import SeenKeys
 from latent_ingest.connector.training import texts as texts_module
 from latent_ingest.connector.training.texts import Source, TrainingTexts, find_sources, format_of
 
