@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from threading import current_thread, main_thread
+from typing import Any
 
 from opensearchpy import OpenSearch
 
@@ -21,8 +22,10 @@ START_SECONDS = 180
 class Cluster:
     """Nodes n0, n1, ... on the loopback interface."""
 
-    def __init__(self, folder: Path, nodes: int = 3) -> None:
+    def __init__(self, folder: Path, nodes: int = 3, **settings: Any) -> None:
+        """Start nothing yet; `settings` are further ones of each node, with `_` for a dot."""
         self._folder = folder
+        self._settings = {name.replace("_", "."): value for name, value in settings.items()}
         names = [f"n{number}" for number in range(nodes)]
         ports = free_ports(2 * nodes)
         self.urls = {
@@ -51,6 +54,7 @@ class Cluster:
             "discovery.type": "zen",
             "discovery.seed_hosts": [f"127.0.0.1:{port}" for port in self._transport.values()],
             "cluster.initial_cluster_manager_nodes": list(self.urls),
+            **self._settings,
         }
         command = LocalEngine("opensearch").command("512m", settings)
         # To the kernel, the parent is the thread; others than the main one end before the node.

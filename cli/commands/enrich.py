@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from functools import partial
 from typing import Any
@@ -10,10 +11,20 @@ import click
 
 from latent_ingest.cli import jobs, options
 from latent_ingest.cli.connection import connection_options
-from latent_ingest.cli.output import confirm, counted, sum_of
+from latent_ingest.cli.output import confirm, counted, print_json, sum_of, warn
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.indexing.job import EnrichJob, JobResult
-from latent_ingest.connector.indexing.outcomes import EnrichReport
+from latent_ingest.connector.indexing.outcomes import EnrichReport, WatchReport
+from latent_ingest.connector.indexing.watching.follower import POLL_SECONDS
+from latent_ingest.connector.indexing.watching.job import LEAST_POLL, WatchJob
+from latent_ingest.connector.indexing.watching.metrics import serve_metrics
+
+# Seconds between two lines of --watch --json.
+LINE_SECONDS = 10.0
+
+# Options that have no meaning without --watch, and those that have none with it.
+WATCHING = ("rate", "poll", "metrics_port", "metrics_host")
+COPYING = ("alias", "restart")
 
 
 @click.command(
@@ -23,9 +34,10 @@ Examples:
   latent-ingest enrich --index products                   later: new and changed documents
   latent-ingest enrich --index products --text-fields title --yes --json
   latent-ingest enrich --index products --text-fields title --alias shop
+  latent-ingest enrich --index products --watch --metrics-port 9290
 
 Exit status: 0 if every document has the latent terms of its text, 1 if some do not, 2 for wrong
-usage or input, 130 if interrupted.
+usage or input, 130 if interrupted; with --watch, 0 if it was stopped and no document failed.
 """
 )
 @options.index
@@ -58,9 +70,38 @@ usage or input, 130 if interrupted.
 @options.concurrency
 @options.give_up_after
 @options.journal
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Go on until stopped: documents that are written later get their latent terms, too.",
+)
+@click.option(
+    "--rate",
+    type=click.IntRange(min=1),
+    help="With --watch: most documents read per second.  [default: any number]",
+)
+@click.option(
+    "--poll",
+    type=options.SECONDS,
+    help="With --watch: time between two looks at the index.  [default: 1s]",
+)
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="With --watch: serve metrics for Prometheus at this port (extra serve).",
+)
+@click.option(
+    "--metrics-host",
+    help="With --metrics-port: address to listen at.  [default: 127.0.0.1]",
+)
 @options.as_json
 def enrich(
-    connection: Connection, model: options.ChosenModel, yes: bool, as_json: bool, **settings: Any
+    connection: Connection,
+    model: options.ChosenModel,
+    yes: bool,
+    watch: bool,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
     """Add latent terms to an existing index, or update them.
 
@@ -73,7 +114,16 @@ def enrich(
     --alias it stays open: a copy of it gets the latent terms while the index is searched. The copy
     takes the alias if nothing was written to the index meanwhile; writes during the move are
     refused.
+
+    With --watch the command follows the index: it asks the engine every second what was written,
+    reads only that, and resumes there when it is started again.
     """
+    watching = {name: settings.pop(name) for name in WATCHING}
+    if watch:
+        follow(connection, model, yes=yes, as_json=as_json, **settings, **watching)
+        return
+    if given := [name for name, value in watching.items() if value is not None]:
+        raise click.UsageError(f"--{given[0].replace('_', '-')} needs --watch")
     job = EnrichJob(
         connection.open(), encoder=model.load, command=options.resuming_command(), **settings
     )
@@ -117,3 +167,72 @@ def summary(result: JobResult[EnrichReport]) -> list[str]:
             (report.stopped, "stopped; the same command resumes, and skips what is up to date"),
         ),
     ]
+
+
+def follow(
+    connection: Connection,
+    model: options.ChosenModel,
+    *,
+    yes: bool,
+    as_json: bool,
+    poll: float | None,
+    metrics_port: int | None,
+    metrics_host: str | None,
+    **settings: Any,
+) -> None:
+    """Run `enrich --watch`."""
+    for name in COPYING:
+        if settings.pop(name):
+            raise click.UsageError(
+                f"--watch and --{name} exclude each other: a copy is made once; watch it afterwards"
+            )
+    if poll is not None and poll < LEAST_POLL:
+        raise click.UsageError(f"--poll: {LEAST_POLL:g}s is the least")
+    if metrics_host and metrics_port is None:
+        raise click.UsageError("--metrics-host needs --metrics-port")
+    job = WatchJob(
+        connection.open(),
+        encoder=model.load,
+        command=options.resuming_command(),
+        poll=POLL_SECONDS if poll is None else poll,
+        **settings,
+    )
+    if metrics_port is not None:
+        serve_metrics(job.report, metrics_host or "127.0.0.1", metrics_port)
+    result = watch_with_line(job, yes=yes, as_json=as_json)
+    report = result.report
+    if as_json:
+        print_json(report.to_json())
+    else:
+        click.echo(watch_summary(report))
+    for line in jobs.notes((report.failures_file, f"failures: {report.failures_file}")):
+        warn(line)
+    if report.stopped != "interrupted":
+        click.echo(f"Error: {report.stopped}", err=True)
+    if not report.ok:
+        raise click.exceptions.Exit(1)
+
+
+def watch_with_line(job: WatchJob, *, yes: bool, as_json: bool) -> JobResult[WatchReport]:
+    """Run with a line that is renewed, or with lines of JSON."""
+    said = time.monotonic()
+    line = {"bar_format": "{desc} [{elapsed}]", "miniters": 0, "desc": f"index {job.index}"}
+    with jobs.job_bar(job, **line) as move:
+
+        def show(report: WatchReport) -> None:
+            nonlocal said
+            if as_json and time.monotonic() - said >= LINE_SECONDS:
+                said = time.monotonic()
+                print_json(report.to_json())
+            move(watch_summary(report), report.read)
+
+        return job.run(show, partial(confirm, yes=yes))
+
+
+def watch_summary(report: WatchReport) -> str:
+    """Counts and lag in a line."""
+    lag = f"{report.seconds_behind:,.1f} s" if report.writes_behind else "up to date"
+    return (
+        f"index {report.index}: {report.encoded:,} encoded, {report.failed:,} failed, "
+        f"{counted(report.writes_behind, 'write')} behind ({lag})"
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -73,6 +73,8 @@ class Batch:
     failed: list[tuple[Stored, str]] = field(default_factory=list)
     """Documents that cannot be encoded, with the reason; filled in by the encoding stage."""
     tokens: int = 0
+    reached: dict[int, int] = field(default_factory=dict)
+    """If an index is watched: shards → the write up to which they are read with this batch."""
 
 
 class Enrich(BulkRun):
@@ -182,11 +184,19 @@ class Enrich(BulkRun):
                     failed, read = self.report.failed, self.report.read
                     self._stop_because(self._failures.too_many(failed, read, "documents"))
                     self._progress()
+                if not self.report.stopped:
+                    self._settled(batch)
                 self._progress()
         if self._interrupted:
             self._stop_because("interrupted")
 
-    def _batches(self, pages: Generator[list[Stored]]) -> Generator[Batch]:
+    def _taken(self, page: Iterable[Stored], batch: Batch) -> None:
+        """Called when all documents of a page are in batches, of which this is the last."""
+
+    def _settled(self, batch: Batch) -> None:
+        """Called when all documents of a batch have their outcomes."""
+
+    def _batches(self, pages: Generator[Iterable[Stored]]) -> Generator[Batch]:
         hash_field = self._meta.hash_field or ""
         batch, size = Batch(), 0
         with closing(pages):
@@ -205,6 +215,7 @@ class Enrich(BulkRun):
                     if size >= self._batch_characters:
                         yield batch
                         batch, size = Batch(), 0
+                self._taken(page, batch)
                 if batch.read >= MAX_BATCH_DOCUMENTS:
                     yield batch
                     batch, size = Batch(), 0

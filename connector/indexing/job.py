@@ -35,6 +35,7 @@ from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.indexing.outcomes import (
     EnrichReport,
     IngestReport,
+    WatchReport,
     check_writable,
     default_path,
 )
@@ -51,7 +52,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_INDEX = "latent"
 
-Report = TypeVar("Report", IngestReport, EnrichReport)
+Report = TypeVar("Report", IngestReport, EnrichReport, WatchReport)
 
 
 @dataclass(frozen=True, slots=True)

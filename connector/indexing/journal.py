@@ -61,7 +61,8 @@ class RunKey:
     """Identity of a run: two commands with the same corpus and index are the same run."""
 
     corpus: str
-    """Absolute path of the corpus file, "-" for standard input, or "index:NAME" of an enrich."""
+    """Absolute path of the corpus file, "-" for standard input, "index:NAME" of an enrich, or
+    "watch:NAME"."""
     index: str
     index_uuid: str
     """UUID of the index: it changes if the index is deleted and created again."""
@@ -87,6 +88,8 @@ class Progress:
     """Length of the failures file in bytes."""
     report: dict[str, Any] = field(default_factory=lambda: asdict(IngestReport()))
     """Counts, as in `IngestReport`."""
+    watch: dict[str, Any] = field(default_factory=dict)
+    """How far an index that is watched has been read; see `watching.follower.Follower`."""
 
     @classmethod
     def of(cls, stored: str) -> Progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -128,6 +129,38 @@ class EnrichReport(Report):
     @property
     def documents(self) -> int:
         return self.read
+
+
+@dataclass(slots=True)
+class WatchReport(EnrichReport):
+    """Counts of an index that is watched, since the command began."""
+
+    index: str = ""
+    """Name of the index."""
+    writes_behind: int = 0
+    """Writes to the index that have not been read, when the engine was last asked; own ones, too.
+    So at least the number of documents whose latent terms may be missing or old."""
+    as_of: float = 0.0
+    """Unix time in seconds: all documents written before have the latent terms of their text, but
+    for those that failed."""
+    answered: float = 0.0
+    """Unix time in seconds at which the engine was last asked and answered."""
+    restarted: int = 0
+    """Shards that were read from their first write again, because their history had changed."""
+
+    @property
+    def seconds_behind(self) -> float:
+        """Seconds since the oldest write that may not have been read; 0 if there is none."""
+        return max(0.0, time.time() - self.as_of) if self.writes_behind else 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether watching was ended on purpose, and no document failed."""
+        return self.stopped == "interrupted" and not self.failed
+
+    def to_json(self) -> dict[str, Any]:
+        """All counts, and `seconds_behind`."""
+        return {**asdict(self), "seconds_behind": round(self.seconds_behind, 3)}
 
 
 class FailuresFile:
