@@ -29,7 +29,7 @@ import numpy as np
 from opensearchpy import OpenSearch, helpers
 
 from latent_ingest.connector.collections.docstrings import standard_library
-from latent_ingest.connector.corpus_file import CorpusFile
+from latent_ingest.connector.corpus.corpus import Corpus
 from latent_ingest.connector.document import DEFAULT_ID_FIELDS, Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.vectors import LatentVectors
@@ -184,7 +184,7 @@ def compare_overlap(client: OpenSearch, encoder: LatentEncoder, folder: Path) ->
     for _ in range(OVERLAP_ROUNDS):
         meta = fresh(client, encoder)
         started = time.perf_counter()
-        with CorpusFile(corpus) as file:
+        with Corpus(corpus) as file:
             batches = list(Batches(file, DEFAULT_ID_FIELDS, meta, characters).read())
         for batch in batches:
             fill(batch, encoder, meta, 1)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from latent_ingest.cli.output import announced
+from latent_ingest.connector.corpus.reading import FORMATS, Reading
 from latent_ingest.connector.engine.client import MAX_CONNECTIONS
 from latent_ingest.connector.index.meta import have_own_words
 from latent_ingest.connector.indexing.sender import CONCURRENCY
@@ -75,6 +76,52 @@ class NameList(click.ParamType):  # type: ignore[type-arg]
         if not names:
             self.fail(f"{value!r}: write at least one name", param, ctx)
         return names
+
+
+class Renaming(click.ParamType):  # type: ignore[type-arg]
+    """Pairs `field=path` separated by commas."""
+
+    name = "field=path"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, str]:
+        pairs = [pair.partition("=") for pair in str(value).split(",") if pair.strip()]
+        renamed = {field.strip(): path.strip() for field, _, path in pairs}
+        if not renamed or not all(field and path for field, path in renamed.items()):
+            self.fail(f"{value!r}: write FIELD=PATH, such as title=headline", param, ctx)
+        return renamed
+
+
+class Value(click.ParamType):  # type: ignore[type-arg]
+    """A pair `field=value`; the value is read as JSON if it is, else as a string."""
+
+    name = "field=value"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, Any]:
+        field, equals, text = str(value).partition("=")
+        if not (field.strip() and equals):
+            self.fail(f"{value!r}: write FIELD=VALUE, such as lang=en", param, ctx)
+        try:
+            return {field.strip(): json.loads(text)}
+        except ValueError:
+            return {field.strip(): text}
+
+
+class Delimiter(click.ParamType):  # type: ignore[type-arg]
+    """One character; \\t and tab are a tab."""
+
+    name = "text"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        text = "\t" if value in ("\\t", "tab") else str(value)
+        if len(text) != 1:
+            self.fail(f"{value!r}: give one character, or tab", param, ctx)
+        return text
 
 
 class JsonObject(click.ParamType):  # type: ignore[type-arg]
@@ -263,6 +310,88 @@ def model_of(explained: str) -> Callable[[Command], Command]:
 
 
 model = model_of("Model folder.  [default: the model in this package]")
+
+
+READING_OPTIONS = (
+    click.option(
+        "--input-format",
+        type=click.Choice(FORMATS),
+        help="Format of the files.  [default: by their first bytes and names]",
+    ),
+    click.option(
+        "--map",
+        "renamed",
+        type=Renaming(),
+        multiple=True,
+        help="Fields to rename, separated by commas: title=headline,text=body.content.",
+    ),
+    click.option(
+        "--set",
+        "values",
+        type=Value(),
+        multiple=True,
+        help="A field that each document gets: lang=en. A value that is JSON is read as such.",
+    ),
+    click.option(
+        "--drop", type=NameList(), default=None, help="Fields to leave out, separated by commas."
+    ),
+    click.option(
+        "--sample", type=click.IntRange(min=1), help="Read only the first documents, this many."
+    ),
+    click.option("--delimiter", type=Delimiter(), help="CSV: delimiter.  [default: found]"),
+    click.option(
+        "--no-quotes",
+        is_flag=True,
+        help="CSV: quotation marks are letters, and enclose no cells.  [default: found]",
+        show_default=False,
+    ),
+    click.option("--encoding", help="CSV: encoding, such as latin-1.  [default: UTF-8]"),
+    click.option(
+        "--header",
+        type=NameList(),
+        help="CSV without a header line: names of the columns, separated by commas.",
+    ),
+    click.option(
+        "--json-fields",
+        type=NameList(),
+        help="CSV: columns whose cells are JSON (numbers, true, arrays), separated by commas.",
+    ),
+)
+
+
+def reading(command: Command) -> Command:
+    """Add the options on how files are read; the command receives a `Reading` as `reading`."""
+
+    @functools.wraps(command)
+    def with_reading(
+        *args: Any,
+        input_format: str | None,
+        renamed: tuple[dict[str, str], ...],
+        values: tuple[dict[str, Any], ...],
+        drop: list[str] | None,
+        sample: int | None,
+        delimiter: str | None,
+        no_quotes: bool,
+        encoding: str | None,
+        header: list[str] | None,
+        json_fields: list[str] | None,
+        **others: Any,
+    ) -> Any:
+        reading = Reading(
+            format=input_format,
+            delimiter=delimiter,
+            quotes=False if no_quotes else None,
+            encoding=encoding,
+            header=header,
+            json_fields=json_fields or (),
+            map={field: path for pairs in renamed for field, path in pairs.items()},
+            set={field: value for pairs in values for field, value in pairs.items()},
+            drop=drop or (),
+            sample=sample,
+        )
+        return command(*args, reading=reading, **others)
+
+    return cast(Command, with_options(with_reading, READING_OPTIONS))
 
 
 def compute(command: Command) -> Command:

@@ -2,7 +2,8 @@
 
 connect             Connection (URL and credentials → client), LocalEngine (a local OpenSearch)
 encode texts        LatentEncoder → LatentVectors; terms (counts and spellings)
-index documents     IngestJob → JobResult; open_index → IndexMeta, Ingest → IngestReport
+index documents     IngestJob, Reading (of files) → JobResult; open_index → IndexMeta;
+                    Ingest → IngestReport
 enrich an index     EnrichJob → JobResult
 search              Searcher, AsyncSearcher; QueryEncoder shares a model and caches encodings
 rewrite requests    QueryRewriter → RewriteReport; Expansion (feedback); hybrid_boost
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from latent_ingest.connector import terms as terms
+    from latent_ingest.connector.corpus.reading import Reading as Reading
     from latent_ingest.connector.encoding.encoder import LatentEncoder as LatentEncoder
     from latent_ingest.connector.encoding.vectors import LatentVectors as LatentVectors
     from latent_ingest.connector.engine.client import Connection as Connection
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
 # Module → its public names.
 _MODULES = {
+    "corpus.reading": ["Reading"],
     "encoding.encoder": ["LatentEncoder"],
     "encoding.vectors": ["LatentVectors"],
     "engine.client": ["Connection"],

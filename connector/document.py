@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,13 +85,17 @@ def parse_line(
     id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
     text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS,
     strict: bool = True,
+    change: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Document | BadLine:
     """Parse the document on a line that is not blank, or say what is wrong with it.
 
     The first id field that the document has is its id. If `strict`, it must have at least one text
-    field, with strings only; else it is read as a document of an index is.
+    field, with strings only; else it is read as a document of an index is. `change` makes the
+    document of the line's object; documents of a failures file are changed already.
     """
     try:
+        if line.problem:
+            raise ValueError(line.problem)
         fields = parse_object(line)
         failure = fields.get(FAILURE_KEY)
         if isinstance(failure, dict) and failure.keys() - {"original"} == FAILURE_PARTS:
@@ -99,9 +103,15 @@ def parse_line(
                 original = failure["original"].encode("utf-8", "surrogateescape")
                 again = Line(line.number, original)
                 return parse_line(
-                    again, id_fields=id_fields, text_fields=text_fields, strict=strict
+                    again,
+                    id_fields=id_fields,
+                    text_fields=text_fields,
+                    strict=strict,
+                    change=change,
                 )
             del fields[FAILURE_KEY]
+        elif change:
+            fields = change(fields)
         check_surrogates(line, fields)
         if strict:
             check_texts(fields, text_fields)

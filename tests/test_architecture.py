@@ -30,7 +30,7 @@ ORDER = (
         "files",
         "seen_keys",
     ),
-    ("engine", "collections"),
+    ("engine", "collections", "corpus"),
     ("encoding",),
     ("questions",),
     ("index",),

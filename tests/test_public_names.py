@@ -34,6 +34,7 @@ PUBLIC = {
     "ModelError",
     "QueryEncoder",
     "QueryRewriter",
+    "Reading",
     "RewriteReport",
     "Searcher",
     "explain",

@@ -72,6 +72,7 @@ def described(client: OpenSearch, indices: list[IndexInfo]) -> list[dict[str, An
                 "bytes": held.bytes if held else None,
                 "version_of": index.alias,
                 "complete": index.complete,
+                "sample": index.stored.get("sample"),
                 "loading": bool(index.guards),
                 "aliases": sorted(index.aliases),
                 "created": index.created,
@@ -85,20 +86,28 @@ def index_table(rows: list[dict[str, Any]]) -> list[str]:
     cells = []
     for row in rows:
         closed = row["documents"] is None
-        loading = row["loading"] and row["complete"] is not False
         cells.append(
             [
                 row["index"],
                 row["model"] or "none",
                 "closed" if closed else f"{row['documents']:,}",
                 "" if closed else output.size(row["bytes"]).replace(" ", ""),
-                "loading" if loading else STATES[row["complete"]],
+                state_of(row),
                 ", ".join(row["aliases"]) or "-",
                 minute(row["created"]),
             ]
         )
     heads = ["index", "model", "documents", "size", "state", "alias", "created"]
     return output.table(heads, cells, right=(2, 3))
+
+
+def state_of(row: dict[str, Any]) -> str:
+    """The state of an index in a word or two; "-" if there is nothing to say."""
+    if row["loading"] and row["complete"] is not False:
+        return "loading"
+    if row["sample"]:
+        return f"sample of {row['sample']:,}"
+    return STATES[row["complete"]]
 
 
 def minute(seconds: float) -> str:

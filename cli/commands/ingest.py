@@ -12,17 +12,24 @@ from latent_ingest.cli.output import (
     counted,
     print_json,
     print_lines,
+    printable,
     progress_bar,
     size,
     sum_of,
 )
+from latent_ingest.connector.corpus.reading import Reading
+from latent_ingest.connector.document import BadLine
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.indexing.actions import IndexAction
 from latent_ingest.connector.indexing.job import IngestJob, JobResult
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.indexing.verify import EXAMPLES, Verification, VerifyReport
 from latent_ingest.mappings import IDS, LONG
+
+# Bad lines that --dry-run shows.
+SHOWN_FAILURES = 10
 
 
 @click.command(
@@ -31,6 +38,9 @@ Examples:
   latent-ingest corpus.jsonl
   latent-ingest corpus.jsonl.gz --index papers --text-fields title,abstract
   latent-ingest corpus.jsonl --alias papers
+  latent-ingest articles.csv --index papers --map title=headline,text=body
+  latent-ingest 'data/*.parquet' --index papers --sample 1000
+  latent-ingest articles.csv --dry-run
   zcat corpus.jsonl.gz | latent-ingest - --index papers
   latent-ingest books.jsonl --index books --long chunks
   latent-ingest corpus.jsonl --index papers --ids engine
@@ -41,7 +51,7 @@ Exit status: 0 if every document is indexed, 1 if some failed, 2 for wrong usage
 interrupted.
 """
 )
-@click.argument("file")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--index", help="Name of the index.  [default: latent]")
 @click.option(
     "--alias",
@@ -50,6 +60,7 @@ interrupted.
 )
 @connection_options
 @options.model
+@options.reading
 @options.id_fields
 @click.option(
     "--text-fields",
@@ -102,12 +113,25 @@ interrupted.
 @click.option(
     "--restart", is_flag=True, help="Start from the beginning instead of resuming the run."
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the first three documents as they would be sent, and ask no engine.",
+)
 @options.journal
 @options.as_json
 def ingest(
-    file: str, connection: Connection, model: options.ChosenModel, as_json: bool, **settings: Any
+    files: tuple[str, ...],
+    connection: Connection,
+    model: options.ChosenModel,
+    dry_run: bool,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
-    """Encode FILE (JSONL, plain or .gz; - for standard input) into latent terms and index it.
+    """Encode the documents of files into latent terms and index them.
+
+    FILE is a file, a folder, a pattern or - for standard input: JSONL, a JSON array, CSV, Parquet,
+    Arrow or a bulk request, plain or compressed.
 
     The index is created if it does not exist. Documents keep their fields and are also searchable
     by words. A document replaces the one with the same id.
@@ -119,35 +143,56 @@ def ingest(
     new index.
     """
     job = IngestJob(
-        connection.open(), file, encoder=model.load, command=options.resuming_command(), **settings
+        connection.open(), files, encoder=model.load, command=options.resuming_command(), **settings
     )
+    if dry_run:
+        show(job)
+        return
     result = jobs.run_with_bar(job)
-    jobs.finish(result, summary(result, restarted=job.restart), as_json=as_json)
+    jobs.finish(result, summary(result, job.unit, restarted=job.restart), as_json=as_json)
 
 
-def summary(result: JobResult[IngestReport], *, restarted: bool) -> list[str]:
-    """The counts in lines for a person; they add up to the lines read."""
+def show(job: IngestJob) -> None:
+    """Print the first documents as lines of a bulk request; exit with 1 if a line before is bad."""
+    found = job.preview()
+    bad = [line for line in found if isinstance(line, BadLine)]
+    for line in bad[:SHOWN_FAILURES]:
+        click.echo(f"{job.where(line.line)}: {printable(line.reason)}", err=True)
+    for action in found:
+        if isinstance(action, IndexAction):
+            print_lines(action.body.decode().splitlines())
+    click.echo(
+        f"{counted(len(found) - len(bad), 'document')} as sent to a new index, "
+        f"{len(bad)} failed; nothing was sent",
+        err=True,
+    )
+    if bad:
+        raise click.exceptions.Exit(1)
+
+
+def summary(result: JobResult[IngestReport], unit: str, *, restarted: bool) -> list[str]:
+    """The counts in lines for a person; they add up to the lines, rows or items read."""
     report = result.report
     indexed, chunks = counted(report.indexed, "document"), counted(report.chunks, "chunk")
     parts = {
         "indexed": report.indexed,
-        "replaced by a later line with the same id": report.replaced,
+        f"replaced by a later {unit} with the same id": report.replaced,
         "failed": report.failed,
         "not sent": report.not_sent,
         "blank": report.blank,
     }
-    resumed = counted(report.resumed_after, "line")
+    resumed = counted(report.resumed_after, unit)
     removed = counted(report.removed_chunks, "chunk")
     repeated = counted(report.repeated, "document")
     generated = counted(report.generated_ids, "document")
     lines = [
         jobs.first_line(result, report.indexed, "indexed"),
-        f"{counted(report.lines, 'line')} = {sum_of(parts)}",
+        f"{counted(report.lines, unit)} = {sum_of(parts)}",
         *jobs.notes(
             (report.resumed_after, f"{resumed} of these by an earlier run"),
             (report.chunks, f"{indexed} in {chunks}"),
             (report.removed_chunks, f"{removed} deleted that documents no longer have"),
-            (report.repeated, f"{repeated} with the id of an earlier line: all are in the index"),
+            (report.repeated, f"{repeated} with the id of an earlier {unit}: all are in the index"),
         ),
         *jobs.long_and_empty(report),
         *jobs.notes((report.generated_ids, f"{generated} with an id made of the content")),
@@ -165,7 +210,7 @@ def summary(result: JobResult[IngestReport], *, restarted: bool) -> list[str]:
         promise = "duplicates nothing"
         if result.meta.ids == "engine":
             promise = "may duplicate documents in flight"
-        lines.append(f"stopped after line {report.lines:,}; {same} resumes and {promise}")
+        lines.append(f"stopped after {unit} {report.lines:,}; {same} resumes and {promise}")
     return lines
 
 
@@ -173,20 +218,27 @@ def summary(result: JobResult[IngestReport], *, restarted: bool) -> list[str]:
     epilog="""\b
 Examples:
   latent-ingest verify corpus.jsonl --index papers
+  latent-ingest verify articles.csv --index papers --map title=headline,text=body
   latent-ingest verify corpus.jsonl.gz --index papers --json
 
 Exit status: 0 if the index holds exactly the file, 1 if not, 2 for wrong usage or input.
 """
 )
-@click.argument("file")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @options.index
 @connection_options
+@options.reading
 @options.id_fields
 @options.as_json
 def verify(
-    file: str, index: str, connection: Connection, id_fields: list[str], as_json: bool
+    files: tuple[str, ...],
+    index: str,
+    connection: Connection,
+    reading: Reading,
+    id_fields: list[str],
+    as_json: bool,
 ) -> None:
-    """Compare every line of FILE with the index: missing, extra, different, stale documents.
+    """Compare every document of the files with the index: missing, extra, different, stale.
 
     Fields are compared one by one. Latent terms must exist, also if _source excludes them (--lean),
     but are not computed again; they are stale if the text was changed in the index after it was
@@ -195,8 +247,8 @@ def verify(
     client = open_client(connection, index)
     found = Index.find(client, index)
     if found is None:
-        raise InputError(f"no index {index}; ingest {file} first, or name another with --index")
-    job = Verification(found, file, id_fields=id_fields)
+        raise InputError(f"no index {index}; ingest {files[0]} first, or name another with --index")
+    job = Verification(found, files, reading=reading, id_fields=id_fields)
     with progress_bar(total=2 * (job.file_bytes or 0), unit="B", unit_scale=True) as bar:
 
         def show(position: int) -> None:
@@ -206,13 +258,13 @@ def verify(
     if as_json:
         print_json(report.to_json())
     else:
-        print_lines(comparison(report, file, found.name))
+        print_lines(comparison(report, job.name, found.name, job.unit))
     if not report.ok:
         raise click.exceptions.Exit(1)
 
 
-def comparison(report: VerifyReport, file: str, index: str) -> list[str]:
-    """The counts, which add up to the lines, and the first differences of each kind."""
+def comparison(report: VerifyReport, file: str, index: str, unit: str) -> list[str]:
+    """The counts, which add up to the lines read, and the first differences of each kind."""
     verdict = "is exactly" if report.ok else "is not"
     kinds = {
         "failed": report.failed,
@@ -222,11 +274,11 @@ def comparison(report: VerifyReport, file: str, index: str) -> list[str]:
     }
     parts = {
         "same": report.same,
-        "replaced by a later line with the same id": report.replaced,
+        f"replaced by a later {unit} with the same id": report.replaced,
         **{name: kind.count for name, kind in kinds.items()},
         "blank": report.blank,
     }
-    lines = [f"index {index} {verdict} {file}", f"{report.lines:,} lines = {sum_of(parts)}"]
+    lines = [f"index {index} {verdict} {file}", f"{report.lines:,} {unit}s = {sum_of(parts)}"]
     for name, kind in {**kinds, "extra": report.extra, "doubled": report.doubled}.items():
         if kind.count:
             lines.append(f"{name}: {kind.count:,}")

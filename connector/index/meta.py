@@ -62,6 +62,8 @@ class IndexMeta:
     """"document" or "engine": who makes `_id`."""
     id_field: str | None = None
     """Name of the field with the document's own id, if the engine makes `_id`."""
+    sample: int | None = None
+    """Number of documents that the latest ingest read at most; None if it read all."""
     runs: int = 0
     """Number of the latest ingest; see `Loading`."""
     words: list[str] | None = None

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latent_ingest.connector.corpus_file import CorpusFile, Line
+from latent_ingest.connector.corpus.corpus import Corpus
+from latent_ingest.connector.corpus_file import Line
 from latent_ingest.connector.document import BadLine, Document, parse_line
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.meta import IndexMeta
@@ -66,10 +67,10 @@ class Batch:
 
 
 class Batches:
-    """Reads a corpus file once, from its start."""
+    """Reads a corpus once, from its start."""
 
     def __init__(
-        self, file: CorpusFile, id_fields: Sequence[str], meta: IndexMeta, characters: int
+        self, file: Corpus, id_fields: Sequence[str], meta: IndexMeta, characters: int
     ) -> None:
         """Prepare to read documents for the index of `meta`, `characters` of text per batch."""
         self.id_fields = id_fields
@@ -77,6 +78,7 @@ class Batches:
         self._meta = meta
         self._characters = characters
         self._lines = iter(file)
+        self._change = file.reading.changes
         self._digest = hashlib.blake2b(digest_size=16)
 
     def skip(self, lines: int, digest: str) -> Iterator[Document | BadLine | None]:
@@ -87,10 +89,15 @@ class Batches:
         for line in islice(self._lines, lines):
             yield self._read_line(line)
         if self._file.lines_read < lines or self._digest.hexdigest() != digest:
+            first = f"the first {lines:,} {self._file.unit}s"
             raise InputError(
-                f"{self._file.name}: the first {lines:,} lines are not those that were ingested "
-                f"before; give the same file, or start again with --restart"
+                f"{self._file.name}: {first} are not those that were ingested before; "
+                f"give the same file, or start again with --restart"
             )
+
+    def documents(self) -> Iterator[Document | BadLine | None]:
+        """What each of the remaining lines holds, None for a blank line."""
+        return map(self._read_line, self._lines)
 
     def read(self) -> Generator[Batch]:
         """Batches of the remaining lines."""
@@ -130,7 +137,12 @@ class Batches:
         self._digest.update(line.content + b"\n")
         if not line.content.strip():
             return None
-        document = parse_line(line, id_fields=self.id_fields, text_fields=self._meta.text_fields)
+        document = parse_line(
+            line,
+            id_fields=self.id_fields,
+            text_fields=self._meta.text_fields,
+            change=self._change,
+        )
         if isinstance(document, Document) and (reason := self._unfit(document)):
             return BadLine(line.number, reason, document)
         return document
@@ -156,6 +168,22 @@ class Batches:
         batch.position = self._file.position
         batch.digest = self._digest.hexdigest()
         return batch
+
+
+def first_actions(
+    corpus: Corpus, id_fields: Sequence[str], meta: IndexMeta, encoder: LatentEncoder, number: int
+) -> list[IndexAction | BadLine]:
+    """The actions of the first documents for a new index, and the bad lines among them."""
+    batch = Batch()
+    for document in Batches(corpus, id_fields, meta, 0).documents():
+        if isinstance(document, BadLine):
+            batch.bad.append(document)
+        elif document:
+            batch.documents.append(document)
+        if len(batch.documents) == number or len(batch.bad) == MAX_BATCH_LINES:
+            break
+    fill(batch, encoder, meta, run=1)
+    return [*batch.bad, *batch.actions]
 
 
 def fill(batch: Batch, encoder: LatentEncoder, meta: IndexMeta, run: int) -> None:

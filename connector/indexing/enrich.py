@@ -98,7 +98,7 @@ class Enrich(BulkRun):
         into the index once they are up to date. The other arguments are those of `EnrichJob`.
         """
         index, meta = Index(client, preparation.index.name), preparation.meta
-        file = FailuresFile(failures or default_path("-", index.name), f"index {index.name}")
+        file = FailuresFile(failures or default_path(None, index.name), f"index {index.name}")
         super().__init__(index, meta, encoder, file, concurrency, give_up_after, run)
         self._shards = preparation.index.shards
         self._own_table = own_table

@@ -14,14 +14,16 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException
 
-from latent_ingest.connector.corpus_file import CorpusFile
+from latent_ingest.connector.corpus.corpus import Corpus
+from latent_ingest.connector.corpus.finding import Sources
+from latent_ingest.connector.corpus.reading import Reading
 from latent_ingest.connector.document import (
     DEFAULT_ID_FIELDS,
     DEFAULT_TEXT_FIELDS,
@@ -75,8 +77,9 @@ class Ingest(BulkRun):
         index: str,
         encoder: LatentEncoder,
         meta: IndexMeta,
-        corpus: str | Path,
+        corpus: Sources | Corpus,
         *,
+        reading: Reading | None = None,
         id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
         failures: Path | None = None,
         merge_after: bool = False,
@@ -93,7 +96,8 @@ class Ingest(BulkRun):
             index: name of the index.
             encoder: the model.
             meta: return value of `open_index`.
-            corpus: path of a JSONL file, plain or .gz, or "-" for standard input.
+            corpus: paths of files, folders or patterns, or "-" for standard input; or the corpus.
+            reading: how they are read.
             merge_after: merge each shard to one segment at the end.
             run: the run in a journal, which may have been interrupted before; without it the file
                 is ingested from its start.
@@ -103,13 +107,12 @@ class Ingest(BulkRun):
         The other arguments are those of `IngestJob`.
 
         Raises:
-            InputError: the file cannot be opened.
+            InputError: a file cannot be opened, or not be read as its format.
         """
-        self._file = CorpusFile(corpus)
-        self._file.check_json_lines()
+        self._file = corpus if isinstance(corpus, Corpus) else Corpus(corpus, reading)
         self._said_lost_ids = False
         self._said_missing = False
-        file = FailuresFile(failures or default_path(str(corpus), index), self._file.name)
+        file = FailuresFile(failures or default_path(self._file.short_name, index), self._file.name)
         handle = Index(adapted(client), index)
         super().__init__(handle, meta, encoder, file, concurrency, give_up_after, run)
         characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
@@ -121,6 +124,11 @@ class Ingest(BulkRun):
         self._number = 0
         self._pipelines: list[str] = []
         self.report: IngestReport = IngestReport()
+
+    @property
+    def unit(self) -> str:
+        """What the counts of lines are of: "line", "row", "item" or "action"."""
+        return self._file.unit
 
     @property
     def file_bytes(self) -> int | None:
@@ -211,7 +219,7 @@ class Ingest(BulkRun):
         if done is None:
             return
         report = self.report = IngestReport(**{**done.report, "resumed_after": done.lines})
-        log.info("%s: resuming after line %s", self._file.name, f"{done.lines:,}")
+        log.info("%s: resuming after %s", self._file.name, f"{self._file.unit} {done.lines:,}")
         for number, document in enumerate(self._batches.skip(done.lines, done.digest), start=1):
             if self._interrupted:
                 self._stop_because("interrupted")
@@ -252,7 +260,11 @@ class Ingest(BulkRun):
             self._said_missing = True
             wanted = self._meta.text_fields
             first = [document.fields for document in batch.documents]
-            for text in missing(first, wanted, chosen=tuple(wanted) != DEFAULT_TEXT_FIELDS):
+            changes = self._file.reading.changes
+            for text in (
+                *missing(first, wanted, chosen=tuple(wanted) != DEFAULT_TEXT_FIELDS),
+                *(changes.unseen() if changes else ()),
+            ):
                 log.warning("%s: %s", self._file.name, text)
         report.lines += batch.lines - len(batch.documents)
         self._stop_if_too_many_fail()
@@ -302,8 +314,9 @@ class Ingest(BulkRun):
     def _fail(self, failure: BadLine) -> None:
         if isinstance(failure.content, Document):
             self._rejected.append(failure.line)
-        where = f"{self._file.name}: line {failure.line}"
-        self._write_failure(failure, f"{where}: {failure.reason}")
+        place = self._file.place(failure.line)
+        there = replace(failure, line=place.number)
+        self._write_failure(there, f"{place}: {failure.reason}", place.file)
 
     def _note(self, batch: Batch) -> None:
         """Note in the journal that all lines up to the end of the batch are done."""
@@ -367,7 +380,7 @@ class Ingest(BulkRun):
 
     def _stop_if_too_many_fail(self) -> None:
         failed, lines = self.report.failed, self.report.lines
-        if why := self._failures.too_many(failed, lines, "lines", self._max_rejected):
+        if why := self._failures.too_many(failed, lines, f"{self._file.unit}s", self._max_rejected):
             self._stop_because(f"{why}: correct them, or allow more with --max-rejected")
 
     @contextmanager

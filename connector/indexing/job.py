@@ -10,14 +10,16 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import KW_ONLY, asdict, dataclass, fields
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.corpus_file import CorpusFile, is_pipe
-from latent_ingest.connector.document import DEFAULT_ID_FIELDS
+from latent_ingest.connector.corpus.corpus import Corpus
+from latent_ingest.connector.corpus.finding import Sources, identity, listed, piped, short_name
+from latent_ingest.connector.corpus.reading import Reading
+from latent_ingest.connector.document import DEFAULT_ID_FIELDS, BadLine
 from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
@@ -28,6 +30,8 @@ from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import check_ready, open_index
 from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 from latent_ingest.connector.index.repair import repair
+from latent_ingest.connector.indexing.actions import IndexAction
+from latent_ingest.connector.indexing.batches import first_actions
 from latent_ingest.connector.indexing.copying import Copy
 from latent_ingest.connector.indexing.enrich import Enrich
 from latent_ingest.connector.indexing.ingest import Ingest, OnProgress
@@ -177,7 +181,7 @@ class Job:
 
 @dataclass(eq=False, repr=False)
 class IngestJob(Job):
-    """Ingests a corpus file, as `latent-ingest FILE` does. A job runs once.
+    """Ingests a corpus, as `latent-ingest FILE` does. A job runs once.
 
     The index is created if it does not exist, else checked. What the engine has acknowledged is
     noted in a journal: a job with the same file and index resumes an interrupted run. Lines that
@@ -197,8 +201,8 @@ class IngestJob(Job):
             and `alias` are given.
     """
 
-    corpus: str | Path
-    """Path of a JSONL file, plain or .gz, or "-" for standard input."""
+    corpus: Sources
+    """Paths of files, folders or patterns, or "-" for standard input; see docs/files.md."""
     _: KW_ONLY
     index: str | None = None
     """Name of the index, by default "latent"; excludes `alias`."""
@@ -217,6 +221,8 @@ class IngestJob(Job):
     """Names of id fields; the first that a document has is its id."""
     merge: bool = False
     """Whether to merge each shard to one segment at the end."""
+    reading: Reading = field(default_factory=Reading)
+    """How the files are read, and what is changed in each document."""
     max_rejected: int | None = None
     """Number of lines that may fail before the run ends early; by default 1,000, or 1 % of the
     lines if that is more."""
@@ -227,13 +233,15 @@ class IngestJob(Job):
             raise InputError("an alias names its own indices; give index or alias, not both")
         self._name = self.index or DEFAULT_INDEX
         self.file_bytes: int | None = None
-        """Size of the corpus file in bytes; None for a pipe."""
-        self._piped = is_pipe(self.corpus)
+        """Size of the corpus in bytes; None for a pipe."""
+        self.unit = "line"
+        """What the counts of lines are of: "line", "row", "item" or "action"."""
+        self._piped = piped(self.corpus)
+        self._corpus: Corpus | None = None
         if not self._piped:
-            with CorpusFile(self.corpus) as file:
-                file.check_json_lines()
-                self.file_bytes = file.size
-        check_writable(self.failures or default_path(str(self.corpus), self._name))
+            self._corpus = Corpus(self.corpus, self.reading)
+            self.file_bytes, self.unit = self._corpus.size, self._corpus.unit
+        check_writable(self.failures or default_path(short_name(self.corpus), self._name))
 
     def run(
         self,
@@ -264,7 +272,7 @@ class IngestJob(Job):
             self._retry.ask(check_ready, self._client, self._name)
         encoder = self._load_encoder()
         table = self._question_table(encoder)
-        corpus = "-" if self._piped else str(Path(self.corpus).resolve())
+        corpus = identity(self.corpus)
         build = None
         with ExitStack() as stack:
             journal = stack.enter_context(closing(Journal(self.journal)))
@@ -290,19 +298,25 @@ class IngestJob(Job):
                 corpus=corpus,
                 index=name,
                 index_uuid=self._retry.ask(index.uuid),
-                settings={"id_fields": list(self.id_fields), "long": meta.long},
-                command=self.command or f"IngestJob(client, {str(self.corpus)!r}, ...).run()",
+                settings={
+                    "id_fields": list(self.id_fields),
+                    "long": meta.long,
+                    "reading": self.reading.to_json(),
+                },
+                command=self.command or f"IngestJob(client, {self._printed()}, ...).run()",
             )
             once = self._why_once(index, build is not None) if meta.ids == "engine" else None
             noted = journal.open(key, restart=self.restart, reopen=build is not None, once=once)
             stack.enter_context(closing(noted))
+            if meta.sample != self.reading.sample:
+                self._retry.ask(lambda: index.update_meta(sample=self.reading.sample))
             own = self._own_table(index, meta, encoder, on_words)
             ingest = Ingest(
                 self._client,
                 name,
                 encoder,
                 meta,
-                self.corpus,
+                self._corpus or Corpus(self.corpus, self.reading),
                 id_fields=self.id_fields,
                 failures=self.failures,
                 merge_after=self.merge,
@@ -312,6 +326,7 @@ class IngestJob(Job):
                 run=noted,
                 own_table=own,
             )
+            self.unit = ingest.unit
             self._start(ingest)
             on_progress(ingest.report, 0)
             report = ingest.run(on_progress)
@@ -319,6 +334,33 @@ class IngestJob(Job):
             before = build.before.name if build and build.before else None
             made = own.report if own else None
             return JobResult(report, name, meta, self.alias, before, refusal, made)
+
+    def preview(self, number: int = 3) -> list[IndexAction | BadLine]:
+        """The first documents as they would be sent to a new index; the engine is not asked.
+
+        Returns:
+            The action of each document, and the lines before the last of them that hold none.
+
+        Raises:
+            InputError, ModelError: the corpus or the model cannot be used.
+        """
+        encoder = self._load_encoder()
+        meta = IndexMeta.of(encoder, MappingConfig(**self._wanted()))
+        with self._corpus or Corpus(self.corpus, self.reading) as corpus:
+            self._corpus = corpus
+            found = first_actions(corpus, self.id_fields, meta, encoder, number)
+        for text in self.reading.changes.unseen() if self.reading.changes else ():
+            log.warning("%s: %s", corpus.name, text)
+        return found
+
+    def where(self, number: int) -> str:
+        """The place of a line that was read, by its number."""
+        return str(self._corpus.place(number)) if self._corpus else f"line {number}"
+
+    def _printed(self) -> str:
+        """The corpus as an argument in Python."""
+        paths = listed(self.corpus)
+        return repr(paths[0] if len(paths) == 1 else paths)
 
     def _why_once(self, index: Index, versioned: bool) -> str | None:
         """Why the file must not be ingested from its start, if the engine makes the ids."""
@@ -336,7 +378,7 @@ class IngestJob(Job):
         fix = "start a new version with --restart" if versioned else "use --alias"
         return (
             f"the engine makes the ids of {index.name}, which has documents, so those of "
-            f"{self.corpus} might be there twice; {fix}, or delete the index first"
+            f"{self._printed()} might be there twice; {fix}, or delete the index first"
         )
 
 
@@ -363,7 +405,7 @@ class EnrichJob(Job):
         super().__post_init__()
         if self.restart and self.alias is None:
             raise InputError("restart is for an alias; without one, nothing is done twice")
-        check_writable(self.failures or default_path("-", self.index))
+        check_writable(self.failures or default_path(None, self.index))
 
     def run(
         self,

@@ -12,7 +12,6 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, TextIO
 
-from latent_ingest.connector.corpus_file import is_pipe
 from latent_ingest.connector.document import BadLine
 from latent_ingest.connector.files import unwritable
 from latent_ingest.connector.indexing.actions import Action
@@ -167,7 +166,7 @@ class FailuresFile:
     """JSONL file of what failed, created with the first failure; never overwrites a file."""
 
     def __init__(self, wanted: Path, source: str) -> None:
-        """Write nothing yet. Each line will name its `source`, the corpus or index."""
+        """Write nothing yet. Each line will name its `source`, unless another is given with it."""
         self._wanted = wanted
         self._source = source
         self._file: TextIO | None = None
@@ -197,13 +196,13 @@ class FailuresFile:
         self.path = path
         return True
 
-    def write(self, failure: BadLine) -> None:
-        """Add a line; raises InputError if the file cannot be written."""
+    def write(self, failure: BadLine, source: str | None = None) -> None:
+        """Add a line, of another `source` if given; raises InputError if it cannot be written."""
         with self._errors(self.path or self._wanted):
             if self._file is None:
                 self.path = unused(self._wanted)
                 self._file = self.path.open("x", encoding="utf-8")
-            self._file.write(failure.to_json(self._source) + "\n")
+            self._file.write(failure.to_json(source or self._source) + "\n")
             self._file.flush()
             self._on_disk = False
 
@@ -258,12 +257,6 @@ def unused(path: Path) -> Path:
     return next(candidate for candidate in chain([path], others) if not candidate.exists())
 
 
-def default_path(corpus: str, index: str) -> Path:
-    """Default failures file, in the current folder: named after the corpus; for a pipe, the index.
-
-    Without the endings .jsonl and .jsonl.gz: `corpus.jsonl.gz` → `corpus.failed.jsonl`.
-    """
-    if is_pipe(corpus):
-        return Path(f"{index}.failed.jsonl")
-    name = Path(corpus).name.removesuffix(".gz").removesuffix(".jsonl")
-    return Path(f"{name}.failed.jsonl")
+def default_path(corpus: str | None, index: str) -> Path:
+    """Default failures file, in the current folder: named after the corpus, else the index."""
+    return Path(f"{corpus or index}.failed.jsonl")

@@ -333,12 +333,12 @@ class BulkRun:
         """End the run early because an action was not sent."""
         self._stop_because("interrupted" if self._interrupted else outcome.reason)
 
-    def _write_failure(self, failure: BadLine, message: str) -> None:
+    def _write_failure(self, failure: BadLine, message: str, source: str | None = None) -> None:
         """Count a failure and add it to the failures file; log the first."""
         if not self.report.failed:
             log.warning("%s", message)
         self.report.failed += 1
-        self._failures.write(failure)
+        self._failures.write(failure, source)
 
     def _name_failures_file(self) -> None:
         if self._failures.path is not None:

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from opensearchpy import helpers
 
-from latent_ingest.connector.corpus_file import CorpusFile, is_pipe
+from latent_ingest.connector.corpus.corpus import Corpus
+from latent_ingest.connector.corpus.finding import Sources, listed, piped
+from latent_ingest.connector.corpus.reading import Reading
 from latent_ingest.connector.document import DEFAULT_ID_FIELDS, Document, parse_line
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
@@ -97,24 +98,32 @@ class Verification:
     def __init__(
         self,
         index: Index,
-        corpus: str | Path,
+        corpus: Sources,
         *,
+        reading: Reading | None = None,
         id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
     ) -> None:
-        """Open the file and read the index meta; raises as `CorpusFile` and `Index.meta`.
+        """Open the files and read the index meta; raises as `Corpus` and `Index.meta`.
 
         Also raises InputError if the file is standard input or another pipe, and MismatchError if
         the index does not keep its documents.
         """
-        if is_pipe(corpus):
-            name = "standard input" if str(corpus) == "-" else corpus
+        if piped(corpus):
+            first = listed(corpus)[0]
+            name = "standard input" if first == "-" else first
             raise InputError(f"{name} can be read only once; verify needs a file")
         self._index = index
         mapping = index.mapping()
         self._meta = IndexMeta.from_mapping(index.name, mapping)
         if gap := missing_source(mapping, self._meta):
             raise MismatchError(f"index {index.name} {gap}, so there is nothing to compare")
-        self._corpus = corpus
+        self._reading = reading or Reading()
+        if self._meta.sample != self._reading.sample:
+            log.warning(
+                "the latest ingest into index %s had %s; compare with the same",
+                index.name,
+                f"--sample {self._meta.sample}" if self._meta.sample else "no --sample",
+            )
         self._id_fields = id_fields
         self.report = VerifyReport()
         self._last = temporary_database(
@@ -122,9 +131,9 @@ class Verification:
             " lines INTEGER NOT NULL DEFAULT 1);"
             "CREATE TABLE alike (content INTEGER PRIMARY KEY, lines INTEGER NOT NULL);"
         )
-        with CorpusFile(corpus) as file:
-            file.check_json_lines()
-            self.file_bytes = file.size
+        self._corpus = Corpus(corpus, self._reading)
+        self.file_bytes = self._corpus.size
+        self.unit, self.name = self._corpus.unit, self._corpus.name
 
     def run(self, on_progress: Callable[[int], None] = lambda position: None) -> VerifyReport:
         """Compare every line, then look for documents that are not in the file.
@@ -181,10 +190,10 @@ class Verification:
         self, on_progress: Callable[[int], None], before: int
     ) -> Iterator[tuple[Document, int]]:
         """Each document, and the bytes of its line."""
-        with CorpusFile(self._corpus) as file:
+        with self._corpus as file:
             for line in file:
                 self.report.lines += 1
-                if not line.number % 1000:
+                if not self.report.lines % 1000:
                     on_progress(before + file.position)
                 if not line.content.strip():
                     self.report.blank += 1
@@ -195,12 +204,16 @@ class Verification:
                     text_fields=self._meta.text_fields,
                     # An enriched index may hold documents that an ingest would refuse.
                     strict=bool(self._meta.analyzer),
+                    change=self._reading.changes,
                 )
                 if isinstance(document, Document):
                     yield document, len(line.content)
                 else:
-                    self.report.failed.add(f"line {line.number}: {document.reason}")
+                    self.report.failed.add(f"{self._place(line.number)}: {document.reason}")
             on_progress(before + file.position)
+
+    def _place(self, number: int) -> str:
+        return self._corpus.place(number).short
 
     def _noted(self, column: str, identifier: str) -> int | None:
         """A column of `last` for an id; None if the file has no such id."""
@@ -250,7 +263,7 @@ class Verification:
 
     def _compare_one(self, document: Document, stored: Sequence[Stored], needed: int = 1) -> None:
         """Compare a line with the documents of its id; `needed` of them must equal the line."""
-        place = f"line {document.line}: document {document.id!r}"
+        place = f"{self._place(document.line)}: document {document.id!r}"
         alike = [source for source in stored if not self._differs(document, source)]
         if not stored or 0 < len(alike) < needed:
             self.report.missing.add(place)
@@ -265,7 +278,7 @@ class Verification:
         self, documents: list[Document], stored: Iterator[list[Stored | None]]
     ) -> None:
         for document, chunks in zip(documents, stored, strict=True):
-            place = f"line {document.line}: document {document.id!r}"
+            place = f"{self._place(document.line)}: document {document.id!r}"
             update = "UPDATE last SET chunks = ? WHERE id = ?"
             self._last.execute(update, (len(chunks), key_hash(document.id)))
             if chunks == [None]:

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latent_ingest.connector.corpus_file import CorpusFile
+from latent_ingest.connector.corpus.corpus import Corpus
+from latent_ingest.connector.corpus.finding import short_name
 from latent_ingest.connector.document import BadLine, Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
@@ -70,7 +71,7 @@ def test_a_batch_is_bounded_in_text_and_bytes_and_lines(
     if limit != "characters":
         monkeypatch.setattr(batches, limit, {"MAX_BATCH_BYTES": 2000, "MAX_BATCH_LINES": 3}[limit])
     meta = IndexMeta.of(encoder, MappingConfig())
-    with CorpusFile("c.jsonl") as file:
+    with Corpus("c.jsonl") as file:
         read = list(Batches(file, ("_id",), meta, 40).read())
     assert max(batch.lines for batch in read) == lines
     assert [document.id for batch in read for document in batch.documents] == list("0123456789")
@@ -84,7 +85,7 @@ def test_fields_count_for_each_chunk_that_has_them(
     Path("c.jsonl").write_text("".join(f"{row}\n" for row in rows))
     monkeypatch.setattr(batches, "MAX_BATCH_BYTES", 100_000)
     meta = IndexMeta.of(encoder, MappingConfig(long=long))
-    with CorpusFile("c.jsonl") as file:
+    with Corpus("c.jsonl") as file:
         read = list(Batches(file, ("_id",), meta, 10**6).read())
     assert max(batch.lines for batch in read) == lines
 
@@ -236,7 +237,15 @@ def test_failures_are_on_disk_before_the_journal_says_so(
 
 @pytest.mark.parametrize(
     ("corpus", "path"),
-    [("/a/b.jsonl", "b"), ("b.jsonl.gz", "b"), ("b.txt", "b.txt"), ("-", "papers")],
+    [
+        ("/a/b.jsonl", "b"),
+        ("b.jsonl.gz", "b"),
+        ("b.parquet", "b"),
+        ("b.csv.xz", "b"),
+        ("b.txt", "b.txt"),
+        ("-", "papers"),
+        ("data/*.csv", "papers"),
+    ],
 )
 def test_where_failures_go(corpus: str, path: str) -> None:
-    assert default_path(corpus, "papers") == Path(f"{path}.failed.jsonl")
+    assert default_path(short_name(corpus), "papers") == Path(f"{path}.failed.jsonl")

@@ -62,7 +62,7 @@ class WatchJob(Job):
             raise InputError(f"poll every {LEAST_POLL:g} s or more seldom, not {self.poll:g}")
         if self.rate is not None and self.rate <= 0:
             raise InputError(f"a rate is a number of documents a second, not {self.rate:g}")
-        check_writable(self.failures or default_path("-", self.index))
+        check_writable(self.failures or default_path(None, self.index))
         self.report = WatchReport()
         """The counts so far."""
 

@@ -1,0 +1,1 @@
+"""Corpora: files of any format, folders and patterns → lines that each hold one document."""
