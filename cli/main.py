@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": "Compare words, dense, latent and hybrid on judged collections.",
     "train": "Train an autoencoder for a backbone.",
     "questions": "Make the table of words by which questions need no model.",
+    "models": "List the models in this package or in a folder: size, quality, licence.",
     "inspect": "Show what the latents of a model mean, and store labels for them.",
     "doctor": "Check what an engine, a login and an index allow.",
     "engine": "Start, inspect and stop a local OpenSearch.",
@@ -48,6 +49,7 @@ MODULES = {
     "docstrings": "evaluate",
     "generate": "evaluate",
     "doctor": "engine",
+    "models": "inspect",
     "verify": "ingest",
 }
 

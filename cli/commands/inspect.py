@@ -1,11 +1,12 @@
-"""latent-ingest inspect: what the latents of a model mean."""
+"""latent-ingest inspect, models: what the latents of a model mean; what models there are."""
 
 from __future__ import annotations
 
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.errors import InputError
 
 if TYPE_CHECKING:
+    from latent_ingest.connector.diagnosis.models import ModelSummary
     from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.inspection.labelling import Labelling
     from latent_ingest.connector.inspection.survey import Survey
@@ -147,6 +149,71 @@ def inspect(
             output.print_lines(latent_lines(row, found.n_texts))
     else:
         output.print_lines(overview_lines(told))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  latent-ingest models              the models in this package
+  latent-ingest models my-model/    one of yours, or a folder that has several
+"""
+)
+@click.argument("folder", required=False, type=options.FOLDER)
+@options.as_json
+def models(folder: Path | None, as_json: bool) -> None:
+    """List the models in this package, or the one or several in FOLDER.
+
+    Shown are the backbone, the dimensions of its token embeddings, latents, latents per token (k),
+    bytes on disk and words of the question table. Licence and quality are those that about.json in
+    the model's folder states; nothing is measured.
+    """
+    from latent_ingest.connector.diagnosis.models import summaries
+
+    found = summaries(folder)
+    if as_json:
+        output.print_json({"models": [asdict(each) for each in found]})
+    else:
+        output.print_lines(model_lines(found))
+
+
+def model_lines(found: Sequence[ModelSummary]) -> Iterator[str]:
+    """A table of the models, then what is stated of each."""
+    cells = [
+        [
+            each.name,
+            shown_name(each.backbone),
+            str(each.dimensions),
+            f"{each.latents:,}",
+            str(each.k),
+            each.weights,
+            output.size(each.bytes),
+            "none" if each.question_words is None else output.counted(each.question_words, "word"),
+        ]
+        for each in found
+    ]
+    heads = ["model", "backbone", "dimensions", "latents", "k", "weights", "size", "question table"]
+    yield from output.table(heads, cells, right=(2, 3, 4, 6), shrink=(1,))
+    for each in found:
+        yield ""
+        licence = ", ".join(f"{part} {what}" for part, what in each.licence.items())
+        yield one_line(f"{each.name}: licence: {licence or 'not stated'}")
+        for row in each.quality:
+            where = " ".join(str(row.get(key, "")) for key in ("measure", "collection"))
+            systems = [
+                f"{name} {value:.4f}"
+                for name, value in row.items()
+                if isinstance(value, (int, float))
+            ]
+            yield "  " + one_line(f"{where.strip()}: {', '.join(systems)}")
+        if each.measured_by:
+            yield "  " + one_line(f"measured by: {each.measured_by}")
+        if not each.quality:
+            yield "  quality: not stated; measure it with 'latent-ingest evaluate --model'"
+
+
+def shown_name(backbone: str) -> str:
+    """A backbone's hub name, or the last part of its folder."""
+    return Path(backbone).name if Path(backbone).is_absolute() else backbone
 
 
 def read_sample(

@@ -111,7 +111,8 @@ def train(
     frozen. OUT then works as --model of every command.
 
     Ctrl-C writes a checkpoint, and so does the run every three minutes; --resume continues from it
-    with the same settings, except --learning-rate and --dtype, which may change.
+    with the same settings, except --learning-rate and --dtype, which may change. A run that has no
+    checkpoint yet begins again, with what is in --cache.
     Under torchrun each process takes one device and its share of every batch.
     """
     from latent_ingest.connector.encoding.backbone import Backbone, pick_device

@@ -256,7 +256,8 @@ class TokenAutoencoder(nn.Module):
         """Read a folder written by `save`, or a model of sentence-transformers; float32, CPU.
 
         Raises:
-            ModelError: a file is missing or broken, or weights and config disagree.
+            ModelError: a file is missing or broken, weights and config disagree, or a weight is not
+                finite.
         """
         config = read_config(folder)
         path = find_autoencoder(folder) / "model.safetensors"
@@ -271,6 +272,9 @@ class TokenAutoencoder(nn.Module):
             model.load_state_dict(weights)
         except RuntimeError as error:
             raise ModelError(f"{path}: does not fit config.json: {error}") from error
+        for name, tensor in model.state_dict().items():
+            if not tensor.isfinite().all():
+                raise ModelError(f"{path}: {name} has NaN or infinity; use another copy of it")
         return model.eval()
 
 

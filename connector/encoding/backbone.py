@@ -15,8 +15,19 @@ import torch
 from latent_ingest.connector.encoding import windows
 from latent_ingest.connector.encoding.autoencoder import boundaries
 from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE, find_folder
-from latent_ingest.connector.encoding.model_folder import read_prompts, read_settings
-from latent_ingest.connector.encoding.projection import load_projection
+from latent_ingest.connector.encoding.model_folder import read_marks, read_prompts
+from latent_ingest.connector.encoding.projection import load_projection, projected_width
+from latent_ingest.connector.encoding.transformer.loading import (
+    keep_whole,
+    load_transformer,
+    pooling_of,
+)
+from latent_ingest.connector.encoding.transformer.trial import (
+    hidden_states,
+    padding_of,
+    width_of,
+    window,
+)
 from latent_ingest.connector.errors import ModelError
 
 # Padded tokens per forward pass. CPU: measured on 2 cores in bfloat16, 4,096 was the fastest of
@@ -58,18 +69,22 @@ class TokenEmbeddings:
 
 @dataclass(eq=False, repr=False)
 class Backbone:
-    """A frozen Hugging Face encoder with its tokenizer and, if it has some, token projections."""
+    """A frozen Hugging Face model with its tokenizer and, if it has some, token projections."""
 
     _model: Any
     _tokenizer: Any
     _projection: torch.nn.Sequential
     name: str
+    d_in: int
+    """Width of a token embedding, after the projections if there are any."""
     token_budget: int
     """Padded tokens per forward pass."""
     max_tokens: int
     """The backbone window, in tokens, special tokens included."""
     prompts: dict[str, str]
     """Text put before a "query" or a "document"; attended to, not pooled."""
+    pooling: str
+    """How its folder makes a text's vector of token embeddings; "mean" if that is not stated."""
     fingerprint: str
     """SHA-256 of the weights as loaded in float32, 16 hexadecimal digits."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -92,46 +107,31 @@ class Backbone:
             dtype: "auto" (bfloat16 if the device computes in it), "float32" or "bfloat16".
 
         Raises:
-            ModelError: the backbone is not found, not an encoder, or its files are broken.
+            ModelError: the backbone is not found, gives no token embeddings, or its files are
+                broken.
         """
-        from transformers import AutoConfig, AutoModel, AutoTokenizer
-        from transformers.utils import logging as transformers_logging
-
         chosen_device = pick_device(device)
         chosen_dtype = pick_dtype(dtype, chosen_device)
         folder = find_folder(name)
         if Path(name).is_dir():
             name = str(folder.resolve())
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            if not reads_both_ways(config):
-                raise ModelError(f"{name}: not an encoder but {config.model_type}; use an encoder")
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model = AutoModel.from_pretrained(
-                folder, config=config, local_files_only=True, dtype=torch.float32
-            )
-        except ModelError:
-            raise
-        except Exception as error:  # transformers raises many kinds of errors
-            reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"{name}: cannot be loaded as a backbone: {reason}") from error
-        if not tokenizer.is_fast:
-            raise ModelError(
-                f"{name}: has no fast tokenizer, which character offsets need; use another backbone"
-            )
+        model, tokenizer = load_transformer(folder, name)
         projection = load_projection(folder)
         fingerprint = weights_fingerprint(model, projection)
         for part in (model, projection):
             part.requires_grad_(False).eval().to(device=chosen_device, dtype=chosen_dtype)
+        keep_whole(tokenizer, read_marks(folder))
+        width = width_of(model, tokenizer, name)
         return cls(
             model,
             tokenizer,
             projection,
             name=name,
+            d_in=projected_width(projection, width, name),
             token_budget=TOKEN_BUDGET[chosen_device.type],
-            max_tokens=window(folder, tokenizer, config),
+            max_tokens=window(folder, tokenizer, model),
             prompts=read_prompts(folder),
+            pooling=pooling_of(folder) or "mean",
             fingerprint=fingerprint,
         )
 
@@ -139,12 +139,6 @@ class Backbone:
     def vocabulary(self) -> list[str]:
         """The tokens of the tokenizer as it spells them, sorted."""
         return sorted(self._tokenizer.get_vocab())
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token embedding, after the projections if there are any."""
-        layers = [layer for layer in self._projection if isinstance(layer, torch.nn.Linear)]
-        return int(layers[-1].out_features if layers else self._model.config.hidden_size)
 
     @property
     def device(self) -> torch.device:
@@ -181,21 +175,22 @@ class Backbone:
                 characters=torch.tensor([window.characters for window in batch.windows]),
             )
 
-    def mean_pooled(self, texts: Sequence[str], *, kind: str = "document") -> torch.Tensor:
-        """Dense vectors: the unit-length mean of all token embeddings of a text.
+    def text_vectors(self, texts: Sequence[str], *, kind: str = "document") -> torch.Tensor:
+        """Dense vectors of unit length, pooled as the backbone's folder says.
 
-        The prompt and special tokens are included, and what is beyond the backbone window is left
-        out. This is the vector the backbone was trained for.
+        That is the mean of all token embeddings of a text, the first or the last token, or the
+        largest values; other poolings count as the mean. The prompt and special tokens are
+        included, and what is beyond the backbone window is left out. Modules after the pooling are
+        left out, too.
 
         Returns:
             float32 `[n_texts, d_in]`, on the CPU.
         """
         out = torch.empty(len(texts), self.d_in)
         for batch, hidden, start in self._forward(texts, kind, "truncate"):
-            mask = batch.attention.to(hidden.device).unsqueeze(-1)
-            mean = (hidden.float() * mask).sum(dim=1) / mask.sum(dim=1)
+            pooled = text_pooled(hidden.float(), batch.attention.to(hidden.device), self.pooling)
             places = [start + window.position for window in batch.windows]
-            out[places] = torch.nn.functional.normalize(mean, dim=-1).cpu()
+            out[places] = torch.nn.functional.normalize(pooled, dim=-1).cpu()
         return out
 
     def within_memory(self, work: Callable[[], Result]) -> Result:
@@ -231,13 +226,10 @@ class Backbone:
                 found,
                 max_tokens=self.max_tokens,
                 budget=self.token_budget,
-                padding=self._tokenizer.pad_token_id or 0,
+                padding=padding_of(self._model, self._tokenizer),
             ):
                 with torch.inference_mode():
-                    states = self._model(
-                        input_ids=batch.input_ids.to(self.device),
-                        attention_mask=batch.attention.to(self.device),
-                    ).last_hidden_state
+                    states = hidden_states(self._model, batch.input_ids, batch.attention)
                     hidden = self._projection(states)
                 yield batch, hidden, start
 
@@ -281,26 +273,16 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return known[dtype]
 
 
-def reads_both_ways(config: Any) -> bool:
-    """Whether each token's embedding depends on all other tokens, as in an encoder."""
-    from transformers.models.auto import modeling_auto
-
-    if getattr(config, "use_bidirectional_attention", False):
-        return True
-    generates = config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    fills_gaps = config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    is_decoder = getattr(config, "is_decoder", False) or (generates and not fills_gaps)
-    return not (config.is_encoder_decoder or is_decoder)
-
-
-def window(folder: Path, tokenizer: Any, config: Any) -> int:
-    """The backbone window in tokens, special tokens included: the smallest limit in any file."""
-    limits = [
-        tokenizer.model_max_length,
-        getattr(config, "max_position_embeddings", None),
-        read_settings(folder / "sentence_bert_config.json").get("max_seq_length"),
-    ]
-    return min(int(limit) for limit in limits if limit)
+def text_pooled(hidden: torch.Tensor, attention: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Pool padded token embeddings: `[n, longest, d_in]`, `[n, longest]` → `[n, d_in]`."""
+    mask = attention.unsqueeze(-1).bool()
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "lasttoken":
+        return hidden[torch.arange(len(hidden)), attention.sum(dim=1).cpu() - 1]
+    if pooling == "max":
+        return hidden.masked_fill(~mask, -torch.inf).amax(dim=1)
+    return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
 
 
 def weights_fingerprint(model: torch.nn.Module, projection: torch.nn.Module) -> str:

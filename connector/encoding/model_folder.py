@@ -155,15 +155,25 @@ def latents_per_token(folder: Path) -> int | None:
 def read_prompts(folder: Path) -> dict[str, str]:
     """Prompts for "query" and "document", by the names that sentence-transformers uses.
 
-    `default_prompt_name` is ignored: it concerns other kinds of text, not these two.
+    `default_prompt_name` is ignored: it concerns other kinds of text, not these two. The mark of a
+    late-interaction model stands before its prompt.
     """
-    stored = read_settings(folder / MODEL_SETTINGS).get("prompts") or {}
+    settings = read_settings(folder / MODEL_SETTINGS)
+    stored, marks = settings.get("prompts") or {}, read_marks(folder)
     found = {}
     for kind, names in PROMPT_NAMES.items():
-        prompt = next((stored[name] for name in names if name in stored), None)
-        if prompt:
-            found[kind] = str(prompt)
+        prompt = next((str(stored[name]) for name in names if stored.get(name)), "")
+        mark = marks.get(kind, "")
+        if mark or prompt:
+            found[kind] = mark + prompt.removeprefix(mark)
     return found
+
+
+def read_marks(folder: Path) -> dict[str, str]:
+    """Marks such as "[Q] " that a late-interaction model puts before a "query" or a "document"."""
+    settings = read_settings(folder / MODEL_SETTINGS)
+    named = {kind: settings.get(f"{kind}_prefix") for kind in PROMPT_NAMES}
+    return {kind: str(mark) for kind, mark in named.items() if mark}
 
 
 def check_settings(folder: Path, prompts: Mapping[str, str]) -> None:

@@ -25,6 +25,23 @@ def load_projection(folder: Path) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def projected_width(projection: nn.Sequential, width: int, name: str) -> int:
+    """Width of token embeddings of `width` after the projections of backbone `name`.
+
+    Raises:
+        ModelError: a projection is for another width.
+    """
+    for layer in projection:
+        if isinstance(layer, nn.Linear):
+            if layer.in_features != width:
+                raise ModelError(
+                    f"{name}: its Dense module takes {layer.in_features} dimensions, but token "
+                    f"embeddings have {width}; use a folder whose modules fit"
+                )
+            width = layer.out_features
+    return width
+
+
 def projection_paths(folder: Path) -> list[str]:
     """Folders of the Dense modules that a sentence-transformers model has before any pooling.
 

@@ -121,14 +121,21 @@ def overlapping(position: int, text: str, tokens: Tokens, room: int) -> Iterator
 
 
 def border(text: str, spans: NDArray[np.int32], start: int, end: int) -> int:
-    """The first token that counts in the next window: near the middle, at the start of a word."""
+    """The first token that counts in the next window: near the middle, at the start of a word.
+
+    In a text without spaces, at the start of a character: one may be several tokens of bytes.
+    """
     middle = (start + end) // 2
-    for distance in range((end - start) // 4):
-        for token in (middle - distance, middle + distance):
-            at = int(spans[token, 0])
-            if text[at - 1 : at].isspace() or text[at : at + 1].isspace():
-                return token
-    return middle
+    near = [
+        token
+        for distance in range((end - start) // 4)
+        for token in (middle - distance, middle + distance)
+    ]
+    for token in near:
+        at = int(spans[token, 0])
+        if text[at - 1 : at].isspace() or text[at : at + 1].isspace():
+            return token
+    return next((token for token in near if spans[token, 0] >= spans[token - 1, 1]), middle)
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], prompt: str) -> Iterator[Tokens]:

@@ -33,7 +33,7 @@ def rank_by_dense(collection: Collection, backbone: Backbone, cache: Path, tick:
     import torch
 
     queries = list(collection.queries)
-    asked = backbone.mean_pooled([collection.queries[q] for q in queries], kind="query")
+    asked = backbone.text_vectors([collection.queries[q] for q in queries], kind="query")
     vectors = document_vectors(collection, backbone, cache, tick)
     scores, places = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
     for start in range(0, len(vectors), COMPARE_DOCUMENTS):
@@ -74,7 +74,7 @@ def document_vectors(
             with part.open("r+b") as file:
                 file.seek(done * row_bytes)
                 for batch in batched(islice(collection.documents(), done, None), EMBED_DOCUMENTS):
-                    found = backbone.mean_pooled([document.text for document in batch])
+                    found = backbone.text_vectors([document.text for document in batch])
                     file.write(found.numpy().astype(np.float16).tobytes())
                     file.flush()
                     tick(len(batch))
@@ -97,5 +97,6 @@ def key(collection: Collection, backbone: Backbone) -> str:
         str(backbone.dtype),
         backbone.prompts.get("document", ""),
         backbone.max_tokens,
+        *([backbone.pooling] if backbone.pooling != "mean" else []),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]

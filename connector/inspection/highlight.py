@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.document_text import texts_at
-from latent_ingest.connector.encoding.words import word_spans
+from latent_ingest.connector.encoding.words import is_mark, word_spans
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.vectors import TokenVectors
@@ -46,7 +46,7 @@ TAGS = ("<em>", "</em>")
 # Characters of a field that OpenSearch searches for marks; other engines refuse longer fields.
 MOST_CHARACTERS = 1_000_000
 
-SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*\n")
+SENTENCE_END = re.compile(r"(?<=[.!?…؟۔।])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*\n")
 
 Span = tuple[int, int]
 
@@ -254,10 +254,15 @@ def sentence_spans(text: str, size: int) -> Iterator[Span]:
                     yield start, start + len(whole)
                 break
             space = max(whole.rfind(letter, 1, size + 1) for letter in " \n\t")
-            cut = space if space > 0 else size
+            cut = space if space > 0 else before_marks(whole, size)
             yield start, start + len(whole[:cut].rstrip())
             start += cut
         start = end
+
+
+def before_marks(text: str, at: int) -> int:
+    """The last place up to `at` that divides no letter from its marks; `at` if there is none."""
+    return next((place for place in range(at, 0, -1) if not is_mark(text[place])), at)
 
 
 def engine_marks(text: str, fragments: Sequence[str]) -> list[Span]:

@@ -20,10 +20,12 @@ from latent_ingest.connector.encoding.model_folder import (
     kind_of,
     latents_per_token,
     model_path,
+    read_marks,
     read_modules,
     read_settings,
 )
 from latent_ingest.connector.encoding.projection import dense, projection_paths
+from latent_ingest.connector.encoding.transformer.loading import keep_whole
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.sentence_transformers.token_encoder import (
     SparseAutoEncoderTokenEncoder,
@@ -154,4 +156,5 @@ def load_transformer(backbone: str, **kwargs: Any) -> Transformer:
 def transformer_in(folder: Path, **kwargs: Any) -> Transformer:
     """Load the Transformer in a folder, without the network."""
     transformer: Transformer = Transformer.load(str(folder), **{**kwargs, "local_files_only": True})
+    keep_whole(transformer.tokenizer, read_marks(folder))
     return transformer

@@ -33,13 +33,11 @@ def load_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     """The saved state, its tensors on the CPU.
 
     Raises:
-        InputError: there is no checkpoint, it is broken, or it belongs to another run.
+        InputError: it is missing or broken, or it belongs to another run.
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         stored = state.pop("identity")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no checkpoint to resume; omit --resume") from None
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
         raise InputError(f"{path}: broken ({type(error).__name__}); delete it") from error
     parts = ("backbone", "texts")

@@ -6,16 +6,18 @@ import dataclasses
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from latent_ingest.connector.diagnosis.models import ABOUT
 from latent_ingest.connector.encoding.autoencoder import TOKENS_AT_ONCE, TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.hub import find_folder
-from latent_ingest.connector.encoding.model_folder import write_modules
+from latent_ingest.connector.encoding.model_folder import write_json, write_modules
 from latent_ingest.connector.encoding.projection import projection_paths
 from latent_ingest.connector.inspection.vocabulary import Frequencies, word_frequencies
 from latent_ingest.connector.training.card import RunSummary, draw, write_card
@@ -85,7 +87,22 @@ def write_model(
         log.info("no figures: pip install 'latent-ingest[train]' installs matplotlib")
     card = write_card(run, latents, words, figures)
     (folder / "README.md").write_text(card, encoding="utf-8")
+    write_json(folder / ABOUT, about(run))
     return latents
+
+
+def about(run: RunSummary) -> dict[str, Any]:
+    """What a run states of its model: the licence of the texts, and the probe's last figures."""
+    report = run.report
+    quality = []
+    if report.probe_curve:
+        figures = {"latent": report.probe_curve[-1][1], "words": report.probe_words}
+        quality.append({"collection": report.probe, "measure": "nDCG@10", **figures})
+    return {
+        "licence": {"texts": run.licence} if run.licence else {},
+        "quality": quality,
+        "measured_by": run.command if quality else "",
+    }
 
 
 def count_documents(

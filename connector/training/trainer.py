@@ -71,7 +71,7 @@ class Trainer:
     cache: Path | None = None
     """Folder that keeps the token embeddings, for several rounds or several runs."""
     resume: bool = False
-    """Resume the run that left `out`.run behind."""
+    """Resume the run that left `out`.run behind; without a checkpoint, start from the beginning."""
     processes: ProcessGroup = ALONE
     """The processes that train together; only the first of them reports and writes."""
     probe: Probe | None = None
@@ -181,7 +181,12 @@ class Trainer:
             "texts": self.texts.fingerprint,
         }
         path = self.folder / CHECKPOINT
-        state = load_checkpoint(path, self._identity) if self.resume else None
+        state = None
+        if self.resume and path.exists():
+            state = load_checkpoint(path, self._identity)
+        elif self.resume and self.processes.first:
+            held = f"what {self.cache} holds is used" if self.cache else "there is no --cache"
+            log.info("%s: no checkpoint yet; training begins at the first step; %s", path, held)
         self._held_out = self.texts.held_out(config.held_out_texts)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._source = self._open_source(state)

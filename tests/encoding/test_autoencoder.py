@@ -172,6 +172,7 @@ GOOD = {"d_in": 24, "n_latents": 96, "k": 5}
         ("[]", "d_in, n_latents or k is missing"),
         (json.dumps({"d_in": 24}), "d_in, n_latents or k is missing"),
         (json.dumps({**GOOD, "new": 1}), "unknown new; made by a newer version"),
+        (json.dumps({**GOOD, "weights": "int4"}), "weights of an unknown kind; made by a newer"),
         (json.dumps({**GOOD, "k": 97}), "k 97: must be 1 to n_latents, 96"),
         (json.dumps({**GOOD, "variant": "x"}), "variant 'x': use one of topk, jumprelu"),
         (json.dumps({**GOOD, "d_in": 25}), "does not fit config.json"),

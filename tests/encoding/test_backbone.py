@@ -137,7 +137,7 @@ def test_mean_pooling_is_that_of_sentence_transformers(backbone: Backbone) -> No
     theirs = SentenceTransformer(str(find_folder(DEFAULT_BACKBONE)), device="cpu").encode(
         texts, convert_to_tensor=True
     )
-    assert torch.allclose(backbone.mean_pooled(texts), theirs.cpu(), atol=1e-5)
+    assert torch.allclose(backbone.text_vectors(texts), theirs.cpu(), atol=1e-5)
 
 
 @given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 1000))

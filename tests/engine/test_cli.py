@@ -203,7 +203,6 @@ def test_other_fields_and_filters(run: Run, index: str) -> None:
         (["train", "corpus.jsonl", "--out", "m", "--activation", "relu"], 2, "is not one of"),
         (["train", "corpus.jsonl=x", "--out", "m"], 2, "'x' is not a weight; write FILE=2"),
         (["train", "corpus.jsonl", "--out", "."], 2, "already exists; name another folder"),
-        (["train", "corpus.jsonl", "--out", "m", "--resume"], 2, "no checkpoint to resume"),
         (["train", "corpus.jsonl", "--out", "m", "--text-fields", "body"], 2, "no texts; fields"),
         (["train", "corpus.jsonl", "--out", "m", "--backbone", "no/such/one"], 1, "no such folder"),
         (["train", "corpus.jsonl", "--out", "m", "--device", "abacus"], 1, "use auto, cuda, mps"),

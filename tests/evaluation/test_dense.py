@@ -35,7 +35,7 @@ def test_vectors_are_those_of_plain_transformers(backbone: Backbone) -> None:
         with torch.no_grad():
             mean = model(**inputs).last_hidden_state[0].mean(dim=0)
         plain.append(mean / mean.norm())
-    assert torch.allclose(backbone.mean_pooled(TEXTS), torch.stack(plain), atol=1e-4)
+    assert torch.allclose(backbone.text_vectors(TEXTS), torch.stack(plain), atol=1e-4)
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def test_ranks_are_those_of_the_plain_cosine(
     ranking = dense.rank_by_dense(collection, backbone, tmp_path / "cache", done.append)
     assert sum(done) == 12
     documents = list(collection.documents())
-    vectors = backbone.mean_pooled([document.text for document in documents])
+    vectors = backbone.text_vectors([document.text for document in documents])
     for query, text in collection.queries.items():
-        cosine = (vectors @ backbone.mean_pooled([text], kind="query")[0]).tolist()
+        cosine = (vectors @ backbone.text_vectors([text], kind="query")[0]).tolist()
         ids = [document.id for document in documents]
         expected = dict(sorted(zip(ids, cosine, strict=True), key=lambda pair: -pair[1])[:8])
         expected.pop(query, None)  # a document that is the question
@@ -71,7 +71,7 @@ def test_vectors_are_kept_and_an_interrupted_run_resumes(
 ) -> None:
     monkeypatch.setattr(dense, "EMBED_DOCUMENTS", 5)
     embedded: list[int] = []
-    plain = backbone.mean_pooled
+    plain = backbone.text_vectors
 
     def counted(texts: list[str], *, kind: str = "document") -> torch.Tensor:
         embedded.append(len(texts))
@@ -79,7 +79,7 @@ def test_vectors_are_kept_and_an_interrupted_run_resumes(
             raise KeyboardInterrupt
         return plain(texts, kind=kind)
 
-    monkeypatch.setattr(backbone, "mean_pooled", counted)
+    monkeypatch.setattr(backbone, "text_vectors", counted)
     with pytest.raises(KeyboardInterrupt):
         dense.document_vectors(collection, backbone, tmp_path / "cache", lambda done: None)
     found = dense.document_vectors(collection, backbone, tmp_path / "cache", lambda done: None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import logging
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
@@ -89,7 +91,7 @@ def test_a_run_learns_and_its_folder_is_a_model(start: Start, tmp_path: Path) ->
     out = tmp_path / "model"
     assert not (tmp_path / "model.run").exists()
     assert {path.name for path in out.iterdir()} == {
-        "config.json", "model.safetensors", "README.md", "metrics.jsonl",
+        "config.json", "model.safetensors", "README.md", "about.json", "metrics.jsonl",
         "rank-frequency.png", "learning-curve.png", "document-frequency.png",
         "modules.json", "config_sentence_transformers.json", "2_SparseTokenPooling",
     }  # fmt: skip
@@ -202,8 +204,45 @@ def test_a_checkpoint_of_another_run_is_refused(start: Start, tmp_path: Path) ->
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"checkpoint.pt: broken \(.*\); delete it"):
         start("m", resume=True).run()
-    with pytest.raises(InputError, match="no checkpoint to resume; omit --resume"):
-        start("fresh", resume=True).run()
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_run_that_was_cut_before_its_first_checkpoint_begins_again(
+    start: Start, tmp_path: Path, cached: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With --resume and without; what was embedded before is used, and the run says so."""
+    config = dataclasses.replace(SMALL, tokens=2000)
+    cache = tmp_path / "cache" if cached else None
+    whole = start("whole", config)
+    whole.write(whole.run())
+
+    def die(_: object) -> None:
+        raise RuntimeError("killed")
+
+    held: list[int] = []
+    for name in ("resumed", "repeated"):
+        cut = start(name, config, cache=cache, on_step=die, on_cache=die if cached else held.append)
+        with pytest.raises(RuntimeError, match="killed"):
+            cut.run()
+        assert (tmp_path / f"{name}.run").is_dir()
+        assert not (tmp_path / f"{name}.run" / "checkpoint.pt").exists()
+    if cached:
+        held.append(json.loads((tmp_path / "cache" / "cache.json").read_text())["tokens"])
+        assert held[0] > 0
+    with caplog.at_level(logging.INFO):
+        again = start("resumed", config, cache=cache, resume=True, on_cache=held.append)
+        again.write(again.run())
+    assert "no checkpoint yet; training begins at the first step" in caplog.text
+    assert ("what " + str(cache) in caplog.text) == cached
+    if cached:
+        assert held[1] > held[0]
+    else:
+        assert same(tmp_path / "whole", tmp_path / "resumed")
+    caplog.clear()
+    repeated = start("repeated", config, cache=cache)
+    repeated.write(repeated.run())
+    assert "checkpoint" not in caplog.text
+    assert same(tmp_path / "resumed", tmp_path / "repeated")
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_whole(
@@ -230,6 +269,15 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(
     report = again.run()
     assert report.steps == 16
     monkeypatch.setattr("shutil.copy", lambda *_: full(0))
+    with pytest.raises(InputError, match="the disk is full; make room and resume with --resume"):
+        again.write(report)
+    assert not (tmp_path / "m").exists()
+    monkeypatch.undo()
+
+    def no_room(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("latent_ingest.connector.encoding.autoencoder.save_file", no_room)
     with pytest.raises(InputError, match="the disk is full; make room and resume with --resume"):
         again.write(report)
     assert not (tmp_path / "m").exists()
