@@ -21,12 +21,16 @@ RUN groupadd --gid 10001 latent \
 FROM base AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /source
-RUN python -m venv /opt/latent && python -m pip install build
-COPY pyproject.toml README.md LICENSE constraints.txt ./
+COPY constraints.txt ./
+# What makes the wheel is in an environment of its own, which the image does not get.
+RUN python -m venv /opt/build \
+    && /opt/build/bin/pip install -c constraints.txt build setuptools \
+    && python -m venv /opt/latent
+COPY pyproject.toml README.md LICENSE ./
 COPY cli cli
 COPY connector connector
 COPY mappings mappings
-RUN python -m build --wheel --outdir /wheels
+RUN /opt/build/bin/python -m build --no-isolation --wheel --outdir /wheels
 
 # Everything but what computes: requirements.py leaves out PyTorch and what only the model needs.
 FROM build AS build-table

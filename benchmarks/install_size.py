@@ -1,5 +1,8 @@
 """Disk and memory of an install that asks by table, beside the whole: megabytes and ratios.
 
+`image` is the same for what the two variants of the Dockerfile install, with the extra `serve`, and
+the weights of the default backbone in `model`.
+
 Disk is the size of the installed files of latent-ingest's dependencies and of all theirs. Memory is
 the largest resident set of a process that encodes one question. `latent-ingest` itself, with the
 shipped model, is in neither size.
@@ -41,6 +44,17 @@ def first_name(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0].lower())  # type: ignore[index]
 
 
+def requirements(extra: str | None = None) -> set[str]:
+    """What latent-ingest needs in any case, or what one of its extras needs."""
+    lines = [line.partition(";")[::2] for line in distribution("latent-ingest").requires or []]
+    wanted = f'extra == "{extra}"'
+    return {
+        first_name(name)
+        for name, marker in lines
+        if (wanted in marker if extra else "extra ==" not in marker)
+    }
+
+
 def megabytes(names: set[str]) -> float:
     files = (path for name in names for path in distribution(name).files or [])
     paths = {Path(str(path.locate())) for path in files}
@@ -56,11 +70,13 @@ def peak_megabytes(questions: str) -> float:
 
 
 def main() -> None:
-    required = distribution("latent-ingest").requires or []
-    needed = {first_name(line) for line in required if "extra ==" not in line}
+    needed, serve, backbone = requirements(), requirements("serve"), requirements("backbone")
     model = {first_name(name) for name in MODEL_PACKAGES}
     whole, table = megabytes(closure(set(needed))), megabytes(closure(needed - model))
     print(f"disk: by table {table:,.0f} MB, whole {whole:,.0f} MB, {table / whole:.3f} times")
+    image = megabytes(closure((needed | serve) - model))
+    whole_image = megabytes(closure(needed | serve | backbone))
+    print(f"image: table {image:,.0f} MB, model {whole_image:,.0f} MB")
     by_table, by_model = peak_megabytes("table"), peak_megabytes("model")
     print(
         f"memory: by table {by_table:,.0f} MB, by model {by_model:,.0f} MB, "

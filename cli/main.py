@@ -6,13 +6,13 @@ Exit status: 0 success, 1 something failed, 2 wrong usage or input, 130 interrup
 from __future__ import annotations
 
 import importlib
-import logging
 from difflib import get_close_matches
 from pathlib import Path
 
 import click
 
-from latent_ingest.cli.output import INTERRUPTED, printable_lines, warn
+from latent_ingest.cli.logs import log_to_terminal
+from latent_ingest.cli.output import INTERRUPTED, printable_lines
 from latent_ingest.connector.errors import InputError, LatentIngestError
 
 # Command → its line in `--help`. The commands are loaded on use, so that `--help` imports no torch.
@@ -66,14 +66,6 @@ Run 'latent-ingest COMMAND --help' for the options of a command.
 """
 
 
-class TerminalHandler(logging.Handler):
-    """Prints the library's log records on stderr, without breaking a progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        warn(prefix + self.format(record))
-
-
 class LazyGroup(click.Group):
     """A group whose commands are imported on use; FILE alone means `ingest FILE`."""
 
@@ -100,10 +92,7 @@ class LazyGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
-        log = logging.getLogger("latent_ingest")
-        log.setLevel(logging.INFO)
-        if not any(isinstance(handler, TerminalHandler) for handler in log.handlers):
-            log.addHandler(TerminalHandler())
+        log_to_terminal()
         try:
             return super().invoke(ctx)
         except InputError as error:

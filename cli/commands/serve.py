@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from latent_ingest.cli import options
 from latent_ingest.cli.connection import connection_options
+from latent_ingest.cli.logs import log_to_terminal
 from latent_ingest.cli.output import warn
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
@@ -19,6 +22,9 @@ from latent_ingest.connector.proxy.settings import (
     TIMEOUT,
     Settings,
 )
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.proxy.app import Proxy
 
 # Modules of the extra `serve`.
 NEEDED = ("aiohttp", "prometheus_client", "starlette", "uvicorn", "httptools")
@@ -82,6 +88,13 @@ Examples:
     metavar="NAME",
     help="Do not forward this header of requests; repeatable.",
 )
+@click.option(
+    "--login-header",
+    "login_headers",
+    multiple=True,
+    metavar="NAME",
+    help="The engine knows who asks by this header, too, such as one with a token; repeatable.",
+)
 @click.option("--max-body", type=BYTES, default=MAX_BODY, help="Bytes of the largest request body.")
 @click.option(
     "--max-concurrent",
@@ -101,6 +114,12 @@ Examples:
     default=f"{RENEW_SECONDS:g}s",
     help="Look up indices and aliases again after so long.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Processes that answer, each with its own model.",
+)
 @click.option("--no-access-log", is_flag=True, help="Print no line of JSON for each request.")
 def serve(
     host: str,
@@ -119,10 +138,12 @@ def serve(
     read_only: bool,
     allow: tuple[str, ...],
     drop_headers: tuple[str, ...],
+    login_headers: tuple[str, ...],
     max_body: int,
     max_concurrent: int,
     timeout: float,
     renew: float,
+    workers: int,
     no_access_log: bool,
 ) -> None:
     """Serve as a proxy in front of the engine: applications change its address, nothing else.
@@ -136,8 +157,9 @@ def serve(
         raise InputError(
             f"serve needs {missing[0]}; pip install 'latent-ingest[serve]' installs it"
         )
-    from latent_ingest.connector.proxy.app import create_app
-    from latent_ingest.connector.proxy.server import serve as run
+    from latent_ingest.connector.proxy.serving.certificate import check_certificate
+    from latent_ingest.connector.proxy.serving.server import listening
+    from latent_ingest.connector.proxy.serving.server import serve as run
 
     if tls_key and not tls_cert:
         raise InputError("--tls-key needs --tls-cert")
@@ -154,14 +176,30 @@ def serve(
         read_only=read_only,
         strict=strict,
         drop_headers=drop_headers,
+        login_headers=login_headers,
         max_body=max_body,
         max_concurrent=max_concurrent,
         timeout=timeout,
         renew_seconds=renew,
     )
-    proxy = create_app(settings)
+    make = partial(make_proxy, settings, not no_access_log)
+    make()  # what is wrong is said once, not by each worker
+    if tls_cert:
+        check_certificate(tls_cert, tls_key)
+    at = listening(host, port)
     if host not in LOOPBACK and not tls_cert:
         warn(f"warning: {host}: logins of callers pass unencrypted without --tls-cert")
-    own = f"{'https' if tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    own = f"{'https' if tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}"
+    own = f"{own}:{at.getsockname()[1]}"
     warn(f"proxy of {', '.join(settings.urls)} at {own}, search page at {own}/_latent/")
-    run(proxy, host, port, certificate=tls_cert, key=tls_key, log_requests=not no_access_log)
+    run(make, at, certificate=tls_cert, key=tls_key, workers=workers)
+
+
+def make_proxy(settings: Settings, access_log: bool) -> Proxy:
+    """Return a proxy in a process that may have just begun, as those of workers."""
+    from latent_ingest.connector.proxy.app import create_app
+    from latent_ingest.connector.proxy.metrics import write_access_log
+
+    log_to_terminal()
+    write_access_log(access_log)
+    return create_app(settings)

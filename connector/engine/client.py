@@ -173,7 +173,9 @@ def scheme_and_host(url: str) -> tuple[str, str]:
 
 
 def url_of(client: OpenSearch) -> str:
-    """The URL a client sends its requests to."""
+    """The URL a client sends its requests to, or what its transport calls it."""
+    if name := getattr(client.transport, "engine_name", None):
+        return str(name)
     host = client.transport.hosts[0]
     scheme = "https" if host.get("use_ssl") or host.get("scheme") == "https" else "http"
     return f"{scheme}://{host['host']}:{host.get('port', 9200)}"

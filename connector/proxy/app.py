@@ -8,33 +8,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Mount
 
-from latent_ingest.connector.proxy import paths, searches
-from latent_ingest.connector.proxy.caller import NOT_BELIEVED, Caller, client_of
+from latent_ingest.connector.proxy import paths
+from latent_ingest.connector.proxy.bodies import limited, read, too_large
+from latent_ingest.connector.proxy.caller import LOGIN_HEADERS, NOT_BELIEVED, Caller, client_of
 from latent_ingest.connector.proxy.indices import Indices
 from latent_ingest.connector.proxy.messages import (
     ClientGone,
     Exchange,
-    Inflater,
     Message,
     Receive,
     Refused,
     Scope,
     Send,
     forwarded,
-    too_large,
     without,
 )
-from latent_ingest.connector.proxy.metrics import CONTENT_TYPE, Metrics
+from latent_ingest.connector.proxy.metrics import Metrics
 from latent_ingest.connector.proxy.models import Models
+from latent_ingest.connector.proxy.operators import operator_routes
 from latent_ingest.connector.proxy.page.opened import Caller as PageCaller
 from latent_ingest.connector.proxy.page.routes import page_routes
+from latent_ingest.connector.proxy.searching.search import MAX_SEARCH, search
+from latent_ingest.connector.proxy.serving.stopping import Stop
 from latent_ingest.connector.proxy.settings import Settings
 from latent_ingest.connector.proxy.upstream import Answer, Content, Headers, Unreachable, Upstream
 from latent_ingest.connector.proxy.writing.bulk import bulk
@@ -74,24 +75,26 @@ class Proxy:
         self.indices.on_lookup = self.metrics.lookup
         self.guard = paths.Allowed(settings.allow)
         self.stopping = False
+        """Whether new requests are refused."""
+        self._stop = Stop(self)
         named = {name.lower().encode() for name in settings.drop_headers}
         self._dropped = NOT_BELIEVED | named
         self._tells_address = b"x-forwarded-for" not in named
+        self._login_headers = LOGIN_HEADERS | {
+            name.lower().encode() for name in settings.login_headers
+        }
         self.in_progress = 0
         """Requests that have begun and not ended."""
         self._loading: asyncio.Future[None] | None = None
-        own = [
-            Route("/health", self._health),
-            Route("/ready", self._ready),
-            Route("/metrics", self._metrics),
-        ]
         page = page_routes(
             self._page_caller,
             self.models.queries,
             folders=settings.models,
             allowed=self.guard.allows,
         )
-        self._pages = Starlette(routes=[Mount(OWN, routes=[*own, *routes, *page])])
+        self._pages = Starlette(
+            routes=[Mount(OWN, routes=[*operator_routes(self), *routes, *page])]
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or begin and end with the server."""
@@ -109,6 +112,7 @@ class Proxy:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await self.upstream.open()
+                self._stop.listen()
                 loop = asyncio.get_running_loop()
                 self._loading = loop.run_in_executor(self.models.pool, self._load)
                 await send({"type": "lifespan.startup.complete"})
@@ -116,6 +120,7 @@ class Proxy:
                 self.stopping = True
                 await self.upstream.close()
                 self.models.pool.shutdown(wait=False, cancel_futures=True)
+                self._stop.ended()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -180,7 +185,7 @@ class Proxy:
         if asked.kind != paths.OTHER and self._loading and not self._loading.done():
             await asyncio.shield(self._loading)
         if asked.kind in paths.SEARCHES:
-            await searches.search(self, exchange, self.caller(exchange), asked)
+            await search(self, exchange, self.caller(exchange), asked)
         elif asked.kind == paths.BULK and (self.settings.documents or not self.guard.all):
             await bulk(self, exchange, self.caller(exchange), asked)
         elif asked.kind in (paths.DOCUMENT, paths.UPDATE):
@@ -193,8 +198,8 @@ class Proxy:
 
     async def _pass_other(self, exchange: Exchange, asked: paths.Asked) -> None:
         """Pass a request through that is neither a search nor a document."""
-        if not self.guard.all and has_body(exchange):
-            content, whole = await self.read(exchange, searches.MAX_SEARCH)
+        if not self.guard.all and exchange.has_body:
+            content, whole = await read(exchange, MAX_SEARCH)
             if not whole:
                 self.guard.refuse_unread()
             self.guard.check_body(asked, exchange, content)
@@ -204,7 +209,7 @@ class Proxy:
 
     def caller(self, exchange: Exchange) -> Caller:
         """Return who asks."""
-        return Caller(self.forwarded(exchange))
+        return Caller(self.forwarded(exchange), self._login_headers)
 
     def forwarded(self, exchange: Exchange) -> Headers:
         """Return the headers of a request that the engine gets."""
@@ -218,44 +223,14 @@ class Proxy:
         kind = exchange.raw_type if exchange.is_json else b"application/json"
         return [*headers, (b"content-type", kind)]
 
-    async def read(self, exchange: Exchange, most: int) -> tuple[bytes, bool]:
-        """Return a body, decompressed, and whether it is all; see `Exchange.read`.
-
-        Raises:
-            Refused: it is compressed in an unknown way or wrongly, or expands too much.
-        """
-        content, whole = await exchange.read(most)
-        if whole and (inflate := self._inflater(exchange, most)):
-            content = inflate(content)
-            inflate.end()
-        return content, whole
-
-    async def plain(self, exchange: Exchange) -> AsyncIterator[bytes]:
-        """Yield a body, decompressed; raises as `read`."""
-        inflate = self._inflater(exchange, self.settings.max_body)
-        async for chunk in self._limited(exchange, b""):
-            yield inflate(chunk) if inflate else chunk
-        if inflate:
-            inflate.end()
-
-    def _inflater(self, exchange: Exchange, most: int) -> Inflater | None:
-        kind = exchange.word(b"content-encoding")
-        if kind in ("", "identity"):
-            return None
-        if kind not in ("gzip", "deflate"):
-            raise Refused(
-                415, "illegal_argument_exception", f"Content-Encoding {kind[:50]!r}: use gzip"
-            )
-        return Inflater(most)
-
     async def pass_through(self, exchange: Exchange, start: bytes = b"") -> None:
         """Send a request as it is; `start` is what has been read of its body."""
         content: Content = None
         headers = without(self.forwarded(exchange), b"content-length")
         if start and exchange.ended:
             content = start
-        elif has_body(exchange):
-            content = self._limited(exchange, start)
+        elif exchange.has_body:
+            content = limited(exchange, start, self.settings.max_body)
             if length := exchange.header(b"content-length"):
                 headers.append((b"content-length", str(int(length)).encode()))
         again = exchange.method in ("GET", "HEAD") and content is None
@@ -263,19 +238,9 @@ class Proxy:
         async with answer:
             await self.relay(exchange, answer)
 
-    async def _limited(self, exchange: Exchange, start: bytes) -> AsyncIterator[bytes]:
-        size = len(start)
-        if start:
-            yield start
-        async for chunk in exchange.body():
-            size += len(chunk)
-            if size > self.settings.max_body:
-                raise too_large()
-            yield chunk
-
     async def leave_alone(self, exchange: Exchange, reason: str) -> None:
         """Pass a search through as it is, and say why; with `--strict` it is refused."""
-        self.metrics.left_alone.labels(reason_of(reason)).inc()
+        self.metrics.leave_alone(reason)
         if exchange.word(b"x-latent") != "off":
             self.refuse_if_strict(reason)
         exchange.done("passed through", reason)
@@ -313,49 +278,10 @@ class Proxy:
     def _page_caller(self, request: Request) -> PageCaller:
         """Return who asks by the page, and a client that asks the engine for them."""
         exchange = Exchange(request.scope, request.receive, nobody, timeout=self.settings.timeout)
-        kept = (b"authorization", b"x-forwarded-for")
-        caller = Caller([header for header in self.forwarded(exchange) if header[0] in kept])
+        caller = self.caller(exchange)
         client = client_of(self.upstream, caller, asyncio.get_running_loop())
         return PageCaller(client, caller.key.hex())
-
-    async def _health(self, _request: Request) -> Response:
-        return JSONResponse({"status": "alive"})
-
-    async def _ready(self, _request: Request) -> Response:
-        if self.stopping:
-            return JSONResponse({"status": "stopping"}, 503)
-        if self.models.problem:
-            return JSONResponse({"status": "no model", "reason": self.models.problem}, 503)
-        if not self.models.ready:
-            return JSONResponse({"status": "loading the model"}, 503)
-        return JSONResponse({"status": "ready"})
-
-    async def _metrics(self, _request: Request) -> Response:
-        return Response(self.metrics.text(), headers={"content-type": CONTENT_TYPE.decode()})
 
 
 async def nobody(message: Message) -> None:
     """Take the messages of an exchange that is only read."""
-
-
-def has_body(exchange: Exchange) -> bool:
-    """Return whether a request has a body."""
-    length = exchange.header(b"content-length")
-    return length not in (None, b"0") or exchange.header(b"transfer-encoding") is not None
-
-
-def reason_of(reason: str) -> str:
-    """Return a reason without what differs between requests, so that metrics have few labels."""
-    for start in REASONS:
-        if reason.startswith(start):
-            return start
-    return "the index" if "index" in reason else "the body"
-
-
-REASONS = (
-    "X-Latent: off",
-    "the body is not JSON",
-    "the body is too long",
-    "no text clause that scores",
-    "no index of latent terms",
-)

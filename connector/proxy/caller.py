@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from concurrent.futures import TimeoutError as NotInTime  # another one before Python 3.11
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,21 +14,20 @@ from opensearchpy import JSONSerializer, OpenSearch
 from opensearchpy.exceptions import HTTP_EXCEPTIONS, ConnectionTimeout, TransportError
 from opensearchpy.exceptions import ConnectionError as NoConnection
 
-from latent_ingest.connector.engine.client import scheme_and_host
 from latent_ingest.connector.engine.login import Login
+from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.proxy.messages import one_line
 from latent_ingest.connector.proxy.upstream import Headers, Unreachable, Upstream
 
-# Headers of requests that cannot change what a caller may do; all others are part of who it is.
-SAY_NOTHING_OF_RIGHTS = frozenset(
-    b"""
-    accept accept-encoding accept-language b3 baggage cache-control content-encoding content-length
-    content-type date dnt expect host if-modified-since if-none-match origin pragma priority referer
-    sentry-trace traceparent tracestate user-agent via x-amzn-trace-id x-b3-parentspanid
-    x-b3-sampled x-b3-spanid x-b3-traceid x-cloud-trace-context x-correlation-id
-    x-elastic-client-meta x-latent x-latent-form x-latent-matching x-opaque-id x-request-id
-    x-requested-with
-    """.split()
+# Headers by which engines know who asks, and what they may do. An engine that reads another one, as
+# OpenSearch does with `jwt_header`, needs `--login-header`.
+LOGIN_HEADERS = frozenset(
+    {
+        b"authorization",
+        b"es-security-runas-user",
+        b"opendistro_security_impersonate_as",
+        b"x-forwarded-for",  # as the proxy sets it: the address of the connection
+    }
 )
 
 # Headers by which gateways tell engines who asks, and headers on the path that are added anew.
@@ -52,13 +52,21 @@ JSON_HEADERS: Headers = [(b"accept", b"application/json"), (b"content-type", b"a
 # Seconds that a thread waits for an answer about an index.
 READ_SECONDS = 30.0
 
+# Bytes of the longest answer that is read for the proxy itself: mappings of indices of a pattern, a
+# question table (some MB), stored documents that are encoded again, hits on the page.
+MOST_BYTES = 64_000_000
+
 
 class Caller:
-    """The headers by which the engine knows who asks."""
+    """The headers by which the engine knows who asks.
 
-    def __init__(self, headers: Headers) -> None:
+    What is read about indices is read with these alone, and remembered for these alone: other
+    headers, which a client can choose freely, neither show it to others nor make it be read again.
+    """
+
+    def __init__(self, headers: Headers, login_headers: Collection[bytes] = LOGIN_HEADERS) -> None:
         """Take them from the headers of a request that are forwarded."""
-        self.headers = [header for header in headers if header[0] not in SAY_NOTHING_OF_RIGHTS]
+        self.headers = [header for header in headers if header[0] in login_headers]
         every = "\n".join(f"{name!r}: {value!r}" for name, value in sorted(self.headers))
         self.key = hashlib.sha256(every.encode()).digest()
         """Equal for those whom the engine cannot tell apart."""
@@ -72,26 +80,24 @@ class Caller:
 
 def client_of(upstream: Upstream, caller: Caller, loop: asyncio.AbstractEventLoop) -> OpenSearch:
     """Return a blocking client, for other threads than the loop's, that asks as the caller."""
-    hosts = []
-    for url in upstream.urls:
-        scheme, host = scheme_and_host(url)
-        hosts.append({"host": host, "scheme": scheme})
     transport: Any = CallerTransport
-    return OpenSearch(hosts, transport_class=transport, upstream=upstream, caller=caller, loop=loop)
+    return OpenSearch(transport_class=transport, upstream=upstream, caller=caller, loop=loop)
 
 
 class CallerTransport:
     """The transport of a client of opensearch-py whose requests go by the proxy's connections."""
 
+    engine_name = "the engine"
+    """What errors call it: callers read them, and are not told the addresses of nodes."""
+
     def __init__(
         self,
-        hosts: list[dict[str, Any]],
+        _hosts: list[dict[str, Any]],
         *,
         upstream: Upstream,
         caller: Caller,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.hosts = hosts
         self.serializer = JSONSerializer()
         self._upstream = upstream
         self._headers = [*caller.headers, *JSON_HEADERS]
@@ -122,7 +128,7 @@ class CallerTransport:
         except Unreachable as error:
             failure = ConnectionTimeout if error.late else NoConnection
             raise failure("N/A", str(error), OSError(str(error))) from error
-        except TimeoutError as error:
+        except NotInTime as error:
             future.cancel()
             raise ConnectionTimeout("N/A", "no answer in time", error) from error
         if method == "HEAD":
@@ -138,9 +144,24 @@ class CallerTransport:
         return info
 
 
+class TooLong(MismatchError):
+    """An answer that is not read, since it would take too much memory."""
+
+
 async def ask_once(
     upstream: Upstream, method: str, target: str, headers: Headers, content: bytes | None
 ) -> tuple[int, bytes]:
-    """Send a request that only reads; return status and body."""
+    """Send a request that only reads; return status and body.
+
+    Raises:
+        TooLong: the body is longer than any that is meant.
+        Unreachable: no node answers.
+    """
     async with await upstream.send(method, target, headers, content, again=True) as answer:
-        return answer.status, await answer.read()
+        parts, size = [], 0
+        async for chunk in answer.chunks():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > MOST_BYTES:
+                raise TooLong("what the engine says of the indices is too long to be read")
+        return answer.status, b"".join(parts)

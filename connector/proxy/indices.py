@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import OrderedDict
@@ -10,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import quote
 
-from latent_ingest.connector.errors import EngineError, LatentIngestError
+from latent_ingest.connector.errors import EngineError, LatentIngestError, MismatchError
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.proxy.caller import Caller, client_of
+from latent_ingest.connector.proxy.caller import JSON_HEADERS, Caller, TooLong, ask_once, client_of
 from latent_ingest.connector.proxy.models import Models
 from latent_ingest.connector.proxy.settings import Settings
-from latent_ingest.connector.proxy.upstream import Upstream
+from latent_ingest.connector.proxy.upstream import Unreachable, Upstream
 from latent_ingest.connector.querying.application.point_in_time import indices_at
 from latent_ingest.connector.querying.asked_indices import ALIKE, AskedIndices
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -31,6 +33,12 @@ MOST_INDICES = 100
 
 Result = TypeVar("Result")
 
+# Parts of the meta by which documents are written.
+WRITTEN = (*ALIKE, "long", "text_fields", "hash_field", "id_field")
+
+# Of mappings, the meta alone.
+META_ALONE = "filter_path=*.mappings._meta.latent_ingest&ignore_unavailable=true"
+
 NO_LATENTS = "no index of latent terms that can be read"
 
 
@@ -44,7 +52,8 @@ class Entry:
     """Why searches are not rewritten."""
     read_at: float = field(default_factory=time.monotonic)
     unknown: bool = False
-    """Whether the engine did not say what the indices are: it is away, or forbids to read it."""
+    """Whether it is not known what the indices are: the engine is away or forbids to read it, or
+    they are too many."""
     as_given: bool = False
     """Whether the caller may search the name, and not the indices by their own names."""
 
@@ -71,10 +80,13 @@ class Entry:
         """The meta by which documents are written to the name; None if its indices differ."""
         if self.asked is None or not self.asked.metas:
             return None
-        parts = (*ALIKE, "long", "text_fields", "hash_field", "id_field")
         first, *others = self.asked.metas.values()
-        alike = all(getattr(one, part) == getattr(first, part) for one in others for part in parts)
-        return first if alike else None
+        return first if all(written_alike(one, first) for one in others) else None
+
+
+def written_alike(one: IndexMeta, other: IndexMeta) -> bool:
+    """Return whether documents get the same latent terms in two indices."""
+    return all(getattr(one, part) == getattr(other, part) for part in WRITTEN)
 
 
 class Indices:
@@ -124,7 +136,7 @@ class Indices:
             try:
                 names = await self._in_thread(partial(indices_at, client, point))
             except LatentIngestError as error:
-                return Entry(reason=str(error))
+                return Entry(reason=told_callers(error))
             except (KeyError, TypeError):
                 return Entry(reason="the indices of the point in time cannot be read")
             self._points[key] = ",".join(names)
@@ -141,14 +153,34 @@ class Indices:
         else:
             self._entries.pop(((self._own or caller).key, name), None)
 
+    async def changed(self, caller: Caller, entry: Entry) -> set[str]:
+        """Return which indices of a name now want other latent terms in documents, or none.
+
+        An index that was deleted and made again under its name is noticed by that. Nothing is
+        noticed if the engine does not answer, or forbids to read it.
+        """
+        if entry.asked is None:
+            return set()
+        names = quote(entry.target or entry.asked.name, safe=",*")
+        headers = [*(self._own or caller).headers, *JSON_HEADERS]
+        target = f"/{names}/_mapping?{META_ALONE}"
+        try:
+            status, content = await ask_once(self._upstream, "GET", target, headers, None)
+            found = json.loads(content) if status == 200 else None
+        except (Unreachable, LatentIngestError, ValueError):
+            return set()
+        if not isinstance(found, dict):
+            return set()
+        return {name for name, meta in entry.asked.metas.items() if not still(meta, name, found)}
+
     async def _read(self, reader: Caller, name: str, before: Entry | None) -> Entry:
         client = client_of(self._upstream, reader, asyncio.get_running_loop())
         try:
             entry = await self._in_thread(partial(self._described, client, name, before))
         except EngineError as error:  # not remembered: the engine may be back at once
-            return Entry(reason=str(error), unknown=True)
+            return Entry(reason=told_callers(error), unknown=True)
         except LatentIngestError as error:
-            entry = Entry(reason=str(error))
+            entry = Entry(reason=str(error), unknown=isinstance(error, TooLong))
         except Exception as error:  # the search or the document passes all the same
             log.warning("index %s cannot be read about: %s: %s", name, type(error).__name__, error)
             entry = Entry(reason="what the engine says of the index cannot be read")
@@ -165,7 +197,8 @@ class Indices:
         """Read about indices, in a thread; raises as `AskedIndices.read`."""
         asked = AskedIndices.read(client, name)
         if len(asked.metas) > MOST_INDICES:
-            return Entry(reason=f"{len(asked.metas)} indices; name at most {MOST_INDICES}")
+            reason = f"{len(asked.metas)} indices; name at most {MOST_INDICES}"
+            return Entry(reason=reason, unknown=True)
         if before and before.rewriter and before.asked and before.asked.key == asked.key:
             return Entry(asked, before.rewriter)
         try:
@@ -179,3 +212,23 @@ class Indices:
 
     async def _in_thread(self, function: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._models.pool, function)
+
+
+def still(meta: IndexMeta, name: str, found: dict[str, Any]) -> bool:
+    """Return whether documents of an index still get the same latent terms, by its mapping."""
+    try:
+        return written_alike(meta, IndexMeta.from_mapping(name, found.get(name, {})["mappings"]))
+    except (KeyError, TypeError, MismatchError):
+        return False
+
+
+def told_callers(error: LatentIngestError) -> str:
+    """Return why indices cannot be read about, in a line for callers."""
+    if isinstance(error, EngineError) and not answered(error):
+        return "the engine did not answer when it was asked about the index"
+    return str(error)
+
+
+def answered(error: EngineError) -> bool:
+    """Return whether the engine answered, if only to refuse."""
+    return isinstance(getattr(error.__cause__, "status_code", None), int)

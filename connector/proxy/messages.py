@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -129,6 +128,12 @@ class Exchange:
         self.taken = b"".join(parts)
         return self.taken, self.ended
 
+    @property
+    def has_body(self) -> bool:
+        """Whether the request has a body."""
+        length = self.header(b"content-length")
+        return length not in (None, b"0") or self.header(b"transfer-encoding") is not None
+
     def parameters(self) -> dict[str, str] | None:
         """Return the parameters of the URL; None if one is there twice."""
         pairs = parse_qsl(self.query, keep_blank_values=True)
@@ -193,36 +198,3 @@ def forwarded(exchange: Exchange, dropped: frozenset[bytes], *, address: bool) -
     if address and client:
         kept.append((b"x-forwarded-for", client[0].encode()))
     return kept
-
-
-class Inflater:
-    """Decompresses a body, up to a number of bytes."""
-
-    def __init__(self, most: int) -> None:
-        self._stream = zlib.decompressobj(wbits=47)  # gzip or zlib, by its header
-        self._left = most
-
-    def __call__(self, chunk: bytes) -> bytes:
-        """Return the next bytes; raises Refused if they are too many, or not compressed."""
-        try:
-            plain = self._stream.decompress(chunk, self._left + 1)
-        except zlib.error as error:
-            raise Refused(400, "parse_exception", f"the body is not gzip: {error}") from error
-        self._left -= len(plain)
-        if self._left < 0 or self._stream.unconsumed_tail:
-            raise too_large()
-        if self._stream.unused_data:
-            raise Refused(400, "parse_exception", "bytes follow the end of the gzip body")
-        return plain
-
-    def end(self) -> None:
-        """Raise Refused if the compressed body was cut short."""
-        if not self._stream.eof:
-            raise Refused(400, "parse_exception", "the gzip body was cut short")
-
-
-def too_large() -> Refused:
-    """Return the refusal of a body that exceeds the limit."""
-    return Refused(
-        413, "content_too_long_exception", "the body is larger than --max-body, or its parsed part"
-    )

@@ -46,6 +46,8 @@ class Settings:
     """Whether searches that cannot be rewritten are refused."""
     drop_headers: tuple[str, ...] = ()
     """Further headers of requests that are not forwarded, such as those that name a user."""
+    login_headers: tuple[str, ...] = ()
+    """Further headers of requests by which the engine knows who asks, such as one with a token."""
     max_body: int = MAX_BODY
     """Bytes of a request body, also after decompression."""
     max_concurrent: int = MAX_CONCURRENT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Iterable
 from itertools import cycle
@@ -10,8 +11,10 @@ import aiohttp
 from yarl import URL
 
 from latent_ingest.connector.engine.client import scheme_and_host
-from latent_ingest.connector.engine.tls import tls_context, tls_in_words
+from latent_ingest.connector.engine.tls import OTHER_HOST, tls_context, tls_in_words
 from latent_ingest.connector.proxy.settings import Settings
+
+log = logging.getLogger(__name__)
 
 Headers = list[tuple[bytes, bytes]]
 Content = bytes | AsyncIterator[bytes] | None
@@ -45,7 +48,10 @@ NO_HEADERS_OF_ITS_OWN = ("User-Agent", "Accept", "Accept-Encoding", "Content-Typ
 
 
 class Unreachable(Exception):
-    """No node answers; the message says why, and nothing was done unless `sent`."""
+    """No node answers, and nothing was done unless `sent`.
+
+    The message is for callers: it names no node. The log says which one failed, and how.
+    """
 
     def __init__(self, reason: str, *, sent: bool = False, late: bool = False) -> None:
         super().__init__(reason)
@@ -58,8 +64,9 @@ class Unreachable(Exception):
 class Answer:
     """An answer of the engine, whose body has not been read yet. Use it with `async with`."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, node: str) -> None:
         self._response = response
+        self._node = node
         self.status = response.status
         self.headers: Headers = end_to_end(response.raw_headers)
 
@@ -70,9 +77,8 @@ class Answer:
             async for chunk in self._response.content.iter_any():
                 yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(
-                f"the engine broke off its answer: {told(error)}", sent=True
-            ) from error
+            log.warning("%s broke off its answer: %s", self._node, told(error, self._node))
+            raise Unreachable("the engine broke off its answer", sent=True) from error
 
     async def read(self) -> bytes:
         """Return the whole body; raises as `chunks`."""
@@ -202,34 +208,48 @@ class Upstream:
                     allow_redirects=False,
                 )
                 self._down.pop(node, None)
-                return Answer(response)
+                return Answer(response, node)
             except aiohttp.ClientConnectorError as error:  # nothing was sent
+                if self._down.get(node, 0) < time.monotonic():  # not for each request
+                    log.warning("nothing answers at %s: %s", node, told(error, node))
                 self._down[node] = time.monotonic() + DOWN_SECONDS
-                failure = Unreachable(f"nothing answers at {node}: {told(error, node)}")
+                failure = Unreachable(told_callers(error))
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 if isinstance(body, Watched) and body.error:
                     raise body.error from error
                 late = isinstance(error, TimeoutError)
-                failure = Unreachable(
-                    f"{node} did not answer within {self._timeout:g} s"
+                what = (
+                    f"did not answer within {self._timeout:g} s"
                     if late
-                    else f"{node} broke off the connection: {told(error, node)}",
-                    sent=True,
-                    late=late,
+                    else "broke off the connection"
                 )
+                log.warning("%s %s: %s", node, what, told(error, node))
+                failure = Unreachable(f"the engine {what}", sent=True, late=late)
                 if late or not again:
                     raise failure from error
                 self._down[node] = time.monotonic() + DOWN_SECONDS
         raise failure
 
 
-def told(error: BaseException, node: str = "") -> str:
-    """Return the reason of a failed connection in words."""
+def told(error: BaseException, node: str) -> str:
+    """Return the reason of a failed connection in words, for the log."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return tls_in_words(error.certificate_error, node, str(error.certificate_error))
     if isinstance(error, aiohttp.ClientSSLError):
         return tls_in_words(error.os_error, node, str(error.os_error))
     return str(error) or type(error).__name__
+
+
+def told_callers(error: aiohttp.ClientConnectorError) -> str:
+    """Return why no node can be reached, without its address."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        failed = error.certificate_error
+        if getattr(failed, "verify_code", None) in OTHER_HOST:  # the message has the host
+            return "the certificate of the engine is for another host"
+        return tls_in_words(failed, "the engine", "its certificate is refused")
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "no TLS connection to the engine can be made"
+    return "no node of the engine can be reached"
 
 
 def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:

@@ -26,7 +26,7 @@ from engine.conftest import (  # noqa: F401
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.engine.local import free_port
 from latent_ingest.connector.proxy.app import Proxy, create_app
-from latent_ingest.connector.proxy.server import configured
+from latent_ingest.connector.proxy.serving.server import configured
 from latent_ingest.connector.proxy.settings import Settings
 
 
@@ -72,7 +72,7 @@ class Running:
 def running(settings: Settings) -> Iterator[Running]:
     """Serve a proxy in a thread until the block ends."""
     proxy = create_app(settings)
-    server = uvicorn.Server(configured(proxy))
+    server = uvicorn.Server(configured(lambda: proxy))
     port = free_port()
     server.config.port = port
     thread = threading.Thread(target=server.run, daemon=True)

@@ -6,12 +6,14 @@ import gzip
 import socket
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import urllib3
 from opensearchpy import OpenSearch
 from proxy.conftest import Running, Serve
 from proxy.gate import Gate, Guarded
@@ -22,7 +24,7 @@ from latent_ingest.connector.engine.local import free_port
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.proxy.app import create_app
-from latent_ingest.connector.proxy.server import listening
+from latent_ingest.connector.proxy.serving.server import listening
 from latent_ingest.connector.proxy.settings import Settings
 
 MATCH = {"query": {"match": {"text": "names of files"}}}
@@ -195,6 +197,94 @@ def test_nobody_sees_through_the_proxy_what_the_engine_refuses(
         again = len(gate.seen)
         proxy.ask("POST", f"/{papers}/_search", MATCH, authorization="Basic b2s=")
         assert [path for _, path, _ in gate.seen[again:] if path in paths] == [paths[0]]
+
+
+def lookups(proxy: Running) -> float:
+    """How often an index was looked up, and was not cached."""
+    text = proxy.ask("GET", "/_latent/metrics").data.decode()
+    name = 'latent_proxy_index_lookups_total{cached="no"}'
+    return float(text.split(name)[1].split()[0]) if name in text else 0
+
+
+def test_what_is_known_of_an_index_is_kept_by_login_headers_alone(
+    gate: Gate, serve: Serve, papers: str
+) -> None:
+    """A client can choose other headers freely; it neither empties the cache by them nor fills it.
+
+    The engine gets them with the search itself.
+    """
+    url, path = gate.url, f"/{papers}/_search"  # type: ignore[attr-defined]
+    settings = {"documents": False, "questions": "table", "login_headers": ("X-Token",)}
+    with serve(urls=(url,), **settings) as proxy:
+        for number in range(5):
+            free = {"x_forwarded_for": f"10.0.0.{number}", "x_anything": str(number)}
+            reply = proxy.ask("POST", path, MATCH, cookie=f"a={number}", **free)
+            assert str(reply.latent).startswith("rewritten")
+        assert lookups(proxy) == 1
+        assert [one["x-anything"] for _, _, one in gate.seen if "x-anything" in one] == [
+            str(number) for number in range(5)
+        ]
+        for token in ("a", "b", "a"):
+            proxy.ask("POST", path, MATCH, x_token=token)
+        assert lookups(proxy) == 3
+        read = [one for _, path, one in gate.seen if path.endswith("/_mapping")]
+        assert [one.get("x-token") for one in read] == [None, "a", "b"]
+
+
+class Broken(Guarded):
+    """An engine that breaks off its answers, or does not answer."""
+
+    def do_POST(self) -> None:
+        self.body()
+        if "half" in self.path:
+            self.give(200, b"{", "application/json", promised=100)
+        elif "late" in self.path:
+            time.sleep(1.5)
+        else:
+            self.reset()
+
+    do_GET = do_PUT = do_POST
+
+
+@pytest.mark.parametrize("how", ["away", "broken"])
+def test_errors_name_no_node(
+    serve: Serve, opensearch_url: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Addresses of nodes are for the log."""
+    away = f"http://127.0.0.1:{free_port()}"
+    with Gate(opensearch_url).listening(Broken) as broken:
+        url = away if how == "away" else broken
+        with serve(urls=(url,), documents=False, questions="table", timeout=1.0) as proxy:
+            place = url.removeprefix("http://").encode()
+            port = place.split(b":")[1]
+            paths = ("/", "/papers/_search", "/papers/_msearch", "/papers/_bulk", "/late", "/half")
+            for path in (*paths, "/papers/_doc", "/papers/_search/template"):
+                body = "{}\n{}\n" if path[-4:] in ("arch", "bulk") else "{}"
+                try:
+                    reply = proxy.ask("POST", path, MATCH if path == paths[1] else body)
+                except urllib3.exceptions.HTTPError:
+                    assert (path, how) == ("/half", "broken")  # the client sees a half answer, too
+                    continue
+                assert reply.status in (502, 503, 504)
+                assert reply.json["status"] == reply.status
+                told = reply.data + str(reply.headers).encode()
+                assert port not in told
+                assert b"127.0.0.1" not in told
+            page = proxy.ask("POST", "/_latent/api/search", {"index": "papers", "question": "a"})
+            assert page.status in (502, 503)
+            assert port not in page.data
+    assert place.decode() in caplog.text
+
+
+def test_reasons_of_the_proxy_name_no_node(gate: Gate, serve: Serve, papers: str) -> None:
+    """The caller may search, but not read the mapping: the engine's refusal is the reason."""
+    gate.closed_to = {"": {"_mapping"}}
+    url = gate.url  # type: ignore[attr-defined]
+    with serve(urls=(url,), documents=False, questions="table") as proxy:
+        reply = proxy.ask("POST", f"/{papers}/_search", MATCH)
+        assert reply.status == 200
+        assert str(reply.latent).startswith("passed through; the engine forbids this (")
+        assert url.rsplit(":", 1)[1] not in str(reply.latent)
 
 
 def test_an_own_login_reads_metas_and_nothing_else(gate: Gate, serve: Serve, papers: str) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 from opensearchpy import OpenSearch
 from proxy.conftest import Running, Serve
+from toys import toy_backbone, toy_model
 
 from latent_ingest.connector.document_text import text_hash
 from latent_ingest.connector.encoding.encoder import LatentEncoder
+from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
+from latent_ingest.connector.proxy.models import Documents as Encoded
 
 Documents = list[dict[str, str]]
 
@@ -217,6 +221,65 @@ def test_an_alias_that_moves_while_a_document_comes_mixes_no_models(
         assert found["latent_hash"] != text_hash("names of files")
         again = proxy.ask("PUT", f"/{alias}/_doc/2", {"text": "names of files"})
         assert again.latent == "passed through; without=1; no model here made the index"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_index_that_is_made_again_mixes_no_models(
+    serve: Serve, client: OpenSearch, papers: str, tmp_path: Path, known: bool
+) -> None:
+    """Not through the proxy, by another model, under the same name: writes look before they end.
+
+    If the other model is here, documents get its terms; else they are left for `enrich`.
+    """
+    folder = toy_model(tmp_path / "toy", toy_backbone(tmp_path / "backbone"))
+    toy = LatentEncoder.load(folder, device="cpu", dtype="float32")
+    text = "find files that match"
+    models = (None, str(folder)) if known else (None,)
+    with serve(renew_seconds=3600, models=models) as proxy:
+        proxy.ask("PUT", f"/{papers}/_doc/1", {"text": text})
+        before = source(client, papers, "1")["latent"]
+        for way in ("one", "bulk", "hidden"):
+            client.indices.delete(index=papers)
+            open_index(client, papers, toy, {})
+            assert proxy.proxy.indices._entries
+            if way == "one":
+                reply = proxy.ask("PUT", f"/{papers}/_doc/1", {"text": text})
+            else:
+                hidden = "?filter_path=took" if way == "hidden" else ""
+                body = lines({"index": {"_id": "1"}}, {"text": text}, {"delete": {"_id": "9"}})
+                reply = proxy.ask("POST", f"/{papers}/_bulk{hidden}", body)
+            found = source(client, papers, "1")
+            meta = IndexMeta.read(client, papers)
+            assert meta
+            if way == "hidden":  # the answer does not say which document it is
+                assert list(reply.json) == ["took"]
+                assert str(reply.latent).endswith("; stale=1")
+            elif known:
+                assert reply.latent == "encoded; encoded=1; again=1"
+                assert [found["latent"]] == Encoded(toy).strings([text], meta)
+                assert found["latent_hash"] == text_hash(text)
+            else:
+                assert found["latent"] == ""
+                assert found["latent_hash"] != text_hash(text)
+            assert not proxy.proxy.indices._entries  # it is looked up again
+            client.indices.delete(index=papers)
+            open_index(client, papers, LatentEncoder.shared(device="cpu"), {})
+            proxy.ask("PUT", f"/{papers}/_doc/1", {"text": text})
+            assert source(client, papers, "1")["latent"] == before
+
+
+def test_an_index_that_is_made_again_without_latent_terms_is_reported(
+    serve: Serve, client: OpenSearch, papers: str
+) -> None:
+    with serve(renew_seconds=3600) as proxy:
+        proxy.ask("PUT", f"/{papers}/_doc/1", {"text": "names of files"})
+        client.indices.delete(index=papers)
+        client.indices.create(index=papers)
+        reply = proxy.ask("PUT", f"/{papers}/_doc/1", {"text": "names of files"})
+        assert reply.latent == "encoded; encoded=1; stale=1"
+        reply = proxy.ask("PUT", f"/{papers}/_doc/1", {"text": "names of files"})
+        assert reply.latent is None
+        assert source(client, papers, "1") == {"text": "names of files"}
 
 
 def test_lines_are_kept_however_they_come(

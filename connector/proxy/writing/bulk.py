@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from latent_ingest.connector.document import unique_keys
+from latent_ingest.connector.proxy.bodies import plain
 from latent_ingest.connector.proxy.caller import Caller
 from latent_ingest.connector.proxy.messages import Exchange, one_line, without
 from latent_ingest.connector.proxy.paths import Asked
@@ -103,7 +104,7 @@ class Bulk:
 
     async def request(self) -> AsyncIterator[bytes]:
         """Yield the lines of the next request."""
-        self.actions, self._writer.later = [], []
+        self.actions, self._writer.written = [], []
         size = 0
         while self._ahead and size < REQUEST_BYTES:
             part = self._ahead.pop(0)
@@ -194,20 +195,21 @@ async def bulk(proxy: Proxy, exchange: Exchange, caller: Caller, asked: Asked) -
             proxy.guard.check(str(name or "*"))
 
     writer = Writer(proxy, exchange, caller)
-    lines = Bulk(writer, proxy.plain(exchange), index, check)
+    lines = Bulk(writer, plain(exchange, proxy.settings.max_body), index, check)
     headers = proxy.json_headers(exchange)
     whole = await lines.begin()
     answered: list[dict[str, Any]] = []
-    if whole is None or writer.later:
+    if whole is None or writer.written:
         headers = without(headers, b"accept-encoding")
     while True:
         content = lines.request() if whole is None else whole
         target = exchange.target
-        if "filter_path" in given and (whole is None or writer.later):
+        if "filter_path" in given and (whole is None or writer.watched):
             target = f"{target}&filter_path={PLACES}"
         answer = await proxy.send(exchange, target, headers, content)
         async with answer:
-            if whole is not None and not writer.later:
+            changed = answer.status == 200 and await writer.has_changed()
+            if whole is not None and not (changed or writer.watched):
                 writer.count()
                 await proxy.relay(exchange, answer)
                 return

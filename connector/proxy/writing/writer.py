@@ -19,6 +19,7 @@ from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.reading import Stored, source_fields
 from latent_ingest.connector.indexing.actions import update_action
+from latent_ingest.connector.proxy.bodies import read
 from latent_ingest.connector.proxy.caller import Caller, client_of
 from latent_ingest.connector.proxy.indices import Entry
 from latent_ingest.connector.proxy.messages import Exchange, without
@@ -53,9 +54,29 @@ class Writer:
         self._caller = caller
         self._off = exchange.word(b"x-latent") == "off" or not proxy.settings.documents
         self.tally = Tally()
-        self.later: list[tuple[int, Entry, bool]] = []
-        """Number of each item that is looked at in the answer, its indices as they were known, and
-        whether its text is known to the engine alone."""
+        self.written: list[tuple[int, Entry, bool]] = []
+        """Number of each item with latent terms, its indices as they were known, and whether its
+        text is known to the engine alone."""
+        self._changed: set[str] = set()
+        """Indices that were made again since they were read about."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether the answer shows what has to be encoded again: where a document is, or its id."""
+        return any(only_part or not entry.is_plain for _, entry, only_part in self.written)
+
+    async def has_changed(self) -> bool:
+        """Return whether an index is another one than that for which its documents were encoded.
+
+        It is asked once the engine has answered, so that what is written is compared with the index
+        that has it, however late the proxy would have looked the index up again.
+        """
+        entries = {id(entry): entry for _, entry, only_part in self.written if not only_part}
+        for entry in entries.values():
+            self._changed |= await self._proxy.indices.changed(self._caller, entry)
+        if self._changed:
+            self._proxy.indices.forget()
+        return bool(self._changed)
 
     async def source(self, line: bytes, index: str, *, update: bool) -> Source:
         """Return a document, or an update of one, with what is known of its index."""
@@ -122,16 +143,27 @@ class Writer:
         `items` are the engine's, one per action.
         """
         wrong: dict[str, dict[str, None]] = {}
-        for number, entry, only_part in self.later:
-            if number >= len(items):
-                break
-            place: dict[str, Any] = next(iter(items[number].values()), {})
-            if "error" in place or "_id" not in place or place.get("result") == "noop":
+        unnamed = 0
+        for number, entry, only_part in self.written:
+            item = items[number] if number < len(items) else {}
+            place: dict[str, Any] = next(iter(item.values()), {})
+            if "error" in place or place.get("result") == "noop":
+                continue
+            if "_id" not in place:  # left out by filter_path
+                unnamed += 1
                 continue
             index = str(place.get("_index"))
             known = entry.asked is not None and index in entry.asked.metas
-            if not known or (only_part and self._proxy.settings.complete_updates):
+            if not known or index in self._changed or only_part:
                 wrong.setdefault(index, {})[place["_id"]] = None
+        if unnamed and self._changed:
+            log.warning(
+                "index %s was made again, and %d documents have latent terms of the old one: the "
+                "answer that the client asked for (filter_path) does not name them",
+                ", ".join(sorted(self._changed)),
+                unnamed,
+            )
+            self.tally.counts[STALE] += unnamed
         for index, ids in wrong.items():
             self._proxy.indices.forget(self._caller)
             client = client_of(self._proxy.upstream, self._caller, asyncio.get_running_loop())
@@ -147,17 +179,15 @@ class Writer:
                 self.tally.counts[STALE] += len(ids)
 
     def note(self, number: int, source: Source) -> None:
-        """Note a document that is looked at in the answer: its number, and how it is known."""
-        entry = source.entry
-        moves = entry is not None and not entry.is_plain and bool(source.texts)
-        if entry and (moves or (source.partial and self._proxy.settings.complete_updates)):
-            self.later.append((number, entry, source.partial))
+        """Note a document by its number, if it gets latent terms now or after the answer."""
+        partial = source.partial and self._proxy.settings.complete_updates
+        if source.entry and (source.texts or partial):
+            self.written.append((number, source.entry, partial))
 
     async def again_in(self, content: bytes) -> None:
         """Encode documents again by the engine's answer to a `_bulk`, as `again`."""
-        if self.later:
-            with suppress(ValueError, AttributeError, TypeError):
-                await self.again(json.loads(content).get("items", []))
+        with suppress(ValueError, AttributeError, TypeError):
+            await self.again(json.loads(content).get("items", []))
 
     def count(self) -> None:
         """Count documents in the metrics, and say in a header what was done."""
@@ -197,7 +227,7 @@ def encode_stored(
 
 async def write(proxy: Proxy, exchange: Exchange, caller: Caller, asked: Asked) -> None:
     """Answer a write of one document, or an update."""
-    content, whole = await proxy.read(exchange, MAX_DOCUMENT)
+    content, whole = await read(exchange, MAX_DOCUMENT)
     writer = Writer(proxy, exchange, caller)
     if exchange.word(b"x-latent") == "off" or not exchange.is_json or asked.index is None:
         await proxy.pass_through(exchange, exchange.taken)
@@ -211,13 +241,12 @@ async def write(proxy: Proxy, exchange: Exchange, caller: Caller, asked: Asked) 
     (line,) = await writer.encoded([source])
     writer.note(0, source)
     headers = proxy.json_headers(exchange)
-    watched = bool(writer.later)
-    if watched:
+    if writer.written:
         headers = without(headers, b"accept-encoding")
     answer = await proxy.send(exchange, exchange.target, headers, line)
     async with answer:
         start = b""
-        if watched and 200 <= answer.status < 300:
+        if 200 <= answer.status < 300 and (await writer.has_changed() or writer.watched):
             start = await answer.read()
             await writer.again_in(b'{"items":[{"index":%b}]}' % start)
         writer.count()
