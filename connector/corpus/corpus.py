@@ -134,9 +134,8 @@ class Corpus:
                         if documents == most:
                             return
             finally:
-                self._ended += file.position
-                self._current = None
-                file.__exit__()
+                if self._current is file:  # not closed meanwhile
+                    self._close(file)
             start += number
 
     def _open(self, path: str) -> CorpusFile:
@@ -163,7 +162,12 @@ class Corpus:
 
     def __exit__(self, *_: object) -> None:
         if self._current is not None:
-            self._current.__exit__()
+            self._close(self._current)
+
+    def _close(self, file: CorpusFile) -> None:
+        self._ended += file.position
+        self._current = None
+        file.__exit__()
 
 
 def open_file(path: str) -> CorpusFile:

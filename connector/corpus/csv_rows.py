@@ -64,11 +64,7 @@ def read(file: CorpusFile, reading: Reading, kind: str = "csv") -> Iterator[Line
             continue
         problem = problem or next((bad for _, bad in lines.taken if bad), None)
         if not problem and len(cells) != len(columns):
-            has, wanted = len(cells), len(columns)
-            problem = (
-                f"{has} cells, and {wanted} columns; enclose cells that contain the delimiter "
-                f"{layout.delimiter!r} in quotation marks"
-            )
+            problem = ragged(len(cells), len(columns), layout.delimiter)
         fields = {}
         if not problem:
             try:
@@ -80,6 +76,18 @@ def read(file: CorpusFile, reading: Reading, kind: str = "csv") -> Iterator[Line
             yield Line(start, content.encode("utf-8", "surrogateescape"), problem)
         else:
             yield Line(start, json.dumps(fields, ensure_ascii=False).encode("utf-8"))
+
+
+def ragged(cells: int, columns: int, delimiter: str) -> str:
+    """What is wrong with a row that has other cells than there are columns, and what to do."""
+    fix = f"enclose cells that contain the delimiter {delimiter!r} in quotation marks"
+    if cells < columns:
+        fix = f"its last cells are missing: end it with {delimiter!r} for each empty one"
+    return f"{counted(cells, 'cell')}, and {counted(columns, 'column')}; {fix}"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def fields_of(
@@ -172,7 +180,8 @@ def wide_lines(file: CorpusFile, encoding: str) -> Iterator[tuple[str, str | Non
             f"file again, or name another with --encoding"
         ) from error
     finally:
-        texts.detach()
+        if not file.stream.closed:
+            texts.detach()
 
 
 def narrow_lines(file: CorpusFile, encoding: str) -> Iterator[tuple[str, str | None]]:

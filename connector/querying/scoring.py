@@ -53,13 +53,14 @@ BLOCK = 128
 # One phase is exact, so two must take at most this part of its time.
 WORTH_TWO_PHASES = 0.9
 
-# As good as one phase, on real documents and among a million; fewer are cheaper and lose hits among
-# near copies. docs/rewriting.md has the figures of `benchmarks/scale.py`.
-HEAD_TERMS = 32
+# As good as one phase, on real documents and among a million; a smaller window is hardly cheaper,
+# and loses hits among near copies. docs/rewriting.md has the figures of `benchmarks/scale.py`.
+HEAD_TERMS = 16
 WINDOW = 100
 
 # Rescoring has a price for each term and hit, and light terms seldom move a hit far. So the terms
-# beyond the heads and as many again rescore this part of the window.
+# beyond the heads and three times as many rescore this part of the window.
+WIDE = 4
 NARROW = 4
 
 # Words are a poor first phase, so where they retrieve alone, the window is as many times larger.
@@ -134,7 +135,7 @@ class Scoring:
     @property
     def wide_terms(self) -> int:
         """Number of the heaviest terms, heads among them, that score the whole window."""
-        return 2 * self.head_terms
+        return WIDE * self.head_terms
 
     def windows(self, least: int, *, words_retrieve: bool) -> tuple[int, int]:
         """Return the hits per shard that are rescored, and those of them that all terms rescore.

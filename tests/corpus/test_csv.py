@@ -110,8 +110,12 @@ def test_ragged_rows_are_named_and_kept_as_they_are() -> None:
     rows = read("_id,title,text\n1,a,b\n2,only\n3,c,d,e\n4,f,g\n")
     assert [row["_id"] for row in rows if isinstance(row, dict)] == ["1", "4"]
     assert rows[1][0] == 3
-    assert rows[1][1].startswith("2 cells, and 3 columns; enclose cells that contain the delimiter")
-    assert rows[2][1].startswith("4 cells, and 3 columns")
+    assert rows[1][1] == (
+        "2 cells, and 3 columns; its last cells are missing: end it with ',' for each empty one"
+    )
+    assert rows[2][1] == (
+        "4 cells, and 3 columns; enclose cells that contain the delimiter ',' in quotation marks"
+    )
     with Corpus("c.csv") as corpus:
         assert [line.content for line in corpus if line.problem] == [b"2,only", b"3,c,d,e"]
 

@@ -174,7 +174,7 @@ def test_other_fields_and_filters(run: Run, index: str) -> None:
     [
         (["none.jsonl"], 2, "none.jsonl: no such file; check the path"),
         (["serach", "bees"], 2, "no command or file 'serach'; did you mean 'search'?"),
-        (["."], 2, "a folder without a file to read"),
+        (["*.parquet"], 2, "*.parquet: no file matches; check the pattern"),
         (["corpus.jsonl", "--url", "localhost:9200"], 2, "not a URL; write http://host:9200"),
         (["corpus.jsonl", "--url", "http://127.0.0.1:1"], 1, "latent-ingest engine up"),
         (["corpus.jsonl", "--url", "HTTPS"], 1, "TLS failure at https://"),

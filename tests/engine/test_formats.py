@@ -283,7 +283,7 @@ def test_a_dry_run_shows_documents_and_touches_no_engine() -> None:
     url = ["--url", "http://localhost:1"]
     shown = CliRunner().invoke(cli, ["c.csv", *url, "--map", "text=body", "--dry-run"])
     assert shown.exit_code == 1
-    assert "c.csv: line 2: 1 cells, and 2 columns" in shown.stderr
+    assert "c.csv: line 2: 1 cell, and 2 columns" in shown.stderr
     assert "3 documents as sent to a new index, 1 failed; nothing was sent" in shown.stderr
     bulk = [json.loads(row) for row in shown.stdout.splitlines()]
     assert [row["index"]["_id"] for row in bulk[::2]] == ["2", "3", "4"]
