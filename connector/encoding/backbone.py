@@ -81,6 +81,8 @@ class Backbone:
     """Padded tokens per forward pass."""
     max_tokens: int
     """The backbone window, in tokens, special tokens included."""
+    padding: int
+    """Id of the token that fills up rows; never attended to."""
     prompts: dict[str, str]
     """Text put before a "query" or a "document"; attended to, not pooled."""
     pooling: str
@@ -130,6 +132,7 @@ class Backbone:
             d_in=projected_width(projection, width, name),
             token_budget=TOKEN_BUDGET[chosen_device.type],
             max_tokens=window(folder, tokenizer, model),
+            padding=padding_of(model, tokenizer),
             prompts=read_prompts(folder),
             pooling=pooling_of(folder) or "mean",
             fingerprint=fingerprint,
@@ -226,7 +229,7 @@ class Backbone:
                 found,
                 max_tokens=self.max_tokens,
                 budget=self.token_budget,
-                padding=padding_of(self._model, self._tokenizer),
+                padding=self.padding,
             ):
                 with torch.inference_mode():
                     states = hidden_states(self._model, batch.input_ids, batch.attention)

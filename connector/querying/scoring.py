@@ -55,12 +55,12 @@ WORTH_TWO_PHASES = 0.9
 
 # As good as one phase, on real documents and among a million; a smaller window is hardly cheaper,
 # and loses hits among near copies. docs/rewriting.md has the figures of `benchmarks/scale.py`.
-HEAD_TERMS = 16
-WINDOW = 100
+HEAD_TERMS = 24
+WINDOW = 150
 
 # Rescoring has a price for each term and hit, and light terms seldom move a hit far. So the terms
-# beyond the heads and three times as many rescore this part of the window.
-WIDE = 4
+# beyond the heads and twice as many rescore this part of the window.
+WIDE = 3
 NARROW = 4
 
 # Words are a poor first phase, so where they retrieve alone, the window is as many times larger.

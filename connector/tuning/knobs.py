@@ -89,8 +89,8 @@ def knobs_for(meta: IndexMeta, names: Sequence[str]) -> list[Knob]:
         boost,  # a second time, since its best value depends on k1 and b
         Knob("query_k", (*fewer, meta.k), 0, whole=True, saves=True),
         Knob("max_query_terms", (32, 64, 128, 192, 384), 1, whole=True, saves=True),
-        Knob("head_terms", (8, 16, 32, 64), 1, whole=True, saves=True, two_phase=True),
-        Knob("window", (25, 50, 100, 200), 1, whole=True, saves=True, two_phase=True),
+        Knob("head_terms", (8, 16, 24, 48), 1, whole=True, saves=True, two_phase=True),
+        Knob("window", (40, 75, 150, 300), 1, whole=True, saves=True, two_phase=True),
     ]
     rescores = meta.long != "chunks"
     return [knob for knob in in_order if knob.name in names and (rescores or not knob.two_phase)]

@@ -40,7 +40,7 @@ def test_two_phases_hold_all_terms_once(encoder: LatentEncoder) -> None:
     body = rewriter.rewrite(QUESTION, form="two_phase", head_terms=10, window=200)
     head = body["query"]["bool"]["should"]
     next, rest = (phase["query"]["rescore_query"]["bool"]["should"] for phase in body["rescore"])
-    assert (len(head), len(next), head + next + rest) == (10, 10, whole)
+    assert (len(head), len(next), head + next + rest) == (10, 20, whole)
     assert [phase["window_size"] for phase in body["rescore"]] == [200, 50]
     for size, windows in ((100, [200, 100]), (300, [300, 300])):
         body = rewriter.rewrite(QUESTION, form="two_phase", head_terms=10, size=size, window=200)

@@ -83,7 +83,7 @@ def test_a_cheaper_value_is_taken_where_it_is_measured_to_be_cheaper() -> None:
         took = {q: settings.window / 50 + own * (settings.window < 100) for q, own in signs.items()}
         return Trial(dict.fromkeys(QUERIES, 0.5), took, 64.0)
 
-    start = Settings(2.0, 0.7)
+    start = Settings(2.0, 0.7, head_terms=32, window=100)
     assert select(partial(ask, 0.0), start, [WINDOW], QUERIES, "hybrid")[0].window == 25
     assert select(partial(ask, 9.0), start, [WINDOW], QUERIES, "hybrid")[0].window == 100
     alike = trial(dict.fromkeys(QUERIES, 0.5))
@@ -99,7 +99,7 @@ def test_knobs_that_save_time_lose_almost_nothing_together() -> None:
         small = [settings.max_query_terms < 192, settings.window < 100, settings.head_terms < 32]
         return trial(dict.fromkeys(QUERIES, 0.5 - 0.0008 * sum(small)), cost, cost)
 
-    start = Settings(2.0, 0.7)
+    start = Settings(2.0, 0.7, head_terms=32, window=100)
     settings, _ = select(ask, start, [TERMS, HEADS, WINDOW], QUERIES, "hybrid")
     assert settings == replace(start, max_query_terms=32)
     settings, _ = select(ask, start, [HEADS, WINDOW], QUERIES, "hybrid")
