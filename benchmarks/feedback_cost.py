@@ -1,21 +1,25 @@
 """Compare the time of a question with feedback with that of one without, in the engine.
 
     python benchmarks/feedback_cost.py scifact/ --encoded scifact-encoded/ --documents 100000
+    python benchmarks/feedback_cost.py scifact/ --index benchmark-feedback-100000
 
-The index is made as in benchmarks/scale.py, but keeps latent terms in `_source`. Questions are
-asked whole and by their first words alone, each with and without feedback in turn. Times are those
-of the client, with rewriting, and with encodings from the cache; ten hits come with their texts.
+The index is made as in benchmarks/scale.py, but keeps latent terms in `_source`; or it is one that
+is there and keeps them. Questions are asked whole and by their first words alone, each with and
+without feedback in turn. Times are those of the client, with rewriting, and with encodings from the
+cache; ten hits come with their texts.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median, quantiles
 
 import click
 from cached_encodings import encoded
+from opensearchpy import OpenSearch
 from scale import build, merge
 
 from latent_ingest.connector.collections.collection import Collection
@@ -30,17 +34,25 @@ PLAIN = {"lean": False, "text_fields": ("text",)}
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
-@click.option("--encoded", "cache", required=True, type=click.Path(path_type=Path))
+@click.option("--encoded", "cache", type=click.Path(path_type=Path))
 @click.option("--documents", multiple=True, type=int, default=(10_000,))
+@click.option("--index", help="An index that is there, which is only read.")
 @click.option("--questions", type=int, default=60)
 @click.option("--segments", type=int, default=1)
 @click.option("--split", default="test")
 def main(
-    folder: Path, cache: Path, documents: tuple[int, ...], questions: int, segments: int, split: str
+    folder: Path,
+    cache: Path | None,
+    documents: tuple[int, ...],
+    index: str | None,
+    questions: int,
+    segments: int,
+    split: str,
 ) -> None:
     """Measure indices with the judged collection in FOLDER among their documents."""
+    if (cache is None) == (index is None):
+        raise click.UsageError("name --encoded for indices that are made, or --index")
     judged = Collection.load(folder, split)
-    rows = encoded(cache, [(document.id, document.text) for document in judged.documents()])
     client = Connection(default_url()).open()
     whole = list(judged.queries.values())[:questions]
     asked = {
@@ -49,30 +61,41 @@ def main(
     }
     click.echo("| documents | questions | form | without | with feedback | p50 ratio | p95 ratio |")
     click.echo("|---|---|---|---|---|---|---|")
+    if cache is None:
+        assert index
+        measure(client, index, asked)
+        return
+    rows = encoded(cache, [(document.id, document.text) for document in judged.documents()])
     for n in documents:
-        index = f"benchmark-feedback-{n}"
-        build(client, index, rows, len(rows), n, PLAIN)
-        merge(client, index, segments)
-        searcher = Searcher(client, index, [QueryEncoder(cache_size=10_000)])
-        for name, texts in asked.items():
-            for form in FORMS:
-                times: dict[bool, list[float]] = defaultdict(list)
-                for warm in (True, False):
-                    times.clear()
-                    for text in texts:
-                        for feedback in (False, True):
-                            started = time.perf_counter()
-                            answer = searcher.search(text, form=form, feedback=feedback)
-                            times[feedback].append(time.perf_counter() - started)
-                            if feedback and not warm and not answer["feedback"]["terms"]:
-                                raise click.ClickException(f"no feedback for {text!r}")
-                p50 = {feedback: median(some) for feedback, some in times.items()}
-                p95 = {feedback: quantiles(some, n=20)[-1] for feedback, some in times.items()}
-                click.echo(
-                    f"| {n:,} | {name} | {form} | {1000 * p50[False]:.1f} ms | "
-                    f"{1000 * p50[True]:.1f} ms | {p50[True] / p50[False]:.2f} | "
-                    f"{p95[True] / p95[False]:.2f} |"
-                )
+        made = f"benchmark-feedback-{n}"
+        build(client, made, rows, len(rows), n, PLAIN)
+        merge(client, made, segments)
+        measure(client, made, asked)
+
+
+def measure(client: OpenSearch, index: str, asked: Mapping[str, Sequence[str]]) -> None:
+    """Print the times of questions of each kind, in each form."""
+    n = client.count(index=index)["count"]
+    searcher = Searcher(client, index, [QueryEncoder(cache_size=10_000)])
+    for name, texts in asked.items():
+        for form in FORMS:
+            times: dict[bool, list[float]] = defaultdict(list)
+            for warm in (True, False):
+                times.clear()
+                for text in texts:
+                    for feedback in (False, True):
+                        started = time.perf_counter()
+                        answer = searcher.search(text, form=form, feedback=feedback)
+                        times[feedback].append(time.perf_counter() - started)
+                        if feedback and not warm and not answer["feedback"]["terms"]:
+                            raise click.ClickException(f"no feedback for {text!r}")
+            p50 = {feedback: median(some) for feedback, some in times.items()}
+            p95 = {feedback: quantiles(some, n=20)[-1] for feedback, some in times.items()}
+            click.echo(
+                f"| {n:,} | {name} | {form} | {1000 * p50[False]:.1f} ms | "
+                f"{1000 * p50[True]:.1f} ms | {p50[True] / p50[False]:.2f} | "
+                f"{p95[True] / p95[False]:.2f} |"
+            )
 
 
 if __name__ == "__main__":

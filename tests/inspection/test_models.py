@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -40,7 +39,6 @@ def test_what_ships_is_listed_with_what_its_folder_states() -> None:
     assert "sentence-transformers/all-MiniLM-L6-v2" in shown
     for row in about["quality"]:
         assert f"{row['measure']} {row['collection']}: latent {row['latent']:.4f}" in shown
-    assert said("minilm-32k") in shown or len(found) == 1
 
 
 def test_the_figures_that_are_stated_are_those_of_the_docs(root: Path) -> None:
@@ -107,4 +105,3 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     model.save(tmp_path / "m")
     with pytest.raises(ModelError, match=r"model.safetensors: W_enc has NaN or infinity; use"):
         TokenAutoencoder.load(tmp_path / "m")
-    shutil.rmtree(tmp_path / "m")
