@@ -221,10 +221,14 @@ def test_wrong_input_is_one_clear_line(
 
 
 def test_an_unknown_backbone_of_a_model_without_a_network_is_said(run: Run) -> None:
+    import torch
+
     from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
 
     config = AutoencoderConfig(d_in=8, n_latents=16, k=2, backbone="nobody/nothing")
-    TokenAutoencoder(config).save(Path("m"))
+    autoencoder = TokenAutoencoder(config)
+    autoencoder.initialize(torch.Generator().manual_seed(0))
+    autoencoder.save(Path("m"))
     done = run(write(GOOD), "--model", "m")
     assert done.exit_code == 1
     assert "nobody/nothing: not a folder, not in the Hugging Face cache" in done.stderr

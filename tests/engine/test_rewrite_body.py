@@ -102,7 +102,7 @@ def restored(
         assert ours.keys() == {"window_size", "query"}
         assert ours["query"].keys() == {"rescore_query"}
         parts = [ours["query"]["rescore_query"]]
-        if len(second) > 1:
+        if all("bool" in part for part in parts[0]["bool"]["should"]):  # of several clauses
             parts = parts[0]["bool"]["should"]
         assert 1 <= len(parts) <= len(second)
         for part in parts:

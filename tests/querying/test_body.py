@@ -397,7 +397,7 @@ def test_one_phase_where_hits_cannot_be_rescored(
 def test_the_second_phase_comes_before_what_rescores_already(rewriter: QueryRewriter) -> None:
     theirs = {"window_size": 20, "query": {"rescore_query": {"match_phrase": {"text": "a b"}}}}
     given = {"query": MATCH, "rescore": theirs, "from": 50, "size": 300}
-    *ours, kept = rewriter.rewrite_body(given, form="two_phase")["rescore"]
+    *ours, kept = rewriter.rewrite_body(given, form="two_phase", head_terms=5)["rescore"]
     assert kept == theirs
     assert [phase["window_size"] for phase in ours] == [300, 300]
     assert all("latent" in json.dumps(phase) for phase in ours)
@@ -699,14 +699,14 @@ def test_words_that_decide_retrieve_and_latent_terms_rescore(
     match = {"match": {"text": QUESTION}}
     query = {"bool": {"must": [match], "filter": [{"term": {"year": 2020}}]}}
     given = {"query": query, "aggs": {"years": {"terms": {"field": "year"}}}, **more}
-    body, report = rewriter.rewrite_and_report(given, form="hybrid_two_phase")
+    body, report = rewriter.rewrite_and_report(given, form="hybrid_two_phase", head_terms=5)
     assert query in (body["query"], body["query"]["bool"].get("must", [None])[0])
     phases = body["rescore"]
     assert [phase["window_size"] for phase in phases] == [4 * rewriter.window, rewriter.window // 4]
     added = [phase["query"]["rescore_query"]["bool"] for phase in phases]
     assert all(part["filter"] == [match] for part in added)
     terms = [len(part["should"]) for part in added]
-    assert terms == [64, len(rewriter.terms(QUESTION)) - 64]
+    assert terms == [15, len(rewriter.terms(QUESTION)) - 15]
     assert [clause.terms for clause in report.rewritten] == [len(rewriter.terms(QUESTION))]
     again, report = rewriter.rewrite_and_report(body, form="hybrid_two_phase")
     assert again == body
