@@ -44,6 +44,7 @@ from latent_ingest.connector.evaluation.measures import mean_ndcg
 from latent_ingest.connector.evaluation.rankings import Ranking, without_itself
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
+from latent_ingest.connector.querying.clauses import any_of
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.mappings import MappingConfig, index_body
@@ -161,8 +162,29 @@ def boosted(body: Body, boost: float) -> Body:
     return {**body, "query": {"bool": {"should": [words, inner]}}}
 
 
+def in_steps(rewriter: QueryRewriter, steps: str, text: str) -> Body:
+    """Return a hybrid request whose terms retrieve and rescore in steps of any number and size.
+
+    `24:150/72,37/192`: 24 heads retrieve; those after them, up to the 72nd heaviest term, rescore
+    150 hits, and those up to the 192nd 37 hits.
+    """
+    heads, _, windows = steps.partition(":")
+    terms_of_text = rewriter.terms(text)
+    field, boost, upto = rewriter.field, rewriter.latent_boost, int(heads)
+    body = rewriter.words_only(text)
+    latent = any_of(terms_of_text[:upto], field, boost)
+    body["query"] = {"bool": {"should": [body["query"], latent]}}
+    body["rescore"] = []
+    for window, last in (step.split("/") for step in windows.split(",")):
+        if some := terms_of_text[upto : int(last)]:
+            query = {"rescore_query": any_of(some, field, boost)}
+            body["rescore"].append({"window_size": int(window), "query": query})
+        upto = int(last)
+    return body
+
+
 def requests(
-    rewriter: QueryRewriter, phases: Sequence[tuple[int, int]]
+    rewriter: QueryRewriter, phases: Sequence[tuple[int, int]], steps: Sequence[str]
 ) -> dict[str, Callable[[str], Body]]:
     """Return what makes the request of a question, by name."""
 
@@ -189,6 +211,7 @@ def requests(
             )
             for heads, window in phases
         },
+        **{f"hybrid in steps, {each}": partial(in_steps, rewriter, each) for each in steps},
         "latent": form("latent"),
         "two_phase": form("two_phase"),
         "words, aggregated": aggregated,
@@ -235,6 +258,7 @@ def measured(
     asked: Sequence[str],
     clients: int,
     phases: Sequence[tuple[int, int]],
+    steps: Sequence[str],
     without: str,
 ) -> dict[str, dict[str, float]]:
     """Ask the questions in all forms; return figures of each form."""
@@ -245,7 +269,7 @@ def measured(
     postings: dict[str, list[int]] = defaultdict(list)
     makers = {
         name: make
-        for name, make in requests(rewriter, phases).items()
+        for name, make in requests(rewriter, phases, steps).items()
         if not (without and re.search(without, name))
     }
     for name in makers:
@@ -348,6 +372,7 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
     help="Of index.search.concurrent_segment_search.mode.",
 )
 @click.option("--phases", multiple=True, type=(int, int), help="Other heads and windows.")
+@click.option("--steps", multiple=True, help="Other steps, as 24:150/72,37/192.")
 @click.option(
     "--without",
     default="",
@@ -367,6 +392,7 @@ def main(
     clients: tuple[int, ...],
     concurrent: tuple[str, ...],
     phases: tuple[tuple[int, int], ...],
+    steps: tuple[str, ...],
     without: str,
     split: str,
     keep_indices: bool,
@@ -397,7 +423,7 @@ def main(
             n_bytes = size["indices"][index]["primaries"]["store"]["size_in_bytes"]
             if told.distribution == "opensearch" and told.version >= (3,):
                 client.indices.put_settings(index=index, body={CONCURRENT: mode})
-            forms = measured(client, index, judged, asked, at_once, phases, without)
+            forms = measured(client, index, judged, asked, at_once, phases, steps, without)
             results.append({**result, "bytes_per_document": n_bytes / n, "forms": forms})
             title = (
                 f"{engine}: {n:,} documents, {n_shards} shards of {some} segments, {at_once} "
