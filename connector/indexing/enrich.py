@@ -287,12 +287,20 @@ class Enrich(BulkRun):
         report.seconds = time.monotonic() - self._started
         self._on_progress(report)
         if self._run:
-            counts = IngestReport(
+            counts = self._counts()
+            self._run.note(
+                Progress(report.read, position=ended, size=self.documents, report=counts)
+            )
+
+    def _counts(self) -> dict[str, Any]:
+        """The counts as the journal has them for every run."""
+        report = self.report
+        return asdict(
+            IngestReport(
                 lines=report.read,
                 indexed=report.encoded,
                 failed=report.failed,
                 tokens=report.tokens,
                 seconds=report.seconds,
             )
-            note = Progress(report.read, position=ended, size=self.documents, report=asdict(counts))
-            self._run.note(note)
+        )

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
@@ -27,7 +27,7 @@ from latent_ingest.connector.index.reading import Stored
 from latent_ingest.connector.indexing.actions import UpdateAction, Verdict
 from latent_ingest.connector.indexing.enrich import Batch, Enrich
 from latent_ingest.connector.indexing.journal import Progress, Run
-from latent_ingest.connector.indexing.outcomes import IngestReport, WatchReport
+from latent_ingest.connector.indexing.outcomes import WatchReport
 from latent_ingest.connector.indexing.sender import Outcome, Sender
 from latent_ingest.connector.indexing.watching.changes import ChangeReader, Changes, Pace
 from latent_ingest.connector.indexing.watching.positions import IndexState, Positions
@@ -256,18 +256,10 @@ class Follower(Enrich):
         if not shards or (read == self._noted and not again):
             return
         self._noted = read
-        report = self.report
-        counts = IngestReport(
-            lines=report.read,
-            indexed=report.encoded,
-            failed=report.failed,
-            tokens=report.tokens,
-            seconds=report.seconds,
-        )
         # The journal takes a run without lines for one that has not begun.
         progress = Progress(
-            lines=max(1, self._lines + report.read),
-            report=asdict(counts),
+            lines=max(1, self._lines + self.report.read),
+            report=self._counts(),
             watch={"terms": self._terms, "shards": shards},
         )
         self._journal.note(progress)
