@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from opensearchpy import OpenSearch
 from querying.bodies import PROPERTIES, rows
 from remembering import Remembered
 
+from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.engine.local import LocalEngine, free_port
@@ -206,3 +208,18 @@ def rewriter_on(
     rewriter._weigh = remembered  # type: ignore[method-assign]
     yield rewriter
     client.indices.delete(index=index)
+
+
+@pytest.fixture
+def run(opensearch_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command line in this process: it may fail, but not with a traceback."""
+    monkeypatch.setenv("OPENSEARCH_URL", opensearch_url)
+
+    def invoke(*arguments: object, **options: Any) -> Result:
+        result = CliRunner().invoke(cli, [str(a) for a in arguments], **options)
+        unexpected = result.exception and not isinstance(result.exception, SystemExit)
+        assert not unexpected, result.exception
+        assert "Traceback" not in result.stderr
+        return result
+
+    return invoke

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from opensearchpy import OpenSearch
-
-from latent_ingest.cli.main import cli
 
 # In batches that take little time.
 START = """
@@ -28,20 +26,6 @@ cli()
 """
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(opensearch_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("OPENSEARCH_URL", opensearch_url)
-
-    def invoke(*arguments: object, **options: Any) -> Result:
-        result = CliRunner().invoke(cli, [str(a) for a in arguments], **options)
-        unexpected = result.exception and not isinstance(result.exception, SystemExit)
-        assert not unexpected, result.exception
-        assert "Traceback" not in result.stderr
-        return result
-
-    return invoke
 
 
 @pytest.fixture

@@ -47,20 +47,6 @@ Rows = list[dict[str, Any]]
 
 
 @pytest.fixture
-def run(opensearch_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("OPENSEARCH_URL", opensearch_url)
-
-    def invoke(*arguments: object, **options: Any) -> Result:
-        result = CliRunner().invoke(cli, [str(a) for a in arguments], **options)
-        unexpected = result.exception and not isinstance(result.exception, SystemExit)
-        assert not unexpected, result.exception
-        assert "Traceback" not in result.stderr
-        return result
-
-    return invoke
-
-
-@pytest.fixture
 def rows(documents: list[dict[str, str]]) -> Rows:
     """Documents with dates, numbers, arrays, objects and nulls."""
     return [
