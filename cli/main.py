@@ -40,18 +40,22 @@ COMMANDS = {
     "docstrings": "Collect the docstrings of Python's standard library as a corpus.",
 }
 
-# Commands whose module in `latent_ingest.cli.commands` has another name than theirs.
+# Module in `latent_ingest.cli.commands` → its commands.
 MODULES = {
-    "rollback": "indices",
-    "prune": "indices",
-    "runs": "indices",
-    "explain": "search",
-    "docstrings": "evaluate",
-    "generate": "evaluate",
-    "doctor": "engine",
-    "models": "inspect",
-    "verify": "ingest",
+    "indexing.ingest": ("ingest", "verify"),
+    "indexing.enrich": ("enrich",),
+    "indexing.indices": ("indices", "rollback", "prune", "runs"),
+    "querying.search": ("search", "explain"),
+    "querying.rewrite": ("rewrite",),
+    "querying.serve": ("serve",),
+    "evaluation.evaluate": ("evaluate", "generate", "docstrings"),
+    "evaluation.tune": ("tune",),
+    "models.train": ("train",),
+    "models.questions": ("questions",),
+    "models.inspect": ("inspect", "models"),
+    "engine": ("engine", "doctor"),
 }
+MODULE_OF = {command: module for module, commands in MODULES.items() for command in commands}
 
 # Packages that servers which only ask by table leave out (docs/serving.md).
 MODEL_PACKAGES = ("torch", "transformers", "huggingface_hub")
@@ -75,7 +79,7 @@ class LazyGroup(click.Group):
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"latent_ingest.cli.commands.{MODULES.get(name, name)}")
+        module = importlib.import_module(f"latent_ingest.cli.commands.{MODULE_OF[name]}")
         command: click.Command = getattr(module, name)
         return command
 

@@ -2,7 +2,7 @@
 
 import torch
 
-import latent_ingest.cli.commands.ingest  # noqa: F401 - the children find it loaded
+import latent_ingest.cli.commands.indexing.ingest  # noqa: F401 - the children find it loaded
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 torch.set_num_threads(1)  # a pool of threads would not survive the fork

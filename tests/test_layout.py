@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latent_ingest.cli import output
-from latent_ingest.cli.commands.search import column, lines_of, title_and_text
+from latent_ingest.cli.commands.querying.search import column, lines_of, title_and_text
 from latent_ingest.cli.jobs import finish
 from latent_ingest.cli.output import (
     one_line,
@@ -162,6 +162,6 @@ def test_a_run_ends_with_its_status(
 
 def test_commands_do_not_import_each_other(root: Path) -> None:
     """Code that several commands need is in the modules of `cli`."""
-    sources = {path.name: path.read_text() for path in (root / "cli" / "commands").glob("*.py")}
+    sources = {str(path): path.read_text() for path in (root / "cli" / "commands").rglob("*.py")}
     assert len(sources) > 10
     assert [name for name, text in sources.items() if "latent_ingest.cli.commands" in text] == []

@@ -243,7 +243,7 @@ def test_the_shipped_table_is_what_the_command_makes(
 def test_a_question_by_table_imports_no_torch(folder: Path) -> None:
     program = f"""
 import sys
-import latent_ingest.cli.commands.search, latent_ingest.cli.commands.rewrite
+import latent_ingest.cli.commands.querying.search, latent_ingest.cli.commands.querying.rewrite
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 rewriter = QueryRewriter(QueryEncoder({str(folder)!r}, questions="table"))
