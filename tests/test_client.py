@@ -60,3 +60,19 @@ def test_which_engines_keep_the_factor(
     distribution: str, version: tuple[int, ...], keeps: bool
 ) -> None:
     assert EngineInfo(distribution, version).keeps_k1_factor is keeps
+
+
+@pytest.mark.parametrize(
+    ("distribution", "version", "skips"),
+    [
+        ("opensearch", (3, 8, 0), True),
+        ("opensearch", (2, 19, 1), False),
+        ("elasticsearch", (7, 10, 2), False),
+        ("elasticsearch", (8, 19), False),
+        ("elasticsearch", (9, 0), True),
+    ],
+)
+def test_which_engines_skip_in_blocks(
+    distribution: str, version: tuple[int, ...], skips: bool
+) -> None:
+    assert EngineInfo(distribution, version).skips_in_blocks is skips

@@ -141,6 +141,11 @@ class EngineInfo:
         """Whether BM25 scores have the constant factor k1 + 1, which OpenSearch 3 dropped."""
         return self.distribution != "opensearch" or self.version < (3,)
 
+    @property
+    def skips_in_blocks(self) -> bool:
+        """Whether its Lucene, 10 or later, skips in blocks however many terms there are."""
+        return self.version >= ((3,) if self.distribution == "opensearch" else (9,))
+
     @classmethod
     def read(cls, client: OpenSearch) -> EngineInfo:
         """Ask the engine; raises EngineError if it is not reachable.

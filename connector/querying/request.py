@@ -108,6 +108,8 @@ class Target:
     """Whether the form in two phases is used where it costs less."""
     n_documents: int = 0
     """Documents of the index, for the cost of a form; 0 if unknown."""
+    skips: bool = True
+    """Whether the engine skips in blocks, for the cost of a form."""
 
     def __post_init__(self) -> None:
         if self.matching not in (None, *MATCHINGS):

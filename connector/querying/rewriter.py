@@ -128,7 +128,9 @@ class QueryRewriter:
         texts = [name for name in text_fields if known.get(name, True)]
         self._feeding = list(dict.fromkeys([*texts, *words_fields]))
         fed = fed_fields(field, self._feeding, source.fields)
-        self._target = Target(field, fed, source.fields, max_clauses, self.scoring)
+        self._target = Target(
+            field, fed, source.fields, max_clauses, self.scoring, skips=source.skips
+        )
         queries = QueryEncoder.of(encoder)
         self._queries = queries
         weigh = Weigher(
@@ -218,7 +220,8 @@ class QueryRewriter:
         asked.check_alike()
         meta, indices = asked.meta, tuple(asked.metas)
         tuned = {"latent_boost": LATENT_BOOST, **(meta.query_settings or {})}
-        boost = hybrid_boost(EngineInfo.read(client), meta.k1, tuned["latent_boost"])
+        engine = EngineInfo.read(client)
+        boost = hybrid_boost(engine, meta.k1, tuned["latent_boost"])
         statistics = None
         if statistics_seconds is not None:
             statistics = IndexStatistics(
@@ -233,6 +236,7 @@ class QueryRewriter:
             fingerprint=meta.fingerprint,
             table=table,
             n_latents=meta.n_latents,
+            skips=engine.skips_in_blocks,
         )
         read = {
             "field": meta.latent_field,

@@ -40,7 +40,7 @@ from latent_ingest.connector.querying.request import (
 from latent_ingest.connector.querying.scoring import (
     BLOCK,
     POSTING,
-    POSTING_OF_MATCH,
+    POSTING_NOT_SKIPPED,
     RESCORING_BLOCK,
     RESCORING_TERM,
     TERM,
@@ -200,7 +200,7 @@ def rewrite_clauses(
         in_two = replace(target, form=target.form.two_phase)
         others = planned(in_two)
         windows = windows_for(others, body, target.scoring)
-        one, two = (cost(some, postings, windows) for some in (plans, others))
+        one, two = (cost(some, postings, windows, skips=target.skips) for some in (plans, others))
         if two < one * WORTH_TWO_PHASES:
             plans, target = others, in_two
             form_why = (
@@ -285,6 +285,8 @@ def cost(
     plans: Sequence[Plan],
     postings: Mapping[str, Sequence[float]],
     windows: tuple[int, int],
+    *,
+    skips: bool = True,
 ) -> float:
     """Return the microseconds that latent terms take about, in an index of one shard.
 
@@ -292,12 +294,14 @@ def cost(
         plans: how the clauses are rewritten.
         postings: text of a clause → documents that have each of its terms.
         windows: hits that are rescored, and those of them that all terms rescore.
+        skips: whether the engine skips in blocks.
     """
     total = 0.0
     for plan in plans:
         found = postings[plan.found.clause.text]
         of_heads = sum(found[: plan.heads])
-        total += TERM * plan.heads + (POSTING_OF_MATCH if plan.keep else POSTING) * of_heads
+        posting = POSTING if skips and not plan.keep else POSTING_NOT_SKIPPED
+        total += TERM * plan.heads + posting * of_heads
         for window, some in zip(windows, plan.rescoring, strict=True):
             blocks = sum(min(window, n / BLOCK) for n in found[some])
             total += RESCORING_TERM * len(found[some]) + RESCORING_BLOCK * blocks

@@ -40,12 +40,12 @@ MAX_QUERY_TERMS = 192
 AUTO = "auto"
 
 # Microseconds in OpenSearch 3.8, fitted to `benchmarks/scale.py` with 10 thousand to a million
-# documents: for a term that retrieves, for each of its postings, and for each where words decide
-# what matches (Lucene then skips none); for a term that rescores, and for each block of 128 of its
-# postings that holds a rescored hit.
+# documents: for a term that retrieves, for each of its postings, and for each where Lucene skips
+# none: where words decide what matches, and in engines that do not skip in blocks; for a term that
+# rescores, and for each block of 128 of its postings that holds a rescored hit.
 TERM = 12.0
 POSTING = 0.002
-POSTING_OF_MATCH = 0.04
+POSTING_NOT_SKIPPED = 0.04
 RESCORING_TERM = 14.0
 RESCORING_BLOCK = 0.4
 BLOCK = 128

@@ -223,6 +223,8 @@ class Source:
     table: StoredTable | EngineTable | None = None
     """The question table of the indices, instead of that of the model folder."""
     n_latents: int = 0
+    skips: bool = True
+    """Whether the engine skips in blocks."""
 
 
 @dataclass(slots=True)

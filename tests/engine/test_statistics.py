@@ -18,7 +18,7 @@ from opensearchpy import OpenSearch
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.engine.client import Connection
+from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.term_weights import (
@@ -172,6 +172,16 @@ def test_an_index_without_documents_has_no_statistics(
     assert rewriter.terms(QUESTION) == QueryRewriter(encoder).terms(QUESTION)
 
 
+def pretend(rewriter: QueryRewriter, n_documents: int) -> None:
+    """As if the index had had so many documents when it was asked, a tenth with each latent."""
+    statistics = rewriter.statistics
+    assert statistics
+    assert statistics.frequencies
+    counts = np.full_like(statistics.frequencies.counts, n_documents // 10)
+    statistics.frequencies = DocumentFrequencies(counts, n_documents, every_shard=True)
+    statistics._idf = statistics.frequencies.idf()
+
+
 @pytest.mark.parametrize("state", ["empty", "loaded since", "one document", "deleted", "older"])
 def test_a_question_is_answered_whatever_is_known_of_the_index(
     client: OpenSearch, index: str, load: Any, encoder: LatentEncoder, state: str
@@ -189,13 +199,7 @@ def test_a_question_is_answered_whatever_is_known_of_the_index(
     if state == "loaded since":
         load(client, index, lines())
     if state == "older":
-        # As if the index had had many documents when it was asked.
-        statistics = rewriter.statistics
-        assert statistics
-        assert statistics.frequencies
-        counts = np.full(encoder.n_latents, 10_000_000)
-        statistics.frequencies = DocumentFrequencies(counts, 100_000_000, every_shard=True)
-        statistics._idf = statistics.frequencies.idf()
+        pretend(rewriter, 100_000_000)
     body, report = rewriter.rewrite_and_report(QUESTION, head_terms=32)
     exact = client.search(index=index, body=rewriter.rewrite(QUESTION, form="hybrid"))["hits"]
     found = client.search(index=index, body=body)["hits"]["hits"]
@@ -212,6 +216,19 @@ def test_a_question_is_answered_whatever_is_known_of_the_index(
         assert said == "form: hybrid (auto: one phase costs less)"
     else:
         assert said == "form: hybrid (auto: document frequencies are unknown)"
+
+
+def test_two_phases_begin_in_smaller_indices_where_the_engine_does_not_skip_in_blocks(
+    either: OpenSearch, new_index: Any, load: Any, encoder: LatentEncoder
+) -> None:
+    index = new_index(either)
+    make(either, index, encoder, 1)
+    load(either, index, lines())
+    rewriter = QueryRewriter.from_index(either, index, encoder, statistics_seconds=3600)
+    pretend(rewriter, 50_000)
+    _, report = rewriter.rewrite_and_report(QUESTION)
+    old = EngineInfo.read(either).distribution == "elasticsearch"
+    assert report.form == ("hybrid_two_phase" if old else "hybrid")
 
 
 class Holding(FaultProxy):
