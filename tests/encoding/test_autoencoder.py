@@ -84,7 +84,7 @@ def test_padded_flattened_and_packed_tokens_give_the_same_latents(
 def test_chunks_change_nothing(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokens = small(), torch.randn(50, 24, generator=generator)
     whole = model.encode(tokens)
-    monkeypatch.setattr("latent_ingest.connector.encoding.autoencoder.TOKENS_AT_ONCE", 7)
+    monkeypatch.setattr("latent_ingest.connector.encoding.autoencoder.TOKENS_AT_ONCE_ON_CPU", 7)
     chunked = model.encode(tokens)
     assert torch.equal(whole.top_indices, chunked.top_indices)
     assert torch.allclose(whole.top_acts, chunked.top_acts, rtol=1e-6)
@@ -255,11 +255,13 @@ def test_a_model_of_this_package_is_found_by_its_name(
 def test_strongest_by_groups_are_those_of_all(dtype: torch.dtype, k: int, size: int) -> None:
     random = torch.randn(200, 2048, generator=torch.Generator().manual_seed(3))
     random[0] = 1.0  # all equal
-    random[1, 5 :: 2048 // size] = 9.0 + torch.arange(
-        len(random[1, 5 :: 2048 // size])
-    )  # one group
+    random[1, 3 * size : 4 * size] = 9.0 + torch.arange(size)  # in one group
+    random[2] = -random[2].abs()
+    random[2, 700] = 0.5
     pre = random.to(dtype)
     values, latents = strongest_by_groups(pre, k, size)
-    assert torch.equal(values, pre.topk(k, dim=-1).values)
+    expected = pre.topk(k, dim=-1).values
+    assert torch.equal(values.relu(), expected.relu())
+    assert (expected <= 0).sum() == k - 1
     assert torch.equal(pre.gather(1, latents), values)
     assert all(len(set(row)) == k for row in latents.tolist())
