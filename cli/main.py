@@ -6,6 +6,7 @@ Exit status: 0 success, 1 something failed, 2 wrong usage or input, 130 interrup
 from __future__ import annotations
 
 import importlib
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -97,6 +98,9 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         log_to_terminal()
+        # Threads of PyTorch that wait by computing are slow beside other processes. It reads this
+        # when it is imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             return super().invoke(ctx)
         except InputError as error:

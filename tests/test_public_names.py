@@ -77,6 +77,23 @@ def test_help_and_the_rooms_beside_the_encoder_load_no_torch_or_parser(code: str
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("chosen", [None, "ACTIVE"])
+def test_threads_of_commands_sleep_while_they_wait_unless_asked_otherwise(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None
+) -> None:
+    """Also in a process that has not imported torch, which reads this once."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if chosen:
+        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+    script = (
+        "import os, sys; from latent_ingest.cli.main import cli;"
+        "cli(['search', '--help'], standalone_mode=False); assert 'torch' not in sys.modules;"
+        "print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split()[-1] == (chosen or "PASSIVE"), done.stderr
+
+
 def test_encoding_never_imports_the_client() -> None:
     script = (
         "import latent_ingest.connector.encoding.encoder, sys;"
