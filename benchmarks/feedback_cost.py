@@ -6,7 +6,8 @@
 The index is made as in benchmarks/scale.py, but keeps latent terms in `_source`; or it is one that
 is there and keeps them. Questions are asked whole and by their first words alone, each with and
 without feedback in turn. Times are those of the client, with rewriting, and with encodings from the
-cache; ten hits come with their texts.
+cache; ten hits come with their texts. The second table has ways to read the latent terms of the
+first hits, which are made anew from the stored field where the mapping has no term vectors.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 import click
 from cached_encodings import encoded
@@ -25,6 +27,7 @@ from scale import build, merge
 from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.engine.client import Connection, default_url
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
+from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.searcher import Searcher
 
 FORMS = ("auto", "hybrid", "hybrid_two_phase")
@@ -64,6 +67,7 @@ def main(
     if cache is None:
         assert index
         measure(client, index, asked)
+        measure_reading(client, index, whole)
         return
     rows = encoded(cache, [(document.id, document.text) for document in judged.documents()])
     for n in documents:
@@ -71,6 +75,7 @@ def main(
         build(client, made, rows, len(rows), n, PLAIN)
         merge(client, made, segments)
         measure(client, made, asked)
+        measure_reading(client, made, whole)
 
 
 def measure(client: OpenSearch, index: str, asked: Mapping[str, Sequence[str]]) -> None:
@@ -96,6 +101,38 @@ def measure(client: OpenSearch, index: str, asked: Mapping[str, Sequence[str]]) 
                 f"{1000 * p50[True]:.1f} ms | {p50[True] / p50[False]:.2f} | "
                 f"{p95[True] / p95[False]:.2f} |"
             )
+
+
+def measure_reading(client: OpenSearch, index: str, texts: Sequence[str]) -> None:
+    """Print the times of the first request, and of reading latent terms of its hits."""
+    rewriter = QueryRewriter.from_index(client, index, QueryEncoder(cache_size=10_000))
+    times: dict[str, list[float]] = defaultdict(list)
+
+    def vectors(hits: Sequence[Mapping[str, Any]]) -> None:
+        asked = [
+            {"_index": hit["_index"], "_id": hit["_id"], "fields": [rewriter.field]} for hit in hits
+        ]
+        flags = dict.fromkeys(("positions", "offsets", "field_statistics"), False)
+        client.mtermvectors(body={"docs": [one | flags for one in asked]})
+
+    for _ in range(2):
+        times.clear()
+        for text in texts:
+            request = rewriter.first_hits_request(text)
+            for name, changes, then in (
+                ("no terms", {"_source": False}, None),
+                ("`_source`", {}, None),
+                ("`_mtermvectors`", {"_source": False}, vectors),
+            ):
+                started = time.perf_counter()
+                found = client.search(index=index, body={**request, **changes})["hits"]["hits"]
+                if then:
+                    then(found)
+                times[name].append(time.perf_counter() - started)
+    p50 = {name: median(some) for name, some in times.items()}
+    click.echo("\n| latent terms by | first hits, p50 | ratio |\n|---|---|---|")
+    for name, value in p50.items():
+        click.echo(f"| {name} | {1000 * value:.1f} ms | {value / p50['no terms']:.2f} |")
 
 
 if __name__ == "__main__":

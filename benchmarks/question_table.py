@@ -25,9 +25,9 @@ from latent_ingest.connector.evaluation.probe import WordIndex
 from latent_ingest.connector.evaluation.rankings import DEPTH, without_itself
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.scoring import LATENT_BOOST, MAX_QUERY_TERMS
-from latent_ingest.connector.questions.building import LATENTS, Entries, encode_words
+from latent_ingest.connector.questions.building import LATENTS, encode_words
 from latent_ingest.connector.questions.index_table import choose_words
-from latent_ingest.connector.questions.question_table import STOP_WORDS, QuestionTable
+from latent_ingest.connector.questions.question_table import STOP_WORDS, Entries, QuestionTable
 from latent_ingest.connector.questions.word_counts import WordCounts
 from latent_ingest.connector.questions.words import entry_for, words_of
 
@@ -139,15 +139,16 @@ def main(folder: Path, split: str, cache: Path, latents: tuple[int, ...]) -> Non
         "the same, 60,000 words": choose_words(counts, general, 60_000),
         "the same, 100,000 words": choose_words(counts, general, 100_000),
     }
-    own = set(tables["the index's table"].words)
+    own, others = set(tables["the index's table"].words), set(general.words)
     asked = sorted({word for text in judged.queries.values() for word in words_of(text)})
     stems = {entry_for(word, set(chosen.words)) for chosen in tables.values() for word in asked}
+    whole = {word for word in asked if entry_for(word, others) is not None}
     alone = encode_words(encoder, asked, contexts=())
     every = without_stop_words(encode_words(encoder, sorted({*asked, *stems} - {None})))
     click.echo(
         f"{folder.name} {split}: {len(judged.queries)} questions, words {ndcg(by_words):.3f}\n"
         f"of {len(asked)} words of the questions, the model's table lacks "
-        f"{len(set(asked) - set(general.words) - STOP_WORDS)}, the index's "
+        f"{len(set(asked) - others - STOP_WORDS)}, the index's "
         f"{len(set(asked) - own - STOP_WORDS)}, of which "
         f"{sum(entry_for(word, own) is not None for word in set(asked) - own - STOP_WORDS)} begin "
         f"with one that it has\n\n"
@@ -162,7 +163,9 @@ def main(folder: Path, split: str, cache: Path, latents: tuple[int, ...]) -> Non
         show(name, encode)
         if own == set(chosen.words):
             show("the same, no word for longer ones", only(own, encode))
-            show("the same, the model's table for the rest", added(own, encode, general.encode))
+            rest = only(whole, general.encode)
+            show("the same, the model's table for the rest", added(own, encode, rest))
+            show("the same, and pieces of words", added(own, encode, general.encode))
     show("all words", table(every))
     for most in latents:
         show(f"all words, {most} latents a word", table(every, most))

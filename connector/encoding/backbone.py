@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding import windows
 from latent_ingest.connector.encoding.autoencoder import boundaries
@@ -142,6 +144,12 @@ class Backbone:
     def vocabulary(self) -> list[str]:
         """The tokens of the tokenizer as it spells them, sorted."""
         return sorted(self._tokenizer.get_vocab())
+
+    def spans(self, texts: Sequence[str]) -> Iterator[NDArray[np.int32]]:
+        """Yield start and end of the tokens of each text, in characters, `[n_tokens, 2]`."""
+        with self.lock:
+            found = list(windows.tokenize(self._tokenizer, texts, ""))
+        yield from (tokens.spans for tokens in found)
 
     @property
     def device(self) -> torch.device:

@@ -160,12 +160,6 @@ class QueryEncoder:
             self._table = QuestionTable.load(self._folder)  # type: ignore[arg-type]
         return self._table
 
-    def lacking(self, texts: Sequence[str]) -> list[str]:
-        """Return the words of questions that the table lacks; none if the model encodes."""
-        if not self.by_table:
-            return []
-        return list(dict.fromkeys(word for text in texts for word in self.table().lacking(text)))
-
     def idf(self) -> NDArray[np.float32]:
         """Return `LatentEncoder.idf` of the model."""
         if self._idf is None and self.by_table:

@@ -92,6 +92,8 @@ class RewriteReport:
     """Words that the table lacks, which words alone search."""
     borrowed: tuple[str, ...] = ()
     """Words that the table of the model's folder has, and that of the index lacks."""
+    pieced: tuple[str, ...] = ()
+    """Words that no table has, and that are encoded by their parts."""
     feedback: Expansion | None = None
     """Latent terms that the texts took over from documents; None if not asked for."""
 
@@ -119,6 +121,8 @@ class RewriteReport:
         if self.borrowed:
             words = ", ".join(self.borrowed)
             yield f"questions: by the model's table, since that of the index lacks it: {words}"
+        if self.pieced:
+            yield f"questions: by their parts, since no table has them: {', '.join(self.pieced)}"
         if self.lacking:
             words = ", ".join(self.lacking)
             yield f"questions: {self.table}, which lacks {words}: searched as words alone"

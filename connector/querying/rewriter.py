@@ -47,6 +47,7 @@ from latent_ingest.connector.querying.term_weights import (
     STATISTICS_SECONDS,
     IndexStatistics,
     Source,
+    UnknownWords,
     Weigh,
     Weigher,
     WeightedTerm,
@@ -410,8 +411,7 @@ class QueryRewriter:
                 report,
                 questions="table",
                 table=self.table,
-                lacking=tuple(self._weigh.lacking(report.texts)),
-                borrowed=tuple(self._weigh.borrowed(report.texts)),
+                **self._weigh.unknown(report.texts)._asdict(),
             )
         return body, report
 
@@ -427,17 +427,13 @@ class QueryRewriter:
         """Return the idf of each latent, `[n_latents]`: that of the index, else the model's."""
         return self._weigh.idf()
 
-    def lacking(self, text: str) -> list[str]:
-        """Return the words of a question that the table lacks; none if the model encodes."""
-        return self._weigh.lacking([text])
+    def unknown(self, text: str) -> UnknownWords:
+        """Return the words of a question that the table lacks; none if the model encodes.
 
-    def borrowed(self, text: str) -> list[str]:
-        """Return the words that the model's table has and that of the index lacks.
-
-        The analyzer of the index leaves them out, so that plain queries search for them by words
-        alone.
+        The analyzer of the index leaves all of these out, so that plain queries search for them by
+        words alone.
         """
-        return self._weigh.borrowed([text])
+        return self._weigh.unknown([text])
 
     async def rewrite_async(self, asked: str | dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return `rewrite` or `rewrite_body` without blocking the event loop: a thread encodes."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,17 @@ class WeightedTerm:
     """Square root of the pooled activation; multiplies the term's score."""
     idf: float = 1.0
     """Inverse document frequency; terms are chosen by `weight * idf`."""
+
+
+class UnknownWords(NamedTuple):
+    """Words of questions that the table lacks, each once."""
+
+    borrowed: tuple[str, ...] = ()
+    """Words that the table of the model's folder has, and that of the index lacks."""
+    pieced: tuple[str, ...] = ()
+    """Words that are encoded by their parts, which the table of the model's folder has."""
+    lacking: tuple[str, ...] = ()
+    """Words that words alone search."""
 
 
 Item = TypeVar("Item")
@@ -248,21 +259,19 @@ class Weigher:
         """The table of the indices, if that encodes questions now."""
         return self.table if self.queries.by_table else None
 
-    def lacking(self, texts: Sequence[str]) -> list[str]:
-        """Return the words of questions that the tables lack; none if the model encodes."""
-        return self._lacking(texts)[1] if self.by_table else self.queries.lacking(texts)
-
-    def borrowed(self, texts: Sequence[str]) -> list[str]:
-        """Return the words that only the table of the model's folder has."""
-        return self._lacking(texts)[0]
-
-    def _lacking(self, texts: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The words that the table of the indices lacks: those of the model's table, others."""
-        lacking = self.by_table.lacking if self.by_table else lambda _text: []
-        words = dict.fromkeys(word for text in texts for word in lacking(text))
-        general = self._general() if words else None
-        others = set(general.lacking(" ".join(words)) if general else words)
-        return [word for word in words if word not in others], [w for w in words if w in others]
+    def unknown(self, texts: Sequence[str]) -> UnknownWords:
+        """Return the words of questions that the table lacks; none if the model encodes."""
+        if not self.queries.by_table:
+            return UnknownWords()
+        table = self.by_table
+        lacking = table.lacking if table else words_of
+        words = " ".join(dict.fromkeys(word for text in texts for word in lacking(text)))
+        general = (self._general() if table else self.queries.table()) if words else None
+        if general is None:
+            return UnknownWords(lacking=tuple(words.split()))
+        pieced, others = general.pieced(words), general.lacking(words)
+        known = [word for word in words.split() if word not in {*pieced, *others}]
+        return UnknownWords(tuple(known if table else ()), tuple(pieced), tuple(others))
 
     def _general(self) -> QuestionTable | None:
         """The table of the model's folder, if it has one that the model of the indices made."""

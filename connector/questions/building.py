@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.questions.question_table import STOP_WORDS, QuestionTable
+from latent_ingest.connector.questions.pieces import WORDS_AT_ONCE
+from latent_ingest.connector.questions.question_table import STOP_WORDS, Entries, QuestionTable
 from latent_ingest.connector.questions.word_counts import WordCounts
 from latent_ingest.connector.questions.words import words_of
 
@@ -28,17 +29,11 @@ LATENTS = 24
 # Occurrences that a word must have: the rest are mostly typing errors.
 LEAST_OCCURRENCES = 2
 
-# Words encoded together; on one CPU core they take some 3 s.
-WORDS_AT_ONCE = 512
-
 # Beside other words, a word has other latents than alone, so it is also encoded in these texts.
 # Their own latents, the mean over some words of the backbone, are taken off. docs/benchmarks.md has
 # what it is worth.
 CONTEXTS = ("what is {}", "effects of {}")
 CONTEXT_WORDS = 256
-
-Entries = dict[str, tuple[NDArray[np.int32], NDArray[np.float32]]]
-"""Word → its latents and their activations, `[n]` each."""
 
 NOTHING = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
 
@@ -91,6 +86,7 @@ def build_table(
     words: Iterable[str],
     *,
     latents: int = LATENTS,
+    pieces: Entries | None = None,
     on_progress: Callable[[int], object] = lambda done: None,
 ) -> QuestionTable:
     """Encode each word as a question; stop words have no latents.
@@ -99,6 +95,7 @@ def build_table(
         encoder: the model.
         words: in lower case, without accents.
         latents: latents to keep for each word, the heaviest.
+        pieces: those that words which the table lacks are made of, `encode_pieces`.
         on_progress: called with the number of words just encoded; what it raises ends the encoding.
 
     Raises:
@@ -106,8 +103,14 @@ def build_table(
     """
     every = list(dict.fromkeys(words))
     found = encode_words(encoder, [word for word in every if word not in STOP_WORDS], on_progress)
-    entries = {word: found.get(word, NOTHING) for word in every}
-    return QuestionTable.of(encoder.name, encoder.fingerprint, entries, encoder.idf(), latents)
+    return QuestionTable.of(
+        encoder.name,
+        encoder.fingerprint,
+        {word: found.get(word, NOTHING) for word in every},
+        encoder.idf(),
+        latents,
+        pieces,
+    )
 
 
 def encode_words(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from latent_ingest.connector.questions.words import words_of
+from latent_ingest.connector.questions.words import LONGEST_WORD, words_of
 
 # Different words that are counted at once: 150 MB. Above it, the rarest are forgotten; among
 # millions of words these are mostly typing errors, and far from the first 30,000.
@@ -14,9 +14,6 @@ MOST_COUNTED = 1_000_000
 # Occurrences of the first word of a list of words, and of the last ones.
 MOST_LISTED = 400_000
 LEAST_LISTED = 5
-
-# Longer words are mostly parts of formulas and addresses.
-LONGEST_WORD = 40
 
 
 class WordCounts:

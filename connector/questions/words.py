@@ -45,6 +45,12 @@ CASED = (
     *range(0xFB00, 0xFB07),
 )
 
+# Longer words are mostly parts of formulas and addresses.
+LONGEST_WORD = 40
+
+# Letters of the longest entry of a table: a side of an engine's rule has at most 256 characters.
+LONGEST_ENTRY = 256
+
 # Letters of a word from which on it also stands for longer words: "cucumber" for "cucumbers".
 STEM_LETTERS = 5
 
@@ -88,8 +94,31 @@ def entry_for(word: str, table: Container[str]) -> str | None:
     """
     if word in table:
         return word
-    stems = (word[:end] for end in range(len(word) - 1, STEM_LETTERS - 1, -1))
+    longest = min(len(word) - 1, LONGEST_ENTRY)
+    stems = (word[:end] for end in range(longest, STEM_LETTERS - 1, -1))
     return next((stem for stem in stems if stem in table), None)
+
+
+def parts_of(
+    word: str, table: Container[str], pieces: Container[str]
+) -> tuple[str | None, Sequence[str]]:
+    """Return the longest word of a table that begins another, and the pieces of the rest.
+
+    None and no pieces if the table has no word that begins it, or it has more than `LONGEST_WORD`
+    letters. Of the rest, from left to right, the longest piece; letters that begin no piece are
+    left out.
+    """
+    if len(word) > LONGEST_WORD:
+        return None, []
+    first = next((word[:end] for end in range(len(word) - 1, 0, -1) if word[:end] in table), None)
+    found: list[str] = []
+    at = len(first or word)
+    while at < len(word):
+        ends = range(len(word), at, -1)
+        piece = next((word[at:end] for end in ends if word[at:end] in pieces), "")
+        found += [piece] if piece else []
+        at += len(piece) or 1
+    return first, found
 
 
 def entries_in(

@@ -106,7 +106,7 @@ def test_looked_up_by_the_engine_they_are_the_same(
              "x" * 300, " ".join(words[:300]), "quux " * 100 + words[7]]  # fmt: skip
     for text in texts:
         assert asking.terms(text) == read.terms(text), text
-        assert asking.lacking(text) == read.lacking(text), text
+        assert asking.unknown(text) == read.unknown(text), text
     assert asking.table == read.table
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client.indices, "analyze", None)
@@ -132,7 +132,7 @@ def test_indices_with_different_tables_have_the_words_of_all(
         )
         found = {item.term: item.weight for item in rewriter.terms(text)}
         assert found == {term(n): w for n, w in zip(*map(np.ndarray.tolist, expected), strict=True)}
-        assert rewriter.lacking(text) == ["quux"]
+        assert rewriter.unknown(text).lacking == ("quux",)
         assert str(rewriter.table).startswith("tables of 2 indices, ")
 
 
@@ -143,7 +143,8 @@ def test_words_that_the_index_lacks_are_taken_from_the_models_table(
     word, *_ = [one for one in general.words[5000:] if one.isalpha() and one not in table.rules]
     known = list(table.rules)[100]
     expected: Counter[str] = Counter()
-    for part in (table.encode(known), general.encode(word), general.encode(word)):
+    parts = (table.encode(known), general.encode(word), general.encode(word))
+    for part in (*parts, general.encode("quuxly")):
         for latent, weight in zip(*map(np.ndarray.tolist, part), strict=True):
             expected[term(latent)] += weight
     text = f"{word} {known} {word} quuxly"
@@ -152,13 +153,16 @@ def test_words_that_the_index_lacks_are_taken_from_the_models_table(
             client, index, questions=questions, max_query_terms=1000
         )
         assert {item.term: item.weight for item in rewriter.terms(text)} == expected
-        assert (rewriter.borrowed(text), rewriter.lacking(text)) == ([word], ["quuxly"])
+        assert rewriter.unknown(text) == ((word,), ("quuxly",), ())
         _, report = rewriter.rewrite_and_report(text)
         assert report.borrowed == (word,)
+        assert (report.pieced, report.lacking) == (("quuxly",), ())
         told = f"questions: by the model's table, since that of the index lacks it: {word}"
-        assert told in list(report.lines())
+        assert {told, "questions: by their parts, since no table has them: quuxly"} <= {
+            *report.lines()
+        }
     alone = QueryRewriter.from_index(client, index, NONE, questions="table")
-    assert (alone.borrowed(text), alone.lacking(text)) == ([], [word, "quuxly"])
+    assert alone.unknown(text) == ((), (), (word, "quuxly"))
 
 
 def test_hits_and_scores_are_those_of_a_match(client: OpenSearch, index: str) -> None:
@@ -187,14 +191,14 @@ def test_no_model_folder_is_needed(client: OpenSearch, index: str, tmp_path: Pat
 
 
 def test_the_report_says_which_table(client: OpenSearch, index: str, table: StoredTable) -> None:
-    rewriter = QueryRewriter.from_index(client, index, questions="table")
+    rewriter = QueryRewriter.from_index(client, index, NONE, questions="table")
     body, report = rewriter.rewrite_and_report(" ".join(list(table.rules)[100:104]))
     assert clauses(body)
     assert f"questions: table of the index, {len(table.rules):,} words" in list(report.lines())
     _, report = rewriter.rewrite_and_report({"query": {"match": {"text": "model quuxly 水"}}})
     assert report.lacking == ("quuxly",)
     assert any("which lacks quuxly: searched as words alone" in line for line in report.lines())
-    assert rewriter.lacking("model quuxly") == ["quuxly"]
+    assert rewriter.unknown("model quuxly").lacking == ("quuxly",)
 
 
 def test_terms_that_no_model_has_are_left_out(client: OpenSearch, index: str) -> None:

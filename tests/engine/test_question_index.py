@@ -182,6 +182,8 @@ def test_commands_ask_by_the_table_of_the_index(
         assert told.stderr.splitlines()[1:] == [
             "no word of the question is in the table, so it is searched as words alone"
         ]
+    told = CliRunner().invoke(cli, ["search", "quuxly", *where])
+    assert "in no table, so taken from its parts: quuxly" in told.stderr.splitlines()
     first = answer["hits"]["hits"][0]
     like = CliRunner().invoke(cli, ["search", "--like", first["_id"], *where])
     assert "questions" not in json.loads(like.stdout)

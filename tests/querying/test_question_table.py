@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from safetensors import safe_open
+from safetensors.numpy import save
 from toys import toy_backbone, toy_model
 
 from latent_ingest.cli.main import cli
@@ -28,6 +31,7 @@ from latent_ingest.connector.questions.building import (
     of_context,
     read_word_list,
 )
+from latent_ingest.connector.questions.pieces import encode_pieces, words_of_pieces
 from latent_ingest.connector.questions.question_table import (
     FILE,
     MOST_WEIGHT,
@@ -35,7 +39,7 @@ from latent_ingest.connector.questions.question_table import (
     QuestionTable,
 )
 from latent_ingest.connector.questions.stored_table import StoredTable
-from latent_ingest.connector.questions.words import words_of
+from latent_ingest.connector.questions.words import parts_of, words_of
 
 WORDS = ["bone", "loss", "zinc", "größe", "cafe", "naïve"]
 
@@ -123,6 +127,63 @@ def test_a_longer_word_is_taken_for_the_longest_word_that_begins_it(
             np.testing.assert_array_equal(table.encode(text)[0], table.encode(word)[0])
         assert table.lacking("cucumbers cats cucu cucums") == ["cats", "cucu"]
         assert len(table.encode("cats")[0]) == 0
+
+
+def test_parts_are_the_longest_word_that_begins_it_and_the_longest_pieces() -> None:
+    words, pieces = {"l", "lan", "lansopx"}, {"s", "sop", "raz", "ole"}
+    assert parts_of("lansoprazole", words, pieces) == ("lan", ["sop", "raz", "ole"])
+    assert parts_of("lanxsopsxx", words, pieces) == ("lan", ["sop", "s"])
+    assert parts_of("omeprazole", words, pieces) == (None, [])
+    assert parts_of("lan" + "s" * 38, words, pieces) == (None, [])
+
+
+def test_a_piece_is_the_mean_of_its_token_in_the_first_words(encoder: LatentEncoder) -> None:
+    words = ["omeprazole", "pantoprazole", "zinc"]
+    assert words_of_pieces(encoder, words)["raz"] == words[:2]
+    pieces = encode_pieces(encoder, words)
+    assert {f"##{piece}" for piece in pieces} <= set(encoder.backbone.vocabulary)
+    expected: dict[int, float] = {}
+    for word, tokens in zip(words[:2], encoder.encode_tokens(words, kind="query"), strict=False):
+        place = [word[start:end] for start, end in tokens.spans.tolist()].index("raz")
+        for latent, value in zip(tokens.latents[place], tokens.activations[place], strict=True):
+            expected[int(latent)] = expected.get(int(latent), 0.0) + float(value) / 2
+    found = dict(zip(*map(np.ndarray.tolist, pieces["raz"]), strict=True))
+    assert found == pytest.approx({k: v for k, v in expected.items() if v > 0}, rel=0.02)
+
+
+def test_a_word_that_the_table_lacks_is_the_sum_of_its_parts(
+    encoder: LatentEncoder, tmp_path: Path
+) -> None:
+    words = ["lan", "the", "omeprazole"]
+    pieces = encode_pieces(encoder, words)
+    made = build_table(encoder, words, pieces=pieces)
+    made.save(tmp_path)
+    raz = QuestionTable.of("m", encoder.fingerprint, {"raz": pieces["raz"]}, encoder.idf(), 24)
+    expected = Counter(dict(zip(*map(np.ndarray.tolist, made.encode("lan")), strict=True)))
+    expected.update(dict(zip(*map(np.ndarray.tolist, raz.encode("raz")), strict=True)))
+    for table in (made, QuestionTable.load(tmp_path)):
+        assert dict(zip(*map(np.ndarray.tolist, table.encode("Lanraz?")), strict=True)) == expected
+        text = "lanraz bone lan thexx lanraz"
+        assert (table.pieced(text), table.lacking(text)) == (["lanraz"], ["bone", "thexx"])
+        index = StoredTable.of(table)
+        assert index is not None
+        assert list(index.rules) == ["lan", "omeprazole"], "an index has no pieces"
+    rewriter = QueryRewriter(QueryEncoder(tmp_path, questions="table"))
+    _, report = rewriter.rewrite_and_report("lanraz bone")
+    assert (report.pieced, report.lacking) == (("lanraz",), ("bone",))
+    assert "questions: by their parts, since no table has them: lanraz" in list(report.lines())
+
+
+def test_a_table_of_before_has_no_pieces(table: QuestionTable, folder: Path) -> None:
+    with safe_open(folder / FILE, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name != "pieces"}  # noqa: SIM118
+        stored = file.metadata()
+    (folder / FILE).write_bytes(save(tensors, stored))
+    loaded = QuestionTable.load(folder)
+    assert loaded.pieces == ()
+    assert (
+        loaded.lacking("zincx lossless") == table.lacking("zincx lossless") == ["zincx", "lossless"]
+    )
 
 
 def test_words_of_unicode_texts(table: QuestionTable) -> None:
@@ -272,6 +333,7 @@ def test_the_command_writes_the_table_into_the_model_folder(tmp_path: Path) -> N
     assert table.words[0] == "wumpus", "the most frequent word of the corpus"
     assert "quux" not in table.words
     assert len(table.words) > 1, "and the words of the backbone"
+    assert table.pieces
     assert QueryEncoder(folder, questions="table").load().fingerprint == table.fingerprint
 
 

@@ -178,11 +178,14 @@ def make_for_model(
 ) -> None:
     """Write the table of words, and of the backbone's vocabulary, into a model folder."""
     from latent_ingest.connector.questions.building import build_table, vocabulary_words
+    from latent_ingest.connector.questions.pieces import encode_pieces
 
     encoder = model.load()
     every = list(dict.fromkeys([*words, *vocabulary_words(encoder)]))
+    with output.announced("encoding pieces of words"):
+        pieces = encode_pieces(encoder, every)
     with output.progress_bar(total=len(every), desc="encoding", unit="word") as bar:
-        table = build_table(encoder, every, latents=latents, on_progress=bar.update)
+        table = build_table(encoder, every, latents=latents, pieces=pieces, on_progress=bar.update)
     with disk_errors(folder):
         path = table.save(folder)
     size = path.stat().st_size

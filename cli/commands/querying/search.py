@@ -161,12 +161,15 @@ def search(
             )
         for answer in answers.values():
             answer["questions"] = rewriter.table
-        if borrowed := rewriter.borrowed(query):
-            words = ", ".join(borrowed)
-            output.warn(f"not in the table of the index, so taken from the model's: {words}")
-        if lacking := rewriter.lacking(query):
-            output.warn(f"not in the table, so searched as words alone: {', '.join(lacking)}")
-        elif not rewriter.terms(query):
+        unknown = rewriter.unknown(query)
+        for words, done in (
+            (unknown.borrowed, "not in the table of the index, so taken from the model's"),
+            (unknown.pieced, "in no table, so taken from its parts"),
+            (unknown.lacking, "not in the table, so searched as words alone"),
+        ):
+            if words:
+                output.warn(f"{done}: {', '.join(words)}")
+        if not (unknown.lacking or rewriter.terms(query)):
             output.warn("no word of the question is in the table, so it is searched as words alone")
     if as_json:
         output.print_json(answers if compare else answers[form], default=asdict)
