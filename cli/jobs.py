@@ -131,7 +131,9 @@ def finish(result: JobResult[Any], summary: Sequence[str], *, as_json: bool) -> 
         print_lines(summary)
         if result.table:
             click.echo(table_line(result.table))
-        if result.alias and not result.refusal:
+        if result.waiting:
+            click.echo(result.waiting)
+        elif result.alias and not result.refusal:
             click.echo(alias_moved(result.alias, result.before, result.index))
     if result.refusal:
         click.echo(f"Error: {result.refusal}", err=True)

@@ -19,6 +19,7 @@ from latent_ingest.connector.errors import InputError, LatentIngestError
 # Command → its line in `--help`. The commands are loaded on use, so that `--help` imports no torch.
 COMMANDS = {
     "ingest": "Encode a corpus file into latent terms and index it (the default command).",
+    "plan": "Estimate what an index of a corpus takes: time, bytes, shards, heap, money.",
     "verify": "Compare a corpus file with an index, line by line.",
     "enrich": "Add latent terms to an existing index, or update them.",
     "indices": "List the indices of latent terms: model, size, alias.",
@@ -44,6 +45,7 @@ COMMANDS = {
 # Module in `latent_ingest.cli.commands` → its commands.
 MODULES = {
     "indexing.ingest": ("ingest", "verify"),
+    "indexing.plan": ("plan",),
     "indexing.enrich": ("enrich",),
     "indexing.indices": ("indices", "rollback", "prune", "runs"),
     "querying.search": ("search", "explain"),

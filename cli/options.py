@@ -7,7 +7,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -273,6 +273,10 @@ class ChosenModel:
             from latent_ingest.connector.encoding.encoder import LatentEncoder
 
             return LatentEncoder.shared(self.folder, device=self.device, dtype=self.dtype)
+
+    def absolute(self) -> ChosenModel:
+        """The same model, also for a process in another folder."""
+        return replace(self, folder=self.folder.resolve()) if self.folder else self
 
     def queries(self, questions: str, client: OpenSearch, index: str) -> QueryEncoder:
         """What encodes questions to an index: the loaded model, or a table, without the model."""

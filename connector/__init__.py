@@ -2,7 +2,7 @@
 
 connect             Connection (URL and credentials → client), LocalEngine (a local OpenSearch)
 encode texts        LatentEncoder → LatentVectors; terms (counts and spellings)
-index documents     IngestJob, Reading (of files) → JobResult; open_index → IndexMeta;
+index documents     IngestJob, Reading (of files), OnRay → JobResult; open_index → IndexMeta;
                     Ingest → IngestReport
 enrich an index     EnrichJob → JobResult
 search              Searcher, AsyncSearcher; QueryEncoder shares a model and caches encodings
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from latent_ingest.connector.indexing.job import EnrichJob as EnrichJob
     from latent_ingest.connector.indexing.job import IngestJob as IngestJob
     from latent_ingest.connector.indexing.job import JobResult as JobResult
+    from latent_ingest.connector.indexing.on_ray.settings import OnRay as OnRay
     from latent_ingest.connector.indexing.outcomes import IngestReport as IngestReport
     from latent_ingest.connector.inspection.explain import Explanation as Explanation
     from latent_ingest.connector.inspection.explain import explain as explain
@@ -61,6 +62,7 @@ _MODULES = {
     "index.opening": ["open_index"],
     "indexing.ingest": ["Ingest"],
     "indexing.job": ["EnrichJob", "IngestJob", "JobResult"],
+    "indexing.on_ray.settings": ["OnRay"],
     "indexing.outcomes": ["IngestReport"],
     "inspection.explain": ["Explanation", "explain"],
     "inspection.highlight": ["Highlighter"],

@@ -19,9 +19,13 @@ class SeenKeys:
 
     def add(self, keys: Sequence[str]) -> int:
         """Add some keys; returns how many of them are new."""
-        rows = ((key_hash(key),) for key in keys)
+        return self.add_hashes([key_hash(key) for key in keys])
+
+    def add_hashes(self, hashes: Sequence[int]) -> int:
+        """Add some keys by their `key_hash`; returns how many of them are new."""
+        rows = ((one,) for one in hashes)
         statement = "INSERT OR IGNORE INTO seen VALUES (?)"
-        return self._database.executemany(statement, rows).rowcount if keys else 0
+        return self._database.executemany(statement, rows).rowcount if hashes else 0
 
     def close(self) -> None:
         """Delete the file."""

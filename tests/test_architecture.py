@@ -163,6 +163,16 @@ def test_encoding_does_without_the_client_of_the_engine(imports: Imports) -> Non
     assert {module: names for module, names in reached.items() if names} == {}
 
 
+def test_only_its_room_imports_ray(imports: Imports) -> None:
+    found = {
+        module
+        for module, others in imports.items()
+        if any(name.split(".")[0] == "ray" for name in others)
+    }
+    assert found
+    assert {module for module in found if ".indexing.on_ray." not in module} == set()
+
+
 def test_no_room_is_crowded() -> None:
     assert crowded(ROOT) == {}
 

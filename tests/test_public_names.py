@@ -32,6 +32,7 @@ PUBLIC = {
     "LocalEngine",
     "MismatchError",
     "ModelError",
+    "OnRay",
     "QueryEncoder",
     "QueryRewriter",
     "Reading",

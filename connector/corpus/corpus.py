@@ -9,6 +9,7 @@ import logging
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from latent_ingest.connector.corpus import hub
 from latent_ingest.connector.corpus.finding import Sources, find_files, listed, piped, short_name
@@ -49,14 +50,17 @@ class Corpus:
     Iterating raises InputError if a file is broken; the lines before that are good.
     """
 
-    def __init__(self, sources: Sources, reading: Reading | None = None) -> None:
+    def __init__(self, sources: Sources, reading: Reading | None = None, *, first: int = 0) -> None:
         """Find the files and look at the start of each.
+
+        Lines are numbered from `first` + 1.
 
         Raises:
             InputError: a file cannot be read, or is of another format than the others.
         """
         paths = listed(sources)
         self.reading = reading or Reading()
+        self._first = first
         self.files = find_files(paths)
         self.name = "standard input" if paths == ["-"] else paths[0]
         if len(paths) > 1:
@@ -105,6 +109,15 @@ class Corpus:
         return next(iter(formats))
 
     @property
+    def full_paths(self) -> list[str]:
+        """The files, each with its folder, so that they are found from other folders, too."""
+        return [path if hub.on_hub(path) else str(Path(path).resolve()) for path in self.files]
+
+    def number_apart(self, lines: int) -> None:
+        """Have `place` take lines as numbered as if each file had so many."""
+        self._starts = [number * lines for number in range(len(self.files))]
+
+    @property
     def position(self) -> int:
         """Bytes of the files read so far; 0 for pipes."""
         return self._ended + (self._current.position if self._current else 0)
@@ -118,7 +131,7 @@ class Corpus:
         return Place(name, PLACES[self.format], number - start, len(self.files) == 1)
 
     def __iter__(self) -> Iterator[Line]:
-        start, documents, most = 0, 0, self.reading.sample
+        start, documents, most = self._first, 0, self.reading.sample
         self.lines_read, self._ended, self._starts = 0, 0, []
         for path in self.files:
             self._starts.append(start)

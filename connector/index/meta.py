@@ -83,6 +83,10 @@ class IndexMeta:
     """Write counter (`Index.writes`) of the source index when the copy started."""
     source_blocked: bool | None = None
     """Whether writes to the source index are blocked while the alias moves to this copy."""
+    shards: dict[str, Any] | None = None
+    """While shards of a corpus load the index, and in a version that they have completed: `of`, the
+    number of shards, `files`, a digest of the files, and `done`, the number of documents of each
+    shard that is in, by its number; see `ShardedLoad`."""
     replicas: int | None = None
     """Number of replicas once the version is complete; it is built without."""
     final_pipeline: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from latent_ingest.connector.indexing.actions import (
     term_strings,
 )
 from latent_ingest.connector.indexing.chunks import chunks_action
+from latent_ingest.connector.indexing.sharding.shard import Shard
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -45,6 +47,13 @@ MAX_ID_BYTES = 512
 CHUNK_ID_BYTES = 8
 
 
+class Left(Enum):
+    """Why a line is left out."""
+
+    BLANK = "blank"
+    OTHER = "of another shard"
+
+
 @dataclass(slots=True)
 class Batch:
     """Consecutive lines of the file, and their documents."""
@@ -52,6 +61,8 @@ class Batch:
     documents: list[Document] = field(default_factory=list)
     bad: list[BadLine] = field(default_factory=list)
     blank: int = 0
+    others: int = 0
+    """Lines of other shards."""
     position: int = 0
     """Bytes of the file that were read by the end of the batch."""
     digest: str = ""
@@ -63,6 +74,11 @@ class Batch:
 
     @property
     def lines(self) -> int:
+        return self.own + self.others
+
+    @property
+    def own(self) -> int:
+        """Lines that are not of other shards."""
         return len(self.documents) + len(self.bad) + self.blank
 
 
@@ -70,19 +86,30 @@ class Batches:
     """Reads a corpus once, from its start."""
 
     def __init__(
-        self, file: Corpus, id_fields: Sequence[str], meta: IndexMeta, characters: int
+        self,
+        file: Corpus,
+        id_fields: Sequence[str],
+        meta: IndexMeta,
+        characters: int,
+        shard: Shard | None = None,
+        lines: Iterator[Line] | None = None,
     ) -> None:
-        """Prepare to read documents for the index of `meta`, `characters` of text per batch."""
+        """Prepare to read documents for the index of `meta`, `characters` of text per batch.
+
+        With a `shard`, lines of others are read and left out. `lines` are those to read, by default
+        all of the file.
+        """
         self.id_fields = id_fields
+        self._shard = shard
         self._file = file
         self._meta = meta
         self._characters = characters
-        self._lines = iter(file)
+        self._lines = iter(file) if lines is None else lines
         self._change = file.reading.changes
         self._digest = hashlib.blake2b(digest_size=16)
 
-    def skip(self, lines: int, digest: str) -> Iterator[Document | BadLine | None]:
-        """Read the first lines, which are done; gives what each holds, None for a blank line.
+    def skip(self, lines: int, digest: str) -> Iterator[Document | BadLine | Left]:
+        """Read the first lines, which are done; gives what each holds, or why it is left out.
 
         Raises InputError at the end if the file has fewer lines, or they do not match `digest`.
         """
@@ -95,8 +122,8 @@ class Batches:
                 f"give the same file, or start again with --restart"
             )
 
-    def documents(self) -> Iterator[Document | BadLine | None]:
-        """What each of the remaining lines holds, None for a blank line."""
+    def documents(self) -> Iterator[Document | BadLine | Left]:
+        """What each of the remaining lines holds, or why it is left out."""
         return map(self._read_line, self._lines)
 
     def read(self) -> Generator[Batch]:
@@ -105,8 +132,11 @@ class Batches:
         try:
             for line in self._lines:
                 document = self._read_line(line)
+                if document is Left.OTHER:
+                    batch.others += 1
+                    continue
                 size += self._size(line, document)
-                if document is None:
+                if isinstance(document, Left):
                     batch.blank += 1
                 elif isinstance(document, BadLine):
                     batch.bad.append(document)
@@ -116,7 +146,7 @@ class Batches:
                 if (
                     characters >= self._characters
                     or size >= MAX_BATCH_BYTES
-                    or batch.lines >= MAX_BATCH_LINES
+                    or batch.own >= MAX_BATCH_LINES
                 ):
                     yield self._ended(batch)
                     batch, characters, size = Batch(), 0, 0
@@ -125,7 +155,7 @@ class Batches:
             raise
         yield self._ended(batch)
 
-    def _size(self, line: Line, document: Document | BadLine | None) -> int:
+    def _size(self, line: Line, document: Document | BadLine | Left) -> int:
         """Estimated bytes to index for a line; each chunk repeats all fields but the text."""
         size = len(line.content)
         if self._meta.long == "chunks" and isinstance(document, Document):
@@ -133,10 +163,14 @@ class Batches:
             size += chunks * max(0, size - len(document.text))
         return size
 
-    def _read_line(self, line: Line) -> Document | BadLine | None:
+    def _read_line(self, line: Line) -> Document | BadLine | Left:
         self._digest.update(line.content + b"\n")
-        if not line.content.strip():
-            return None
+        document = self._parse(line) if line.content.strip() else None
+        if self._shard and not self._shard.has(line.number, document):
+            return Left.OTHER
+        return document or Left.BLANK
+
+    def _parse(self, line: Line) -> Document | BadLine:
         document = parse_line(
             line,
             id_fields=self.id_fields,
@@ -171,14 +205,19 @@ class Batches:
 
 
 def first_actions(
-    corpus: Corpus, id_fields: Sequence[str], meta: IndexMeta, encoder: LatentEncoder, number: int
+    corpus: Corpus,
+    id_fields: Sequence[str],
+    meta: IndexMeta,
+    encoder: LatentEncoder,
+    number: int,
+    shard: Shard | None = None,
 ) -> list[IndexAction | BadLine]:
     """The actions of the first documents for a new index, and the bad lines among them."""
     batch = Batch()
-    for document in Batches(corpus, id_fields, meta, 0).documents():
+    for document in Batches(corpus, id_fields, meta, 0, shard).documents():
         if isinstance(document, BadLine):
             batch.bad.append(document)
-        elif document:
+        elif isinstance(document, Document):
             batch.documents.append(document)
         if len(batch.documents) == number or len(batch.bad) == MAX_BATCH_LINES:
             break

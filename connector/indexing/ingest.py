@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +46,7 @@ from latent_ingest.connector.indexing.batches import (
     fill,
 )
 from latent_ingest.connector.indexing.chunks import delete_stale
-from latent_ingest.connector.indexing.journal import Progress, Run
+from latent_ingest.connector.indexing.journal import Block, Progress, Run
 from latent_ingest.connector.indexing.outcomes import (
     FailuresFile,
     IngestReport,
@@ -58,6 +58,8 @@ from latent_ingest.connector.seen_keys import SeenKeys
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.indexing.questions.own_table import OwnTable
+    from latent_ingest.connector.indexing.questions.refresh import ReadBackTable
+    from latent_ingest.connector.indexing.sharding.load import ShardedLoad
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +89,8 @@ class Ingest(BulkRun):
         concurrency: int = CONCURRENCY,
         give_up_after: float = GIVE_UP_AFTER,
         run: Run | None = None,
-        own_table: OwnTable | None = None,
+        own_table: OwnTable | ReadBackTable | None = None,
+        shards: ShardedLoad | None = None,
     ) -> None:
         """Prepare a run into an index that `open_index` made or checked.
 
@@ -103,6 +106,7 @@ class Ingest(BulkRun):
                 is ingested from its start.
             own_table: gets the words of all documents of the file, and is put into the index once
                 they are in it.
+            shards: the load of which this run is one shard.
 
         The other arguments are those of `IngestJob`.
 
@@ -112,11 +116,14 @@ class Ingest(BulkRun):
         self._file = corpus if isinstance(corpus, Corpus) else Corpus(corpus, reading)
         self._said_lost_ids = False
         self._said_missing = False
-        file = FailuresFile(failures or default_path(self._file.short_name, index), self._file.name)
+        self._shards = shards
+        shard = shards.shard if shards else None
+        named = default_path(self._file.short_name, index, shard.file_name if shard else None)
+        file = FailuresFile(failures or named, self._file.name)
         handle = Index(adapted(client), index)
         super().__init__(handle, meta, encoder, file, concurrency, give_up_after, run)
         characters = CHARACTERS_PER_BUDGET_TOKEN * encoder.backbone.token_budget
-        self._batches = Batches(self._file, id_fields, meta, characters)
+        self._batches = Batches(self._file, id_fields, meta, characters, shard)
         self._merge_after = merge_after
         self._max_rejected = max_rejected
         self._rejected: list[int] = []
@@ -174,8 +181,11 @@ class Ingest(BulkRun):
         that may have been edited since, replaces what was in flight then.
         """
         self._pipelines = self._retry.ask(say_pipelines, self._index)
-        loading = Loading(self._index, self._file.name, self._retry)
-        target = loading.begin()
+        alone = self._shards.alone if self._shards else nullcontext
+        source = f"{self._file.name} {self._shards.shard}" if self._shards else self._file.name
+        loading = Loading(self._index, source, self._retry)
+        with alone():
+            target = loading.begin()
         self._number = loading.number
         sender = Sender[IndexAction](
             self._client, target, self._retry, self._concurrency, loading.index.name
@@ -201,7 +211,7 @@ class Ingest(BulkRun):
         finally:
             sent.close()
             sender.close()
-            with self._stopping_on_error():
+            with self._stopping_on_error(), alone():
                 loading.end()
 
     def _until_broken(self, sent: Generator[Sent]) -> Generator[Sent]:
@@ -229,6 +239,11 @@ class Ingest(BulkRun):
                 self._count_words([document])
             if not number % 10_000:
                 on_progress(report, self._file.position)
+        self._resume_failures(done)
+
+    def _resume_failures(self, done: Progress) -> None:
+        """Append to the failures file of an interrupted run."""
+        report = self.report
         before = Path(report.failures_file) if report.failures_file else None
         if before and not self._failures.resume(before, done.failures_bytes):
             log.info("%s has been changed: further failures go to another file", before)
@@ -237,25 +252,16 @@ class Ingest(BulkRun):
         """Count the lines that are not sent."""
         report = self.report
         report.blank += batch.blank
+        report.of_other_shards += batch.others
         report.tokens += batch.tokens
         self._count_words(batch.documents)
         for failure in batch.bad:
             self._fail(failure)
         generated = sum(document.generated for document in batch.documents)
-        if generated and not report.generated_ids:
-            fields = " or ".join(map(repr, self._batches.id_fields))
-            log.info(
-                "some documents have no id (field %s): each gets one made of its content, which "
-                "stays the same",
-                fields,
-            )
-        report.generated_ids += generated
-        if not self._said_lost_ids and any(document.lost_id for document in batch.documents):
-            self._said_lost_ids = True
-            log.warning(
-                "the field _id of the documents is not kept, since the ids are in another field "
-                "and engines accept no field of that name; rename it to keep it"
-            )
+        if generated:
+            self._say_generated(generated)
+        if any(document.lost_id for document in batch.documents):
+            self._say_lost_id()
         if batch.documents and not self._said_missing:
             self._said_missing = True
             wanted = self._meta.text_fields
@@ -268,6 +274,26 @@ class Ingest(BulkRun):
                 log.warning("%s: %s", self._file.name, text)
         report.lines += batch.lines - len(batch.documents)
         self._stop_if_too_many_fail()
+
+    def _say_generated(self, number: int) -> None:
+        """Count documents that got an id made of their content; log the first."""
+        if not self.report.generated_ids:
+            fields = " or ".join(map(repr, self._batches.id_fields))
+            log.info(
+                "some documents have no id (field %s): each gets one made of its content, which "
+                "stays the same",
+                fields,
+            )
+        self.report.generated_ids += number
+
+    def _say_lost_id(self) -> None:
+        """Log, once, that an `_id` that is not the id is not kept."""
+        if not self._said_lost_ids:
+            self._said_lost_ids = True
+            log.warning(
+                "the field _id of the documents is not kept, since the ids are in another field "
+                "and engines accept no field of that name; rename it to keep it"
+            )
 
     def _count_words(self, documents: Sequence[Document]) -> None:
         """Count words for the table, again after a resumption, which reads all lines anyway.
@@ -320,6 +346,9 @@ class Ingest(BulkRun):
 
     def _note(self, batch: Batch) -> None:
         """Note in the journal that all lines up to the end of the batch are done."""
+        self._note_progress(batch.digest, batch.position)
+
+    def _note_progress(self, digest: str, position: int, block: Block | None = None) -> None:
         if not self._run:
             return
         failures_bytes = self._failures.save()
@@ -328,13 +357,14 @@ class Ingest(BulkRun):
         self._run.note(
             Progress(
                 lines=self.report.lines,
-                digest=batch.digest,
-                position=batch.position,
+                digest=digest,
+                position=position,
                 size=self._file.size,
                 failures_bytes=failures_bytes,
                 report=asdict(self.report),
             ),
             self._rejected,
+            block,
         )
         self._rejected.clear()
 
@@ -343,7 +373,8 @@ class Ingest(BulkRun):
         report, index = self.report, self._index
         self._name_failures_file()
         with self._stopping_on_error():
-            if self._meta.long == "chunks" and report.stopped is None:
+            # Shards leave stale chunks to the last of them.
+            if self._meta.long == "chunks" and report.stopped is None and not self._shards:
                 documents = self._retry.ask(index.count)
                 if report.replaced or documents != report.chunks:
                     report.removed_chunks += delete_stale(index, self._retry, self._concurrency)
@@ -379,7 +410,7 @@ class Ingest(BulkRun):
             )
 
     def _stop_if_too_many_fail(self) -> None:
-        failed, lines = self.report.failed, self.report.lines
+        failed, lines = self.report.failed, self.report.lines - self.report.of_other_shards
         if why := self._failures.too_many(failed, lines, f"{self._file.unit}s", self._max_rejected):
             self._stop_because(f"{why}: correct them, or allow more with --max-rejected")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -27,7 +27,7 @@ from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.alias import Alias
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.index.opening import check_ready, open_index
+from latent_ingest.connector.index.opening import check_ready, checked_mapping, open_index
 from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 from latent_ingest.connector.index.repair import repair
 from latent_ingest.connector.indexing.actions import IndexAction
@@ -35,7 +35,8 @@ from latent_ingest.connector.indexing.batches import first_actions
 from latent_ingest.connector.indexing.copying import Copy
 from latent_ingest.connector.indexing.enrich import Enrich
 from latent_ingest.connector.indexing.ingest import Ingest, OnProgress
-from latent_ingest.connector.indexing.journal import Journal, RunKey
+from latent_ingest.connector.indexing.journal import Journal, Run, RunKey
+from latent_ingest.connector.indexing.on_ray.settings import OnRay, joined
 from latent_ingest.connector.indexing.outcomes import (
     EnrichReport,
     IngestReport,
@@ -44,7 +45,10 @@ from latent_ingest.connector.indexing.outcomes import (
     default_path,
 )
 from latent_ingest.connector.indexing.questions.own_table import OnWords, OwnTable, TableReport
+from latent_ingest.connector.indexing.questions.refresh import ReadBackTable
 from latent_ingest.connector.indexing.sender import CONCURRENCY
+from latent_ingest.connector.indexing.sharding.load import Completion, ShardedLoad, ShardEnd
+from latent_ingest.connector.indexing.sharding.shard import Shard
 from latent_ingest.connector.indexing.versions import OTHER_FIELDS, Build
 from latent_ingest.connector.questions.stored_table import INDEX_WORDS, StoredTable
 from latent_ingest.mappings import MappingConfig
@@ -77,6 +81,9 @@ class JobResult(Generic[Report]):
     table: TableReport | None = None
     """The table of the words of its documents that a new index got; None if it got none."""
 
+    waiting: str | None = None
+    """The shards that are still to come; None without shards, or if this was the last one."""
+
     @property
     def problem(self) -> str | None:
         """What is wrong with the index as a whole, and what to do; None if nothing is."""
@@ -91,10 +98,26 @@ class JobResult(Generic[Report]):
         return self.report.ok and not self.refusal
 
     def to_json(self) -> dict[str, Any]:
-        """All counts; with an alias also `index`, `alias` and `alias_moved`; `questions`."""
-        swap = {"index": self.index, "alias": self.alias, "alias_moved": not self.refusal}
+        """All counts; with an alias also `index`, `alias` and `alias_moved`; `questions`.
+
+        Also `waiting`, while other shards are still to come.
+        """
+        moved = not (self.refusal or self.waiting)
+        swap = {"index": self.index, "alias": self.alias, "alias_moved": moved}
         table = {"questions": asdict(self.table)} if self.table else {}
-        return {**self.report.to_json(), **(swap if self.alias else {}), **table}
+        waiting = {"waiting": self.waiting} if self.waiting else {}
+        return {**self.report.to_json(), **(swap if self.alias else {}), **table, **waiting}
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An index that is ready to be loaded."""
+
+    index: Index
+    """Under the name that was given, which may be an alias of one index."""
+    meta: IndexMeta
+    build: Build | None
+    """The version that is built, with an alias."""
 
 
 @dataclass(eq=False, repr=False)
@@ -138,6 +161,11 @@ class Job:
         self._retry = Retry(self._client, give_up_after=self.give_up_after, ended=self._stopped)
         self._run: Ingest | Enrich | None = None
 
+    @property
+    def _elsewhere(self) -> bool:
+        """Whether documents pass through other processes than this."""
+        return False
+
     def stop(self) -> None:
         """End after the requests in flight; a new job resumes the run. Signal-safe."""
         self._stopped.set()
@@ -170,13 +198,16 @@ class Job:
 
     def _own_table(
         self, index: Index, meta: IndexMeta, encoder: LatentEncoder, on_words: OnWords
-    ) -> OwnTable | None:
+    ) -> OwnTable | ReadBackTable | None:
         """The table of the words of the documents, if the index is to get one."""
         if not self.questions:
             if meta.own_words:  # of a run that this one resumes
                 self._retry.ask(lambda: index.update_meta(own_words=None))
             return None
-        return OwnTable.begin(index, meta, encoder, self._retry, self.question_words, on_words)
+        begun = OwnTable.begin(index, meta, encoder, self._retry, self.question_words, on_words)
+        if begun and self._elsewhere:
+            return ReadBackTable(index, encoder, self._retry, self.question_words, on_words)
+        return begun
 
 
 @dataclass(eq=False, repr=False)
@@ -226,6 +257,12 @@ class IngestJob(Job):
     max_rejected: int | None = None
     """Number of lines that may fail before the run ends early; by default 1,000, or 1 % of the
     lines if that is more."""
+    on: OnRay | None = None
+    """How to run on Ray; by default in this process. Then `encoder` is a function that loads the
+    model in each worker, or None for the model that ships."""
+    shard: str | None = None
+    """Part of the corpus that this job indexes, such as "2/8"; other jobs, on any machines, index
+    the other parts. See docs/distributed.md."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -241,7 +278,18 @@ class IngestJob(Job):
         if not self._piped:
             self._corpus = Corpus(self.corpus, self.reading)
             self.file_bytes, self.unit = self._corpus.size, self._corpus.unit
-        check_writable(self.failures or default_path(short_name(self.corpus), self._name))
+        self._shard = None if self.shard is None else Shard.parse(self.shard)
+        if self._shard and self._piped:
+            raise InputError("a pipe has no shards, since each command would need all of it")
+        if self._shard and self.alias is not None and self.restart:
+            raise InputError(
+                "--restart with --shard and --alias would begin a version for each shard; to start "
+                "over, delete the version that is not complete ('latent-ingest indices' names it)"
+            )
+        if self.on:
+            self._check_on_ray()
+        part = self._shard.file_name if self._shard else None
+        check_writable(self.failures or default_path(short_name(self.corpus), self._name, part))
 
     def run(
         self,
@@ -267,73 +315,180 @@ class IngestJob(Job):
                 blocked.
         """
         EngineInfo.read(self._client)  # without retries: a wrong address fails at once
-        self._retry.ask(repair, self._client, self.alias or self._name, self._retry)
-        if self.alias is None:
-            self._retry.ask(check_ready, self._client, self._name)
+        shards = self._sharded_load()
+        if shards is None:
+            self._check_ready()
         encoder = self._load_encoder()
-        table = self._question_table(encoder)
-        corpus = identity(self.corpus)
-        build = None
+        if shards and (result := self._in_already(shards, encoder)):
+            return result
         with ExitStack() as stack:
+            pool = stack.enter_context(joined(self.on)) if self.on else None
             journal = stack.enter_context(closing(Journal(self.journal)))
-            if self.alias is not None:
-                # Without retries: a second attempt might create a second version.
-                build = Build.begin(
-                    Alias(self._client, self.alias),
-                    encoder,
-                    self._wanted(),
-                    journal,
-                    corpus,
-                    restart=self.restart,
-                    questions=table,
-                )
-                stack.enter_context(build.refused_on_error())
-            index = build.index if build else Index(self._client, self._name)
-            name = index.name
-            wanted = self._wanted()
-            meta = self._retry.ask(
-                open_index, self._client, name, encoder, wanted, self._retry, table
-            )
-            key = RunKey(
-                corpus=corpus,
-                index=name,
-                index_uuid=self._retry.ask(index.uuid),
-                settings={
-                    "id_fields": list(self.id_fields),
-                    "long": meta.long,
-                    "reading": self.reading.to_json(),
-                },
-                command=self.command or f"IngestJob(client, {self._printed()}, ...).run()",
-            )
-            once = self._why_once(index, build is not None) if meta.ids == "engine" else None
-            noted = journal.open(key, restart=self.restart, reopen=build is not None, once=once)
-            stack.enter_context(closing(noted))
-            if meta.sample != self.reading.sample:
-                self._retry.ask(lambda: index.update_meta(sample=self.reading.sample))
-            own = self._own_table(index, meta, encoder, on_words)
-            ingest = Ingest(
-                self._client,
-                name,
+            with shards.alone() if shards else nullcontext():
+                if shards:
+                    self._check_ready()
+                opened = self._open(encoder, journal, stack, shards)
+                index, meta, build = opened.index, opened.meta, opened.build
+                is_in = bool(shards and shards.join(index, restart=self.restart))
+                noted = None if is_in else self._noted(opened, journal, stack)
+                if meta.sample != self.reading.sample:
+                    self._retry.ask(lambda: index.update_meta(sample=self.reading.sample))
+                own = None
+                if shards is None or not self.questions:  # the last shard makes the table
+                    own = self._own_table(index, meta, encoder, on_words)
+            completion = Completion(encoder, self.question_words, self.merge, on_words)
+            before = build.before.name if build and build.before else None
+            if shards and is_in:
+                log.info("index %s holds shard %s of these files", index.name, shards.shard)
+                report = IngestReport()
+                end = shards.again(index, report, build, completion)
+                return JobResult(report, index.name, meta, self.alias, before, *end)
+            ingest = self._ingest(
+                index,
                 encoder,
                 meta,
-                self._corpus or Corpus(self.corpus, self.reading),
-                id_fields=self.id_fields,
-                failures=self.failures,
-                merge_after=self.merge,
-                max_rejected=self.max_rejected,
-                concurrency=self.concurrency,
-                give_up_after=self.give_up_after,
+                merge_after=self.merge and shards is None,
                 run=noted,
                 own_table=own,
+                **({"pool": pool} if pool else {"shards": shards}),
             )
             self.unit = ingest.unit
             self._start(ingest)
             on_progress(ingest.report, 0)
             report = ingest.run(on_progress)
-            refusal = build.finish(report, self._retry) if build else None
-            before = build.before.name if build and build.before else None
-            made = own.report if own else None
-            return JobResult(report, name, meta, self.alias, before, refusal, made)
+            if shards is None:
+                refusal = build.finish(report, self._retry) if build else None
+                end = ShardEnd(refusal, own.report if own else None)
+            else:
+                end = shards.end(index, report, build, completion)
+            return JobResult(report, index.name, meta, self.alias, before, *end)
+
+    def _ingest(
+        self, index: Index, encoder: LatentEncoder, meta: IndexMeta, **named: Any
+    ) -> Ingest:
+        """The run, in this process or on Ray."""
+        kind: Callable[..., Ingest] = Ingest
+        if self.on:
+            from latent_ingest.connector.indexing.on_ray.ingest import RayIngest
+
+            kind, named = RayIngest, {**named, "on": self.on, "load": self._worker_model()}
+        return kind(
+            self._client,
+            index.name,
+            encoder,
+            meta,
+            self._corpus or Corpus(self.corpus, self.reading),
+            id_fields=self.id_fields,
+            failures=self.failures,
+            max_rejected=self.max_rejected,
+            concurrency=self.concurrency,
+            give_up_after=self.give_up_after,
+            **named,
+        )
+
+    def _check_on_ray(self) -> None:
+        """Raise InputError for what a run on Ray cannot do."""
+        for given, why in (
+            (self._piped, "a pipe is read by one process; name files"),
+            (self._shard, "--shard is for machines without Ray; leave out one of the two"),
+            (self.reading.sample, "--sample reads the files in order; leave out one of the two"),
+            (self.ids == "engine", "--ids engine might index documents twice; leave it out"),
+        ):
+            if given:
+                raise InputError(f"--on ray: {why}")
+
+    def _worker_model(self) -> Callable[[], LatentEncoder]:
+        """What loads the model in a worker of Ray."""
+        if callable(self.encoder):
+            return self.encoder
+        if self.encoder is not None:
+            raise InputError(
+                "on Ray, encoder is a function that loads the model, such as LatentEncoder.load: "
+                "each worker calls it"
+            )
+        from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+        return LatentEncoder.load
+
+    @property
+    def _elsewhere(self) -> bool:
+        return self.on is not None
+
+    def _check_ready(self) -> None:
+        """Put back what killed commands left; raises EngineError if the index cannot be loaded."""
+        self._retry.ask(repair, self._client, self.alias or self._name, self._retry)
+        if self.alias is None:
+            self._retry.ask(check_ready, self._client, self._name)
+
+    def _sharded_load(self) -> ShardedLoad | None:
+        if self._shard is None or self._corpus is None:
+            return None
+        name = self.alias or self._name
+        return ShardedLoad(self._client, name, self._shard, self._corpus, self._retry)
+
+    def _in_already(
+        self, shards: ShardedLoad, encoder: LatentEncoder
+    ) -> JobResult[IngestReport] | None:
+        """The result if the alias points at what all shards have built; None if there is work."""
+        if self.alias is None:
+            return None
+        mapping = checked_mapping(MappingConfig(), self._wanted())
+        found = shards.completed(Alias(self._client, self.alias), encoder, mapping)
+        if found is None:
+            return None
+        log.info("index %s holds all %d shards of these files", found.name, shards.shard.of)
+        return JobResult(IngestReport(), found.name, found.meta, self.alias)
+
+    def _open(
+        self,
+        encoder: LatentEncoder,
+        journal: Journal,
+        stack: ExitStack,
+        shards: ShardedLoad | None,
+    ) -> Opened:
+        """Open or create the index, or the version of the alias; the stack warns of an error."""
+        table, build = self._question_table(encoder), None
+        if self.alias is not None:
+            # Without retries: a second attempt might create a second version.
+            build = Build.begin(
+                Alias(self._client, self.alias),
+                encoder,
+                self._wanted(),
+                journal,
+                identity(self.corpus),
+                restart=self.restart,
+                questions=table,
+                shards=shards,
+            )
+            stack.enter_context(build.refused_on_error())
+        index = build.index if build else Index(self._client, self._name)
+        wanted = self._wanted()
+        name = index.name
+        meta = self._retry.ask(open_index, self._client, name, encoder, wanted, self._retry, table)
+        return Opened(index, meta, build)
+
+    def _noted(self, opened: Opened, journal: Journal, stack: ExitStack) -> Run:
+        """The run in the journal, which the stack closes."""
+        index, meta, versioned = opened.index, opened.meta, opened.build is not None
+        corpus = identity(self.corpus)
+        key = RunKey(
+            corpus=f"{corpus} (shard {self._shard})" if self._shard else corpus,
+            index=index.name,
+            index_uuid=self._retry.ask(index.uuid),
+            settings={
+                "id_fields": list(self.id_fields),
+                "long": meta.long,
+                "reading": self.reading.to_json(),
+                "on": "ray" if self.on else None,
+                # Numbers of lines depend on it.
+                "files": len(self._corpus.files) if self.on and self._corpus else None,
+            },
+            command=self.command or f"IngestJob(client, {self._printed()}, ...).run()",
+        )
+        once = self._why_once(index, versioned) if meta.ids == "engine" else None
+        noted = journal.open(key, restart=self.restart, reopen=versioned, once=once)
+        stack.enter_context(closing(noted))
+        return noted
 
     def preview(self, number: int = 3) -> list[IndexAction | BadLine]:
         """The first documents as they would be sent to a new index; the engine is not asked.
@@ -348,7 +503,7 @@ class IngestJob(Job):
         meta = IndexMeta.of(encoder, MappingConfig(**self._wanted()))
         with self._corpus or Corpus(self.corpus, self.reading) as corpus:
             self._corpus = corpus
-            found = first_actions(corpus, self.id_fields, meta, encoder, number)
+            found = first_actions(corpus, self.id_fields, meta, encoder, number, self._shard)
         for text in self.reading.changes.unseen() if self.reading.changes else ():
             log.warning("%s: %s", corpus.name, text)
         return found

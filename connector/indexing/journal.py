@@ -17,7 +17,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.indexing.outcomes import IngestReport
@@ -43,6 +45,20 @@ CREATE TABLE rejected (
     line INTEGER NOT NULL,
     PRIMARY KEY (run, line)
 ) WITHOUT ROWID;
+"""
+
+# Batches that are done, of runs that do not go through their files in order. Journals of older
+# versions get the table, too.
+BLOCKS = """
+CREATE TABLE IF NOT EXISTS block (
+    run INTEGER NOT NULL REFERENCES run (id) ON DELETE CASCADE,
+    file INTEGER NOT NULL,
+    after INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    keys BLOB NOT NULL,
+    PRIMARY KEY (run, file, after)
+) WITHOUT ROWID
 """
 
 RUNNING, DONE = "running", "done"
@@ -106,6 +122,22 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Lines of a file that are done, of a run that does not go through its files in order."""
+
+    file: int
+    """Number of the file, from 0."""
+    after: int
+    """Number of the line before the first."""
+    last: int
+    """Number of the last line."""
+    digest: str
+    """Digest of the lines."""
+    keys: NDArray[np.int64]
+    """Hashes of the ids that were indexed; see `SeenKeys.add_hashes`."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """A run, as shown by `latent-ingest runs`."""
 
@@ -146,6 +178,8 @@ class Journal:
                     for statement in SCHEMA.split(";"):
                         self._database.execute(statement)
                     self._database.execute(f"PRAGMA user_version = {VERSION}")
+                if version <= VERSION:
+                    self._database.execute(BLOCKS)
         if version > VERSION:
             raise InputError(
                 f"{self.path}: journal of a newer version ({version}, this is {VERSION}); "
@@ -238,7 +272,21 @@ class Journal:
         with self.errors():
             return [value for (value,) in self._database.execute(query, (parameter,))]
 
-    def write(self, run: int, progress: Progress, rejected: Sequence[int], state: str) -> None:
+    def blocks(self, run: int) -> Iterator[Block]:
+        """The blocks of a run that are done, in the order of their files and lines."""
+        query = "SELECT file, after, last, digest, keys FROM block WHERE run = ? ORDER BY 1, 2"
+        with self.errors():
+            for file, after, last, digest, keys in self._database.execute(query, (run,)):
+                yield Block(file, after, last, digest, np.frombuffer(keys, np.int64))
+
+    def write(
+        self,
+        run: int,
+        progress: Progress,
+        rejected: Sequence[int],
+        state: str,
+        block: Block | None = None,
+    ) -> None:
         """Replace the progress and state of a run; they are on disk when this returns."""
         with self.errors(), self.transaction():
             self._database.execute(
@@ -248,6 +296,12 @@ class Journal:
             self._database.executemany(
                 "INSERT OR IGNORE INTO rejected VALUES (?, ?)", [(run, line) for line in rejected]
             )
+            if block:
+                numbers = (run, block.file, block.after, block.last, block.digest)
+                self._database.execute(
+                    "INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?, ?, ?)",
+                    (*numbers, block.keys.tobytes()),
+                )
 
     def close(self) -> None:
         self._database.close()
@@ -315,10 +369,16 @@ class Run:
         self.rejected = journal.rejected(number) if resumed else set()
         """Numbers of lines that the engine rejected before the interruption."""
 
-    def note(self, progress: Progress, rejected: Sequence[int] = ()) -> None:
-        """Note that the engine has answered for all documents up to here."""
+    def note(
+        self, progress: Progress, rejected: Sequence[int] = (), block: Block | None = None
+    ) -> None:
+        """Note that the engine has answered for all documents up to here, or for a block."""
         self._progress = progress
-        self._journal.write(self._number, progress, rejected, RUNNING)
+        self._journal.write(self._number, progress, rejected, RUNNING, block)
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks that were done before the interruption."""
+        return self._journal.blocks(self._number)
 
     def end(self, reason: str | None) -> None:
         """Note that the run has ended, with the reason if it stopped early."""

@@ -66,7 +66,10 @@ class Report:
 
 @dataclass(slots=True)
 class IngestReport(Report):
-    """Counts of an ingest. `lines == indexed + replaced + failed + not_sent + blank`, always."""
+    """Counts of an ingest.
+
+    Always, `lines == indexed + replaced + failed + not_sent + blank + of_other_shards`.
+    """
 
     lines: int = 0
     """Lines that were handled; if the run stops early, those before it stopped."""
@@ -81,6 +84,8 @@ class IngestReport(Report):
     """Documents that were waiting to be sent when the engine ended the run."""
     blank: int = 0
     """Empty lines."""
+    of_other_shards: int = 0
+    """Lines that other shards of the corpus handle."""
     chunks: int = 0
     """Indexed chunks, in an index of chunks; all other counts are documents."""
     removed_chunks: int = 0
@@ -257,6 +262,9 @@ def unused(path: Path) -> Path:
     return next(candidate for candidate in chain([path], others) if not candidate.exists())
 
 
-def default_path(corpus: str | None, index: str) -> Path:
-    """Default failures file, in the current folder: named after the corpus, else the index."""
-    return Path(f"{corpus or index}.failed.jsonl")
+def default_path(corpus: str | None, index: str, shard: str | None = None) -> Path:
+    """Default failures file, in the current folder: named after the corpus, else the index.
+
+    Each `shard` has its own.
+    """
+    return Path(f"{corpus or index}{f'.{shard}' if shard else ''}.failed.jsonl")

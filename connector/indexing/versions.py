@@ -21,6 +21,7 @@ from latent_ingest.mappings import MappingConfig
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.indexing.sharding.load import ShardedLoad
     from latent_ingest.connector.questions.stored_table import StoredTable
 
 log = logging.getLogger(__name__)
@@ -52,11 +53,13 @@ class Build:
         *,
         restart: bool = False,
         questions: StoredTable | None = None,
+        shards: ShardedLoad | None = None,
     ) -> Build:
         """Create the next version, or find the unfinished one of this `RunKey.corpus`.
 
         `wanted` are fields of `MappingConfig`; `restart` creates a new version in any case;
-        `questions` is the question table of a new one. Raises InputError if the alias is an index,
+        `questions` is the question table of a new one; with `shards` it is the version that they
+        build together. Raises InputError if the alias is an index,
         or points at several or at one without latent terms, or the engine refuses the name or the
         mapping.
         """
@@ -73,11 +76,13 @@ class Build:
                 continue
             meta = version.meta
             same = meta.fingerprint == encoder.fingerprint.digest and meta.mapping == mapping
-            if same and journal.knows(corpus, version.uuid):
+            ours = shards.is_of(version.stored) if shards else journal.knows(corpus, version.uuid)
+            if same and ours:
                 last = version
 
         def create(name: str, state: dict[str, Any]) -> None:
-            create_index(alias.client, name, encoder, mapping, questions, **state)
+            noted = {"shards": shards.note} if shards else {}
+            create_index(alias.client, name, encoder, mapping, questions, **state, **noted)
 
         unfinished = last if last and not last.complete else None
         index = start_version(alias, unfinished, encoder.name, create)
@@ -88,6 +93,14 @@ class Build:
 
         Returns None, or one line: why the alias was not moved and what to do.
         """
+        if problem := self.problem_of(report):
+            return problem
+        if not report.indexed:
+            return self.refusal("the file has no documents", "give one that has")
+        return self.take(report.indexed, retry)
+
+    def problem_of(self, report: IngestReport) -> str | None:
+        """One line if the alias must not move after this run, or this shard; None if it may."""
         name = self.index.name
         if report.stopped:
             return self.refusal("the run was stopped")
@@ -96,25 +109,31 @@ class Build:
                 f"{report.failed + report.not_sent:,} of the lines failed",
                 f"correct {report.failures_file} and ingest it with --index {name}",
             )
-        if not report.indexed:
-            return self.refusal("the file has no documents", "give one that has")
         if report.no_text:
             return self.refusal("no document has text", OTHER_FIELDS)
+        return None
+
+    def take(self, indexed: int, retry: Retry) -> str | None:
+        """Move the alias if the version holds as many documents; returns as `finish`."""
+        name = self.index.name
+        if not indexed:
+            return self.refusal("the files have no documents", "give some that have")
         meta = retry.ask(self.index.meta)
         # In an index of chunks, each document has one first chunk.
         query = {"term": {"chunk": 0}} if meta.long == "chunks" else None
         documents = retry.ask(self.index.count, query)
-        if documents != report.indexed:
+        if documents != indexed:
             reason = (
                 "so some may be there twice, since the engine makes the ids ('latent-ingest "
                 "verify' names them)"
                 if meta.ids == "engine"
                 else "so something else writes there"
             )
+            fix = f"delete {name} and start again" if meta.shards else None
             return self.refusal(
-                f"{name} has {documents:,} documents and the run indexed {report.indexed:,}, "
-                f"{reason}",
-                "start a new version with --restart",
+                f"{name} has {documents:,} documents and the {'shards' if meta.shards else 'run'} "
+                f"indexed {indexed:,}, {reason}",
+                fix or "start a new version with --restart",
             )
         self.take_alias(retry)
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
 import click
@@ -24,6 +26,7 @@ from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.indexing.actions import IndexAction
 from latent_ingest.connector.indexing.job import IngestJob, JobResult
+from latent_ingest.connector.indexing.on_ray.settings import OnRay
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.indexing.verify import EXAMPLES, Verification, VerifyReport
 from latent_ingest.mappings import IDS, LONG
@@ -41,6 +44,8 @@ Examples:
   latent-ingest articles.csv --index papers --map title=headline,text=body
   latent-ingest 'data/*.parquet' --index papers --sample 1000
   latent-ingest articles.csv --dry-run
+  latent-ingest 'corpus/*.jsonl.gz' --alias papers --shard 2/8
+  latent-ingest 'corpus/*.jsonl.gz' --alias papers --on ray --encoders 8 --gpus-per-encoder 1
   zcat corpus.jsonl.gz | latent-ingest - --index papers
   latent-ingest books.jsonl --index books --long chunks
   latent-ingest corpus.jsonl --index papers --ids engine
@@ -108,6 +113,27 @@ interrupted.
     type=click.IntRange(min=0),
     help="End early if more lines than this fail.  [default: 1,000, or 1 % of the lines]",
 )
+@click.option(
+    "--on",
+    type=click.Choice(["ray"]),
+    help="Run on the cluster of RAY_ADDRESS, on that of this machine, or on Ray started here.",
+)
+@click.option(
+    "--encoders",
+    type=click.IntRange(min=1),
+    help="On Ray: processes that encode.  [default: as many as the GPUs hold, or the CPU cores]",
+)
+@click.option(
+    "--gpus-per-encoder",
+    type=click.FloatRange(min=0),
+    help="On Ray: GPUs of each, or a share of one.  [default: 1 if the cluster has GPUs, else 0]",
+)
+@click.option(
+    "--shard",
+    metavar="K/N",
+    help="Index only part K of N, by document ids; N commands, on any machines, index all. The "
+    "last of them moves the alias.",
+)
 @options.concurrency
 @options.give_up_after
 @click.option(
@@ -125,6 +151,9 @@ def ingest(
     connection: Connection,
     model: options.ChosenModel,
     dry_run: bool,
+    on: str | None,
+    encoders: int | None,
+    gpus_per_encoder: float | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -142,13 +171,22 @@ def ingest(
     moved only if the run succeeds and the new index holds every document. --restart builds another
     new index.
     """
+    if on is None and (encoders or gpus_per_encoder is not None):
+        raise InputError("--encoders and --gpus-per-encoder are for --on ray")
     job = IngestJob(
-        connection.open(), files, encoder=model.load, command=options.resuming_command(), **settings
+        connection.open(),
+        files,
+        encoder=(model.absolute() if on else model).load,
+        on=OnRay(connection, encoders, gpus_per_encoder) if on else None,
+        command=options.resuming_command(),
+        **settings,
     )
     if dry_run:
         show(job)
         return
-    result = jobs.run_with_bar(job)
+    # Ray prints its notices to the standard output, which is for the result.
+    with redirect_stdout(sys.stderr) if on else nullcontext():
+        result = jobs.run_with_bar(job)
     jobs.finish(result, summary(result, job.unit, restarted=job.restart), as_json=as_json)
 
 
@@ -180,6 +218,7 @@ def summary(result: JobResult[IngestReport], unit: str, *, restarted: bool) -> l
         "failed": report.failed,
         "not sent": report.not_sent,
         "blank": report.blank,
+        "of other shards": report.of_other_shards,
     }
     resumed = counted(report.resumed_after, unit)
     removed = counted(report.removed_chunks, "chunk")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -14,11 +15,13 @@ from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.blocks import LASTING, check_blocks
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry, passes
 from latent_ingest.connector.errors import EngineError, InputError
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta, missing_source
 from latent_ingest.connector.index.preparing import ExistingIndex
 from latent_ingest.connector.index.reading import scan
 from latent_ingest.connector.index.repair import check_unchanged
 from latent_ingest.connector.indexing.questions.own_table import (
+    KEPT,
     OnWords,
     Progress,
     TableReport,
@@ -35,9 +38,58 @@ from latent_ingest.connector.questions.word_counts import WordCounts
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
+log = logging.getLogger(__name__)
+
 # Documents that are read: all, or a random sample. A word of one in 100,000 documents has an even
 # chance to be in two of these.
 MOST_READ = 200_000
+
+
+class ReadBackTable:
+    """The table of a new index whose documents pass through other processes.
+
+    As `OwnTable`, but its words are read back from the index.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        encoder: LatentEncoder,
+        retry: Retry,
+        most: int,
+        on_words: OnWords = lambda done, of: None,
+    ) -> None:
+        """Read nothing yet; `most` is the number of words in the table."""
+        self._index = index
+        self._encoder = encoder
+        self._retry = retry
+        self._most = most
+        self._on_words = on_words
+        self.report: TableReport | None = None
+        """None until the table is in the index."""
+
+    def add(self, text: str) -> None:
+        """Do nothing."""
+
+    def put(self, documents: int | None = None) -> None:
+        """Put the table into the index, unless it has other documents than `documents`.
+
+        Raises EngineError: the engine was away for too long; another run goes on from here.
+        """
+        retry, index = self._retry, self._index
+        retry.ask(index.refresh)
+        if documents is not None and retry.ask(index.count) != documents:
+            log.info(KEPT, index.name, "is loaded by other runs, too", index.name)
+            retry.ask(lambda: index.update_meta(own_words=None))
+            return
+        refresh = TableRefresh(
+            index.client, index.name, words=self._most, give_up_after=retry.give_up_after
+        )
+        try:
+            self.report = refresh.run(self._encoder, on_words=self._on_words)
+        except InputError as error:
+            log.warning("index %s keeps the table of its model's words: %s", index.name, error)
+            retry.ask(lambda: index.update_meta(own_words=None))
 
 
 class TableRefresh:

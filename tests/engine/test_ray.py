@@ -1,0 +1,279 @@
+"""Ingest on a real Ray: the index is the files, whichever of its processes is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from click.testing import Result
+from opensearchpy import OpenSearch
+from toys import toy_backbone, toy_model
+
+from latent_ingest.connector.engine.client import Connection
+from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.indexing.job import IngestJob
+from latent_ingest.connector.indexing.on_ray.blocks import Done, FileTask, read_file, room_of
+from latent_ingest.connector.indexing.on_ray.settings import OnRay, Pool, pool_of
+from latent_ingest.connector.indexing.verify import Verification
+
+ray = pytest.importorskip("ray")
+
+TESTS = Path(__file__).parent.parent
+FILES = ["a.jsonl", "b.jsonl", "c.jsonl"]
+LINES = 600
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Ray that outlives its drivers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(TESTS))
+        patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
+        patch.chdir(tmp_path_factory.mktemp("ray"))
+        found = ray.init(
+            "local", num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20
+        )
+    yield found.address_info["address"]
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toy")
+    return toy_model(folder / "model", toy_backbone(folder / "backbone"))
+
+
+@pytest.fixture
+def files() -> list[str]:
+    """Three files: each tenth id is in all of them, and each has a bad line and a blank one."""
+    for name in FILES:
+        rows = [
+            {"_id": f"{'every' if n % 10 == 0 else name}-{n}", "text": f"find trees in {name} {n}"}
+            for n in range(LINES)
+        ]
+        lines = [json.dumps(row) for row in rows]
+        Path(name).write_text("\n".join([*lines[:100], "", "no json", *lines[100:]]) + "\n")
+    return FILES
+
+
+Driver = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def driver(
+    cluster: str, opensearch_url: str, index: str, model: Path, files: list[str]
+) -> Iterator[Driver]:
+    """Start a run in a process of its own, which takes some seconds for each batch."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(seconds: float = 0.3) -> subprocess.Popen[str]:
+        command = [sys.executable, str(TESTS / "ray_driver.py"), opensearch_url, index, str(model)]
+        done = subprocess.Popen(
+            [*command, str(seconds), *files],
+            env={**os.environ, "RAY_ADDRESS": cluster, "PYTHONPATH": str(TESTS)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(done)
+        return done
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def lines_done() -> int:
+    path = Path("progress")
+    return int(path.read_text() or 0) if path.exists() else 0
+
+
+def wait_for_lines(process: subprocess.Popen[str], number: int) -> None:
+    ends = time.monotonic() + 120
+    while lines_done() < number:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    report: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return report
+
+
+def check(client: OpenSearch, index: str, report: dict[str, Any]) -> None:
+    """All counts are those of a run that nothing happens to, and the index is the files."""
+    wanted = {"indexed": 3 * 540 + 60, "replaced": 120, "failed": 3, "blank": 3, "not_sent": 0}
+    assert {name: report[name] for name in wanted} == wanted
+    assert (report["lines"], report["stopped"]) == (3 * (LINES + 2), None)
+    failed = [json.loads(line) for line in Path(report["failures_file"]).read_text().splitlines()]
+    places = [(line["_failure"]["file"], line["_failure"]["line"]) for line in failed]
+    assert sorted(places) == [(name, 102) for name in FILES]
+    compared = Verification(Index(client, index), FILES).run()
+    assert [compared.same, compared.missing.count, compared.different.count] == [1680, 0, 0]
+    assert [compared.extra.count, compared.stale.count] == [0, 0]
+
+
+def kill_worker(name: str) -> None:
+    """Kill a process of Ray that does something, by the beginning of what it is called."""
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        for process in psutil.Process().children(recursive=True):
+            if process.name().startswith(name) or (process.cmdline() or [""])[0].startswith(name):
+                process.kill()
+                return
+        time.sleep(0.02)
+    pytest.fail(f"no process {name}")
+
+
+def test_a_run_on_ray_is_as_one_without(
+    cluster: str,
+    run: Callable[..., Result],
+    client: OpenSearch,
+    index: str,
+    model: Path,
+    files: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    named = [*files, "--index", index, "--model", model, "--json"]
+    done = run(*named, "--on", "ray", "--encoders", "1")
+    assert done.exit_code == 1  # three bad lines
+    check(client, index, json.loads(done.stdout))
+    assert "no json" in Path(f"{index}.failed.jsonl").read_text()
+    meta = Index(client, index).meta()
+    assert (meta.runs, meta.loading) == (1, None)
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_change_nothing(
+    driver: Driver, client: OpenSearch, index: str
+) -> None:
+    process = driver()
+    wait_for_lines(process, 100)
+    kill_worker("ray::MapWorker")
+    wait_for_lines(process, 300)
+    kill_worker("ray::Collector")
+    kill_worker("ray::MapWorker")
+    check(client, index, ended(process))
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_is_resumed_by_the_same_command(
+    driver: Driver, client: OpenSearch, index: str
+) -> None:
+    for least in (100, 700):
+        process = driver()
+        wait_for_lines(process, least)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    done = lines_done()
+    report = ended(driver(0))
+    assert 700 <= done <= report["resumed_after"] < report["lines"]
+    check(client, index, report)
+    assert list(client.indices.get_alias(index=index)[index]["aliases"]) == []
+
+
+@pytest.mark.slow
+def test_a_worker_without_the_model_ends_the_run_with_one_line(driver: Driver) -> None:
+    report = ended(driver(-1))
+    assert report["indexed"] == 0
+    assert "a worker of Ray on" in report["stopped"]
+    assert "lacks the model" in report["stopped"]
+    assert "no such model folder" in report["stopped"]
+
+
+def test_a_missing_ray_is_named_with_its_extra(
+    client: OpenSearch, index: str, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    job = IngestJob(client, files, index=index, on=OnRay(Connection("http://localhost:1")))
+    with pytest.raises(InputError, match=r"pip install 'latent-ingest\[ray\]'"):
+        job.run()
+    assert not client.indices.exists(index=index)
+
+
+@pytest.mark.parametrize(
+    ("given", "resources", "wanted"),
+    [
+        ((None, None), {"CPU": 4.0}, Pool(4, 0)),
+        ((None, None), {"CPU": 4.0, "GPU": 2.0}, Pool(2, 1)),
+        ((None, 0.5), {"CPU": 4.0, "GPU": 2.0}, Pool(4, 0.5)),
+        ((2, 0), {"CPU": 4.0, "GPU": 2.0}, Pool(2, 0)),
+        ((5, None), {"CPU": 4.0}, "5 encoders are too many for .* 4 cores"),
+        ((3, 1), {"CPU": 4.0, "GPU": 2.0}, "2 GPUs, for 2 encoders with 1 each"),
+        ((1, 1), {"CPU": 4.0}, "an encoder needs 1 GPUs, and the cluster of Ray has 0"),
+    ],
+)
+def test_the_encoders_of_a_cluster(
+    given: tuple[Any, Any], resources: dict[str, float], wanted: Pool | str
+) -> None:
+    on = OnRay(Connection("http://localhost:1"), *given)
+    if isinstance(wanted, Pool):
+        assert pool_of(on, resources) == wanted
+    else:
+        with pytest.raises(InputError, match=wanted):
+            pool_of(on, resources)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["none-*.jsonl", "--on", "ray"], "no file matches"),
+        (["-", "--on", "ray"], "a pipe is read by one process"),
+        (["a.jsonl", "--on", "ray", "--shard", "1/2"], "--shard is for machines without Ray"),
+        (["a.jsonl", "--on", "ray", "--sample", "5"], "--sample reads the files in order"),
+        (["a.jsonl", "--on", "ray", "--ids", "engine"], "--ids engine might index"),
+        (["a.jsonl", "--encoders", "2"], "are for --on ray"),
+    ],
+)
+def test_what_a_run_on_ray_refuses(
+    run: Callable[..., Result], files: list[str], arguments: list[str], reason: str
+) -> None:
+    assert files
+    result = run(*arguments, "--index", "never-made")
+    assert result.exit_code == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    assert reason in line
+
+
+def test_a_file_is_read_without_the_lines_that_are_done(
+    client: OpenSearch, index: str, files: list[str], load: Any, encoder: Any
+) -> None:
+    """In stretches between them; a line that has changed since ends the run."""
+    load(client, index, ['{"_id": "a", "text": "bees"}'], encoder=encoder)
+    task: dict[str, Any] = {
+        "number": 1, "path": files[1], "reading": IngestJob(client, files).reading,
+        "id_fields": ("_id",), "meta": Index(client, index).meta(), "characters": 500,
+        "room": room_of(3),
+    }  # fmt: skip
+    every = list(read_file(FileTask(**task)))
+    assert every[-1].ended
+    assert every[0].after == room_of(3)
+    assert [one.last for one in every[:-1]] == [one.after for one in every[1:]]
+    assert sum(one.batch.lines for one in every) == LINES + 2
+    done = [Done(one.after, one.last, one.digest) for one in (*every[1:3], every[5])]
+    left = list(read_file(FileTask(**task, done=done)))
+    lines = [document.line for one in left for document in one.batch.documents]
+    skipped = {n for one in done for n in range(one.after + 1, one.last + 1)}
+    wanted = [document.line for one in every for document in one.batch.documents]
+    assert lines == [line for line in wanted if line not in skipped]
+    assert (left[-1].ended, left[-1].last) == (True, every[-1].last)
+    content = Path(files[1]).read_text().splitlines()
+    content[done[0].last - room_of(3) - 1] = '{"_id": "other", "text": "bees"}'
+    Path(files[1]).write_text("\n".join(content) + "\n")
+    *_, last = read_file(FileTask(**task, done=done))
+    assert "have changed; give the same file" in (last.problem or "")
