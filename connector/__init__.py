@@ -9,7 +9,8 @@ search              Searcher, AsyncSearcher; QueryEncoder shares a model and cac
 rewrite requests    QueryRewriter → RewriteReport; Expansion (feedback); hybrid_boost
 explain results     explain → Explanation; Highlighter
 handle errors       LatentIngestError: InputError, ModelError, MismatchError, EngineError
-other libraries     latent_ingest.connector.sentence_transformers
+in memory           LatentIndex
+other libraries     latent_ingest.connector.sentence_transformers, .frameworks
 
 Names are imported on first use: `import latent_ingest.connector` does not load torch.
 """
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from latent_ingest.connector.errors import LatentIngestError as LatentIngestError
     from latent_ingest.connector.errors import MismatchError as MismatchError
     from latent_ingest.connector.errors import ModelError as ModelError
+    from latent_ingest.connector.frameworks.latent_index import LatentIndex as LatentIndex
     from latent_ingest.connector.index.meta import IndexMeta as IndexMeta
     from latent_ingest.connector.index.opening import open_index as open_index
     from latent_ingest.connector.indexing.ingest import Ingest as Ingest
@@ -58,6 +60,7 @@ _MODULES = {
     "engine.client": ["Connection"],
     "engine.local": ["LocalEngine"],
     "errors": ["EngineError", "InputError", "LatentIngestError", "MismatchError", "ModelError"],
+    "frameworks.latent_index": ["LatentIndex"],
     "index.meta": ["IndexMeta"],
     "index.opening": ["open_index"],
     "indexing.ingest": ["Ingest"],

@@ -42,6 +42,7 @@ ORDER = (
     ("training",),
     ("sentence_transformers",),
     ("tuning",),
+    ("frameworks",),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

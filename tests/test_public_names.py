@@ -27,6 +27,7 @@ PUBLIC = {
     "InputError",
     "JobResult",
     "LatentEncoder",
+    "LatentIndex",
     "LatentIngestError",
     "LatentVectors",
     "LocalEngine",

@@ -94,6 +94,20 @@ def test_feedback(root: Path, papers: dict[str, str], capsys: Any) -> None:
     assert names["answer"]["hits"]["hits"]
 
 
+def test_frameworks(root: Path, papers: dict[str, str], new_index: Any, capsys: Any) -> None:
+    """Each framework's block, over the same index; Haystack's makes its own."""
+    names = run(root / "docs" / "frameworks.md", {**papers, '"notes"': f'"{new_index()}"'})
+    assert capsys.readouterr().out.splitlines()[0].endswith("tumbling.")
+    assert names["scores"].shape == (2, 1)
+    assert [document.id for document in names["recent"]] == ["sun"]
+    assert names["found"][0].content.startswith("Cholecalciferol")
+
+
+def test_assistants(root: Path, papers: dict[str, str]) -> None:
+    names = run(root / "docs" / "mcp.md", papers)
+    assert [route.path for route in names["app"].routes] == ["/mcp"]
+
+
 def test_a_sparse_encoder_comes_back_the_same(root: Path, encoder: LatentEncoder) -> None:
     """The second block of sentence-transformers.md; the others run in tests/sparse_encoder."""
     _, block, _ = blocks(root / "docs" / "sentence-transformers.md")

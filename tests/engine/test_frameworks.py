@@ -1,0 +1,310 @@
+"""LangChain, LlamaIndex, Haystack and assistants, over one index of a real engine."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from haystack import Document as HaystackDocument
+from haystack import Pipeline
+from haystack_integrations.document_stores.opensearch import OpenSearchDocumentStore
+from langchain_core.documents import Document
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+from mcp import Client, StdioServerParameters, stdio_client
+from opensearchpy import AsyncOpenSearch, OpenSearch
+
+from latent_ingest.connector import EnrichJob, InputError, LatentEncoder, MismatchError
+from latent_ingest.connector.frameworks import haystack, langchain, llama_index
+from latent_ingest.connector.frameworks.filters import Fields, from_dollars, from_llama
+from latent_ingest.connector.frameworks.mcp import server
+from latent_ingest.connector.frameworks.store import LatentStore
+from latent_ingest.connector.index.listing import IndexInfo
+from latent_ingest.connector.indexing.actions import LINES_PER_RUN
+
+QUESTION = "does vitamin D prevent falls"
+ROWS: list[tuple[str, str, dict[str, Any]]] = [
+    ("bees", "Insects dance.", {"year": 2019, "lang": "en", "tags": ["animals", "sky"]}),
+    (
+        "42",
+        "Cholecalciferol lowers the risk of tumbling.",
+        {"year": 2024, "lang": "en", "tags": ["bones"]},
+    ),
+    ("bread", "Bake the loaf until its crust is brown.", {"year": 2021, "lang": "de"}),
+    ("bones", "Calcium and sunlight keep bones firm in old people.", {"year": 2020}),
+]
+
+
+@pytest.fixture(scope="module")
+def papers(client: OpenSearch, encoder: LatentEncoder) -> Iterator[str]:
+    """An index that the store made."""
+    index = f"latent-ingest-test-{uuid.uuid4().hex[:12]}"
+    assert LatentStore(index, client, model=encoder).add(ROWS) == [row[0] for row in ROWS]
+    yield index
+    client.indices.delete(index=index)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def test_documents_are_added_replaced_and_deleted(
+    client: OpenSearch, index: str, encoder: LatentEncoder
+) -> None:
+    """By the library's own sender: versions count runs, no guard is left, ids are kept."""
+    retriever = langchain.LatentTermsRetriever(index=index, client=client, model=encoder)
+    with pytest.raises(MismatchError, match="no index or alias"):
+        retriever.invoke(QUESTION)
+    day = datetime.date(2024, 5, 1)
+    ids = retriever.add_texts(["Insects dance.", "Bake."], [{"day": day}, {}], ids=["bees", "b"])
+    assert ids == ["bees", "b"]
+    (found,) = retriever.invoke("dancing insects", k=1)
+    assert (found.id, found.page_content) == ("bees", "Insects dance.")
+    assert found.metadata.pop("_score") > 0
+    assert found.metadata == {"day": "2024-05-01"}
+    changed = Document("Insects dance and sing.", metadata={"year": 3}, id="bees")
+    made = retriever.add_documents([changed, Document("A text without an id.")])
+    stored = client.get(index=index, id="bees")
+    assert stored["_source"]["latent"]
+    assert stored["_version"] // LINES_PER_RUN == 2
+    assert IndexInfo.read(client, index).guards == []
+    assert client.count(index=index)["count"] == 3
+    with pytest.raises(InputError, match=r"1 of 2 documents are not in index .*; number 1: .*year"):
+        retriever.add_texts(["wrong", "right"], [{"year": "none"}, {}], ids=["wrong", "right"])
+    assert retriever.delete([made[1], "right", "was never there"])
+    assert client.count(index=index)["count"] == 2
+    assert retriever.add_texts(["Right again."], ids=["right"]) == ["right"]
+    for wrong, message in (
+        ({"metadatas": [{}, {}]}, "1 texts and 2 metadatas"),
+        ({"ids": ["1", "2"]}, "1 documents and 2 ids"),
+        ({"metadatas": [{"text": "b"}]}, "metadata has a field 'text'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            retriever.add_texts(["a"], **wrong)
+
+
+def test_a_document_in_chunks_is_read_whole_and_deleted_whole(
+    client: OpenSearch, index: str, load: Any, encoder: LatentEncoder
+) -> None:
+    text = " ".join(f"Paragraph {n} of the report on bones." for n in range(60))
+    rows = [
+        json.dumps({"_id": "long", "text": text, "year": 2024}),
+        '{"_id": "b", "text": "Bake."}',
+    ]
+    load(client, index, rows, wanted={"long": "chunks"})
+    store = LatentStore(index, client, model=encoder)
+    hit, *others = store.search("a report on bones", 5)
+    assert hit.metadata["parent_id"] == "long"
+    assert "long" not in {other.metadata["parent_id"] for other in others}
+    for identifier in ("long", hit.id):
+        found = store.read(identifier)
+        assert (found.id, found.text, found.metadata) == ("long", text, {"year": 2024})
+    assert store.delete(["long"]) > 1
+    assert client.count(index=index)["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("dollars", "llama", "wanted"),
+    [
+        ({"lang": "de"}, [("lang", "==", "de")], {"bread"}),
+        ({"year": {"$gt": 2019, "$lte": 2021}}, [("year", ">", 2019), ("year", "<=", 2021)],
+         {"bread", "bones"}),
+        ({"lang": ["de", "fr"]}, [("lang", "in", ["de", "fr"])], {"bread"}),
+        ({"year": {"$nin": [2019, 2020]}}, [("year", "nin", [2019, 2020])], {"42", "bread"}),
+        ({"lang": {"$ne": "en"}}, [("lang", "!=", "en")], {"bread", "bones"}),
+        ({"lang": {"$exists": False}}, [("lang", "is_empty", None)], {"bones"}),
+        ({"tags": {"$contains": "sky"}}, [("tags", "contains", "sky")], {"bees"}),
+        ({"$or": [{"year": 2024}, {"lang": "de"}]}, None, {"42", "bread"}),
+        ({"$not": {"lang": "en"}, "year": {"$lt": 2021}}, None, {"bones"}),
+        (None, [("tags", "all", ["animals", "sky"])], {"bees"}),
+        (None, [("text", "text_match", "the loaf")], {"bread"}),
+    ],
+)  # fmt: skip
+def test_filters_select_what_they_say(
+    client: OpenSearch, papers: str, dollars: Any, llama: Any, wanted: set[str]
+) -> None:
+    fields = Fields(client.indices.get_mapping(index=papers))
+    clauses = [from_dollars(dollars, fields)] if dollars else []
+    if llama:
+        filters = [MetadataFilter(key=k, operator=o, value=v) for k, o, v in llama]
+        clauses.append(from_llama(MetadataFilters(filters=filters), fields))
+    for clause in clauses:
+        answer = client.search(index=papers, body={"query": {"bool": {"filter": [clause]}}})
+        assert {hit["_id"] for hit in answer["hits"]["hits"]} == wanted, clause
+
+
+def test_nested_conditions_of_llama_index(client: OpenSearch, papers: str) -> None:
+    fields = Fields(client.indices.get_mapping(index=papers))
+    old = MetadataFilter(key="year", operator="<", value=2020)
+    german = MetadataFilter(key="lang", value="de")
+    either = MetadataFilters(filters=[old, german], condition="or")
+    none = MetadataFilters(filters=[either], condition="not")
+    answer = client.search(index=papers, body={"query": from_llama(none, fields)})
+    assert {hit["_id"] for hit in answer["hits"]["hits"]} == {"42", "bones"}
+
+
+@pytest.mark.parametrize(
+    ("filter", "message"),
+    [
+        ({"year": {"$near": 3}}, r"filter on 'year': operator '\$near'; use \$eq"),
+        ({"year": {"$in": 3}}, "'in' needs a list, not 3"),
+        ({"year": {"$gt": [3]}}, "'>' needs a string or a number"),
+        ({"text": "Insects dance."}, "field 'text' is text without a sub-field of type keyword"),
+        ({"$or": ["year"]}, "filter 'year': write an object"),
+    ],
+)
+def test_filters_that_cannot_be_used_give_one_line(
+    client: OpenSearch, papers: str, filter: Any, message: str
+) -> None:
+    fields = Fields(client.indices.get_mapping(index=papers))
+    with pytest.raises(InputError, match=message):
+        from_dollars(filter, fields)
+
+
+@pytest.mark.anyio
+async def test_langchain(
+    client: OpenSearch, opensearch_url: str, papers: str, encoder: LatentEncoder
+) -> None:
+    """Filters at both places, scores of the engine, and the same hits asynchronously."""
+    asynchronous = AsyncOpenSearch(opensearch_url)
+    retriever = langchain.LatentTermsRetriever(
+        index=papers, client=client, async_client=asynchronous, model=encoder, k=2
+    )
+    found = retriever.invoke(QUESTION)
+    assert [document.id for document in found][:1] == ["42"]
+    assert found[0].metadata["_score"] > found[1].metadata["_score"] > 0
+    assert found == await retriever.ainvoke(QUESTION)
+    recent = {"year": {"$lt": 2024}}
+    assert "42" not in {d.id for d in await retriever.ainvoke(QUESTION, k=4, filter=recent)}
+    plain = retriever.model_copy(update={"engine_filter": {"term": {"year": 2020}}})
+    assert [document.id for document in plain.invoke(QUESTION)] == ["bones"]
+    with pytest.raises(InputError, match="0 hits: ask for 1 to 10000"):
+        retriever.invoke(QUESTION, k=0)
+    with pytest.raises(InputError, match="unknown option 'top_k'"):
+        retriever.invoke(QUESTION, top_k=3)
+    await asynchronous.close()
+
+
+@pytest.mark.anyio
+async def test_llama_index(
+    client: OpenSearch, opensearch_url: str, papers: str, encoder: LatentEncoder
+) -> None:
+    asynchronous = AsyncOpenSearch(opensearch_url)
+    retriever = llama_index.LatentTermsRetriever(
+        papers,
+        client,
+        async_client=asynchronous,
+        model=encoder,
+        similarity_top_k=3,
+        filters=MetadataFilters(filters=[MetadataFilter(key="lang", value="en")]),
+    )
+    found = retriever.retrieve(QUESTION)
+    assert found[0].node_id == "42"
+    assert found[0].text == "Cholecalciferol lowers the risk of tumbling."
+    assert found[0].metadata == {"year": 2024, "lang": "en", "tags": ["bones"]}
+    assert {node.metadata["lang"] for node in found} == {"en"}
+    again = await retriever.aretrieve(QUESTION)
+    assert [(n.node_id, n.score) for n in again] == [(n.node_id, n.score) for n in found]
+    await asynchronous.close()
+
+
+@pytest.mark.anyio
+async def test_haystack(
+    client: OpenSearch, opensearch_url: str, index: str, encoder: LatentEncoder
+) -> None:
+    """Over the index of its own store, in a pipeline that comes back from YAML."""
+    store = OpenSearchDocumentStore(
+        hosts=opensearch_url,
+        index=index,
+        mappings={"properties": {"content": {"type": "text"}}},
+        settings={},
+    )
+    store.write_documents(
+        [HaystackDocument(id=name, content=text, meta=meta) for name, text, meta in ROWS]
+    )
+    job = EnrichJob(client, index, encoder=encoder, text_fields=["content"])
+    assert job.run().report.encoded == len(ROWS)
+    pipeline = Pipeline()
+    pipeline.add_component(
+        "retriever", haystack.LatentTermsRetriever(document_store=store, top_k=2)
+    )
+    pipeline = Pipeline.loads(pipeline.dumps(), allowed_modules=[haystack.__name__])
+    (first, second) = pipeline.run({"retriever": {"query": QUESTION}})["retriever"]["documents"]
+    assert (first.id, first.content) == ("42", ROWS[1][1])
+    assert first.meta == ROWS[1][2]
+    assert first.score > second.score > 0
+    retriever = pipeline.get_component("retriever")
+    old = {"field": "meta.year", "operator": "<", "value": 2021}
+    for found in (
+        retriever.run(query=QUESTION, filters=old, top_k=4),
+        await retriever.run_async(query=QUESTION, filters=old, top_k=4),
+    ):
+        assert [d.id for d in found["documents"]][:1] == ["bones"]
+        assert {d.meta["year"] for d in found["documents"]} <= {2019, 2020}
+    with pytest.raises(InputError, match="document_store is str"):
+        haystack.LatentTermsRetriever(document_store="papers")
+    store.close()
+    await store.close_async()
+
+
+@pytest.mark.anyio
+async def test_an_assistant_starts_the_command(opensearch_url: str) -> None:
+    """By the SDK's own client, which reads nothing but the protocol; no model is needed yet."""
+    program = str(Path(sys.executable).parent / "latent-ingest")
+    arguments = ["mcp", "--index", "latent-ingest-test-none", "--url", opensearch_url]
+    command = StdioServerParameters(command=program, args=arguments)
+    async with Client(stdio_client(command)) as assistant:
+        tools = (await assistant.list_tools()).tools
+        assert [tool.name for tool in tools] == ["search", "explain", "read"]
+        assert all(tool.annotations.read_only_hint for tool in tools)
+        answer = await assistant.call_tool("search", {"question": QUESTION})
+        assert answer.is_error
+        assert "no index or alias latent-ingest-test-none" in answer.content[0].text
+
+
+@pytest.mark.anyio
+async def test_an_assistant_searches_asks_why_and_reads(
+    client: OpenSearch, papers: str, encoder: LatentEncoder
+) -> None:
+    async with Client(server(LatentStore(papers, client, model=encoder))) as assistant:
+        asked = {"question": QUESTION, "filter": {"term": {"year": 2024}}}
+        answer = await assistant.call_tool("search", asked)
+        assert not answer.is_error
+        (hit,) = answer.structured_content["hits"]
+        assert hit["id"] == "42"
+        assert hit["fields"]["year"] == 2024
+        answer = await assistant.call_tool("explain", {"question": QUESTION, "id": "42"})
+        told = answer.structured_content
+        assert told["score"] == pytest.approx(hit["score"], rel=1e-4)
+        assert told["terms"][0]["kind"] == "latent"
+        assert told["terms"][0]["means"]
+        answer = await assistant.call_tool("read", {"id": "42"})
+        assert answer.structured_content["text"] == ROWS[1][1]
+
+
+@pytest.mark.anyio
+async def test_what_goes_wrong_is_the_tools_error_in_one_line(
+    client: OpenSearch, papers: str, encoder: LatentEncoder
+) -> None:
+    away = LatentStore("papers", "http://localhost:1", model=encoder)
+    none = LatentStore("latent-ingest-test-none", client, model=encoder)
+    here = LatentStore(papers, client, model=encoder)
+    for store, tool, arguments, message in (
+        (away, "search", {"question": "a"}, "nothing answers at http://localhost:1"),
+        (none, "search", {"question": "a"}, "no index or alias latent-ingest-test-none"),
+        (here, "search", {"question": " "}, "the question is empty"),
+        (here, "search", {"question": "a", "filter": {"no": 1}}, "400"),
+        (here, "read", {"id": "x"}, "no document 'x' in index"),
+        (here, "explain", {"question": "a", "id": "x"}, "x"),
+    ):
+        async with Client(server(store)) as assistant:
+            answer = await assistant.call_tool(tool, arguments)
+        assert answer.is_error
+        assert message in answer.content[0].text
+        assert "\n" not in answer.content[0].text
