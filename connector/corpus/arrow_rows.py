@@ -17,6 +17,10 @@ from latent_ingest.connector.errors import InputError
 ROWS = 512
 BUFFER = 1 << 20
 
+# Bytes of a row above which it is not read: no engine takes a larger document, and several copies
+# of a string of gigabytes do not fit into memory. Engines refuse requests of more by default.
+MOST_BYTES = 100_000_000
+
 # First bytes of an Arrow file, which has a footer; streams of record batches have none.
 ARROW_FILE = b"ARROW1"
 
@@ -34,8 +38,15 @@ def check(file: CorpusFile, kind: str) -> None:
             opened(file, kind, pyarrow, ())
 
 
-def read(file: CorpusFile, kind: str, dropped: Sequence[str] = ()) -> Iterator[Line]:
+def read(
+    file: CorpusFile,
+    kind: str,
+    dropped: Sequence[str] = (),
+    needed: Sequence[str] | None = None,
+) -> Iterator[Line]:
     """The rows, numbered from 1, as JSON objects without the `dropped` columns.
+
+    Of the others, only those with one of the `needed` fields are read, if a column has one.
 
     A column of a row group, or a record batch, is in memory only in part, or one at a time.
 
@@ -45,7 +56,7 @@ def read(file: CorpusFile, kind: str, dropped: Sequence[str] = ()) -> Iterator[L
     pyarrow = library(file, kind)
     number = 0
     with broken(file, kind, pyarrow, lambda: number):
-        total, batches = opened(file, kind, pyarrow, dropped)
+        total, batches = opened(file, kind, pyarrow, dropped, needed)
         for batch in batches:
             for start in range(0, batch.num_rows, ROWS):
                 for line in lines(batch.slice(start, ROWS), number + 1):
@@ -85,7 +96,11 @@ def broken(
 
 
 def opened(
-    file: CorpusFile, kind: str, pyarrow: Any, dropped: Sequence[str]
+    file: CorpusFile,
+    kind: str,
+    pyarrow: Any,
+    dropped: Sequence[str],
+    needed: Sequence[str] | None = None,
 ) -> tuple[int | None, Iterator[Any]]:
     """The number of rows of the file, if it is known, and its record batches.
 
@@ -106,10 +121,11 @@ def opened(
     if double := {name for name in names if names.count(name) > 1}:
         raise InputError(f"{file.name}: two columns are named {min(double)!r}; rename one")
     kept = [name for name in names if name not in dropped]
+    kept = [n for n in kept if any(f"{path}.".startswith(f"{n}.") for path in needed or ())] or kept
 
     def batches() -> Iterator[Any]:
         if kind == "parquet":
-            found = source.iter_batches(ROWS, columns=kept)
+            found = source.iter_batches(rows_at_once(source.metadata), columns=kept)
         elif hasattr(source, "num_record_batches"):
             found = map(source.get_batch, range(source.num_record_batches))
         else:
@@ -144,6 +160,13 @@ def with_microseconds(schema: Any, pyarrow: Any) -> Any:
 
 def lines(batch: Any, first: int) -> Iterator[Line]:
     """The rows of a batch; `first` is the number of the first."""
+    if batch.nbytes > MOST_BYTES:
+        if batch.num_rows > 1:
+            for place in range(batch.num_rows):
+                yield from lines(batch.slice(place, 1), first + place)
+        else:
+            yield too_large(first, batch)
+        return
     try:
         rows = batch.to_pylist(maps_as_pydicts="strict")
     except (ValueError, KeyError) as error:
@@ -156,6 +179,28 @@ def lines(batch: Any, first: int) -> Iterator[Line]:
         return
     for number, row in enumerate(rows, start=first):
         yield line_of(number, row)
+
+
+def too_large(number: int, batch: Any) -> Line:
+    """A row of more than `MOST_BYTES`, without its large values."""
+    sizes = {
+        name: column.nbytes for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    }
+    largest = max(sizes, key=sizes.__getitem__)
+    small = batch.select([name for name in sizes if sizes[name] < MOST_BYTES // 100])
+    problem = (
+        f"a row of {batch.nbytes / 1e6:,.0f} MB, most of it in column {largest!r}; engines take no "
+        f"document above {MOST_BYTES / 1e6:,.0f} MB; split it, or leave the column out with "
+        f"--drop {largest}"
+    )
+    return Line(number, what_can_be_read(small), problem)
+
+
+def rows_at_once(metadata: Any) -> int:
+    """How many rows of a Parquet file are read at a time: fewer where they are large."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    sizes = [group.total_byte_size / group.num_rows for group in groups if group.num_rows]
+    return max(1, min(ROWS, int(MOST_BYTES / max([1.0, *sizes]))))
 
 
 def what_can_be_read(batch: Any) -> bytes:

@@ -59,7 +59,7 @@ def expanded(path: str) -> list[str]:
     """The files that one path stands for; the path itself if it is a file, or is not there."""
     if hub.on_hub(path):
         found = hub.list_files(path)
-        if found == [path] or glob.has_magic(path):
+        if not found or found == [path] or glob.has_magic(path):
             return matched(path, found)
         names = [name.removeprefix(path).lstrip("/") for name in found]
         return [f"{path.rstrip('/')}/{name}" for name in documents_of(path, names)]

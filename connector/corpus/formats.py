@@ -155,7 +155,7 @@ def read(file: CorpusFile, kind: str, reading: Reading) -> Iterator[Line]:
     if kind == "bulk":
         return bulk_actions.read(file)
     if kind in ("parquet", "arrow"):
-        return arrow_rows.read(file, kind, unread(reading))
+        return arrow_rows.read(file, kind, unread(reading), reading.columns)
     return iter(file)
 
 

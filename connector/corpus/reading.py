@@ -57,6 +57,9 @@ class Reading:
     """Field → value, the same in each document."""
     drop: Sequence[str] = ()
     """Paths of fields that are left out."""
+    columns: Sequence[str] | None = None
+    """Paths of the fields that are needed: other columns of Parquet and Arrow are not read. None
+    for all."""
     sample: int | None = None
     """Number of documents after which reading ends; None for all."""
 

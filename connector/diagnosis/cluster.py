@@ -24,7 +24,7 @@ from latent_ingest.connector.engine.client import EngineInfo, reason_of
 from latent_ingest.connector.querying.clause_limit import ENGINE_CLAUSES, read_clause_limit
 
 # Versions that the tests run on, by distribution: the major ones.
-TESTED = {"opensearch": (2, 3), "elasticsearch": (7,)}
+TESTED = {"opensearch": (2, 3), "elasticsearch": (7, 8, 9)}
 
 # Plugins that change what a login may do, or how text is analyzed or searched.
 PLUGINS = re.compile(r"security|analysis-|asynchronous-search|neural-search|knn")

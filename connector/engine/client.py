@@ -221,7 +221,8 @@ def in_words(error: Exception, url: str) -> EngineError:
             return EngineError(f"{url} {login.refused}{reason}")
         if error.status_code == 403 and error.error != "cluster_block_exception":
             return EngineError(f"{url} forbids this ({reason_of(error)}); ask for the permission")
-        return EngineError(f"{url} answered {error.status_code}: {reason_of(error)}")
+        reason = reason_of(error) or "without a reason; it may lack this operation"
+        return EngineError(f"{url} answered {error.status_code}: {reason}")
     return EngineError(f"{url}: {error}")
 
 

@@ -244,6 +244,8 @@ def missing_source(mapping: dict[str, Any], meta: IndexMeta) -> str | None:
     source = mapping.get("_source", {})
     if source.get("enabled", True) is False:
         return "keeps no documents (_source is disabled)"
+    if source.get("mode", "stored") != "stored":
+        return f"keeps no documents as they were sent (_source is {source['mode']})"
     left_out = {*source.get("excludes", ())} - {meta.latent_field}
     if left_out or source.get("includes"):
         return "keeps only a part of its documents (_source has includes or excludes)"

@@ -44,6 +44,12 @@ WITHOUT_UPDATES = {
     "index.append_only.enabled": "takes new documents but no updates",
 }
 
+# Elasticsearch's, by the value of the setting.
+DERIVED_SOURCES = {
+    "index.mapping.source.mode": ("synthetic", "disabled"),
+    "index.mode": ("logsdb", "time_series"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ExistingIndex:
@@ -202,6 +208,13 @@ def check_source(index: ExistingIndex, meta: IndexMeta) -> None:
         if str(index.settings.get(setting)).lower() == "true":
             raise MismatchError(
                 f"index {index.name} {effect} ({setting}); ingest its documents into a new index"
+            )
+    for setting, values in DERIVED_SOURCES.items():
+        if (value := index.settings.get(setting)) in values:
+            raise MismatchError(
+                f"index {index.name} derives its documents from their fields ({setting}: {value}), "
+                f"so an update would write them back in another form; ingest its documents into a "
+                f"new index"
             )
     if gap := missing_source(index.mapping, meta):
         raise MismatchError(

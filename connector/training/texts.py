@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
@@ -14,25 +15,19 @@ from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
+from latent_ingest.connector.corpus.corpus import Corpus
+from latent_ingest.connector.corpus.formats import COMPRESSED, ENDINGS, ending
+from latent_ingest.connector.corpus.reading import Reading
 from latent_ingest.connector.corpus_file import CorpusFile, Line
-from latent_ingest.connector.document import (
-    DEFAULT_TEXT_FIELDS,
-    BadLine,
-    check_texts,
-    not_utf8,
-    parse_line,
-)
-from latent_ingest.connector.document_text import steps, text_in
+from latent_ingest.connector.document import DEFAULT_TEXT_FIELDS, BadLine, not_utf8, parse_line
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.seen_keys import SeenKeys
 
 log = logging.getLogger(__name__)
 
-# File formats, by extension; `.gz` and `.zst` may follow the first three.
-FORMATS = (".jsonl", ".json", ".txt", ".parquet")
-COMPRESSED = (".gz", ".zst")
+# Files with a text per line; all others are read as a corpus is.
+PLAIN = ".txt"
 
 # Approximate compression ratio of a compressed file of text.
 COMPRESSION = 3
@@ -145,18 +140,17 @@ class TrainingTexts:
 
     def _texts(self, path: str) -> Iterator[tuple[str, str | BadLine]]:
         """Pairs of a place in the file, and the text there or what is wrong with it."""
-        kind = format_of(path)
-        if kind == ".parquet":
-            yield from parquet_texts(path, self.text_fields)
-            return
-        with CorpusFile(path) as file:
-            for line in file:
-                if kind == ".txt":
+        if is_plain(path):
+            with CorpusFile(path) as file:
+                for line in file:
                     yield f"line {line.number}", plain_text(line)
-                elif line.content.strip():
+            return
+        with Corpus(path, Reading(columns=tuple(self.text_fields))) as corpus:
+            for line in corpus:
+                if line.problem or line.content.strip():
                     document = parse_line(line, text_fields=self.text_fields)
                     text = document if isinstance(document, BadLine) else document.text
-                    yield f"line {line.number}", text
+                    yield corpus.place(line.number).short, text
 
 
 def shuffled(texts: Iterator[str], chance: random.Random) -> Iterator[str]:
@@ -179,7 +173,7 @@ def plain_text(line: Line) -> str | BadLine:
 
 
 def find_sources(arguments: Sequence[str], spool: Path) -> list[Source]:
-    """Sources from command-line arguments: FILE, FOLDER or -, each optionally with =WEIGHT.
+    """Sources from arguments: FILE, FOLDER, PATTERN or -, each optionally with =WEIGHT.
 
     Standard input, which is JSONL and can be read only once, is copied to the folder `spool`.
 
@@ -196,22 +190,37 @@ def find_sources(arguments: Sequence[str], spool: Path) -> list[Source]:
             path = str(spool / "standard-input.jsonl")
             with Path(path).open("wb") as copy:
                 shutil.copyfileobj(sys.stdin.buffer, copy)
-        folder = Path(path)
-        if folder.is_dir():
-            files = sorted(str(f) for f in folder.rglob("*") if f.is_file() and format_of(f.name))
-            if not files:
-                raise InputError(f"{path}: has no file that ends in {', '.join(FORMATS)}")
-            sources += [Source(file, weight) for file in files]
-            continue
-        with CorpusFile(path):  # raises InputError if it cannot be read
-            pass
-        if not format_of(path):
-            raise InputError(
-                f"{path}: unknown extension; use {', '.join(FORMATS)}, the first three optionally "
-                f"followed by {' or '.join(COMPRESSED)}"
-            )
-        sources.append(Source(path, weight))
+        sources += [Source(file, weight) for file in files_of(path)]
     return sources
+
+
+def files_of(path: str) -> list[str]:
+    """The files that a path stands for: itself, those of a folder or a pattern."""
+    if Path(path).is_dir():
+        inside = sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
+        files = [name for name in inside if is_plain(name) or ending(name)]
+        if not files:
+            raise InputError(f"{path}: has no file that ends in {', '.join([PLAIN, *ENDINGS])}")
+        return files
+    if glob.has_magic(path) and not Path(path).exists():
+        found = glob.glob(path, recursive=True)  # noqa: PTH207 - of paths that may be absolute
+        if not (files := sorted(name for name in found if Path(name).is_file())):
+            raise InputError(f"{path}: no file matches; check the pattern and the folder")
+        return files
+    with CorpusFile(path):  # raises InputError if it cannot be read
+        pass
+    if not is_plain(path):
+        if not ending(path):
+            raise InputError(f"{path}: unknown extension; use {', '.join([PLAIN, *ENDINGS])}")
+        with Corpus(path):  # and if it is not what its name says
+            pass
+    return [path]
+
+
+def is_plain(path: str) -> bool:
+    """Whether a file has a text per line, by its name, which one of a compression may follow."""
+    name = path.lower()
+    return name.endswith((PLAIN, *(PLAIN + packed for packed in COMPRESSED)))
 
 
 def split_weight(argument: str) -> tuple[str, float]:
@@ -226,40 +235,3 @@ def split_weight(argument: str) -> tuple[str, float]:
     if not 0 < weight < float("inf"):
         raise InputError(f"{argument}: the weight must be above 0")
     return path, weight
-
-
-def format_of(path: str) -> str:
-    """The format of a file by its name, one of `FORMATS`; empty if it has none of them."""
-    suffixes = ["", "", *(suffix.lower() for suffix in Path(path).suffixes)]
-    if suffixes[-1] in COMPRESSED:
-        return suffixes[-2] if suffixes[-2] in FORMATS[:3] else ""
-    return suffixes[-1] if suffixes[-1] in FORMATS else ""
-
-
-def parquet_texts(path: str, text_fields: Sequence[str]) -> Iterator[tuple[str, str | BadLine]]:
-    """Rows and texts of a Parquet file, a batch of rows in memory at a time."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise InputError(
-            f"{path}: Parquet needs pyarrow; pip install 'latent-ingest[train]' installs it"
-        ) from None
-    try:
-        file: Any = pyarrow.parquet.ParquetFile(path)
-        named = dict.fromkeys(file.schema_arrow.names)
-        columns = list(dict.fromkeys(key for path in text_fields for key, _ in steps(named, path)))
-        if not columns:
-            has = ", ".join(file.schema_arrow.names)
-            raise InputError(f"{path}: no column {' or '.join(text_fields)} (columns: {has:.120})")
-        rows = (row for batch in file.iter_batches(columns=columns) for row in batch.to_pylist())
-        for number, row in enumerate(rows, start=1):
-            text: str | BadLine
-            try:
-                check_texts(row, text_fields)
-                text = text_in(row, text_fields)
-            except ValueError as error:
-                text = BadLine(number, str(error), b"")
-            yield f"row {number}", text
-    except pyarrow.ArrowException as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error

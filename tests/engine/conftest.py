@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from elastic.server import VERSIONS, elasticsearch_server
 from opensearchpy import OpenSearch
 from querying.bodies import PROPERTIES, rows
 from remembering import Remembered
@@ -93,15 +94,72 @@ def opensearch_2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSearc
         yield from connected(url)
 
 
-@pytest.fixture(
-    params=["client", "elasticsearch", pytest.param("opensearch_2", marks=pytest.mark.slow)],
-    ids=["opensearch", "elasticsearch", "opensearch 2"],
-)
+@pytest.fixture(scope="session")
+def elasticsearch_8_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with elasticsearch_server(VERSIONS[0], tmp_path_factory.mktemp("elasticsearch-8")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_9_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with elasticsearch_server(VERSIONS[1], tmp_path_factory.mktemp("elasticsearch-9")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_8(elasticsearch_8_url: str) -> Iterator[OpenSearch]:
+    """Elasticsearch 8.19, without the modules that are not published."""
+    yield from connected(elasticsearch_8_url)
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_9(elasticsearch_9_url: str) -> Iterator[OpenSearch]:
+    """Elasticsearch 9.5, without the modules that are not published."""
+    yield from connected(elasticsearch_9_url)
+
+
+WHOLE = ["client", "elasticsearch", pytest.param("opensearch_2", marks=pytest.mark.slow)]
+OTHERS = [
+    "opensearch_2",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("elasticsearch", "elasticsearch_8", "elasticsearch_9")
+    ),
+]
+
+
+@pytest.fixture(params=[*WHOLE, *OTHERS[2:]])
 def either(request: pytest.FixtureRequest) -> OpenSearch:
     """Each engine, one after the other."""
     client: OpenSearch = request.getfixturevalue(request.param)
-    kind = "elasticsearch" if request.param == "elasticsearch" else "opensearch"
+    kind = "elasticsearch" if request.param.startswith("elasticsearch") else "opensearch"
     assert EngineInfo.read(client).distribution == kind
+    return client
+
+
+@pytest.fixture(
+    params=[
+        "elasticsearch",
+        *(pytest.param(f"elasticsearch_{n}", marks=pytest.mark.slow) for n in (8, 9)),
+    ]
+)
+def any_elasticsearch(request: pytest.FixtureRequest) -> OpenSearch:
+    """Elasticsearch of each major version."""
+    client: OpenSearch = request.getfixturevalue(request.param)
+    return client
+
+
+@pytest.fixture(params=WHOLE)
+def whole(request: pytest.FixtureRequest) -> OpenSearch:
+    """Each engine that has all its modules."""
+    client: OpenSearch = request.getfixturevalue(request.param)
+    return client
+
+
+@pytest.fixture(params=OTHERS)
+def other(request: pytest.FixtureRequest) -> OpenSearch:
+    """Each engine but OpenSearch 3."""
+    client: OpenSearch = request.getfixturevalue(request.param)
     return client
 
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from faults import FaultProxy, Spoiling
 from lines import adds_up, line
 from opensearchpy import OpenSearch
+from serverless import Serverless, WithoutIds
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -106,33 +107,11 @@ def test_lines_with_one_id_are_all_there(client: OpenSearch, index: str, load: A
     assert verified.doubled.examples == ["document 'a' is in the index 2 times, 1 in the file"]
 
 
-class Refusing(Spoiling):
-    """A collection that makes its ids itself, and lacks what managed serverless ones lack."""
-
-    LACKS = ("_refresh", "_segments", "_stats", "_flush", "_forcemerge")
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        if self.path == "/" or self.path.split("/")[-1] in self.LACKS:
-            self.give(404, b"", "text/plain")
-        elif "_bulk" in self.path and b'"_id"' in body:
-            error = {
-                "type": "illegal_argument_exception",
-                "reason": "Document ID is not supported in create/index operation request",
-            }
-            items = [{"index": {"status": 400, "error": error}}] * (body.count(b"\n") // 2)
-            self.give(200, json.dumps({"items": items}).encode(), "application/json")
-        else:
-            self.give(*self.forward(body))
-
-    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
-
-
 def test_a_collection_that_refuses_ids(
     client: OpenSearch, opensearch_url: str, new_index: Any, load: Any, run: Run
 ) -> None:
     proxy = FaultProxy(opensearch_url, seed=1)
-    with proxy.listening(Refusing) as url:
+    with proxy.listening(WithoutIds) as url:
         refusing = Connection(url).open()
         report = load(refusing, new_index(), [line("a"), line("b")])
         assert adds_up(report)
@@ -146,6 +125,33 @@ def test_a_collection_that_refuses_ids(
         assert (report["indexed"], report["failed"], report["bytes_a_document"]) == (2, 0, None)
         assert EngineInfo.read(refusing).keeps_k1_factor
     assert copies(client, index) == {"a": 1, "b": 1}
+
+
+@pytest.mark.question_tables
+def test_a_collection_that_takes_ids_and_lacks_much(
+    client: OpenSearch, opensearch_url: str, index: str, run: Run
+) -> None:
+    """What docs/hosted.md says of it: each command works, or says in a line why it does not."""
+    rows = [line("bees", "the dance of bees"), line("ants", "ants follow a trail")]
+    Path("c.jsonl").write_text("\n".join(rows))
+    proxy = FaultProxy(opensearch_url, seed=1)
+    here = ("--index", index)
+    with proxy.listening(Serverless) as url:
+        done = run("c.jsonl", *here, "--no-questions", "--json", url=url)
+        assert json.loads(done.stdout)["indexed"] == 2
+        client.indices.refresh(index=index)
+        assert "is exactly c.jsonl" in run("verify", "c.jsonl", *here, url=url).stdout
+        for form in ("auto", "latent", "hybrid_two_phase"):
+            found = run("search", "how do bees tell of flowers", *here, "--form", form, url=url)
+            assert found.stdout.splitlines()[0].split()[2] == "bees"
+        assert run("explain", "bees", *here, "--id", "bees", url=url).stdout
+        doctor = run("doctor", *here, "--json", url=url)
+        states = {one["check"]: one["state"] for one in json.loads(doctor.stdout)["findings"]}
+        assert states["model"] == "ok"
+        assert "unknown" in states.values()
+        assert "problem" not in states.values()
+        refused = run("questions", *here, "--yes", url=url, code=1)
+        assert len(refused.stderr.strip().splitlines()[-1:]) == 1
 
 
 class Losing(Spoiling):

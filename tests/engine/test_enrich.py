@@ -489,7 +489,7 @@ def test_an_index_deleted_after_the_last_update_is_no_success(
 
 
 def test_elasticsearch_is_read_by_scrolling(
-    elasticsearch: OpenSearch,
+    any_elasticsearch: OpenSearch,
     new_index: Any,
     run: Run,
     rows: list[dict[str, Any]],
@@ -498,16 +498,16 @@ def test_elasticsearch_is_read_by_scrolling(
 ) -> None:
     """And a spelling it does not know leaves the index open and as it was."""
     monkeypatch.setattr(reading, "PAGE", 7)
-    name = new_index(elasticsearch)
-    make(elasticsearch, name, rows)
+    name = new_index(any_elasticsearch)
+    make(any_elasticsearch, name, rows)
     with pytest.raises(InputError, match="this engine needs --spelling repeat"):
-        run(name, {**FIELDS, "spelling": "delimited"}, on=elasticsearch)
-    assert ExistingIndex.read(elasticsearch, name).open
-    report = run(name, on=elasticsearch)
+        run(name, {**FIELDS, "spelling": "delimited"}, on=any_elasticsearch)
+    assert ExistingIndex.read(any_elasticsearch, name).open
+    report = run(name, on=any_elasticsearch)
     assert report.stopped is None
     assert counts(report) == (32, 0, 32, 0, 0)
-    assert all_done(elasticsearch, name, encoder)
-    assert counts(run(name, on=elasticsearch)) == (32, 32, 0, 0, 0)
+    assert all_done(any_elasticsearch, name, encoder)
+    assert counts(run(name, on=any_elasticsearch)) == (32, 32, 0, 0, 0)
 
 
 @pytest.mark.parametrize("spelling", ["repeat", "delimited"])

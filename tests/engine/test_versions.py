@@ -30,7 +30,7 @@ from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
 from latent_ingest.connector.engine import retry
-from latent_ingest.connector.engine.client import Connection
+from latent_ingest.connector.engine.client import Connection, url_of
 from latent_ingest.connector.errors import EngineError, MismatchError
 from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.index import Index
@@ -591,16 +591,14 @@ def test_an_alias_of_an_index_made_by_itself_is_taken_over(
     assert pointed_at(client, alias) == [plain]
 
 
-def test_on_elasticsearch(
-    run: Run, elasticsearch: OpenSearch, elasticsearch_url: str, alias: str
-) -> None:
-    url = ("--url", elasticsearch_url)
+def test_on_elasticsearch(run: Run, any_elasticsearch: OpenSearch, alias: str) -> None:
+    url = ("--url", url_of(any_elasticsearch))
     names = [built(run, alias, *url, rows=ROWS[:n]) for n in (2, 3, 4)]
     try:
-        assert pointed_at(elasticsearch, alias) == [names[2]]
-        assert settings_of(elasticsearch, names[2])["number_of_replicas"] == "1"
+        assert pointed_at(any_elasticsearch, alias) == [names[2]]
+        assert settings_of(any_elasticsearch, names[2])["number_of_replicas"] == "1"
         run("rollback", "--alias", alias, *url)
-        assert pointed_at(elasticsearch, alias) == [names[1]]
+        assert pointed_at(any_elasticsearch, alias) == [names[1]]
         run("rollback", "--alias", alias, "--to", names[2], *url)
         run("prune", "--alias", alias, "--keep", "1", "--yes", *url)
         found = json.loads(run("indices", "--alias", alias, "--json", *url).stdout)["indices"]
@@ -609,8 +607,8 @@ def test_on_elasticsearch(
             (names[2], 4),
         ]
     finally:
-        for index in list_indices(elasticsearch, f"{alias}-*"):
-            elasticsearch.indices.delete(index=index.name)
+        for index in list_indices(any_elasticsearch, f"{alias}-*"):
+            any_elasticsearch.indices.delete(index=index.name)
 
 
 @pytest.mark.parametrize("command", ["ingest", "rollback", "prune", "indices"])

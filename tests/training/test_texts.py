@@ -12,7 +12,7 @@ import pytest
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.seen_keys import SeenKeys
 from latent_ingest.connector.training import texts as texts_module
-from latent_ingest.connector.training.texts import Source, TrainingTexts, find_sources, format_of
+from latent_ingest.connector.training.texts import Source, TrainingTexts, find_sources, is_plain
 
 
 def write(path: Path, *texts: str) -> Source:
@@ -126,14 +126,15 @@ def test_parquet(tmp_path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    table = pyarrow.table({"title": ["T", None, ""], "text": ["one", "two", None], "n": [1, 2, 3]})
+    texts_and_more = {"title": ["T", None, ""], "text": ["one", "two", None], "n": [b"\xff"] * 3}
+    table = pyarrow.table(texts_and_more)
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(table, path)
     texts = TrainingTexts(find_sources([str(path)], tmp_path))
     assert sorted(once(texts)) == ["T one", "two"]
     assert texts.skipped == 1
     other = TrainingTexts(find_sources([str(path)], tmp_path), text_fields=["body"])
-    with pytest.raises(InputError, match=r"no column body \(columns: title, text, n\)"):
+    with pytest.raises(InputError, match="no texts; fields read: body"):
         once(other)
     path.write_bytes(b"PAR1 and then nothing")
     with pytest.raises(InputError, match="cannot be read as Parquet"):
@@ -168,14 +169,15 @@ def test_folders_and_weights(tmp_path: Path) -> None:
         ("none.jsonl", "no such file"),
         ("a.jsonl=lots", "'lots' is not a weight; write FILE=2"),
         ("a.jsonl=0", "the weight must be above 0"),
-        ("a.md", "unknown extension; use .jsonl"),
-        ("empty", "has no file that ends in .jsonl"),
+        ("a.md", "unknown extension; use .txt"),
+        ("*.none", "no file matches"),
+        ("empty", "has no file that ends in .txt, .jsonl"),
     ],
 )
 def test_what_is_no_source_is_said(argument: str, message: str) -> None:
     Path("empty").mkdir()
     for name in ("a.jsonl", "a.md"):
-        Path(name).write_text("")
+        Path(name).write_text("words")
     with pytest.raises(InputError, match=message):
         find_sources([argument], Path())
 
@@ -194,14 +196,34 @@ def test_files_without_text_end_instead_of_turning_for_ever(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "form"),
+    ("name", "plain"),
     [
-        ("a.jsonl", ".jsonl"),
-        ("a.b.JSON.GZ", ".json"),
-        ("a.parquet.gz", ""),
-        ("a.gz", ""),
-        ("a", ""),
+        ("a.txt", True),
+        ("a.b.TXT.GZ", True),
+        ("a.txt.zst", True),
+        ("a.txt.jsonl", False),
+        ("txt", False),
     ],
 )
-def test_format_by_name(name: str, form: str) -> None:
-    assert format_of(name) == form
+def test_a_text_per_line_by_name(name: str, plain: bool) -> None:
+    assert is_plain(name) == plain
+
+
+def test_every_format_of_a_corpus_is_a_source(tmp_path: Path) -> None:
+    """A pattern and a folder name them; places are rows and items."""
+    (tmp_path / "a.csv").write_text("title;text\nT;one\n;two\nragged\n")
+    (tmp_path / "b.json").write_text('[{"text": "three"}, {"text": "four"}]')
+    (tmp_path / "c.ndjson").write_text('{"index": {}}\n{"text": "five"}\n')
+    for name in (str(tmp_path), f"{tmp_path}/?.*"):
+        texts = TrainingTexts(find_sources([name], tmp_path))
+        assert sorted(once(texts)) == ["T one", "five", "four", "three", "two"]
+        assert texts.skipped == 1
+
+
+def test_the_place_of_a_row_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('title,text\nT,one\n"two\n')
+    texts = TrainingTexts(find_sources([str(path)], tmp_path))
+    assert once(texts) == ["T one"]
+    (line,) = caplog.messages
+    assert line.startswith(f"{path}: line 3: ")
