@@ -33,13 +33,13 @@ COMMANDS = {
     "mcp": "Serve searches of an index to assistants (Model Context Protocol).",
     "tune": "Choose the scoring settings that do best on judged questions.",
     "evaluate": "Compare words, dense, latent and hybrid on judged collections.",
-    "train": "Train an autoencoder for a backbone.",
+    "train": "Train an autoencoder for a backbone, or tune a model on pairs.",
     "questions": "Make the table of words by which questions need no model.",
     "models": "List the models in this package or in a folder: size, quality, licence.",
     "inspect": "Show what the latents of a model mean, and store labels for them.",
     "doctor": "Check what an engine, a login and an index allow.",
     "engine": "Start, inspect and stop a local OpenSearch.",
-    "generate": "Generate a judged collection by a recipe (LIMIT).",
+    "generate": "Generate a judged collection (LIMIT), or pairs to learn from.",
     "docstrings": "Collect the docstrings of Python's standard library as a corpus.",
 }
 

@@ -35,7 +35,7 @@ Weighted = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Embedded:
+class EmbeddedTexts:
     """Token embeddings of some texts in a temporary file."""
 
     tokens: np.memmap[Any, np.dtype[np.float16]]
@@ -134,7 +134,7 @@ def embed(
     kind: str,
     path: Path,
     on_progress: Callable[[int], object],
-) -> _Embedded:
+) -> EmbeddedTexts:
     """Token embeddings in the order of the texts, in a file."""
     lengths: list[int] = []
     with path.open("wb") as file:
@@ -146,7 +146,7 @@ def embed(
             on_progress(len(chunk))
     bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     shape = (int(bounds[-1]), backbone.d_in)
-    return _Embedded(np.memmap(path, dtype=np.float16, mode="r", shape=shape), bounds)
+    return EmbeddedTexts(np.memmap(path, dtype=np.float16, mode="r", shape=shape), bounds)
 
 
 def embeddings_of(backbone: Backbone, texts: Sequence[str], kind: str) -> list[torch.Tensor]:
@@ -161,7 +161,7 @@ def embeddings_of(backbone: Backbone, texts: Sequence[str], kind: str) -> list[t
 
 
 def latents_of(
-    autoencoder: TokenAutoencoder, embedded: _Embedded
+    autoencoder: TokenAutoencoder, embedded: EmbeddedTexts
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
     """`indices`, `values` and `offsets` of the texts' sum-pooled latents, as in `LatentVectors`."""
     device = autoencoder.W_enc.device

@@ -11,6 +11,7 @@ from typing import IO, Any
 import click
 
 from latent_ingest.cli import options
+from latent_ingest.cli.commands.models.pairs import pairs
 from latent_ingest.cli.connection import connection_options
 from latent_ingest.cli.evaluation_table import collection_lines
 from latent_ingest.cli.jobs import run_with_bar
@@ -145,10 +146,14 @@ def in_short(report: dict[str, Any]) -> dict[str, Any]:
 Examples:
   latent-ingest generate limit
   latent-ingest evaluate limit/
+  latent-ingest generate pairs corpus.jsonl --out pairs.jsonl
 """
 )
 def generate() -> None:
-    """Generate a judged collection."""
+    """Generate a judged collection, or pairs to learn from."""
+
+
+generate.add_command(pairs)
 
 
 @generate.command(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latent_ingest.cli import options, output
+from latent_ingest.cli.commands.models.pairs import check_options, shorten, tune_on_pairs
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -29,10 +30,11 @@ Examples:
   latent-ingest train wiki/ support.jsonl=3 --tokens 20M --probe nfcorpus/ --out my-model/
   latent-ingest train wiki/ --cache cache/ --latents 32768 --out larger/
   latent-ingest train wiki/ --out my-model/ --resume
+  latent-ingest train --from minilm-32k --pairs titles.jsonl.gz --out my-model/
   torchrun --nproc-per-node 4 --no-python latent-ingest train wiki/ --batch 32K --out my-model/
 """,
 )
-@click.argument("sources", nargs=-1, required=True)
+@click.argument("sources", nargs=-1)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to create.")
 @click.option(
     "--backbone", help="Hub name or folder of the dense retriever.  [default: all-MiniLM-L6-v2]"
@@ -54,9 +56,17 @@ Examples:
 )
 @click.option("--multi-k", is_flag=True, help="Also reconstruct from 4k latents per token.")
 @click.option(
-    "--batch", "batch_tokens", default=4096, type=options.TOKEN_COUNT, help="Tokens per step."
+    "--batch",
+    type=options.TOKEN_COUNT,
+    show_default="4096",
+    help="Tokens per step; with --from, pairs.  [--from: 48]",
 )
-@click.option("--learning-rate", default=1e-3, help="Peak learning rate.")
+@click.option(
+    "--learning-rate",
+    type=float,
+    show_default="0.001",
+    help="Peak learning rate.  [--from: 0.005]",
+)
 @click.option("--seed", default=0, help="Seed of all random numbers.")
 @options.text_fields
 @click.option(
@@ -80,6 +90,26 @@ Examples:
 @click.option(
     "--licence", default="", show_default=False, help="Licence of the texts, for the model card."
 )
+@click.option(
+    "--from",
+    "from_model",
+    help="Tune this model (a folder, or the name of one that ships) on pairs.",
+)
+@click.option(
+    "--pairs",
+    multiple=True,
+    help="File of pairs, with --from: JSONL with question and document (also query, title; "
+    "answer, text), CSV or Parquet. SOURCES are files of pairs, too.",
+)
+@click.option(
+    "--words/--no-words", default=True, help="--from: score with words, as hybrid queries do."
+)
+@click.option("--negatives", default=2, help="--from: mined documents for each question.")
+@click.option("--rounds", default=2, help="--from: rounds over all pairs.")
+@click.option("--rank", default=16, help="--from: rank of the change of the encoder.")
+@click.option("--anchor", default=1.0, help="--from: weight that keeps latents what they were.")
+@click.option("--cost", default=1.0, help="--from: weight of a question's expected postings.")
+@click.option("--distil", default=0.0, help="--from: weight of the backbone's cosine as a teacher.")
 @options.compute
 @options.as_json
 @click.pass_context
@@ -97,12 +127,24 @@ def train(
     keep_decoder: bool,
     int8: bool,
     licence: str,
+    from_model: str | None,
+    pairs: tuple[str, ...],
+    batch: int | None,
+    learning_rate: float | None,
+    seed: int,
+    words: bool,
+    negatives: int,
+    rounds: int,
+    rank: int,
+    anchor: float,
+    cost: float,
+    distil: float,
     device: str,
     dtype: str,
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Train a sparse autoencoder on the texts of SOURCES.
+    """Train a sparse autoencoder on the texts of SOURCES, or tune one on pairs.
 
     A source is a file (JSONL, .txt with one text per line, or Parquet; .gz and .zst are read), a
     folder of such files, or - for standard input. Texts are shuffled and each is used once per
@@ -114,6 +156,9 @@ def train(
     with the same settings, except --learning-rate and --dtype, which may change. A run that has no
     checkpoint yet begins again, with what is in --cache.
     Under torchrun each process takes one device and its share of every batch.
+
+    With --from, a model is tuned on pairs of a question and the document that answers it, so that
+    questions find their documents by the engine's own BM25. The result has a new fingerprint.
     """
     from latent_ingest.connector.encoding.backbone import Backbone, pick_device
     from latent_ingest.connector.encoding.hub import DEFAULT_BACKBONE
@@ -122,7 +167,21 @@ def train(
     from latent_ingest.connector.training.texts import TrainingTexts, find_sources
     from latent_ingest.connector.training.trainer import Trainer, check_place
 
-    config = TrainingConfig(**settings)
+    check_options(ctx, from_model=from_model is not None)
+    both = {"seed": seed, "learning_rate": learning_rate}
+    if from_model is not None:
+        of_pairs = {
+            "batch": batch, "words": words, "negatives": negatives, "rounds": rounds, "rank": rank,
+            "anchor": anchor, "cost": cost, "distil": distil,
+        }  # fmt: skip
+        tune_on_pairs(
+            ctx, (*pairs, *sources), out, from_model, cache=cache, resume=resume, licence=licence,
+            device=device, dtype=dtype, as_json=as_json, **given(both | of_pairs),
+        )  # fmt: skip
+        return
+    if not sources:
+        raise click.UsageError("Missing argument 'SOURCES...'.")
+    config = TrainingConfig(**settings, **given({**both, "batch_tokens": batch}))
     check_place(out, resume=resume)
     spool = ctx.with_resource(tempfile.TemporaryDirectory(prefix="latent-ingest-train-"))
     processes = ProcessGroup.join(pick_device(device))
@@ -171,6 +230,11 @@ def train(
         )
 
 
+def given(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that are given; the others keep their defaults."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
 class TrainingBar:
     """Shows the two parts of a run, embedding into the cache and training, on one progress bar."""
 
@@ -209,9 +273,3 @@ def load_probe(folder: Path, split: str, backbone: Backbone) -> Probe:
     total = len(collection.queries) + sum(1 for _ in collection.documents())
     with output.progress_bar(total=total, unit="text", desc=f"embedding {collection.name}") as bar:
         return Probe(collection, backbone, bar.update)
-
-
-def shorten(argument: str) -> str:
-    """A path as its last part, so that a model card shows no folder of this machine."""
-    path = Path(argument)
-    return path.name if "/" in argument and path.parent.is_dir() else argument

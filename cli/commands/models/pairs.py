@@ -1,0 +1,233 @@
+"""latent-ingest train --from, and generate pairs: learning from pairs of texts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from latent_ingest.cli import options, output
+from latent_ingest.connector.errors import InputError
+
+if TYPE_CHECKING:
+    from latent_ingest.connector.corpus.reading import Reading
+
+# Options of `train` that concern the training of a new autoencoder alone, by parameter.
+OF_NEW_MODELS = {
+    "backbone": "--backbone",
+    "n_latents": "--latents",
+    "k": "--k",
+    "tokens": "--tokens",
+    "activation": "--activation",
+    "multi_k": "--multi-k",
+    "text_fields": "--text-fields",
+    "probe_folder": "--probe",
+    "split": "--split",
+    "keep_decoder": "--keep-decoder",
+    "int8": "--int8",
+}
+
+# Those that concern pairs alone.
+OF_PAIRS = {
+    "pairs": "--pairs",
+    "words": "--words",
+    "negatives": "--negatives",
+    "rounds": "--rounds",
+    "rank": "--rank",
+    "anchor": "--anchor",
+    "cost": "--cost",
+    "distil": "--distil",
+}
+
+
+def check_options(ctx: click.Context, *, from_model: bool) -> None:
+    """Raise InputError for options of the other way to train."""
+    given = [
+        name
+        for name in (OF_NEW_MODELS if from_model else OF_PAIRS)
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given and from_model:
+        raise InputError(
+            f"{OF_NEW_MODELS[given[0]]}: the model of --from has its own, and pairs are not "
+            f"trained on as texts are; omit it"
+        )
+    if given:
+        raise InputError(f"{OF_PAIRS[given[0]]} needs a model to start from: --from minilm-32k")
+
+
+def tune_on_pairs(
+    ctx: click.Context,
+    files: Sequence[str],
+    out: Path,
+    model: str,
+    *,
+    cache: Path | None,
+    resume: bool,
+    licence: str,
+    device: str,
+    dtype: str,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Tune a model on pairs, as `train --from` does."""
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
+    from latent_ingest.connector.training.pairs.config import PairConfig
+    from latent_ingest.connector.training.pairs.measures import PairProgress, better
+    from latent_ingest.connector.training.pairs.reading import Pairs
+    from latent_ingest.connector.training.pairs.trainer import PairTrainer
+    from latent_ingest.connector.training.trainer import check_place
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("--from: pairs are tuned on in one process; omit torchrun")
+    if not files:
+        raise InputError("--from needs pairs: --pairs FILE")
+    config = PairConfig(**settings)
+    check_place(out, resume=resume)
+    pairs = Pairs.read(files, batch=config.batch, seed=config.seed)
+    with output.announced("loading the model"):
+        encoder = LatentEncoder.load(model, device=device, dtype=dtype)
+    total = config.steps(pairs.n_training)
+    with output.progress_bar(total=2 * len(pairs.every), unit=" texts", desc="embedding") as bar:
+        trainer = PairTrainer(encoder, pairs, out, config, cache=cache, resume=resume)
+
+        def show_embedded(texts: int) -> None:
+            bar.update(texts)
+
+        def show(progress: PairProgress) -> None:
+            if bar.desc != "tuning":
+                bar.reset(total=total)
+                bar.unit, bar.initial = " steps", progress.step - 1
+                bar.n = progress.step - 1
+                bar.set_description_str("tuning", refresh=False)
+            bar.set_postfix_str(
+                f"contrast {progress.contrast:.3f}, cost {progress.cost:.2f}", refresh=False
+            )
+            bar.update(progress.step - bar.n)
+
+        trainer.on_embedded, trainer.on_step = show_embedded, show
+        with output.stopping(trainer.stop):
+            report = trainer.run()
+    command = " ".join(["latent-ingest", *map(shorten, ctx.meta["arguments"])])
+    report = trainer.write(report, command=command, licence=licence)
+    if as_json:
+        output.print_json({"out": str(out), **asdict(report)})
+    else:
+        before, after = report.before, report.after
+        click.echo(
+            f"{out}: {report.pairs:,} pairs in {report.seconds:,.0f} s; of {report.held_out:,} "
+            f"held-out questions the mean reciprocal rank went from {before.mrr:.3f} to "
+            f"{after.mrr:.3f}, their postings per document from {before.postings:.1f} to "
+            f"{after.postings:.1f}"
+        )
+    if report.left_out:
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in report.left_out.items())
+        output.warn(f"left out: pairs {reasons}")
+    if not better(report):
+        output.warn(
+            "held-out questions find their documents less well than before; keep the old model"
+        )
+    output.warn("the model has a new fingerprint: encode documents again with it")
+
+
+def shorten(argument: str) -> str:
+    """A path as its last part, so that a model card shows no folder of this machine."""
+    path = Path(argument)
+    return path.name if "/" in argument and path.parent.is_dir() else argument
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  latent-ingest generate pairs corpus.jsonl --out pairs.jsonl
+  latent-ingest generate pairs docs/*.jsonl.gz --kind heading --out headings.jsonl
+"""
+)
+@click.argument("files", nargs=-1, required=True)
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(["title", "heading", "sentence"]),
+    help="Kind of pairs; may be repeated.  [default: titles and headings, else first sentences]",
+)
+@click.option("--title-field", default="title", show_default=True, help="Field with the title.")
+@click.option(
+    "--text-fields",
+    default="text",
+    show_default=True,
+    type=options.NameList(),
+    help="Fields that are joined to the text, separated by commas.",
+)
+@click.option(
+    "--out",
+    type=click.File("w", encoding="utf-8", lazy=True),
+    default="-",
+    help="File to write; - is standard output.",
+)
+@options.reading
+@options.as_json
+def pairs(
+    files: tuple[str, ...],
+    kinds: tuple[str, ...],
+    title_field: str,
+    text_fields: list[str],
+    out: IO[str],
+    reading: Reading,
+    as_json: bool,
+) -> None:
+    """Make pairs of a question and its document from a corpus, for `train --from`.
+
+    Title → text, heading → section (Markdown and reStructuredText), or, in a document that has
+    neither, first sentence → the rest. One JSON object per line, with `question` and `document`.
+    """
+    from latent_ingest.connector.corpus.corpus import Corpus
+    from latent_ingest.connector.document import check_surrogates, parse_object
+    from latent_ingest.connector.files import disk_errors
+    from latent_ingest.connector.training.pairs.making import KINDS, pairs_of
+
+    corpus = Corpus(files, reading)
+    counts: Counter[str] = Counter()
+    named: dict[str, Any] = {"title_field": title_field, "text_fields": text_fields}
+    with disk_errors(out.name), output.progress_bar(unit=" documents", desc="reading") as bar:
+        for line in corpus:
+            bar.update(1)
+            try:
+                if line.problem:
+                    raise ValueError(line.problem)
+                fields = parse_object(line)
+                check_surrogates(line, fields)
+                fields = reading.changes(fields) if reading.changes else fields
+                found = list(pairs_of(fields, kinds or KINDS, **named))
+            except ValueError as error:
+                if not counts["invalid"]:
+                    output.warn(f"{corpus.place(line.number)}: {error}")
+                counts["invalid"] += 1
+                continue
+            counts["documents"] += 1
+            counts["without"] += not found
+            for pair in found:
+                counts["pairs"] += 1
+                out.write(json.dumps(asdict(pair), ensure_ascii=False) + "\n")
+    if not counts["pairs"]:
+        raise InputError(
+            f"{corpus.name}: no pairs; fields read: {title_field}, {', '.join(text_fields)}"
+        )
+    if as_json and out.name != "-":
+        output.print_json({"out": out.name, **{k: counts[k] for k in KEYS}})
+    else:
+        click.echo(
+            f"{counts['pairs']:,} pairs from {counts['documents']:,} documents, "
+            f"{counts['without']:,} of which gave none",
+            err=True,
+        )
+
+
+# Keys of the output of `generate pairs --json`.
+KEYS = ("documents", "pairs", "without", "invalid")
