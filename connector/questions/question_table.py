@@ -193,7 +193,7 @@ class QuestionTable:
 
     def _parts(self, word: str) -> list[int]:
         """Rows of the parts of a word that has no entry; none if they have no latents."""
-        if not self.pieces:
+        if not self.pieces or word in STOP_WORDS:
             return []
         first, pieces = parts_of(word, self._rows, self._rows_of_pieces)
         rows = [self._rows[first]] if first else []

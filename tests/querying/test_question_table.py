@@ -165,6 +165,8 @@ def test_a_word_that_the_table_lacks_is_the_sum_of_its_parts(
         assert dict(zip(*map(np.ndarray.tolist, table.encode("Lanraz?")), strict=True)) == expected
         text = "lanraz bone lan thexx lanraz"
         assert (table.pieced(text), table.lacking(text)) == (["lanraz"], ["bone", "thexx"])
+        assert parts_of("they", {"the"}, pieces)[0] == "the"
+        assert len(table.encode("they are")[0]) == 0, "stop words have no parts"
         index = StoredTable.of(table)
         assert index is not None
         assert list(index.rules) == ["lan", "omeprazole"], "an index has no pieces"
@@ -315,7 +317,12 @@ print([name for name in ("torch", "transformers") if name in sys.modules])
     assert done.stdout.split("\n")[:2] == ["True", "[]"], done.stderr
 
 
-def test_the_command_writes_the_table_into_the_model_folder(tmp_path: Path) -> None:
+def test_the_command_writes_the_table_into_the_model_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tokens of the tiny model are whole words.
+    piece = np.array([3], dtype=np.int32), np.array([4.0], dtype=np.float32)
+    monkeypatch.setattr(f"{encode_pieces.__module__}.encode_pieces", lambda *_: {"pus": piece})
     folder = toy_model(tmp_path / "model", toy_backbone(tmp_path / "backbone"))
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text("".join(
@@ -333,7 +340,8 @@ def test_the_command_writes_the_table_into_the_model_folder(tmp_path: Path) -> N
     assert table.words[0] == "wumpus", "the most frequent word of the corpus"
     assert "quux" not in table.words
     assert len(table.words) > 1, "and the words of the backbone"
-    assert table.pieces
+    assert table.pieces == ["pus"]
+    assert table.pieced("intrees inpus") == ["inpus"]
     assert QueryEncoder(folder, questions="table").load().fingerprint == table.fingerprint
 
 
