@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException
@@ -362,11 +362,16 @@ class Ingest(BulkRun):
                 size=self._file.size,
                 failures_bytes=failures_bytes,
                 report=asdict(self.report),
+                **self._numbers(),
             ),
             self._rejected,
             block,
         )
         self._rejected.clear()
+
+    def _numbers(self) -> dict[str, Any]:
+        """Fields of `Progress` by which a resumed run keeps its number, if it does."""
+        return {}
 
     def _finish(self, started: float) -> None:
         """Delete stale chunks, merge, and measure the index."""

@@ -414,6 +414,11 @@ class IngestJob(Job):
     def _elsewhere(self) -> bool:
         return self.on is not None
 
+    def _files(self) -> str | None:
+        """The files as far as the versions of a run on Ray depend on them, which it keeps."""
+        corpus = self._corpus
+        return f"{len(corpus.files)}, {corpus.size:,} bytes in all" if corpus else None
+
     def _check_ready(self) -> None:
         """Put back what killed commands left; raises EngineError if the index cannot be loaded."""
         self._retry.ask(repair, self._client, self.alias or self._name, self._retry)
@@ -480,8 +485,7 @@ class IngestJob(Job):
                 "long": meta.long,
                 "reading": self.reading.to_json(),
                 "on": "ray" if self.on else None,
-                # Numbers of lines depend on it.
-                "files": len(self._corpus.files) if self.on and self._corpus else None,
+                "files": self._files() if self.on else None,
             },
             command=self.command or f"IngestJob(client, {self._printed()}, ...).run()",
         )

@@ -104,6 +104,10 @@ class Progress:
     """Length of the failures file in bytes."""
     report: dict[str, Any] = field(default_factory=lambda: asdict(IngestReport()))
     """Counts, as in `IngestReport`."""
+    number: int = 0
+    """Number of the run in the versions of its documents, if a resumed run keeps it."""
+    latest: int = 0
+    """Number of the last execution of such a run, in the index."""
     watch: dict[str, Any] = field(default_factory=dict)
     """How far an index that is watched has been read; see `watching.follower.Follower`."""
 

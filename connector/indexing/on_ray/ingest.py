@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.pipelines import say_pipelines
 from latent_ingest.connector.indexing.batches import CHARACTERS_PER_BUDGET_TOKEN
@@ -74,6 +75,7 @@ class RayIngest(Ingest):
         self._lasts: dict[int, int] = {}  # file → number of its last line
         self._positions: dict[int, int] = {}
         self._unsent: list[BlockOutcome] = []
+        self._latest = 0
 
     def _resume(self, run: Run, seen: SeenKeys, on_progress: OnProgress) -> None:
         """Continue the counts; the readers check the lines that an interrupted run has done."""
@@ -92,9 +94,10 @@ class RayIngest(Ingest):
     def _load(self, seen: SeenKeys, started: float, on_progress: OnProgress) -> None:
         self._pipelines = self._retry.ask(say_pipelines, self._index)
         loading = Loading(self._index, self._file.name, self._retry)
+        runs = self._retry.ask(self._index.meta).runs
         target = loading.begin()
-        self._number = loading.number
         try:
+            self._keep_number(loading.number, runs)
             self._passes(target, loading.index.name, seen, started, on_progress)
             if self._interrupted:
                 self._stop_because("interrupted")
@@ -106,6 +109,26 @@ class RayIngest(Ingest):
         finally:
             with self._stopping_on_error():
                 loading.end()
+
+    def _keep_number(self, number: int, runs: int) -> None:
+        """Choose the number of the run in the versions of documents: that of its first execution.
+
+        Lines are not done in the order of the files, so those that are left may come before lines
+        with the same ids that are done, and must not replace them. `runs` is the number of the
+        latest run into the index before this execution, which has `number`.
+        """
+        done = self._run.resumed if self._run else None
+        self._number, self._latest = done.number if done else number, number
+        if done is None:
+            return
+        if runs > done.latest:
+            raise InputError(
+                f"{self._file.name}: another run has loaded index {self._index.name} since this "
+                f"one was interrupted, so its documents cannot be put in order; start again with "
+                f"--restart"
+            )
+        # At once, since the next execution compares this number.
+        self._note_progress("", sum(self._positions.values()))
 
     def _passes(
         self,
@@ -216,7 +239,7 @@ class RayIngest(Ingest):
         read = ray.data.read_datasource(
             CorpusSource(tasks, collector),
             num_cpus=IO_CPUS,
-            concurrency=at_once,
+            concurrency=min(at_once, len(tasks)),
             override_num_blocks=len(tasks),
         )
         encoded = read.map_batches(
@@ -276,6 +299,9 @@ class RayIngest(Ingest):
         self._positions[outcome.file] = max(before, outcome.position)
         block = Block(outcome.file, outcome.after, outcome.last, outcome.digest, outcome.indexed)
         self._note_progress("", sum(self._positions.values()), block)
+
+    def _numbers(self) -> dict[str, Any]:
+        return {"number": self._number, "latest": self._latest}
 
     def _find_ended(self) -> None:
         """Find the files whose lines are all done, from the first to the last without a gap."""
