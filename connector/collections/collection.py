@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from latent_ingest.connector.collections.trec import read_judgements, read_topics
-from latent_ingest.connector.corpus_file import CorpusFile
+from latent_ingest.connector.corpus.corpus import Corpus
 from latent_ingest.connector.document import DEFAULT_TEXT_FIELDS, BadLine, Document, parse_line
 from latent_ingest.connector.errors import InputError
 
@@ -214,12 +214,12 @@ def only_one(folder: Path, pattern: str) -> Path:
 
 
 def read_documents(path: Path) -> Iterator[Document]:
-    """Read the documents of a file; raises InputError at a line that is not a document."""
-    with CorpusFile(path) as file:
-        for line in file:
-            if not line.content.strip():
+    """Read the documents of a file of any format; raises InputError at one that is not valid."""
+    with Corpus(path) as corpus:
+        for line in corpus:
+            if not (line.problem or line.content.strip()):
                 continue
             document = parse_line(line, text_fields=DEFAULT_TEXT_FIELDS)
             if isinstance(document, BadLine):
-                raise InputError(f"{path}: line {line.number}: {document.reason}")
+                raise InputError(f"{corpus.place(line.number)}: {document.reason}")
             yield document

@@ -44,7 +44,7 @@ def split_of_known_items(path: Path, limit: int | None, seed: int) -> Split:
 def known_items(path: Path, n_questions: int, seed: int) -> Collection:
     """Make a collection of at most `n_questions` known items, each of another document.
 
-    `path` is a corpus file, or a folder that holds corpus.jsonl.
+    `path` is a file of documents in any format, or a folder that holds corpus.jsonl.
 
     Raises:
         InputError: there is no corpus, a line is malformed, or too few documents have a title or

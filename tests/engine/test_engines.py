@@ -13,6 +13,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector import IngestJob, Searcher
+from latent_ingest.connector.diagnosis.doctor import examine
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import MismatchError
@@ -179,3 +180,16 @@ def test_an_index_of_every_engine_gets_latent_terms_and_a_question_table(
     body = {"query": {"match": {"latent": "bees"}}}
     hits = other.search(index=index, body=body)["hits"]["hits"]
     assert hits[0]["_id"] == "bees"
+
+
+@pytest.mark.slow
+def test_the_doctor_finds_every_engine_in_good_order(
+    other: OpenSearch, new_index: Any, load: Any
+) -> None:
+    index = new_index(other)
+    load(other, index, ['{"_id": "bees", "text": "Insects dance to tell where nectar is."}'])
+    other.indices.refresh(index=index)
+    found = {finding.check: finding for finding in examine(other, index, write=True)}
+    assert [one for one in found.values() if one.state in ("warning", "problem")] == []
+    assert found["version"].state == found["model"].state == "ok"
+    assert [one.found for one in found.values() if one.found.startswith("refused")] == []

@@ -56,13 +56,13 @@ def terms(client: OpenSearch, analyzer: str, text: str, index: str | None = None
     return [token["token"] for token in answer["tokens"]]
 
 
-def test_analyzers_that_the_docs_name_are_in_every_engine(whole: OpenSearch, root: Path) -> None:
+def test_analyzers_that_the_docs_name_are_in_every_engine(either: OpenSearch, root: Path) -> None:
     page = (root / "docs" / "backbones.md").read_text()
     for analyzer, (text, expected) in ANALYZED.items():
-        assert terms(whole, analyzer, text) == expected, analyzer
+        assert terms(either, analyzer, text) == expected, analyzer
         assert f"`{analyzer}`" in page
     for analyzer in PLUGINS:
-        answer = whole.transport.perform_request(
+        answer = either.transport.perform_request(
             "POST", "/_analyze", body={"analyzer": analyzer, "text": "a"}, params={"ignore": 400}
         )
         assert answer["status"] == 400

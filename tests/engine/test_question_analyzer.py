@@ -118,15 +118,15 @@ def by_engine(client: OpenSearch, index: str, text: str) -> Counter[int]:
 
 
 def test_the_engine_and_python_agree_on_any_text(
-    either: OpenSearch, new_index: Any, seed: int
+    every: OpenSearch, new_index: Any, seed: int
 ) -> None:
     rng = random.Random(seed)
     words = [*random_words(rng), *(word for text in SENTENCES for word in words_of(text)), "f16"]
     rules = random_table(rng, words)
     assert len(rules) > 250
-    index = new_index(either)
-    either.indices.create(index=index, body=index_body(MappingConfig(), {}, analysis_of(rules)))
-    found = table_of(Index(either, index).settings())
+    index = new_index(every)
+    every.indices.create(index=index, body=index_body(MappingConfig(), {}, analysis_of(rules)))
+    found = table_of(Index(every, index).settings())
     assert found == rules
     assert list(found) == list(rules)
     texts = [*SENTENCES, *(random_text(rng, words) for _ in range(TEXTS - len(SENTENCES)))]
@@ -135,6 +135,6 @@ def test_the_engine_and_python_agree_on_any_text(
         expected = by_python(rules, text)
         if expected.total() > MOST_TERMS:
             continue
-        assert by_engine(either, index, text) == expected, repr(text)
+        assert by_engine(every, index, text) == expected, repr(text)
         matching += bool(expected)
     assert matching > TEXTS / 2

@@ -43,7 +43,7 @@ def all_hits(client: OpenSearch, index: str, body: dict[str, Any]) -> dict[str, 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_scores_equal_a_plain_bm25(
-    either: OpenSearch,
+    every: OpenSearch,
     new_index: Any,
     load: Any,
     encoder: LatentEncoder,
@@ -52,13 +52,13 @@ def test_scores_equal_a_plain_bm25(
     scale: float,
 ) -> None:
     """They agree to 1e-4, with Lucene's one-byte lengths; before OpenSearch 3, times k1 + 1."""
-    index = new_index(either)
-    report = load(either, index, corpus, wanted={"scale": scale})
+    index = new_index(every)
+    report = load(every, index, corpus, wanted={"scale": scale})
     assert report.indexed == len(documents)
     texts = [f"{document['title']} {document['text']}" for document in documents]
     counted = latent_counts(encoder, texts, scale)
-    rewriter = QueryRewriter.from_index(either, index, encoder)
-    version = either.info()["version"]
+    rewriter = QueryRewriter.from_index(every, index, encoder)
+    version = every.info()["version"]
     keeps_factor = version.get("distribution") != "opensearch" or version["number"] < "3"
     bm25 = BM25(counted, k1=2 * scale, b=0.7, factor=keeps_factor)
     compared = 0
@@ -69,7 +69,7 @@ def test_scores_equal_a_plain_bm25(
             for document, tf in zip(documents, counted, strict=True)
             if (score := bm25.score(query, tf))
         }
-        got = all_hits(either, index, rewriter.rewrite(question, form="latent", size=1000))
+        got = all_hits(every, index, rewriter.rewrite(question, form="latent", size=1000))
         assert got == pytest.approx(expected, rel=1e-4)
         compared += len(got)
     assert compared > 200

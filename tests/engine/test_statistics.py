@@ -63,12 +63,12 @@ def make(
 
 @pytest.mark.parametrize("shards", [1, 3])
 def test_frequencies_are_those_of_the_documents_of_all_shards(
-    either: OpenSearch, new_index: Any, load: Any, encoder: LatentEncoder, shards: int
+    every: OpenSearch, new_index: Any, load: Any, encoder: LatentEncoder, shards: int
 ) -> None:
-    index = new_index(either)
-    make(either, index, encoder, shards)
-    load(either, index, lines())
-    found = read_frequencies(either, [index], "latent", encoder.n_latents)
+    index = new_index(every)
+    make(every, index, encoder, shards)
+    load(every, index, lines())
+    found = read_frequencies(every, [index], "latent", encoder.n_latents)
     assert (found.n_documents, found.every_shard) == (len(TEXTS), True)
     assert found.counts.sum() > 200
     np.testing.assert_array_equal(found.counts, of(encoder))
