@@ -1,4 +1,4 @@
-"""The commands `evaluate`, `generate` and `docstrings`: collections, and systems on them."""
+"""The commands `evaluate` and `docstrings`: collections, and systems on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import IO, Any
 import click
 
 from latent_ingest.cli import options
-from latent_ingest.cli.commands.models.pairs import pairs
 from latent_ingest.cli.connection import connection_options
 from latent_ingest.cli.evaluation_table import collection_lines
 from latent_ingest.cli.jobs import run_with_bar
@@ -139,62 +138,6 @@ def in_short(report: dict[str, Any]) -> dict[str, Any]:
     (part,) = report["collections"]
     means = {name: system["means"] for name, system in part["systems"].items()}
     return {"collection": part["name"], "systems": means}
-
-
-@click.group(
-    epilog="""\b
-Examples:
-  latent-ingest generate limit
-  latent-ingest evaluate limit/
-  latent-ingest generate pairs corpus.jsonl --out pairs.jsonl
-"""
-)
-def generate() -> None:
-    """Generate a judged collection, or pairs to learn from."""
-
-
-generate.add_command(pairs)
-
-
-@generate.command(
-    epilog="""\b
-Examples:
-  latent-ingest generate limit --documents 50000 --queries 1000 --seed 0
-  latent-ingest generate limit --documents 46 --queries 1035 --out limit-small/
-"""
-)
-@click.option("--documents", default=50_000, help="Number of documents.")
-@click.option("--queries", default=1000, help="Number of questions.")
-@click.option("--seed", default=0, help="Random seed; the same seed gives the same bytes.")
-@click.option(
-    "--out",
-    default="limit",
-    type=click.Path(path_type=Path),
-    help="New folder for the collection, in BEIR layout.",
-)
-@options.as_json
-def limit(documents: int, queries: int, seed: int, out: Path, as_json: bool) -> None:
-    """Generate a collection after the recipe of LIMIT (arXiv 2508.21038).
-
-    Each document is a person who likes 45 things. Each question asks who likes one thing, and two
-    people like it. The relevant documents of all questions are pairs from a small set of documents
-    (46 for 1,000 questions), and no two questions have the same pair; all other documents like
-    things that no question asks for. Each question has one word that matters, so words find the
-    answers; a dense vector has too few dimensions to represent all pairs.
-    """
-    from latent_ingest.connector.collections.limit import Limit
-
-    collection = Limit(documents, queries, seed)
-    with progress_bar(total=documents, desc="writing", unit="doc") as bar:
-        collection.write(out, bar.update)
-    counts = {"documents": documents, "queries": queries, "judged_documents": collection.judged}
-    if as_json:
-        print_json({"out": str(out), **counts, "seed": seed})
-        return
-    click.echo(
-        f"{out}: {documents:,} documents, {queries:,} questions with two relevant documents each, "
-        f"all from {collection.judged:,} documents"
-    )
 
 
 @click.command(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latent_ingest.cli import options, output
-from latent_ingest.cli.commands.models.pairs import check_options, shorten, tune_on_pairs
+from latent_ingest.cli.pair_tuning import check_options, shorten, tune_on_pairs
 
 if TYPE_CHECKING:
     from tqdm import tqdm

@@ -1,22 +1,17 @@
-"""latent-ingest train --from, and generate pairs: learning from pairs of texts."""
+"""`latent-ingest train --from`: learning from pairs of texts."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from latent_ingest.cli import options, output
+from latent_ingest.cli import output
 from latent_ingest.connector.errors import InputError
-
-if TYPE_CHECKING:
-    from latent_ingest.connector.corpus.reading import Reading
 
 # Options of `train` that concern the training of a new autoencoder alone, by parameter.
 OF_NEW_MODELS = {
@@ -140,94 +135,3 @@ def shorten(argument: str) -> str:
     """A path as its last part, so that a model card shows no folder of this machine."""
     path = Path(argument)
     return path.name if "/" in argument and path.parent.is_dir() else argument
-
-
-@click.command(
-    epilog="""\b
-Examples:
-  latent-ingest generate pairs corpus.jsonl --out pairs.jsonl
-  latent-ingest generate pairs docs/*.jsonl.gz --kind heading --out headings.jsonl
-"""
-)
-@click.argument("files", nargs=-1, required=True)
-@click.option(
-    "--kind",
-    "kinds",
-    multiple=True,
-    type=click.Choice(["title", "heading", "sentence"]),
-    help="Kind of pairs; may be repeated.  [default: titles and headings, else first sentences]",
-)
-@click.option("--title-field", default="title", show_default=True, help="Field with the title.")
-@click.option(
-    "--text-fields",
-    default="text",
-    show_default=True,
-    type=options.NameList(),
-    help="Fields that are joined to the text, separated by commas.",
-)
-@click.option(
-    "--out",
-    type=click.File("w", encoding="utf-8", lazy=True),
-    default="-",
-    help="File to write; - is standard output.",
-)
-@options.reading
-@options.as_json
-def pairs(
-    files: tuple[str, ...],
-    kinds: tuple[str, ...],
-    title_field: str,
-    text_fields: list[str],
-    out: IO[str],
-    reading: Reading,
-    as_json: bool,
-) -> None:
-    """Make pairs of a question and its document from a corpus, for `train --from`.
-
-    Title → text, heading → section (Markdown and reStructuredText), or, in a document that has
-    neither, first sentence → the rest. One JSON object per line, with `question` and `document`.
-    """
-    from latent_ingest.connector.corpus.corpus import Corpus
-    from latent_ingest.connector.document import check_surrogates, parse_object
-    from latent_ingest.connector.files import disk_errors
-    from latent_ingest.connector.training.pairs.making import KINDS, pairs_of
-
-    corpus = Corpus(files, reading)
-    counts: Counter[str] = Counter()
-    named: dict[str, Any] = {"title_field": title_field, "text_fields": text_fields}
-    with disk_errors(out.name), output.progress_bar(unit=" documents", desc="reading") as bar:
-        for line in corpus:
-            bar.update(1)
-            try:
-                if line.problem:
-                    raise ValueError(line.problem)
-                fields = parse_object(line)
-                check_surrogates(line, fields)
-                fields = reading.changes(fields) if reading.changes else fields
-                found = list(pairs_of(fields, kinds or KINDS, **named))
-            except ValueError as error:
-                if not counts["invalid"]:
-                    output.warn(f"{corpus.place(line.number)}: {error}")
-                counts["invalid"] += 1
-                continue
-            counts["documents"] += 1
-            counts["without"] += not found
-            for pair in found:
-                counts["pairs"] += 1
-                out.write(json.dumps(asdict(pair), ensure_ascii=False) + "\n")
-    if not counts["pairs"]:
-        raise InputError(
-            f"{corpus.name}: no pairs; fields read: {title_field}, {', '.join(text_fields)}"
-        )
-    if as_json and out.name != "-":
-        output.print_json({"out": out.name, **{k: counts[k] for k in KEYS}})
-    else:
-        click.echo(
-            f"{counts['pairs']:,} pairs from {counts['documents']:,} documents, "
-            f"{counts['without']:,} of which gave none",
-            err=True,
-        )
-
-
-# Keys of the output of `generate pairs --json`.
-KEYS = ("documents", "pairs", "without", "invalid")
