@@ -6,8 +6,8 @@
 The first prints the speed of batches of similar length within a token budget, over batches of 32 in
 file order, with the same backbone; and the share of the time of encoding that the products take:
 linear layers, attention, and that of the autoencoder. The second encodes while other processes
-compute, with PyTorch's own threads, with threads that sleep while they wait, as `latent-ingest`
-sets them, and with one thread. The texts are docstrings of the standard library.
+compute, with PyTorch's own threads, with threads that soon sleep while they wait, as
+`latent-ingest` sets them, and with one thread. The texts are docstrings of the standard library.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import click
 import torch
 from torch.overrides import TorchFunctionMode
 
+from latent_ingest.cli.main import SPINS
 from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -42,7 +43,7 @@ PRODUCTS = {
 # Environment of the processes that encode beside others.
 THREADS = {
     "PyTorch's own": {},
-    "asleep while they wait": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "soon asleep while they wait": {"GOMP_SPINCOUNT": SPINS},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
 ROUNDS = 3
@@ -147,7 +148,7 @@ def others(n_processes: int) -> Iterator[None]:
 def beside_others(n_others: int, n_texts: int) -> None:
     """Print the time of encoding in each way, in turn."""
     taken: dict[str, list[float]] = {name: [] for name in THREADS}
-    unset = {key: value for key, value in os.environ.items() if not key.startswith("OMP_")}
+    unset = {key: value for key, value in os.environ.items() if "OMP_" not in key}
     with others(n_others):
         for _ in range(ROUNDS):
             for name, environment in THREADS.items():

@@ -63,6 +63,10 @@ MODULES = {
 }
 MODULE_OF = {command: module for module, commands in MODULES.items() for command in commands}
 
+# Turns for which a thread of PyTorch waits for the others before it sleeps. By default it waits for
+# 300,000 turns, which takes several times as long beside other processes (benchmarks/encode.py).
+SPINS = "1000"
+
 # Packages that servers which only ask by table leave out (docs/serving.md).
 MODEL_PACKAGES = ("torch", "transformers", "huggingface_hub")
 
@@ -103,9 +107,9 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         log_to_terminal()
-        # Threads of PyTorch that wait by computing are slow beside other processes. It reads this
-        # when it is imported.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # PyTorch reads this when it is imported.
+        if "OMP_WAIT_POLICY" not in os.environ:
+            os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
         try:
             return super().invoke(ctx)
         except InputError as error:

@@ -79,21 +79,25 @@ def test_help_and_the_rooms_beside_the_encoder_load_no_torch_or_parser(code: str
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("chosen", [None, "ACTIVE"])
-def test_threads_of_commands_sleep_while_they_wait_unless_asked_otherwise(
-    monkeypatch: pytest.MonkeyPatch, chosen: str | None
+@pytest.mark.parametrize(
+    ("chosen", "spins"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_threads_of_commands_soon_sleep_while_they_wait_unless_asked_otherwise(
+    monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], spins: str
 ) -> None:
-    """Also in a process that has not imported torch, which reads this once."""
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if chosen:
-        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+    """It is set before torch is imported, which reads it once."""
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
     script = (
         "import os, sys; from latent_ingest.cli.main import cli;"
         "cli(['search', '--help'], standalone_mode=False); assert 'torch' not in sys.modules;"
-        "print(os.environ['OMP_WAIT_POLICY'])"
+        "print(os.environ.get('GOMP_SPINCOUNT'))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.split()[-1] == (chosen or "PASSIVE"), done.stderr
+    assert done.stdout.split()[-1] == spins, done.stderr
 
 
 def test_encoding_never_imports_the_client() -> None:
