@@ -166,8 +166,7 @@ class LocalEngine:
         self.home.mkdir(parents=True, exist_ok=True)
         command = [
             *(*start, "-basePath", str(self.home / "node")),
-            # A unique cluster name, so that two nodes on this machine do not form one cluster.
-            *("-clusterName", f"latent-ingest-{crc32(str(self.home).encode()):x}"),
+            *("-clusterName", self._cluster_name),
             # The runner's first node listens at the base port + 1.
             *("-numOfNode", "1", "-baseHttpPort", str(port - 1), "-useLogger"),
         ]
@@ -233,6 +232,11 @@ class LocalEngine:
         self._state_file.unlink(missing_ok=True)
         return state
 
+    @property
+    def _cluster_name(self) -> str:
+        """A unique name, so that two nodes on this machine do not form one cluster."""
+        return f"latent-ingest-{crc32(str(self.home).encode()):x}"
+
     def _process(self, pid: int) -> Any:
         """The node's process; None if it ended or its pid now belongs to another process."""
         try:
@@ -254,8 +258,15 @@ class LocalEngine:
                     f"{self.distribution.name} ended at once with status {process.returncode}: "
                     f"{last_line(self.log)}; its log is {self.log}"
                 )
-            if answer(state.url):
-                return
+            if content := answer(state.url):
+                if content.get("cluster_name") == self._cluster_name:
+                    return
+                # The runner then takes the next port.
+                port = state.url.rsplit(":", 1)[1]
+                raise EngineError(
+                    f"port {port} was taken meanwhile by {who_answers(int(port))}; "
+                    "try again, or choose another port with --port"
+                )
             time.sleep(0.25)
         raise EngineError(
             f"{self.distribution.name} did not answer at {state.url} within {START_SECONDS} s; "

@@ -21,6 +21,7 @@ from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.engine.local import LocalEngine, free_port
+from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.job import Job
@@ -53,7 +54,13 @@ def without_question_tables(
 
 def node(kind: str, home: Path, version: str | None = None) -> Iterator[str]:
     engine = LocalEngine(kind, home, version)
-    yield engine.up(port=free_port(), heap="1g", bound_to_us=True).url
+    try:
+        state = engine.up(port=free_port(), heap="1g", bound_to_us=True)
+    except EngineError as error:  # nodes of other test processes start, too
+        if "taken" not in str(error):
+            raise
+        state = engine.up(port=free_port(), heap="1g", bound_to_us=True)
+    yield state.url
     assert engine.down() is not None, f"{kind} ended before the tests did"
 
 

@@ -117,6 +117,19 @@ def test_a_port_taken_by_another_program_is_said(tmp_path: Path) -> None:
             LocalEngine("opensearch", tmp_path).up(port=port)
 
 
+def test_a_port_taken_while_the_node_starts_is_said(
+    opensearch_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node then listens elsewhere, and another engine answers at the port."""
+    port = int(opensearch_url.rsplit(":", 1)[1])
+    monkeypatch.setattr("latent_ingest.connector.engine.local.port_taken", lambda _port: False)
+    engine = LocalEngine("opensearch", tmp_path)
+    with pytest.raises(EngineError, match=rf"port {port} was taken meanwhile by opensearch 3"):
+        engine.up(port=port, heap="512m", bound_to_us=True)
+    assert engine.running() is None
+    assert answer(opensearch_url)
+
+
 def test_a_local_engine_is_asked_without_a_proxy(
     opensearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
