@@ -79,8 +79,8 @@ format: $(ALL)
 about-test:
 	@$(MAKE) -q --no-print-directory $(ALL) || \
 	echo 'Downloads about 3 GB into .venv (PyTorch with CUDA; 6 GB on disk): about 4 minutes.'
-	@echo 'Checks format, lint and types, then runs the fast tests: about 10 minutes on two cores.'
-	@echo '"make test-slow" runs the other tests: about 10 minutes.'
+	@echo 'Checks format, lint and types, then runs the fast tests: about 20 minutes on two cores.'
+	@echo '"make test-slow" runs the other tests: about 20 minutes.'
 
 test: about-test check
 	$(PYTEST) -m "not slow"
