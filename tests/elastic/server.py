@@ -58,17 +58,22 @@ def elasticsearch_server(version: str, home: Path) -> Iterator[str]:
     port = free_port()
     log = home / "server.log"
     program = [sys.executable, str(Path(__file__).with_name("node.py"))]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*program, version, str(home), str(port), *class_path],
-            stdin=subprocess.PIPE,  # its end tells the node that the tests have ended
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    url = f"http://127.0.0.1:{port}"
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [*program, version, str(home), str(port), *class_path],
+                stdin=subprocess.PIPE,  # its end tells the node that the tests have ended
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    process, url, restarts = start(), f"http://127.0.0.1:{port}", 1
     try:
         deadline = time.monotonic() + START_SECONDS
         while not answer(url):
+            if process.poll() is not None and restarts:  # seen once: its log4j found no plugins
+                process, restarts = start(), restarts - 1
             assert process.poll() is None, log.read_text(errors="replace")[-3000:]
             assert time.monotonic() < deadline, log.read_text(errors="replace")[-3000:]
             time.sleep(0.25)
