@@ -82,19 +82,6 @@ def configured(
     )
 
 
-class Workers(Multiprocess):
-    """Supervises the workers; if one could not start, tells the others to end until they do."""
-
-    def join_all(self) -> None:
-        """Wait for the end of all. A worker that just starts may miss the first signal."""
-        failed = any(one.exitcode == STARTUP_FAILURE for one in self.processes)
-        while failed and (alive := [one for one in self.processes if one.process.is_alive()]):
-            for one in alive:
-                one.process.terminate()
-                one.process.join(1)
-        super().join_all()
-
-
 def made(make: MakeProxy) -> Proxy:
     """Return a proxy; one that cannot be made ends all workers, instead of being tried for ever."""
     try:
@@ -130,7 +117,7 @@ def serve(
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # those of a model, in each worker
     with TemporaryDirectory(prefix="latent-ingest-metrics-") as folder:
         os.environ[FOLDER] = folder
-        supervisor = Workers(config, [at])
+        supervisor = Multiprocess(config, [at])
         supervisor.run()
     if any(one.exitcode == STARTUP_FAILURE for one in supervisor.processes):
         raise LatentIngestError("a worker did not start")
