@@ -7,6 +7,7 @@ one socket. Their parent replaces one that dies.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import socket
 import sys
@@ -82,12 +83,29 @@ def configured(
     )
 
 
+class Workers(Multiprocess):
+    """Supervises the workers; one that ends is noticed at once."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace workers that have ended, or end all if one could not start.
+
+        With its own copy of a worker's end of their pipe, this process would not notice there that
+        the worker has ended, and wait `WORKER_SECONDS` for its answer.
+        """
+        for worker in self.processes:
+            worker.child_conn.close()
+        super().keep_subprocess_alive()
+
+
 def made(make: MakeProxy) -> Proxy:
     """Return a proxy; one that cannot be made ends all workers, instead of being tried for ever."""
     try:
         return make()
     except LatentIngestError as error:
         log.error("%s", error)
+        if multiprocessing.parent_process():
+            # At once, so that the parent, which kills what no longer answers, sees this status.
+            os._exit(STARTUP_FAILURE)
         raise SystemExit(STARTUP_FAILURE) from error
 
 
@@ -117,7 +135,7 @@ def serve(
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # those of a model, in each worker
     with TemporaryDirectory(prefix="latent-ingest-metrics-") as folder:
         os.environ[FOLDER] = folder
-        supervisor = Multiprocess(config, [at])
+        supervisor = Workers(config, [at])
         supervisor.run()
     if any(one.exitcode == STARTUP_FAILURE for one in supervisor.processes):
         raise LatentIngestError("a worker did not start")
