@@ -46,7 +46,6 @@ from latent_ingest.connector.indexing.sender import CONCURRENCY, BulkRun, Outcom
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.indexing.questions.own_table import OwnTable
-    from latent_ingest.connector.indexing.questions.refresh import ReadBackTable
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ class Enrich(BulkRun):
         concurrency: int = CONCURRENCY,
         give_up_after: float = GIVE_UP_AFTER,
         run: Run | None = None,
-        own_table: OwnTable | ReadBackTable | None = None,
+        own_table: OwnTable | None = None,
     ) -> None:
         """Prepare a run over an index that `preparing.prepare` made ready.
 

@@ -58,7 +58,6 @@ from latent_ingest.connector.seen_keys import SeenKeys
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
     from latent_ingest.connector.indexing.questions.own_table import OwnTable
-    from latent_ingest.connector.indexing.questions.refresh import ReadBackTable
     from latent_ingest.connector.indexing.sharding.load import ShardedLoad
 
 log = logging.getLogger(__name__)
@@ -89,7 +88,7 @@ class Ingest(BulkRun):
         concurrency: int = CONCURRENCY,
         give_up_after: float = GIVE_UP_AFTER,
         run: Run | None = None,
-        own_table: OwnTable | ReadBackTable | None = None,
+        own_table: OwnTable | None = None,
         shards: ShardedLoad | None = None,
     ) -> None:
         """Prepare a run into an index that `open_index` made or checked.

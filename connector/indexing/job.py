@@ -198,16 +198,14 @@ class Job:
 
     def _own_table(
         self, index: Index, meta: IndexMeta, encoder: LatentEncoder, on_words: OnWords
-    ) -> OwnTable | ReadBackTable | None:
+    ) -> OwnTable | None:
         """The table of the words of the documents, if the index is to get one."""
         if not self.questions:
             if meta.own_words:  # of a run that this one resumes
                 self._retry.ask(lambda: index.update_meta(own_words=None))
             return None
-        begun = OwnTable.begin(index, meta, encoder, self._retry, self.question_words, on_words)
-        if begun and self._elsewhere:
-            return ReadBackTable(index, encoder, self._retry, self.question_words, on_words)
-        return begun
+        kind = ReadBackTable if self._elsewhere else OwnTable
+        return kind.begin(index, meta, encoder, self._retry, self.question_words, on_words)
 
 
 @dataclass(eq=False, repr=False)

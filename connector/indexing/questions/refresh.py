@@ -15,7 +15,6 @@ from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.blocks import LASTING, check_blocks
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry, passes
 from latent_ingest.connector.errors import EngineError, InputError
-from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta, missing_source
 from latent_ingest.connector.index.preparing import ExistingIndex
 from latent_ingest.connector.index.reading import scan
@@ -23,6 +22,7 @@ from latent_ingest.connector.index.repair import check_unchanged
 from latent_ingest.connector.indexing.questions.own_table import (
     KEPT,
     OnWords,
+    OwnTable,
     Progress,
     TableReport,
     put_table,
@@ -45,28 +45,11 @@ log = logging.getLogger(__name__)
 MOST_READ = 200_000
 
 
-class ReadBackTable:
+class ReadBackTable(OwnTable):
     """The table of a new index whose documents pass through other processes.
 
-    As `OwnTable`, but its words are read back from the index.
+    Its words are read back from the index.
     """
-
-    def __init__(
-        self,
-        index: Index,
-        encoder: LatentEncoder,
-        retry: Retry,
-        most: int,
-        on_words: OnWords = lambda done, of: None,
-    ) -> None:
-        """Read nothing yet; `most` is the number of words in the table."""
-        self._index = index
-        self._encoder = encoder
-        self._retry = retry
-        self._most = most
-        self._on_words = on_words
-        self.report: TableReport | None = None
-        """None until the table is in the index."""
 
     def add(self, text: str) -> None:
         """Do nothing."""
@@ -80,7 +63,7 @@ class ReadBackTable:
         retry.ask(index.refresh)
         if documents is not None and retry.ask(index.count) != documents:
             log.info(KEPT, index.name, "is loaded by other runs, too", index.name)
-            retry.ask(lambda: index.update_meta(own_words=None))
+            self._done()
             return
         refresh = TableRefresh(
             index.client, index.name, words=self._most, give_up_after=retry.give_up_after
@@ -89,7 +72,7 @@ class ReadBackTable:
             self.report = refresh.run(self._encoder, on_words=self._on_words)
         except InputError as error:
             log.warning("index %s keeps the table of its model's words: %s", index.name, error)
-            retry.ask(lambda: index.update_meta(own_words=None))
+            self._done()
 
 
 class TableRefresh:
