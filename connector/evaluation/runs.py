@@ -38,8 +38,8 @@ from latent_ingest.connector.evaluation.systems import (
     searching,
 )
 from latent_ingest.connector.index.index import Index
-from latent_ingest.connector.querying.asked_indices import IndexFields, read_fields
 from latent_ingest.connector.querying.clause_limit import count_clauses
+from latent_ingest.connector.querying.indices.fields import IndexFields, read_fields
 
 # Searches before the clock starts, so that the first system does not pay for warming up.
 WARM_UP = 10

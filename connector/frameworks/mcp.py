@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from latent_ingest.connector.errors import LatentIngestError
 from latent_ingest.connector.frameworks.requirement import require
 from latent_ingest.connector.frameworks.store import LatentStore, Passage
-from latent_ingest.connector.querying.asked_indices import engine_id
+from latent_ingest.connector.querying.indices.asked_indices import engine_id
 
 require("mcp", "mcp", "2", "3")
 

@@ -20,7 +20,7 @@ from latent_ingest.connector.proxy.models import Models
 from latent_ingest.connector.proxy.settings import Settings
 from latent_ingest.connector.proxy.upstream import Unreachable, Upstream
 from latent_ingest.connector.querying.application.point_in_time import indices_at
-from latent_ingest.connector.querying.asked_indices import ALIKE, AskedIndices
+from latent_ingest.connector.querying.indices.asked_indices import ALIKE, AskedIndices
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 log = logging.getLogger(__name__)

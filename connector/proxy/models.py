@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from latent_ingest.connector import terms
 from latent_ingest.connector.errors import LatentIngestError, MismatchError, ModelError
 from latent_ingest.connector.indexing.batches import CHARACTERS_PER_BUDGET_TOKEN
-from latent_ingest.connector.querying.asked_indices import AskedIndices
+from latent_ingest.connector.querying.indices.asked_indices import AskedIndices
 from latent_ingest.connector.querying.query_encoder import (
     LONGEST_CACHED,
     Encoding,

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from latent_ingest.connector.querying.asked_indices import IndexFields
 from latent_ingest.connector.querying.clauses import (
     TEXT_KINDS,
     Clause,
@@ -20,6 +19,7 @@ from latent_ingest.connector.querying.clauses import (
     is_latent,
     read_text_clause,
 )
+from latent_ingest.connector.querying.indices.fields import IndexFields
 from latent_ingest.connector.querying.report import UntouchedClause
 
 Path = tuple[str | int, ...]

@@ -10,13 +10,14 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
 from latent_ingest.connector.engine.client import engine_errors
-from latent_ingest.connector.querying.asked_indices import IndexFields, raise_if_unanswered
 from latent_ingest.connector.querying.clauses import (
     ONE_FIELD,
     PHRASES,
     TEXT_KINDS,
     field_boosts,
 )
+from latent_ingest.connector.querying.indices.asked_indices import raise_if_unanswered
+from latent_ingest.connector.querying.indices.fields import IndexFields
 
 SETTING = "indices.query.bool.max_clause_count"
 

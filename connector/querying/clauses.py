@@ -19,7 +19,7 @@ from latent_ingest.connector.querying.application.query_strings import (
     Part,
     plain_words,
 )
-from latent_ingest.connector.querying.asked_indices import EVERY_FIELD, IndexFields
+from latent_ingest.connector.querying.indices.fields import EVERY_FIELD, IndexFields
 from latent_ingest.connector.querying.term_weights import WeightedTerm
 
 Clause = dict[str, Any]

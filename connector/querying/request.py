@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.querying.asked_indices import IndexFields
 from latent_ingest.connector.querying.body import NO_TEXT, FoundClause, Path, shown
 from latent_ingest.connector.querying.clause_limit import room_for
 from latent_ingest.connector.querying.clauses import (
@@ -20,6 +19,7 @@ from latent_ingest.connector.querying.clauses import (
     field_boosts,
     other_fields,
 )
+from latent_ingest.connector.querying.indices.fields import IndexFields
 from latent_ingest.connector.querying.scoring import AUTO, MATCHINGS, Form, Scoring
 from latent_ingest.mappings import hash_field
 

@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.engine.adapter import Client, adapted
-from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.querying.application.endpoints import SEARCH, rewritten_for
-from latent_ingest.connector.querying.asked_indices import (
-    AskedIndices,
-    fed_fields,
-    read_fields,
-)
+from latent_ingest.connector.querying.application.search_object import rewritten_search
 from latent_ingest.connector.querying.body import copied
 from latent_ingest.connector.querying.clause_limit import ENGINE_CLAUSES, read_clause_limit
 from latent_ingest.connector.querying.feedback.expansion import Expansion
 from latent_ingest.connector.querying.feedback.first_hits import Hit, first_hits_request
 from latent_ingest.connector.querying.feedback.index_feedback import IndexFeedback
+from latent_ingest.connector.querying.indices.asked_indices import AskedIndices
+from latent_ingest.connector.querying.indices.fields import fed_fields
+from latent_ingest.connector.querying.indices.source import Source
+from latent_ingest.connector.querying.indices.statistics import STATISTICS_SECONDS, IndexStatistics
 from latent_ingest.connector.querying.query_encoder import (
     CacheInfo,
     NotCached,
@@ -43,15 +42,7 @@ from latent_ingest.connector.querying.scoring import (
     Scoring,
     hybrid_boost,
 )
-from latent_ingest.connector.querying.term_weights import (
-    STATISTICS_SECONDS,
-    IndexStatistics,
-    Source,
-    UnknownWords,
-    Weigh,
-    Weigher,
-    WeightedTerm,
-)
+from latent_ingest.connector.querying.term_weights import UnknownWords, Weigh, Weigher, WeightedTerm
 from latent_ingest.mappings import LATENT_FIELD, PARENT_FIELD, WORDS_FIELD
 
 if TYPE_CHECKING:
@@ -130,7 +121,12 @@ class QueryRewriter:
         self._feeding = list(dict.fromkeys([*texts, *words_fields]))
         fed = fed_fields(field, self._feeding, source.fields)
         self._target = Target(
-            field, fed, source.fields, max_clauses, self.scoring, skips=source.skips
+            field,
+            fed,
+            source.fields,
+            max_clauses,
+            self.scoring,
+            skips=source.engine.skips_in_blocks,
         )
         queries = QueryEncoder.of(encoder)
         self._queries = queries
@@ -214,31 +210,10 @@ class QueryRewriter:
         **settings: Any,
     ) -> QueryRewriter:
         """Like `from_index`, for indices that were read; statistics are read in the background."""
-        ask = encoder.asks_engine
-        table = asked.question_table(client, ask=ask) if encoder.by_table else None
-        if ready := encoder.ready and table is None:
-            asked.check(encoder.source())
-        asked.check_alike()
-        meta, indices = asked.meta, tuple(asked.metas)
+        source = Source.read(client, asked, encoder, statistics_seconds)
+        meta = asked.meta
         tuned = {"latent_boost": LATENT_BOOST, **(meta.query_settings or {})}
-        engine = EngineInfo.read(client)
-        boost = hybrid_boost(engine, meta.k1, tuned["latent_boost"])
-        statistics = None
-        if statistics_seconds is not None:
-            statistics = IndexStatistics(
-                client, indices, meta.latent_field, meta.n_latents, statistics_seconds
-            )
-        source = Source(
-            index=asked.target,
-            indices=indices,
-            fields=read_fields(client, asked.target, asked.origins, asked.by_meaning),
-            statistics=statistics,
-            unchecked=None if ready else asked,
-            fingerprint=meta.fingerprint,
-            table=table,
-            n_latents=meta.n_latents,
-            skips=engine.skips_in_blocks,
-        )
+        boost = hybrid_boost(source.engine, meta.k1, tuned["latent_boost"])
         read = {
             "field": meta.latent_field,
             "words_fields": asked.words_fields,
@@ -371,16 +346,7 @@ class QueryRewriter:
             search: the search; it is not changed.
             settings: as for `rewrite_body`.
         """
-        given = search.to_dict()
-        body = self.rewrite_body(given, **settings)
-        new: Search = search.extra()
-        new.update_from_dict({name: v for name, v in body.items() if given.get(name) != v})
-        # What stands in `extra` counts before the rest.
-        made = new.to_dict()
-        new = new.extra(**{name: v for name, v in body.items() if made.get(name) != v})
-        if "min_score" in given and "min_score" not in body:
-            new = new.extra(min_score=0)  # a Search cannot drop it
-        return new
+        return rewritten_search(search, partial(self.rewrite_body, **settings))
 
     def rewrite_many(self, texts: Sequence[str], **options: Any) -> list[dict[str, Any]]:
         """Return `rewrite` of several questions, in their order; they are encoded together.

@@ -17,10 +17,10 @@ from latent_ingest.connector.engine.adapter import Blocking, Client, adapted
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.querying.application.point_in_time import indices_at, point_in_time
-from latent_ingest.connector.querying.asked_indices import AskedIndices
 from latent_ingest.connector.querying.clause_limit import read_clause_limit
 from latent_ingest.connector.querying.feedback.asking import Asking, Calls
 from latent_ingest.connector.querying.feedback.first_hits import at_once, finished
+from latent_ingest.connector.querying.indices.asked_indices import AskedIndices
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 

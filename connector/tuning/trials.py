@@ -29,7 +29,6 @@ from latent_ingest.connector.evaluation.rankings import (
     without_itself,
 )
 from latent_ingest.connector.evaluation.runs import clauses, search_many
-from latent_ingest.connector.querying.asked_indices import read_fields
 from latent_ingest.connector.querying.feedback.expansion import Expansion
 from latent_ingest.connector.querying.feedback.first_hits import (
     at_once,
@@ -37,6 +36,7 @@ from latent_ingest.connector.querying.feedback.first_hits import (
     first_hits_request,
     with_term_vectors,
 )
+from latent_ingest.connector.querying.indices.fields import read_fields
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.scoring import Form, hybrid_boost

@@ -12,7 +12,7 @@ from opensearchpy import OpenSearch
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
-from latent_ingest.connector.querying.asked_indices import read_fields
+from latent_ingest.connector.querying.indices.fields import read_fields
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.questions.question_table import QuestionTable
 from latent_ingest.connector.questions.stored_table import StoredTable

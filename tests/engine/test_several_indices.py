@@ -13,7 +13,7 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import MismatchError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.querying.asked_indices import AskedIndices
+from latent_ingest.connector.querying.indices.asked_indices import AskedIndices
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.searcher import Searcher

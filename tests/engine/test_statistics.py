@@ -20,12 +20,12 @@ from latent_ingest.connector import terms
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.term_weights import (
+from latent_ingest.connector.querying.indices.statistics import (
     DocumentFrequencies,
     IndexStatistics,
     read_frequencies,
 )
+from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.mappings import MappingConfig, index_body
 
 TEXTS = [

@@ -8,7 +8,7 @@ import pytest
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.fields import choose_fields, origins_of
-from latent_ingest.connector.querying.asked_indices import IndexFields, fed_fields
+from latent_ingest.connector.querying.indices.fields import IndexFields, fed_fields
 
 SUB_FIELDS = {"en": {"type": "text"}, "raw": {"type": "keyword"}, "wild": {"type": "wildcard"}}
 PROPERTIES: dict[str, Any] = {

@@ -10,11 +10,11 @@ import pytest
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.querying.asked_indices import IndexFields
 from latent_ingest.connector.querying.body import BodyWalk
 from latent_ingest.connector.querying.clauses import TextClause, read_text_clause
+from latent_ingest.connector.querying.indices.fields import IndexFields
+from latent_ingest.connector.querying.indices.source import Source
 from latent_ingest.connector.querying.rewriter import QueryRewriter
-from latent_ingest.connector.querying.term_weights import Source
 
 QUESTION = "does vitamin D prevent falls"
 MATCH = {"match": {"text": QUESTION}}

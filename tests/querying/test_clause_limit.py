@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.querying.asked_indices import IndexFields
 from latent_ingest.connector.querying.clause_limit import count_clauses, room_for, shares
+from latent_ingest.connector.querying.indices.fields import IndexFields
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 KNOWN = IndexFields({"title": True, "text": True, "tags": True})

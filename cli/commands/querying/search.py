@@ -15,8 +15,8 @@ from latent_ingest.cli.output import one_line
 from latent_ingest.connector.document_text import texts_at
 from latent_ingest.connector.engine.client import Connection, EngineInfo, engine_errors
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.querying.asked_indices import engine_id, show_own_ids
 from latent_ingest.connector.querying.feedback.asking import read_expansion
+from latent_ingest.connector.querying.indices.asked_indices import engine_id, show_own_ids
 from latent_ingest.connector.querying.report import TABLE
 from latent_ingest.connector.querying.request import check_question
 from latent_ingest.connector.querying.rewriter import QueryRewriter

@@ -17,7 +17,7 @@ from latent_ingest.connector.errors import LatentIngestError
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.inspection.labels import read_labels
 from latent_ingest.connector.inspection.word_latents import WordLatents
-from latent_ingest.connector.querying.asked_indices import AskedIndices
+from latent_ingest.connector.querying.indices.asked_indices import AskedIndices
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.questions.question_table import QuestionTable

@@ -36,7 +36,7 @@ from latent_ingest.connector.proxy.page.answers import (
     status_of,
 )
 from latent_ingest.connector.proxy.page.opened import Caller, OpenedIndices
-from latent_ingest.connector.querying.asked_indices import AskedIndices
+from latent_ingest.connector.querying.indices.asked_indices import AskedIndices
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 
 log = logging.getLogger(__name__)

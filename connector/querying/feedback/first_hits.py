@@ -16,8 +16,8 @@ from opensearchpy.exceptions import TransportError
 from latent_ingest.connector import terms
 from latent_ingest.connector.document_text import texts_at
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.querying.asked_indices import raise_if_unanswered
 from latent_ingest.connector.querying.feedback.expansion import FEEDBACK_HITS, Counts, Document
+from latent_ingest.connector.querying.indices.asked_indices import raise_if_unanswered
 from latent_ingest.connector.querying.request import BY_SCORE, asks_for_none, sort_keys
 
 Body = dict[str, Any]

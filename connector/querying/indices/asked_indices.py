@@ -1,4 +1,4 @@
-"""The indices that a name stands for, their fields, and the ids of their documents."""
+"""The indices that a name stands for, and the ids of their documents."""
 
 from __future__ import annotations
 
@@ -6,23 +6,20 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import AuthorizationException, NotFoundError, TransportError
 
-from latent_ingest.connector.document_text import nearest
 from latent_ingest.connector.engine.client import engine_errors
-from latent_ingest.connector.errors import InputError, MismatchError
-from latent_ingest.connector.index.fields import ANALYZED, origins_of, with_same_text
+from latent_ingest.connector.errors import MismatchError
+from latent_ingest.connector.index.fields import origins_of
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.repair import warn_if_left
 from latent_ingest.connector.questions.engine_table import EngineTable
 from latent_ingest.connector.questions.question_analyzer import RULES
 from latent_ingest.connector.questions.stored_table import StoredTable
-from latent_ingest.mappings.template import METADATA_FIELDS
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -38,19 +35,7 @@ LONGEST_URL = 3000
 # Most question tables of one search, some megabytes each.
 MOST_TABLES = 8
 
-# The setting for clauses without fields, and its default.
-DEFAULT_FIELD = "index.query.default_field"
-EVERY_FIELD = ("*",)
-
-# Types in which engines search for words; "prefix" is that of a part of `search_as_you_type`.
-ANALYZED_PARTS = ANALYZED | {"prefix"}
-
 log = logging.getLogger(__name__)
-
-NO_ORIGINS: Mapping[str, Collection[str]] = {}
-
-# Most patterns whose fields are cached; an application uses a few.
-MOST_PATTERNS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,111 +239,6 @@ def no_index(name: str, info: object = None) -> MismatchError:
     return MismatchError(
         f"no index or alias {name}; make it with 'latent-ingest FILE --index {name}'"
     )
-
-
-class IndexFields(dict[str, bool]):
-    """The fields of an index: name → whether words are searched in it. Does not change."""
-
-    def __init__(
-        self,
-        fields: Mapping[str, bool],
-        default: Sequence[str] = EVERY_FIELD,
-        origins: Mapping[str, Collection[str]] = NO_ORIGINS,
-        by_meaning: str | None = None,
-    ) -> None:
-        super().__init__(fields)
-        self.origins = origins
-        """Aliases and targets of `copy_to` → the fields whose text is searched in each."""
-        self.default = tuple(default)
-        """Fields or patterns that a clause without fields searches."""
-        self.by_meaning = by_meaning
-        """The latent field, if an index has a question table; else None."""
-        # Cached, since an index may have thousands of fields.
-        self.matching = lru_cache(MOST_PATTERNS)(self._matching)
-
-    def _matching(self, pattern: str) -> Sequence[str]:
-        """Return the names that match a pattern."""
-        return [name for name in self if fnmatchcase(name, pattern)]
-
-
-def read_fields(
-    client: OpenSearch,
-    index: str,
-    origins: Mapping[str, Collection[str]] = NO_ORIGINS,
-    by_meaning: str | None = None,
-) -> IndexFields | None:
-    """Return the fields of an index; None if the engine forbids it. Raises EngineError."""
-    with engine_errors(client):
-        try:
-            found = client.field_caps(index=index, fields="*")["fields"]
-        except TransportError as error:
-            raise_if_unanswered(error)
-            return None
-    fields = {
-        name: not ANALYZED_PARTS.isdisjoint(types)
-        for name, types in found.items()
-        if name not in METADATA_FIELDS
-    }
-    return IndexFields(fields, read_default_fields(client, index), origins, by_meaning)
-
-
-def read_default_fields(client: OpenSearch, index: str) -> Sequence[str]:
-    """Return the fields that a clause without fields searches in all of the indices.
-
-    It is the setting `index.query.default_field`; all fields if the engine forbids to read it.
-    """
-    with engine_errors(client):
-        try:
-            answer = client.indices.get_settings(
-                index=index, name=DEFAULT_FIELD, flat_settings=True, include_defaults=True
-            )
-        except TransportError as error:
-            raise_if_unanswered(error)
-            return EVERY_FIELD
-    common: list[str] | None = None
-    for settings in answer.values():
-        given = {**settings.get("defaults", {}), **settings["settings"]}.get(DEFAULT_FIELD, "*")
-        fields = [given] if isinstance(given, str) else given
-        common = fields if common is None else [name for name in common if name in fields]
-    return EVERY_FIELD if common is None else common
-
-
-def fed_fields(
-    latent_field: str,
-    fed: Sequence[str],
-    known: IndexFields | None,
-    wanted: Sequence[str] | Mapping[str, str] | None = None,
-) -> Collection[str]:
-    """Return the fields on which text clauses are rewritten: those that are wanted, or all.
-
-    Raises:
-        InputError: a wanted field is not in the index, or is mapped to another latent field.
-    """
-    if wanted is None:
-        if known is None:
-            return fed
-        analyzed = [name for name, text in known.items() if text]
-        same = with_same_text(fed, analyzed, known.origins)
-        return dict.fromkeys([*fed, *(name for name in same if name in known)])
-    if isinstance(wanted, str) or not wanted:
-        raise InputError(f"fields {wanted!r}: give a list of names, or leave it out for all fields")
-    for name in wanted:
-        if known is not None and not known.get(name) and name not in fed:
-            what = (
-                "it is of another type than text"
-                if name in known
-                else "the index has no such field"
-            )
-            near = "" if name in known else nearest(name, known)
-            raise InputError(
-                f"field {name}: {what}{near}; the text of these is in {latent_field}: "
-                f"{', '.join(dict.fromkeys(fed))}"
-            )
-        if isinstance(wanted, Mapping) and wanted[name] != latent_field:
-            raise InputError(
-                f"field {name}: no latent field {wanted[name]}; this index has {latent_field}"
-            )
-    return dict.fromkeys(wanted)
 
 
 def show_own_ids(client: OpenSearch, index: str, hits: Sequence[dict[str, Any]]) -> None:
