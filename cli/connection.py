@@ -16,6 +16,7 @@ from typing import Any, cast
 import click
 from opensearchpy import OpenSearch
 
+from latent_ingest.cli import values
 from latent_ingest.cli.options import Command, with_options
 from latent_ingest.connector.engine.client import Connection, default_url
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
@@ -33,8 +34,6 @@ def secret_options(name: str, what: str) -> list[Callable[[Any], Any]]:
         click.option(f"--{name}-file", type=file, help=f"File that holds {what}."),
     ]
 
-
-pem_file = click.Path(exists=True, dir_okay=False)
 
 CONNECTION_OPTIONS = (
     click.option(
@@ -55,11 +54,13 @@ CONNECTION_OPTIONS = (
         help="AWS service: es, or aoss for serverless.  [default: es]",
     ),
     click.option("--aws-profile", help="Profile that holds the AWS credentials."),
-    click.option("--client-cert", type=pem_file, help="Client certificate, PEM."),
+    click.option("--client-cert", type=values.PEM_FILE, help="Client certificate, PEM."),
     click.option(
-        "--client-key", type=pem_file, help="Key of the client certificate, if in its own file."
+        "--client-key",
+        type=values.PEM_FILE,
+        help="Key of the client certificate, if in its own file.",
     ),
-    click.option("--ca", "ca_file", type=pem_file, help="Certificates to trust, PEM."),
+    click.option("--ca", "ca_file", type=values.PEM_FILE, help="Certificates to trust, PEM."),
     click.option("--insecure", is_flag=True, help="Do not check the server's certificate."),
 )
 

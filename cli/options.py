@@ -1,10 +1,8 @@
-"""Options that several commands share, and the types of their values."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
 import functools
-import json
-import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from latent_ingest.cli import values
 from latent_ingest.cli.output import announced
 from latent_ingest.connector.corpus.reading import FORMATS, Reading
 from latent_ingest.connector.engine.client import MAX_CONNECTIONS
@@ -29,117 +28,6 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
-OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
-
-
-@dataclass(eq=False)
-class Scaled(click.ParamType):  # type: ignore[type-arg]
-    """A number, at least `least`, that may end with the letter of a unit: 3M, 10m."""
-
-    name: str
-    examples: str
-    units: dict[str, int]
-    kind: type = float
-    least: int = 0
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Any:
-        text = str(value).lower()
-        unit = text[-1:] if text[-1:] in self.units else ""
-        try:
-            number = self.kind(float(text.removesuffix(unit)) * self.units.get(unit, 1))
-        except (ValueError, OverflowError):  # not a number, or infinite
-            number = -1
-        if not self.least <= number < math.inf:
-            self.fail(f"{value!r}: write a {self.name} like {self.examples}", param, ctx)
-        return number
-
-
-# K, M and G are thousands, millions and billions.
-TOKEN_COUNT = Scaled(
-    "number", "500000, 500K or 3M", {"k": 10**3, "m": 10**6, "g": 10**9}, int, least=1
-)
-SECONDS = Scaled("duration", "90s, 10m or 2h", {"s": 1, "m": 60, "h": 3600})
-
-
-class NameList(click.ParamType):  # type: ignore[type-arg]
-    """Names separated by commas, such as `a,b , c`; at least one."""
-
-    name = "text"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[str]:
-        names = [name.strip() for name in str(value).split(",") if name.strip()]
-        if not names:
-            self.fail(f"{value!r}: write at least one name", param, ctx)
-        return names
-
-
-class Renaming(click.ParamType):  # type: ignore[type-arg]
-    """Pairs `field=path` separated by commas."""
-
-    name = "field=path"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[str, str]:
-        pairs = [pair.partition("=") for pair in str(value).split(",") if pair.strip()]
-        renamed = {field.strip(): path.strip() for field, _, path in pairs}
-        if not renamed or not all(field and path for field, path in renamed.items()):
-            self.fail(f"{value!r}: write FIELD=PATH, such as title=headline", param, ctx)
-        return renamed
-
-
-class Value(click.ParamType):  # type: ignore[type-arg]
-    """A pair `field=value`; the value is read as JSON if it is, else as a string."""
-
-    name = "field=value"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[str, Any]:
-        field, equals, text = str(value).partition("=")
-        if not (field.strip() and equals):
-            self.fail(f"{value!r}: write FIELD=VALUE, such as lang=en", param, ctx)
-        try:
-            return {field.strip(): json.loads(text)}
-        except ValueError:
-            return {field.strip(): text}
-
-
-class Delimiter(click.ParamType):  # type: ignore[type-arg]
-    """One character; \\t and tab are a tab."""
-
-    name = "text"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
-        text = "\t" if value in ("\\t", "tab") else str(value)
-        if len(text) != 1:
-            self.fail(f"{value!r}: give one character, or tab", param, ctx)
-        return text
-
-
-class JsonObject(click.ParamType):  # type: ignore[type-arg]
-    """A JSON object, such as a query clause."""
-
-    name = "json"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[str, Any]:
-        try:
-            content = json.loads(str(value))
-        except ValueError as error:
-            self.fail(f"not JSON: {error}: {value}", param, ctx)
-        if not isinstance(content, dict):
-            self.fail(f'{value}: write an object like {{"term": {{"year": 2024}}}}', param, ctx)
-        return content
-
 
 def resuming_command() -> str:
     """The command that resumes the current run: in this folder, without --restart."""
@@ -152,7 +40,7 @@ index = click.option("--index", default="latent", help="Name of the index.")
 
 journal = click.option(
     "--journal",
-    type=OUTPUT_FILE,
+    type=values.OUTPUT_FILE,
     envvar="LATENT_INGEST_JOURNAL",
     show_envvar=True,
     help="File that records the progress of runs.  [default: in the user's state folder]",
@@ -160,7 +48,7 @@ journal = click.option(
 
 give_up_after = click.option(
     "--give-up-after",
-    type=SECONDS,
+    type=values.SECONDS,
     default="10m",
     help="Stop if the engine refuses requests or is unreachable for this long (90s, 10m, 2h).",
 )
@@ -210,7 +98,7 @@ no_questions = click.option(
 
 cache = click.option(
     "--cache",
-    type=FOLDER,
+    type=values.FOLDER,
     envvar="LATENT_INGEST_CACHE",
     show_envvar=True,
     help="Folder for dense vectors and ir_datasets collections.  "
@@ -218,20 +106,20 @@ cache = click.option(
 )
 
 filter_clause = click.option(
-    "--filter", "filter_clause", type=JsonObject(), help="Query clause that hits must match."
+    "--filter", "filter_clause", type=values.JsonObject(), help="Query clause that hits must match."
 )
 
 id_fields = click.option(
     "--id-field",
     "id_fields",
-    type=NameList(),
+    type=values.NameList(),
     default="_id,id",
     help="Id fields, separated by commas; the first that a document has is its id.",
 )
 
 text_fields = click.option(
     "--text-fields",
-    type=NameList(),
+    type=values.NameList(),
     default="title,text",
     help="Fields whose text is read, separated by commas.",
 )
@@ -299,7 +187,7 @@ def model_of(explained: str) -> Callable[[Command], Command]:
 
     The command receives a `ChosenModel` as `model`.
     """
-    named = click.option("--model", type=FOLDER, help=explained)
+    named = click.option("--model", type=values.FOLDER, help=explained)
 
     def add(command: Command) -> Command:
         @functools.wraps(command)
@@ -325,24 +213,27 @@ READING_OPTIONS = (
     click.option(
         "--map",
         "renamed",
-        type=Renaming(),
+        type=values.Renaming(),
         multiple=True,
         help="Fields to rename, separated by commas: title=headline,text=body.content.",
     ),
     click.option(
         "--set",
         "values",
-        type=Value(),
+        type=values.Value(),
         multiple=True,
         help="A field that each document gets: lang=en. A value that is JSON is read as such.",
     ),
     click.option(
-        "--drop", type=NameList(), default=None, help="Fields to leave out, separated by commas."
+        "--drop",
+        type=values.NameList(),
+        default=None,
+        help="Fields to leave out, separated by commas.",
     ),
     click.option(
         "--sample", type=click.IntRange(min=1), help="Read only the first documents, this many."
     ),
-    click.option("--delimiter", type=Delimiter(), help="CSV: delimiter.  [default: found]"),
+    click.option("--delimiter", type=values.Delimiter(), help="CSV: delimiter.  [default: found]"),
     click.option(
         "--no-quotes",
         is_flag=True,
@@ -352,12 +243,12 @@ READING_OPTIONS = (
     click.option("--encoding", help="CSV: encoding, such as latin-1.  [default: UTF-8]"),
     click.option(
         "--header",
-        type=NameList(),
+        type=values.NameList(),
         help="CSV without a header line: names of the columns, separated by commas.",
     ),
     click.option(
         "--json-fields",
-        type=NameList(),
+        type=values.NameList(),
         help="CSV: columns whose cells are JSON (numbers, true, arrays), separated by commas.",
     ),
 )

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import click
 
-from latent_ingest.cli import options
+from latent_ingest.cli import options, values
 from latent_ingest.cli.connection import connection_options
 from latent_ingest.cli.evaluation_table import collection_lines
 from latent_ingest.cli.jobs import run_with_bar
@@ -38,7 +38,7 @@ body.json is a request body of your application, with {{question}} in place of t
 @click.option("--split", default="test", help="Judgements: qrels/SPLIT.tsv.")
 @click.option(
     "--systems",
-    type=options.NameList(),
+    type=values.NameList(),
     help=f"Comma-separated systems to compare.  [default: {','.join(SYSTEMS)}]",
 )
 @click.option(
@@ -46,7 +46,7 @@ body.json is a request body of your application, with {{question}} in place of t
 )
 @click.option(
     "--measures",
-    type=options.NameList(),
+    type=values.NameList(),
     help="Comma-separated measures of ir-measures; systems are compared on the first.  "
     "[default: nDCG@10,R@100,RR@10,AP@100]",
 )

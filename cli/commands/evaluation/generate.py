@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import click
 
-from latent_ingest.cli import options
+from latent_ingest.cli import options, values
 from latent_ingest.cli.output import print_json, progress_bar, warn
 from latent_ingest.connector.corpus.corpus import Corpus
 from latent_ingest.connector.corpus.reading import Reading
@@ -95,7 +95,7 @@ Examples:
     "--text-fields",
     default="text",
     show_default=True,
-    type=options.NameList(),
+    type=values.NameList(),
     help="Fields that are joined to the text, separated by commas.",
 )
 @click.option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from latent_ingest.cli import options
+from latent_ingest.cli import options, values
 from latent_ingest.cli.connection import connection_options, open_client
 from latent_ingest.cli.output import (
     confirm,
@@ -74,7 +74,7 @@ Examples:
 )
 @click.option("--seed", default=0, help="Seed of halves, folds and samples.")
 @click.option(
-    "--knobs", type=options.NameList(), default=KNOBS, help="Comma-separated knobs to tune."
+    "--knobs", type=values.NameList(), default=KNOBS, help="Comma-separated knobs to tune."
 )
 @click.option(
     "--form",
@@ -105,7 +105,7 @@ Examples:
     default=False,
     help="Store the settings in the index, or change nothing.",
 )
-@click.option("--out", type=options.FOLDER, help="Folder for tune.json and a plot per knob.")
+@click.option("--out", type=values.FOLDER, help="Folder for tune.json and a plot per knob.")
 @options.cache
 @connection_options
 @options.model

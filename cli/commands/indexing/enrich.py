@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from latent_ingest.cli import jobs, options
+from latent_ingest.cli import jobs, options, values
 from latent_ingest.cli.connection import connection_options
 from latent_ingest.cli.output import confirm, counted, print_json, sum_of, warn
 from latent_ingest.connector.engine.client import Connection
@@ -45,7 +45,7 @@ usage or input, 130 if interrupted; with --watch, 0 if it was stopped and no doc
 @options.model
 @click.option(
     "--text-fields",
-    type=options.NameList(),
+    type=values.NameList(),
     help="Fields to encode, separated by commas; a.b inside objects. Required the first time; "
     "later, other fields encode all documents again.",
 )
@@ -64,7 +64,7 @@ usage or input, 130 if interrupted; with --watch, 0 if it was stopped and no doc
 @click.option("--yes", is_flag=True, help="Close the index for a moment without asking.")
 @click.option(
     "--failures",
-    type=options.OUTPUT_FILE,
+    type=values.OUTPUT_FILE,
     help="File for documents that fail.  [default: INDEX.failed.jsonl]",
 )
 @options.concurrency
@@ -82,7 +82,7 @@ usage or input, 130 if interrupted; with --watch, 0 if it was stopped and no doc
 )
 @click.option(
     "--poll",
-    type=options.SECONDS,
+    type=values.SECONDS,
     help="With --watch: time between two looks at the index.  [default: 1s]",
 )
 @click.option(

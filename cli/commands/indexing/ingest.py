@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from latent_ingest.cli import jobs, options
+from latent_ingest.cli import jobs, options, values
 from latent_ingest.cli.connection import connection_options, open_client
 from latent_ingest.cli.output import (
     counted,
@@ -69,7 +69,7 @@ interrupted.
 @options.id_fields
 @click.option(
     "--text-fields",
-    type=options.NameList(),
+    type=values.NameList(),
     help="Fields to encode, separated by commas; a.b inside objects.  [default: title,text]",
 )
 @options.spelling
@@ -105,7 +105,7 @@ interrupted.
 )
 @click.option(
     "--failures",
-    type=options.OUTPUT_FILE,
+    type=values.OUTPUT_FILE,
     help="File for lines that fail.  [default: FILE.failed.jsonl]",
 )
 @click.option(

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from latent_ingest.cli import options
+from latent_ingest.cli import options, values
 from latent_ingest.cli.output import print_json, print_lines, size
 from latent_ingest.connector.corpus.reading import Reading
 from latent_ingest.connector.document import DEFAULT_TEXT_FIELDS
@@ -54,7 +54,7 @@ Examples:
 @click.option(
     "--for",
     "number",
-    type=options.TOKEN_COUNT,
+    type=values.TOKEN_COUNT,
     help="Number of documents to plan for (100M).  [default: those of the corpus]",
 )
 @click.option(
@@ -70,7 +70,7 @@ Examples:
 )
 @click.option(
     "--gpu-tokens-per-second",
-    type=options.TOKEN_COUNT,
+    type=values.TOKEN_COUNT,
     help="Tokens per second that a GPU encodes, as you measured it.",
 )
 @options.as_json

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latent_ingest.cli import options, output
+from latent_ingest.cli import options, output, values
 from latent_ingest.cli.output import one_line
 from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.errors import InputError
@@ -45,7 +45,7 @@ Examples:
   latent-ingest inspect my-model/ --sample texts.jsonl.gz --html report.html
 """
 )
-@click.argument("model", required=False, type=options.FOLDER)
+@click.argument("model", required=False, type=values.FOLDER)
 @click.option(
     "--sample",
     "samples",
@@ -56,7 +56,7 @@ Examples:
 )
 @click.option(
     "--tokens",
-    type=options.TOKEN_COUNT,
+    type=values.TOKEN_COUNT,
     default="500K",
     help="Approximate number of tokens to read (K, M); the docstrings have about 300K.",
 )
@@ -67,7 +67,7 @@ Examples:
 @click.option(
     "--html",
     "page_file",
-    type=options.OUTPUT_FILE,
+    type=values.OUTPUT_FILE,
     help="HTML page to write, in which the latents can be browsed.",
 )
 @click.option("--baseline", is_flag=True, help="Show the figures of random directions too.")
@@ -158,7 +158,7 @@ Examples:
   latent-ingest models my-model/    one of yours, or a folder that has several
 """
 )
-@click.argument("folder", required=False, type=options.FOLDER)
+@click.argument("folder", required=False, type=values.FOLDER)
 @options.as_json
 def models(folder: Path | None, as_json: bool) -> None:
     """List the models in this package, or the one or several in FOLDER.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latent_ingest.cli import options, output
+from latent_ingest.cli import options, output, values
 from latent_ingest.cli.pair_tuning import check_options, shorten, tune_on_pairs
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ Examples:
 @click.option("--k", default=16, help="Active latents per token.")
 @click.option(
     "--tokens",
-    type=options.TOKEN_COUNT,
+    type=values.TOKEN_COUNT,
     default="3M",
     help="Number of tokens to train on (K, M, G).",
 )
@@ -57,7 +57,7 @@ Examples:
 @click.option("--multi-k", is_flag=True, help="Also reconstruct from 4k latents per token.")
 @click.option(
     "--batch",
-    type=options.TOKEN_COUNT,
+    type=values.TOKEN_COUNT,
     show_default="4096",
     help="Tokens per step; with --from, pairs.  [--from: 48]",
 )
@@ -71,7 +71,7 @@ Examples:
 @options.text_fields
 @click.option(
     "--cache",
-    type=options.FOLDER,
+    type=values.FOLDER,
     help="Folder that keeps the token embeddings (2 bytes per dimension and token) for further "
     "rounds and runs.",
 )

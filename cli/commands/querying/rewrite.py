@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import click
 
-from latent_ingest.cli import options
+from latent_ingest.cli import options, values
 from latent_ingest.cli.connection import connection_options, open_client
 from latent_ingest.cli.output import warn
 from latent_ingest.connector.engine.client import Connection
@@ -44,7 +44,7 @@ Examples:
 )
 @click.option(
     "--fields",
-    type=options.NameList(),
+    type=values.NameList(),
     help="With --body: rewrite only clauses on these fields, separated by commas.",
 )
 @click.option(

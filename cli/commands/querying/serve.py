@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from latent_ingest.cli import options
+from latent_ingest.cli import options, values
 from latent_ingest.cli.connection import connection_options
 from latent_ingest.cli.logs import log_to_terminal
 from latent_ingest.cli.output import warn
@@ -31,10 +31,6 @@ NEEDED = ("aiohttp", "prometheus_client", "starlette", "uvicorn", "httptools")
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
-pem_file = click.Path(exists=True, dir_okay=False)
-
-BYTES = options.Scaled("size", "500000, 100M or 1G", {"k": 10**3, "m": 10**6, "g": 10**9}, int, 1)
-
 
 @click.command(
     epilog="""\b
@@ -46,15 +42,15 @@ Examples:
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65535), default=9280, help="Port to listen at.")
-@click.option("--tls-cert", type=pem_file, help="Certificate of the proxy, PEM.")
-@click.option("--tls-key", type=pem_file, help="Key of the certificate, if in its own file.")
+@click.option("--tls-cert", type=values.PEM_FILE, help="Certificate of the proxy, PEM.")
+@click.option("--tls-key", type=values.PEM_FILE, help="Key of the certificate, if in its own file.")
 @click.option("--node", "nodes", multiple=True, help="URL of a further node; repeatable.")
 @connection_options
 @click.option(
     "--model",
     "models",
     multiple=True,
-    type=options.FOLDER,
+    type=values.FOLDER,
     help="Model folder; repeatable, for indices of several models.  [default: the model in this "
     "package]",
 )
@@ -95,7 +91,9 @@ Examples:
     metavar="NAME",
     help="The engine knows who asks by this header, too, such as one with a token; repeatable.",
 )
-@click.option("--max-body", type=BYTES, default=MAX_BODY, help="Bytes of the largest request body.")
+@click.option(
+    "--max-body", type=values.BYTES, default=MAX_BODY, help="Bytes of the largest request body."
+)
 @click.option(
     "--max-concurrent",
     type=click.IntRange(min=1),
@@ -104,13 +102,13 @@ Examples:
 )
 @click.option(
     "--timeout",
-    type=options.SECONDS,
+    type=values.SECONDS,
     default=f"{TIMEOUT:g}s",
     help="Wait so long for the engine, and for a client that sends or takes nothing.",
 )
 @click.option(
     "--renew",
-    type=options.SECONDS,
+    type=values.SECONDS,
     default=f"{RENEW_SECONDS:g}s",
     help="Look up indices and aliases again after so long.",
 )
