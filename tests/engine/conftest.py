@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import uuid
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from elastic.server import VERSIONS, elasticsearch_server
+from indexed import PREFIX, indexed
 from opensearchpy import OpenSearch
 from querying.bodies import PROPERTIES, rows
 from remembering import Remembered
@@ -28,7 +28,6 @@ from latent_ingest.connector.indexing.job import Job
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
-PREFIX = "latent-ingest-test-"
 REMEMBERED = Remembered()
 
 # Types of fields that Elasticsearch has in a module, and that tests use.
@@ -236,10 +235,9 @@ def rewriter(
     client: OpenSearch,
     encoder: LatentEncoder,
     documents: list[dict[str, str]],
-    tmp_path_factory: Any,
 ) -> Iterator[QueryRewriter]:
     """Rewriter of an index with fields of many kinds; see `querying.bodies`."""
-    yield from rewriter_on(client, encoder, documents, tmp_path_factory.mktemp("bodies"))
+    yield from rewriter_on(client, encoder, documents)
 
 
 @pytest.fixture(
@@ -256,40 +254,35 @@ def rewriter_elsewhere(
     request: pytest.FixtureRequest,
     encoder: LatentEncoder,
     documents: list[dict[str, str]],
-    tmp_path_factory: Any,
 ) -> Iterator[tuple[OpenSearch, QueryRewriter]]:
     """Another engine than OpenSearch 3, and `rewriter` on it."""
     client: OpenSearch = request.getfixturevalue(request.param)
-    for rewriter in rewriter_on(client, encoder, documents, tmp_path_factory.mktemp("bodies")):
+    for rewriter in rewriter_on(client, encoder, documents):
         yield client, rewriter
 
 
 def rewriter_on(
-    client: OpenSearch, encoder: LatentEncoder, documents: list[dict[str, str]], folder: Path
+    client: OpenSearch, encoder: LatentEncoder, documents: list[dict[str, str]]
 ) -> Iterator[QueryRewriter]:
-    index = f"{PREFIX}{uuid.uuid4().hex[:12]}"
-    corpus = folder / "corpus.jsonl"
-    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows(documents)))
-    meta = open_index(client, index, encoder, {})
-    for name, field in PROPERTIES.items():
-        # A server without all its modules lacks some types.
-        params = {"ignore": 400} if field.get("type") in OF_MODULES else {}
-        client.indices.put_mapping(index=index, body={"properties": {name: field}}, params=params)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LATENT_INGEST_JOURNAL", str(folder / "journal.sqlite"))
-        assert Ingest(client, index, encoder, meta, corpus).run().indexed == len(documents)
-    rewriter = QueryRewriter.from_index(client, index, encoder)
-    weigh, known = rewriter._weigh, {}
+    def add_fields(index: str) -> None:
+        for name, field in PROPERTIES.items():
+            # A server without all its modules lacks some types.
+            params = {"ignore": 400} if field.get("type") in OF_MODULES else {}
+            mapping = {"properties": {name: field}}
+            client.indices.put_mapping(index=index, body=mapping, params=params)
 
-    def remembered(texts: Any) -> Any:
-        """Weights of each text, computed once for all tests."""
-        if new := [text for text in texts if text not in known]:
-            known.update(zip(new, weigh(new), strict=True))
-        return [known[text] for text in texts]
+    with indexed(client, encoder, rows(documents), prepare=add_fields) as index:
+        rewriter = QueryRewriter.from_index(client, index, encoder)
+        weigh, known = rewriter._weigh, {}
 
-    rewriter._weigh = remembered  # type: ignore[method-assign]
-    yield rewriter
-    client.indices.delete(index=index)
+        def remembered(texts: Any) -> Any:
+            """Weights of each text, computed once for all tests."""
+            if new := [text for text in texts if text not in known]:
+                known.update(zip(new, weigh(new), strict=True))
+            return [known[text] for text in texts]
+
+        rewriter._weigh = remembered  # type: ignore[method-assign]
+        yield rewriter
 
 
 @pytest.fixture

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +14,7 @@ import pytest
 import tenacity
 from click.testing import CliRunner, Result
 from faults import FaultProxy
+from killed import Killed
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionError as NoConnection
 from opensearchpy.exceptions import TransportError
@@ -41,22 +39,12 @@ from latent_ingest.connector.indexing.outcomes import EnrichReport
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.mappings import MappingConfig, index_body
 
-# The command, in requests of three documents, and killed before the fifth.
-KILLED = """
-import os, signal
-from opensearchpy import OpenSearch
-from latent_ingest.connector.indexing import sender
-sender.MAX_DOCUMENTS = 3
-send, calls = OpenSearch.bulk, []
-def bulk_or_die(*arguments, **options):
-    calls.append(1)
-    if len(calls) == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return send(*arguments, **options)
-OpenSearch.bulk = bulk_or_die
-from latent_ingest.cli.main import cli
-cli()
-"""
+# In requests of three documents, killed before the fifth.
+KILLED = Killed(
+    "opensearchpy.OpenSearch.bulk",
+    call=5,
+    constants={"latent_ingest.connector.indexing.sender.MAX_DOCUMENTS": 3},
+)
 
 FIELDS = {"text_fields": ("title", "body")}
 
@@ -736,9 +724,7 @@ def test_the_same_command_resumes_one_that_was_killed(
     command: Command, client: OpenSearch, index: str, encoder: LatentEncoder
 ) -> None:
     arguments = ["--text-fields", "title,body", "--yes"]
-    whole = [sys.executable, "-c", KILLED, "enrich", "--index", index, *arguments]
-    killed = subprocess.run(whole, capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    KILLED.run("enrich", "--index", index, *arguments)
     shown = CliRunner().invoke(cli, ["runs"]).stdout
     assert f"index:{index} → {index}: interrupted" in shown
     assert f"resume with: cd {Path.cwd()} && latent-ingest enrich --index {index}" in shown

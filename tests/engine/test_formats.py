@@ -5,9 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 from click.testing import CliRunner, Result
+from killed import Killed
 from opensearchpy import OpenSearch
 
 from latent_ingest.cli.main import cli
@@ -25,22 +23,12 @@ from latent_ingest.connector.index.meta import IndexMeta
 
 NUMBER = 40
 
-# The command, in batches of four documents, and killed before the fifth request.
-KILLED = """
-import os, signal
-from opensearchpy import OpenSearch
-from latent_ingest.connector.indexing import batches
-batches.MAX_BATCH_LINES = 4
-send, calls = OpenSearch.bulk, []
-def bulk_or_die(*arguments, **options):
-    calls.append(1)
-    if len(calls) == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return send(*arguments, **options)
-OpenSearch.bulk = bulk_or_die
-from latent_ingest.cli.main import cli
-cli()
-"""
+# In batches of four documents, killed before the fifth request.
+KILLED = Killed(
+    "opensearchpy.OpenSearch.bulk",
+    call=5,
+    constants={"latent_ingest.connector.indexing.batches.MAX_BATCH_LINES": 4},
+)
 
 Run = Callable[..., Result]
 Rows = list[dict[str, Any]]
@@ -143,8 +131,7 @@ def test_every_format_gives_the_index_of_json_lines(
     assert run(write("jsonl", rows), "--index", wanted, "--no-questions").exit_code == 0
     path = write(form, rows)
     command = [path, "--index", index, "--no-questions", *options(form)]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *command], capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    KILLED.run(*command)
     done = run(*command, "--json")
     report = json.loads(done.stdout)
     assert done.exit_code == 0, done.stderr
@@ -248,8 +235,7 @@ def test_an_interrupted_run_does_not_resume_with_other_changes(
 ) -> None:
     path = write("csv", rows)
     command = [path, "--index", index, "--drop", "at"]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *command], capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    KILLED.run(*command)
     other = run(path, "--index", index)
     assert other.exit_code == 2
     assert "the interrupted run had reading {'drop': ['at']}, this one has None" in other.stderr

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from indexed import indexed
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import AuthorizationException
 
@@ -21,7 +22,6 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError, MismatchError, ModelError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.opening import open_index
-from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.searcher import Searcher
@@ -43,20 +43,10 @@ def table() -> StoredTable:
 
 @pytest.fixture(scope="module")
 def index(
-    client: OpenSearch,
-    encoder: LatentEncoder,
-    corpus: Path,
-    table: StoredTable,
-    tmp_path_factory: pytest.TempPathFactory,
+    client: OpenSearch, encoder: LatentEncoder, corpus: Path, table: StoredTable
 ) -> Iterator[str]:
-    name = f"{PREFIX}0"
-    meta = open_index(client, name, encoder, {}, None, table)
-    with pytest.MonkeyPatch.context() as patch:
-        journal = tmp_path_factory.mktemp("journal") / "journal.sqlite"
-        patch.setenv("LATENT_INGEST_JOURNAL", str(journal))
-        assert Ingest(client, name, encoder, meta, corpus).run().ok
-    yield name
-    client.indices.delete(index=name)
+    with indexed(client, encoder, corpus, name=f"{PREFIX}0", table=table) as name:
+        yield name
 
 
 def clauses(body: dict[str, Any]) -> dict[str, float]:

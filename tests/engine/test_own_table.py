@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from itertools import repeat
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from faults import FaultProxy
+from killed import Killed
 from opensearchpy import OpenSearch
 from toys import toy_backbone, toy_model
 
@@ -40,19 +38,7 @@ WORDS = 300
 # Words of the tiny model's table.
 GENERAL = ["find", "files", "trees", "falls"]
 
-# The command line, killed when a method of the index gets an argument with some text.
-DIES = """
-import os, signal
-from latent_ingest.connector.index.index import Index
-before = Index.{step}
-def dies(self, *arguments, **named):
-    if {test!r} in str(arguments):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return before(self, *arguments, **named)
-Index.{step} = dies
-from latent_ingest.cli.main import cli
-cli()
-"""
+# Method of the index → what its argument tells when the process is killed.
 DIES_WHEN = {"put_settings": "latent_table", "open": "", "put_mapping": "'origin': 'index'"}
 
 
@@ -163,13 +149,8 @@ def test_the_same_command_puts_right_what_a_killed_one_left(
 ) -> None:
     """Killed when the index is closed, when it has the new settings, and when it is open again."""
     command = ["ingest", str(corpus), "--index", index, "--model", str(model), "--device", "cpu"]
-    program = DIES.format(step=step, test=DIES_WHEN[step])
-    killed = subprocess.run(
-        [sys.executable, "-c", program, *command, "--url", opensearch_url],
-        capture_output=True,
-        text=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = Killed(f"latent_ingest.connector.index.index.Index.{step}", about=DIES_WHEN[step])
+    killed.run(*command, "--url", opensearch_url)
     info = IndexInfo.read(client, index)
     assert info.closed == (step != "put_mapping")
     assert info.meta.tuning is not None

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from indexed import indexed
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.index.opening import open_index
-from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.questions.question_table import QuestionTable
 from latent_ingest.connector.questions.stored_table import StoredTable
 
@@ -37,7 +36,6 @@ SEARCHES = [body for path, body in BLOCKS if path.endswith("/_search")]
 def papers(
     request: pytest.FixtureRequest,
     encoder: LatentEncoder,
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[OpenSearch, str]]:
     """An index of five documents, as what the page calls `papers`."""
     engine = "client" if request.param == "opensearch" else "elasticsearch"
@@ -45,16 +43,9 @@ def papers(
     table = StoredTable.of(QuestionTable.load(), 20_000)
     assert table is not None
     assert {"vitamin", "prevent", "falls"} <= table.rules.keys()
-    folder = tmp_path_factory.mktemp("papers")
-    corpus = folder / "corpus.jsonl"
-    rows = [json.dumps({"_id": name, "title": "", "text": text}) for name, text in ROWS.items()]
-    corpus.write_text("\n".join(rows))
-    meta = open_index(client, index, encoder, {}, None, table)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LATENT_INGEST_JOURNAL", str(folder / "journal.sqlite"))
-        assert Ingest(client, index, encoder, meta, corpus).run().ok
-    yield client, index
-    client.indices.delete(index=index)
+    rows = [{"_id": name, "title": "", "text": text} for name, text in ROWS.items()]
+    with indexed(client, encoder, rows, name=index, table=table):
+        yield client, index
 
 
 def test_every_request_finds_by_meaning(papers: tuple[OpenSearch, str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from indexed import PREFIX
 from lines import logged
 from opensearchpy import OpenSearch
 
@@ -35,7 +36,6 @@ from latent_ingest.connector.indexing.sharding.shard import Shard
 from latent_ingest.connector.indexing.verify import Verification
 from latent_ingest.connector.indexing.versions import Build
 
-PREFIX = "latent-ingest-test-"
 FILES = ["a.jsonl", "b.jsonl"]
 
 Load = Callable[..., JobResult[IngestReport]]

@@ -9,14 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
+from indexed import indexed
+from killed import Killed
 from opensearchpy import OpenSearch
 from opensearchpy.client.indices import IndicesClient
 
@@ -34,7 +35,6 @@ from latent_ingest.connector.index.repair import (
     repair,
     restore,
 )
-from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.indexing.journal import Journal, RunKey
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
 from latent_ingest.connector.querying.rewriter import QueryRewriter
@@ -46,7 +46,6 @@ from latent_ingest.connector.tuning.trials import Trials
 from latent_ingest.mappings import MappingConfig
 
 HEADER = "query-id\tcorpus-id\tscore\n"
-PREFIX = "latent-ingest-test-"
 
 
 @pytest.fixture(scope="module")
@@ -69,18 +68,10 @@ def folder(documents: list[dict[str, str]], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def made(
-    client: OpenSearch, encoder: LatentEncoder, folder: Path, tmp_path_factory: Any
-) -> Iterator[str]:
+def made(client: OpenSearch, encoder: LatentEncoder, folder: Path) -> Iterator[str]:
     """An index of the documents, which tests leave as it is."""
-    index = f"{PREFIX}{uuid.uuid4().hex[:12]}"
-    with pytest.MonkeyPatch.context() as patch:
-        journal = tmp_path_factory.mktemp("journal") / "journal.sqlite"
-        patch.setenv("LATENT_INGEST_JOURNAL", str(journal))
-        meta = open_index(client, index, encoder, {})
-        assert Ingest(client, index, encoder, meta, folder / "corpus.jsonl").run().ok
-    yield index
-    client.indices.delete(index=index)
+    with indexed(client, encoder, folder / "corpus.jsonl") as index:
+        yield index
 
 
 def state(client: OpenSearch, index: str) -> dict[str, Any]:
@@ -273,29 +264,18 @@ def copied(client: OpenSearch, source: str, target: str) -> str:
     return target
 
 
-CALLED = "from latent_ingest.cli.main import cli; cli()"
+CALLED = (sys.executable, "-c", "from latent_ingest.cli.main import cli; cli()")
 
 # Dies right after the index was closed for the second time: other k1 and b are in it by then.
-DIES_WHILE_CLOSED = f"""
-import os, signal
-from opensearchpy.client.indices import IndicesClient
-close, closed = IndicesClient.close, []
-def killed(self, *arguments, **named):
-    closed.append(close(self, *arguments, **named))
-    if len(closed) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return closed[-1]
-IndicesClient.close = killed
-{CALLED}
-"""
+DIES_WHILE_CLOSED = Killed("opensearchpy.client.indices.IndicesClient.close", call=2, after=True)
 
 
 def started(
-    url: str, folder: Path, index: str, *options: str, script: str = CALLED
+    url: str, folder: Path, index: str, *options: str, program: Sequence[str] = CALLED
 ) -> subprocess.Popen[str]:
     arguments = ["tune", str(folder), "--index", index, "--url", url, "--split", "all"]
     return subprocess.Popen(
-        [sys.executable, "-c", script, *arguments, *options],
+        [*program, *arguments, *options],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -325,7 +305,7 @@ def test_the_next_command_restores_an_index_that_a_killed_run_left_closed(
 ) -> None:
     before = state(client, made)
     options = ("--knobs", "k1,b", "--yes")
-    process = started(opensearch_url, folder, made, *options, script=DIES_WHILE_CLOSED)
+    process = started(opensearch_url, folder, made, *options, program=DIES_WHILE_CLOSED.program())
     stderr = process.communicate(timeout=180)[1]
     assert process.returncode == -signal.SIGKILL, stderr
     left = state(client, made)
@@ -333,7 +313,7 @@ def test_the_next_command_restores_an_index_that_a_killed_run_left_closed(
     assert left["settings"] != before["settings"]
     done = subprocess.run(
         [
-            *(sys.executable, "-c", CALLED, "search"),
+            *(*CALLED, "search"),
             *("file names", "--index", made, "--url", opensearch_url, "--json"),
         ],
         capture_output=True,

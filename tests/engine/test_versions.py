@@ -20,6 +20,7 @@ import pytest
 import tenacity
 import torch
 from click.testing import CliRunner, Result
+from indexed import PREFIX
 from opensearchpy import OpenSearch
 from opensearchpy.client import IndicesClient
 from opensearchpy.exceptions import TransportError
@@ -44,8 +45,6 @@ from latent_ingest.connector.indexing.versions import Build
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.searcher import Searcher
 from latent_ingest.mappings import MappingConfig, index_body
-
-PREFIX = "latent-ingest-test-"
 
 QUESTIONS = ["how do bees tell of flowers", "cost of a loan", "bad weather"]
 ROWS = [

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.conftest import PREFIX
+from indexed import PREFIX, indexed
 from opensearchpy import OpenSearch
 from proxy.conftest import Running, Serve
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.index.opening import open_index
-from latent_ingest.connector.indexing.ingest import Ingest
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 QUESTION = "find files whose names look like a pattern"
@@ -23,17 +22,10 @@ MATCH = {"query": {"match": {"text": QUESTION}}}
 
 
 @pytest.fixture(scope="module")
-def papers(
-    client: OpenSearch, encoder: LatentEncoder, corpus: Path, tmp_path_factory: Any
-) -> Iterator[str]:
+def papers(client: OpenSearch, encoder: LatentEncoder, corpus: Path) -> Iterator[str]:
     """An index of 90 docstrings."""
-    name = f"{PREFIX}proxied"
-    meta = open_index(client, name, encoder, {})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LATENT_INGEST_JOURNAL", str(tmp_path_factory.mktemp("j") / "journal.sqlite"))
-        assert Ingest(client, name, encoder, meta, corpus).run().indexed == 90
-    yield name
-    client.indices.delete(index=name)
+    with indexed(client, encoder, corpus) as name:
+        yield name
 
 
 def ids(answer: Any) -> list[tuple[str, float]]:

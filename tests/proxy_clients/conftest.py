@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.conftest import PREFIX
+from indexed import indexed
 from opensearchpy import OpenSearch
 from proxy.conftest import (  # noqa: F401
     Running,
@@ -25,8 +25,6 @@ from proxy.conftest import (  # noqa: F401
 )
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.index.opening import open_index
-from latent_ingest.connector.indexing.ingest import Ingest
 
 HERE = Path(__file__).parent
 QUESTION = "find files whose names look like a pattern"
@@ -40,23 +38,10 @@ def papers(
     client: OpenSearch,  # noqa: F811
     encoder: LatentEncoder,
     documents: list[dict[str, str]],
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     """An index of 40 docstrings."""
-    yield from indexed(client, encoder, documents, tmp_path_factory.mktemp("papers"))
-
-
-def indexed(
-    engine: OpenSearch, encoder: LatentEncoder, documents: list[dict[str, str]], folder: Path
-) -> Iterator[str]:
-    name, corpus = f"{PREFIX}clients", folder / "corpus.jsonl"
-    corpus.write_text("".join(json.dumps(row) + "\n" for row in documents[:40]))
-    meta = open_index(engine, name, encoder, {})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LATENT_INGEST_JOURNAL", str(folder / "journal.sqlite"))
-        assert Ingest(engine, name, encoder, meta, corpus).run().indexed == 40
-    yield name
-    engine.indices.delete(index=name)
+    with indexed(client, encoder, documents[:40]) as name:
+        yield name
 
 
 def run(command: Sequence[str], folder: Path, seconds: float = 240) -> str:

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from elastic_proxy import USER, Elastic, ElasticProxy
 from engine.conftest import PREFIX, elasticsearch, elasticsearch_url  # noqa: F401
+from indexed import indexed
 from opensearchpy import OpenSearch
 from proxy.conftest import Running
-from proxy_clients.conftest import QUESTION, Program, indexed, missing, needed, run
+from proxy_clients.conftest import QUESTION, Program, missing, needed, run
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection
@@ -126,13 +127,13 @@ def elastic(
     elasticsearch: OpenSearch,  # noqa: F811
     encoder: LatentEncoder,
     documents: list[dict[str, str]],
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[str, str, str]]:
     """An Elasticsearch that asks for a login: its URL, the same without login, and the index."""
-    folder = tmp_path_factory.mktemp("elastic")
-    with ElasticProxy(elasticsearch_url).listening(Elastic) as url:
-        for papers in indexed(elasticsearch, encoder, documents, folder):
-            yield url, elasticsearch_url, papers
+    with (
+        ElasticProxy(elasticsearch_url).listening(Elastic) as url,
+        indexed(elasticsearch, encoder, documents[:40]) as papers,
+    ):
+        yield url, elasticsearch_url, papers
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from browser import Browser, browsing
-from engine.conftest import PREFIX
+from indexed import indexed
 from opensearchpy import OpenSearch
 from proxy.conftest import (  # noqa: F401
     Running,
@@ -22,8 +22,6 @@ from proxy.conftest import (  # noqa: F401
 )
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.index.opening import open_index
-from latent_ingest.connector.indexing.ingest import Ingest
 
 QUESTION = "find files whose names look like a pattern"
 
@@ -47,27 +45,19 @@ def papers(
     client: OpenSearch,  # noqa: F811
     encoder: LatentEncoder,
     documents: list[dict[str, str]],
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     """An index of docstrings and hostile documents, one of them with a field of 5 MB."""
-    name, folder = f"{PREFIX}page", tmp_path_factory.mktemp("page")
     plain = [{**row, "year": 2000 + place} for place, row in enumerate(documents[:30])]
-    corpus = folder / "corpus.jsonl"
-    corpus.write_text("".join(json.dumps(row) + "\n" for row in [*plain, *HOSTILE[:2], HOSTILE[3]]))
-    meta = open_index(client, name, encoder, {})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LATENT_INGEST_JOURNAL", str(folder / "journal.sqlite"))
-        assert Ingest(client, name, encoder, meta, corpus).run().indexed == 33
-    # Their latent terms are those of another document: encoding 5 MB takes minutes.
-    terms = client.get(index=name, id="bidi")["_source"]["latent"]
-    text = ("Files whose names look like a pattern. " + "lorem ipsum dolor " * 300_000)[:HUGE]
-    huge = {"title": "A huge document on file name patterns", "text": text, "latent": terms}
-    client.index(index=name, id="huge", body=huge, refresh=True)
-    half = {**HOSTILE[2], "latent": terms}
-    raw = json.dumps({name: value for name, value in half.items() if name != "_id"})
-    client.transport.perform_request("PUT", f"/{name}/_doc/half?refresh=true", body=raw)
-    yield name
-    client.indices.delete(index=name)
+    with indexed(client, encoder, [*plain, *HOSTILE[:2], HOSTILE[3]]) as name:
+        # Their latent terms are those of another document: encoding 5 MB takes minutes.
+        terms = client.get(index=name, id="bidi")["_source"]["latent"]
+        text = ("Files whose names look like a pattern. " + "lorem ipsum dolor " * 300_000)[:HUGE]
+        huge = {"title": "A huge document on file name patterns", "text": text, "latent": terms}
+        client.index(index=name, id="huge", body=huge, refresh=True)
+        half = {**HOSTILE[2], "latent": terms}
+        raw = json.dumps({field: value for field, value in half.items() if field != "_id"})
+        client.transport.perform_request("PUT", f"/{name}/_doc/half?refresh=true", body=raw)
+        yield name
 
 
 @pytest.fixture(scope="module")
