@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from opensearchpy import OpenSearch
+from tuned import HEADER, call, tuned
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.collections.collection import Collection
@@ -34,21 +35,9 @@ def folder(documents: list[dict[str, str]], tmp_path: Path) -> Path:
     (folder / "queries.jsonl").write_text("\n".join(queries))
     judged = [f"q{n}\t{document['_id']}\t1\n" for n, document in enumerate(chosen)]
     for name, some in (("dev", judged[::2]), ("test", judged[1::2])):
-        lines = "query-id\tcorpus-id\tscore\n" + "".join(some)
+        lines = HEADER + "".join(some)
         (folder / "qrels" / f"{name}.tsv").write_text(lines)
     return folder
-
-
-def tune(url: str, folder: Path, index: str, *options: str) -> Result:
-    arguments = ["tune", str(folder), "--index", index, "--url", url, "--dtype", "float32"]
-    return CliRunner().invoke(cli, [*arguments, *options])
-
-
-def tuned(url: str, folder: Path, index: str, *options: str) -> dict[str, Any]:
-    done = tune(url, folder, index, *options, "--json")
-    assert done.exit_code == 0, (done.stderr, done.exception)
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
 
 
 def found_by(searcher: Searcher, folder: Path, **options: Any) -> float:
@@ -87,7 +76,7 @@ def test_questions_are_asked_as_search_with_feedback_asks_them(
     added = clauses[0] - 2 * clauses[1]
     assert 0 < added <= 32
     assert rewriter.max_query_terms > 32
-    shown = tune(opensearch_url, folder, index, *BOOST, "--feedback").stdout
+    shown = call(opensearch_url, folder, index, *BOOST, "--feedback").stdout
     assert "took and clauses are of both requests" in shown
 
 
@@ -121,7 +110,7 @@ def test_questions_by_the_table_of_the_index(
     expected = found_by(by_table, folder, feedback=True)
     assert answer["held_out"]["forms"][0]["before"] == pytest.approx(expected)
     one = ("--split", "dev", "--knobs", "query_k", "--questions", "table")
-    done = tune(opensearch_url, folder, index, *one)
+    done = call(opensearch_url, folder, index, *one)
     assert (done.exit_code, "has none of these" in done.stderr) == (2, True)
 
 
@@ -145,7 +134,7 @@ def test_a_model_without_a_table_gives_one_line(
         if path.name != "questions.safetensors":
             (model / path.name).symlink_to(path)
     options = (*BOOST, "--questions", "table", "--model", str(model))
-    done = tune(opensearch_url, folder, index, *options)
+    done = call(opensearch_url, folder, index, *options)
     assert done.exit_code == 1
     (error,) = [line for line in done.stderr.splitlines() if not line.startswith("tuning:")]
     assert "questions.safetensors: no such file" in error
