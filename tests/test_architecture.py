@@ -6,6 +6,7 @@ The imports are read from the source, also those within functions; nothing is ex
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -177,6 +178,16 @@ def test_only_its_room_imports_ray(imports: Imports) -> None:
 
 def test_no_room_is_crowded() -> None:
     assert crowded(ROOT) == {}
+
+
+def test_the_picture_shows_every_room() -> None:
+    picture = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
+    shown = {
+        name
+        for line in re.findall(r'font-weight="bold" font-size="15"[^>]*>([^<]*)<', picture)
+        for name in line.split(" · ")
+    }
+    assert shown >= {room for rooms in ORDER[1:] for room in rooms}
 
 
 def test_every_room_has_a_rank(imports: Imports) -> None:

@@ -108,6 +108,13 @@ def test_the_command_line_reference_is_up_to_date(root: Path, tmp_path: Path) ->
     assert made.read_text() == committed, "--help has changed: run python docs/generate_cli.py"
 
 
+def test_the_picture_of_the_rooms_is_what_its_script_writes(root: Path, tmp_path: Path) -> None:
+    made = tmp_path / "architecture.svg"
+    subprocess.run([sys.executable, root / "docs" / "generate_architecture.py", made], check=True)
+    committed = (root / "docs" / "architecture.svg").read_text()
+    assert made.read_text() == committed, "run python docs/generate_architecture.py"
+
+
 def test_the_readme_is_short(root: Path) -> None:
     assert len((root / "README.md").read_text().split()) <= README_WORDS
 
