@@ -55,7 +55,8 @@ from latent_ingest.connector.indexing.batches import (
 )
 from latent_ingest.connector.indexing.enrich import Enrich
 from latent_ingest.connector.indexing.ingest import Ingest
-from latent_ingest.connector.indexing.journal import Journal, Progress, Run, RunKey
+from latent_ingest.connector.indexing.journal import Journal, Run
+from latent_ingest.connector.indexing.journal_records import Progress, RunKey
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender, requests
 from latent_ingest.connector.seen_keys import SeenKeys

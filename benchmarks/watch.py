@@ -27,7 +27,7 @@ from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.document_text import text_hash
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.engine.client import Connection, default_url
-from latent_ingest.connector.indexing.job import EnrichJob
+from latent_ingest.connector.indexing.jobs.enrich_job import EnrichJob
 from latent_ingest.connector.indexing.watching.job import WatchJob
 
 INDEX = "benchmark-watch"

@@ -18,7 +18,8 @@ from latent_ingest.cli.output import (
     progress_bar,
     stopping,
 )
-from latent_ingest.connector.indexing.job import IngestJob, Job, JobResult
+from latent_ingest.connector.indexing.jobs.ingest_job import IngestJob
+from latent_ingest.connector.indexing.jobs.job import Job, JobResult
 from latent_ingest.connector.indexing.outcomes import IngestReport, Report
 from latent_ingest.connector.indexing.questions.own_table import OnWords, TableReport
 

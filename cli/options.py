@@ -203,7 +203,6 @@ def model_of(explained: str) -> Callable[[Command], Command]:
 
 model = model_of("Model folder.  [default: the model in this package]")
 
-
 READING_OPTIONS = (
     click.option(
         "--input-format",

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from latent_ingest.connector.index.meta import IndexMeta as IndexMeta
     from latent_ingest.connector.index.opening import open_index as open_index
     from latent_ingest.connector.indexing.ingest import Ingest as Ingest
-    from latent_ingest.connector.indexing.job import EnrichJob as EnrichJob
-    from latent_ingest.connector.indexing.job import IngestJob as IngestJob
-    from latent_ingest.connector.indexing.job import JobResult as JobResult
+    from latent_ingest.connector.indexing.jobs.enrich_job import EnrichJob as EnrichJob
+    from latent_ingest.connector.indexing.jobs.ingest_job import IngestJob as IngestJob
+    from latent_ingest.connector.indexing.jobs.job import JobResult as JobResult
     from latent_ingest.connector.indexing.on_ray.settings import OnRay as OnRay
     from latent_ingest.connector.indexing.outcomes import IngestReport as IngestReport
     from latent_ingest.connector.inspection.explain import Explanation as Explanation
@@ -64,7 +64,9 @@ _MODULES = {
     "index.meta": ["IndexMeta"],
     "index.opening": ["open_index"],
     "indexing.ingest": ["Ingest"],
-    "indexing.job": ["EnrichJob", "IngestJob", "JobResult"],
+    "indexing.jobs.enrich_job": ["EnrichJob"],
+    "indexing.jobs.ingest_job": ["IngestJob"],
+    "indexing.jobs.job": ["JobResult"],
     "indexing.on_ray.settings": ["OnRay"],
     "indexing.outcomes": ["IngestReport"],
     "inspection.explain": ["Explanation", "explain"],

@@ -8,7 +8,6 @@ from latent_ingest.connector.indexing.outcomes import EnrichReport
 
 FIELDS = {"text_fields": ("title", "body")}
 
-
 Run = Callable[..., EnrichReport]
 
 

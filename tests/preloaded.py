@@ -44,12 +44,13 @@ def run(
     from latent_ingest.cli.main import cli
     from latent_ingest.cli.options import ChosenModel
     from latent_ingest.connector.engine import client, retry
-    from latent_ingest.connector.indexing import batches, job
+    from latent_ingest.connector.indexing import batches
+    from latent_ingest.connector.indexing.jobs.job import Job
 
     os.chdir(folder)
     os.environ.update(environment)
     ChosenModel.load = lambda _: ENCODER  # type: ignore[method-assign]
-    job.Job._question_table = job.Job._own_table = lambda *_: None  # type: ignore[method-assign]
+    Job._question_table = Job._own_table = lambda *_: None  # type: ignore[method-assign]
     batches.MAX_BATCH_LINES = 8
     retry.WAIT = tenacity.wait_random(0, 0.02)
     client.REQUEST_SECONDS = timeout  # type: ignore[assignment]

@@ -22,7 +22,7 @@ from latent_ingest.cli.output import (
     table,
     warn,
 )
-from latent_ingest.connector.indexing.job import JobResult
+from latent_ingest.connector.indexing.jobs.job import JobResult
 from latent_ingest.connector.indexing.outcomes import IngestReport
 
 letters = st.text(alphabet=st.sampled_from("ab 水é🙂\x1b\n\u200b\ud800"), max_size=60)

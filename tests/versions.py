@@ -16,7 +16,8 @@ from opensearchpy import OpenSearch
 from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.listing import list_indices
 from latent_ingest.connector.indexing import batches
-from latent_ingest.connector.indexing.job import IngestJob, JobResult
+from latent_ingest.connector.indexing.jobs.ingest_job import IngestJob
+from latent_ingest.connector.indexing.jobs.job import JobResult
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.indexing.outcomes import IngestReport
 
@@ -27,7 +28,6 @@ ROWS = [
     {"_id": "chess", "text": "She sacrificed her queen and gave checkmate two moves later."},
     {"_id": "bread", "text": "Knead the dough, let it rise, and bake until the crust is brown."},
 ]
-
 
 Run = Callable[..., Result]
 

@@ -44,7 +44,8 @@ from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.index.repair import repair
-from latent_ingest.connector.indexing.job import IngestJob, JobResult
+from latent_ingest.connector.indexing.jobs.ingest_job import IngestJob
+from latent_ingest.connector.indexing.jobs.job import JobResult
 from latent_ingest.connector.indexing.journal import DONE, Journal
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.querying.query_encoder import QueryEncoder

@@ -34,14 +34,16 @@ from latent_ingest.connector.indexing.actions import (
     update_action,
 )
 from latent_ingest.connector.indexing.batches import CHARACTERS_PER_BUDGET_TOKEN
-from latent_ingest.connector.indexing.journal import Progress, Run
+from latent_ingest.connector.indexing.bulk_run import BulkRun
+from latent_ingest.connector.indexing.journal import Run
+from latent_ingest.connector.indexing.journal_records import Progress
 from latent_ingest.connector.indexing.outcomes import (
     EnrichReport,
     FailuresFile,
     IngestReport,
     default_path,
 )
-from latent_ingest.connector.indexing.sender import CONCURRENCY, BulkRun, Outcome, Sender
+from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder

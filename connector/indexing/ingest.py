@@ -45,14 +45,16 @@ from latent_ingest.connector.indexing.batches import (
     Batches,
     fill,
 )
+from latent_ingest.connector.indexing.bulk_run import BulkRun
 from latent_ingest.connector.indexing.chunks import delete_stale
-from latent_ingest.connector.indexing.journal import Block, Progress, Run
+from latent_ingest.connector.indexing.journal import Run
+from latent_ingest.connector.indexing.journal_records import Block, Progress
 from latent_ingest.connector.indexing.outcomes import (
     FailuresFile,
     IngestReport,
     default_path,
 )
-from latent_ingest.connector.indexing.sender import CONCURRENCY, BulkRun, Outcome, Sender
+from latent_ingest.connector.indexing.sender import CONCURRENCY, Outcome, Sender
 from latent_ingest.connector.seen_keys import SeenKeys
 
 if TYPE_CHECKING:

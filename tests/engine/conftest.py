@@ -24,7 +24,7 @@ from latent_ingest.connector.engine.local import LocalEngine, free_port
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
-from latent_ingest.connector.indexing.job import Job
+from latent_ingest.connector.indexing.jobs.job import Job
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 

@@ -23,7 +23,8 @@ from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 from latent_ingest.connector.indexing import batches
 from latent_ingest.connector.indexing.enrich import Enrich
 from latent_ingest.connector.indexing.ingest import Ingest
-from latent_ingest.connector.indexing.journal import Journal, RunKey
+from latent_ingest.connector.indexing.journal import Journal
+from latent_ingest.connector.indexing.journal_records import RunKey
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.questions.question_table import QuestionTable
 from latent_ingest.connector.questions.stored_table import StoredTable

@@ -27,7 +27,8 @@ from latent_ingest.connector.evaluation.systems import RESCORED, SYSTEMS
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
-from latent_ingest.connector.indexing.journal import Journal, RunKey
+from latent_ingest.connector.indexing.journal import Journal
+from latent_ingest.connector.indexing.journal_records import RunKey
 
 ROOT = Path(__file__).parent.parent.parent
 MODEL = ROOT / "connector" / "models" / "minilm-32k"

@@ -16,7 +16,7 @@ from latent_ingest.cli.main import cli
 from latent_ingest.connector.document_text import text_hash
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.index.index import Index
-from latent_ingest.connector.indexing.job import EnrichJob
+from latent_ingest.connector.indexing.jobs.enrich_job import EnrichJob
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 RENT = "The tenant did not pay rent and was evicted"

@@ -23,7 +23,7 @@ from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import IndexInfo
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing.ingest import Ingest
-from latent_ingest.connector.indexing.job import IngestJob
+from latent_ingest.connector.indexing.jobs.ingest_job import IngestJob
 from latent_ingest.connector.indexing.questions.refresh import TableRefresh
 from latent_ingest.connector.questions.building import build_table
 from latent_ingest.connector.questions.question_table import FILE, FORMAT

@@ -24,10 +24,11 @@ from latent_ingest.connector.index.guard import Guard
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import list_indices
 from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
-from latent_ingest.connector.indexing import batches, copying
-from latent_ingest.connector.indexing.copying import Copy
+from latent_ingest.connector.indexing import batches
 from latent_ingest.connector.indexing.enrich import Enrich
-from latent_ingest.connector.indexing.job import IngestJob
+from latent_ingest.connector.indexing.jobs import copying
+from latent_ingest.connector.indexing.jobs.copying import Copy
+from latent_ingest.connector.indexing.jobs.ingest_job import IngestJob
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.mappings import MappingConfig, index_body
 

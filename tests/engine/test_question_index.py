@@ -26,7 +26,8 @@ from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 from latent_ingest.connector.indexing.ingest import Ingest
-from latent_ingest.connector.indexing.job import EnrichJob, IngestJob
+from latent_ingest.connector.indexing.jobs.enrich_job import EnrichJob
+from latent_ingest.connector.indexing.jobs.ingest_job import IngestJob
 from latent_ingest.connector.questions.question_table import QuestionTable
 from latent_ingest.connector.questions.stored_table import INDEX_WORDS, Digest, StoredTable
 from latent_ingest.connector.tuning.tuned_index import in_place, on_a_copy

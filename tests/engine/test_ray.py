@@ -22,7 +22,7 @@ from toys import toy_backbone, toy_model
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.index import Index
-from latent_ingest.connector.indexing.job import IngestJob
+from latent_ingest.connector.indexing.jobs.ingest_job import IngestJob
 from latent_ingest.connector.indexing.on_ray.blocks import Done, FileTask, read_file, room_of
 from latent_ingest.connector.indexing.on_ray.settings import OnRay, Pool, pool_of
 from latent_ingest.connector.indexing.verify import Verification

@@ -22,7 +22,8 @@ from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing import batches
 from latent_ingest.connector.indexing.ingest import Ingest
-from latent_ingest.connector.indexing.journal import Journal, RunKey
+from latent_ingest.connector.indexing.journal import Journal
+from latent_ingest.connector.indexing.journal_records import RunKey
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.indexing.sender import Sender
 

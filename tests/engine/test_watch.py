@@ -30,7 +30,7 @@ from latent_ingest.connector.engine import retry
 from latent_ingest.connector.engine.local import free_port
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.indexing import sender
-from latent_ingest.connector.indexing.job import EnrichJob
+from latent_ingest.connector.indexing.jobs.enrich_job import EnrichJob
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.indexing.outcomes import WatchReport
 from latent_ingest.connector.indexing.watching import changes

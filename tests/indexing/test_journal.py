@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from latent_ingest.connector.errors import InputError
-from latent_ingest.connector.indexing.journal import Journal, Progress, RunKey
+from latent_ingest.connector.indexing.journal import Journal
+from latent_ingest.connector.indexing.journal_records import Progress, RunKey
 
 Open = Callable[[], Journal]
 
@@ -127,7 +128,8 @@ def test_two_at_once_are_refused(open_journal: Open) -> None:
 HOLDING = """
 import sys, time
 from pathlib import Path
-from latent_ingest.connector.indexing.journal import Journal, Progress, RunKey
+from latent_ingest.connector.indexing.journal import Journal
+from latent_ingest.connector.indexing.journal_records import Progress, RunKey
 run = Journal(Path(sys.argv[1])).open(RunKey("/a.jsonl", "papers", "u1"))
 run.note(Progress(lines=7))
 print("held", flush=True)

@@ -16,9 +16,7 @@ from latent_ingest.connector.querying.rewriter import QueryRewriter
 
 QUESTION = "does vitamin D prevent falls"
 
-
 MATCH = {"match": {"text": QUESTION}}
-
 
 VOTES = {"source": "doc['votes'].value"}
 

@@ -12,9 +12,7 @@ from latent_ingest.connector.querying.indices.fields import IndexFields
 
 QUESTION = "does vitamin D prevent falls"
 
-
 MATCH = {"match": {"text": QUESTION}}
-
 
 FED = ("title", "text", "words")
 

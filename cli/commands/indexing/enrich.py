@@ -13,7 +13,8 @@ from latent_ingest.cli import jobs, options, values
 from latent_ingest.cli.connection import connection_options
 from latent_ingest.cli.output import confirm, counted, print_json, sum_of, warn
 from latent_ingest.connector.engine.client import Connection
-from latent_ingest.connector.indexing.job import EnrichJob, JobResult
+from latent_ingest.connector.indexing.jobs.enrich_job import EnrichJob
+from latent_ingest.connector.indexing.jobs.job import JobResult
 from latent_ingest.connector.indexing.outcomes import EnrichReport, WatchReport
 from latent_ingest.connector.indexing.watching.follower import POLL_SECONDS
 from latent_ingest.connector.indexing.watching.job import LEAST_POLL, WatchJob

@@ -18,7 +18,8 @@ from latent_ingest.connector.index.alias import Alias
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import IndexInfo, list_indices
 from latent_ingest.connector.indexing import versions
-from latent_ingest.connector.indexing.journal import DONE, RUNNING, Journal, RunRecord
+from latent_ingest.connector.indexing.journal import DONE, RUNNING, Journal
+from latent_ingest.connector.indexing.journal_records import RunRecord
 
 STATES = {True: "complete", False: "unfinished", None: "-"}
 

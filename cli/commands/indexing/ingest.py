@@ -25,7 +25,8 @@ from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.indexing.actions import IndexAction
-from latent_ingest.connector.indexing.job import IngestJob, JobResult
+from latent_ingest.connector.indexing.jobs.ingest_job import IngestJob
+from latent_ingest.connector.indexing.jobs.job import JobResult
 from latent_ingest.connector.indexing.on_ray.settings import OnRay
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.indexing.verify import EXAMPLES, Verification, VerifyReport

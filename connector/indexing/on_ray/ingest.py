@@ -22,7 +22,8 @@ from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.pipelines import say_pipelines
 from latent_ingest.connector.indexing.batches import CHARACTERS_PER_BUDGET_TOKEN
 from latent_ingest.connector.indexing.ingest import Ingest, OnProgress
-from latent_ingest.connector.indexing.journal import Block, Run
+from latent_ingest.connector.indexing.journal import Run
+from latent_ingest.connector.indexing.journal_records import Block
 from latent_ingest.connector.indexing.on_ray.blocks import BlockOutcome, Done, FileTask, room_of
 from latent_ingest.connector.indexing.on_ray.settings import (
     ENCODER_CPUS,

@@ -26,7 +26,8 @@ from latent_ingest.connector.index.preparing import Preparation
 from latent_ingest.connector.index.reading import Stored
 from latent_ingest.connector.indexing.actions import UpdateAction, Verdict
 from latent_ingest.connector.indexing.enrich import Batch, Enrich
-from latent_ingest.connector.indexing.journal import Progress, Run
+from latent_ingest.connector.indexing.journal import Run
+from latent_ingest.connector.indexing.journal_records import Progress
 from latent_ingest.connector.indexing.outcomes import WatchReport
 from latent_ingest.connector.indexing.sender import Outcome, Sender
 from latent_ingest.connector.indexing.watching.changes import ChangeReader, Changes, Pace

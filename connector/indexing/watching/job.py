@@ -16,8 +16,9 @@ from latent_ingest.connector.engine.client import EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 from latent_ingest.connector.index.repair import repair
-from latent_ingest.connector.indexing.job import DEFAULT_INDEX, Job, JobResult
-from latent_ingest.connector.indexing.journal import Journal, RunKey
+from latent_ingest.connector.indexing.jobs.job import DEFAULT_INDEX, Job, JobResult
+from latent_ingest.connector.indexing.journal import Journal
+from latent_ingest.connector.indexing.journal_records import RunKey
 from latent_ingest.connector.indexing.outcomes import WatchReport, check_writable, default_path
 from latent_ingest.connector.indexing.watching.follower import (
     POLL_SECONDS,

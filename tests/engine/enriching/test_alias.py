@@ -21,9 +21,10 @@ from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index import guard
 from latent_ingest.connector.index.alias import Alias
 from latent_ingest.connector.index.listing import IndexInfo, list_indices
-from latent_ingest.connector.indexing import copying, enrich, sender
-from latent_ingest.connector.indexing.copying import Copy
+from latent_ingest.connector.indexing import enrich, sender
 from latent_ingest.connector.indexing.enrich import Enrich
+from latent_ingest.connector.indexing.jobs import copying
+from latent_ingest.connector.indexing.jobs.copying import Copy
 from latent_ingest.connector.indexing.outcomes import EnrichReport
 
 OURS = {"latent", "latent_hash"}

@@ -23,7 +23,6 @@ KILLED = Killed(
     constants={"latent_ingest.connector.indexing.sender.MAX_DOCUMENTS": 3},
 )
 
-
 Command = Callable[..., Result]
 
 

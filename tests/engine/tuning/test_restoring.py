@@ -32,13 +32,13 @@ from latent_ingest.connector.index.repair import (
     repair,
     restore,
 )
-from latent_ingest.connector.indexing.journal import Journal, RunKey
+from latent_ingest.connector.indexing.journal import Journal
+from latent_ingest.connector.indexing.journal_records import RunKey
 from latent_ingest.connector.querying.rewriter import QueryRewriter
 from latent_ingest.connector.querying.searcher import Searcher
 from latent_ingest.connector.tuning import tuned_index
 
 CALLED = (sys.executable, "-c", "from latent_ingest.cli.main import cli; cli()")
-
 
 # Dies right after the index was closed for the second time: other k1 and b are in it by then.
 DIES_WHILE_CLOSED = Killed("opensearchpy.client.indices.IndicesClient.close", call=2, after=True)

@@ -32,7 +32,8 @@ from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import IndexInfo, list_indices
 from latent_ingest.connector.index.meta import IndexMeta
-from latent_ingest.connector.indexing.job import IngestJob, JobResult
+from latent_ingest.connector.indexing.jobs.ingest_job import IngestJob
+from latent_ingest.connector.indexing.jobs.job import JobResult
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.indexing.versions import Build
 from latent_ingest.mappings import MappingConfig, index_body

@@ -27,7 +27,7 @@ from versions import (
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import list_indices
-from latent_ingest.connector.indexing.journal import RunKey
+from latent_ingest.connector.indexing.journal_records import RunKey
 
 
 def test_rollback_goes_back_one_complete_version(

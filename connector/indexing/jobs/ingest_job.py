@@ -1,112 +1,50 @@
-"""Jobs: everything that `latent-ingest FILE` and `latent-ingest enrich` do, from Python.
+"""The ingest job: everything that `latent-ingest FILE` does, from Python.
 
 open or create the index (or the next version of an alias) → resume the run in the journal
-→ ingest or enrich → move the alias
+→ ingest → move the alias
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import KW_ONLY, asdict, dataclass, field, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-from opensearchpy import OpenSearch
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from latent_ingest.connector.corpus.corpus import Corpus
 from latent_ingest.connector.corpus.finding import Sources, identity, listed, piped, short_name
 from latent_ingest.connector.corpus.reading import Reading
 from latent_ingest.connector.document import DEFAULT_ID_FIELDS, BadLine
-from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.client import EngineInfo
-from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.alias import Alias
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.opening import check_ready, checked_mapping, open_index
-from latent_ingest.connector.index.preparing import ExistingIndex, plan, prepare
 from latent_ingest.connector.index.repair import repair
 from latent_ingest.connector.indexing.actions import IndexAction
 from latent_ingest.connector.indexing.batches import first_actions
-from latent_ingest.connector.indexing.copying import Copy
-from latent_ingest.connector.indexing.enrich import Enrich
 from latent_ingest.connector.indexing.ingest import Ingest, OnProgress
-from latent_ingest.connector.indexing.journal import Journal, Run, RunKey
+from latent_ingest.connector.indexing.jobs.job import DEFAULT_INDEX, Job, JobResult
+from latent_ingest.connector.indexing.journal import Journal, Run
+from latent_ingest.connector.indexing.journal_records import RunKey
 from latent_ingest.connector.indexing.on_ray.settings import OnRay, joined
 from latent_ingest.connector.indexing.outcomes import (
-    EnrichReport,
     IngestReport,
-    WatchReport,
     check_writable,
     default_path,
 )
-from latent_ingest.connector.indexing.questions.own_table import OnWords, OwnTable, TableReport
-from latent_ingest.connector.indexing.questions.refresh import ReadBackTable
-from latent_ingest.connector.indexing.sender import CONCURRENCY
+from latent_ingest.connector.indexing.questions.own_table import OnWords
 from latent_ingest.connector.indexing.sharding.load import Completion, ShardedLoad, ShardEnd
 from latent_ingest.connector.indexing.sharding.shard import Shard
-from latent_ingest.connector.indexing.versions import OTHER_FIELDS, Build
-from latent_ingest.connector.questions.stored_table import INDEX_WORDS, StoredTable
+from latent_ingest.connector.indexing.versions import Build
 from latent_ingest.mappings import MappingConfig
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 log = logging.getLogger(__name__)
-
-DEFAULT_INDEX = "latent"
-
-Report = TypeVar("Report", IngestReport, EnrichReport, WatchReport)
-
-
-@dataclass(frozen=True, slots=True)
-class JobResult(Generic[Report]):
-    """How a job ended."""
-
-    report: Report
-    """Counts of all documents."""
-    index: str
-    """Name of the index, which with an alias is the version."""
-    meta: IndexMeta
-    alias: str | None = None
-    """The alias that was asked for; None without one."""
-    before: str | None = None
-    """Index that the alias pointed at when the job began; None if it did not exist."""
-    refusal: str | None = None
-    """Why the alias was not moved and what to do; None if it was, or none was asked for."""
-    table: TableReport | None = None
-    """The table of the words of its documents that a new index got; None if it got none."""
-
-    waiting: str | None = None
-    """The shards that are still to come; None without shards, or if this was the last one."""
-
-    @property
-    def problem(self) -> str | None:
-        """What is wrong with the index as a whole, and what to do; None if nothing is."""
-        if not self.report.no_text:
-            return None
-        names = ", ".join(self.meta.text_fields)
-        return f"no document of index {self.index} has text in {names}; {OTHER_FIELDS}"
-
-    @property
-    def ok(self) -> bool:
-        """Whether every document is in the index, and the alias points at it."""
-        return self.report.ok and not self.refusal
-
-    def to_json(self) -> dict[str, Any]:
-        """All counts; with an alias also `index`, `alias` and `alias_moved`; `questions`.
-
-        Also `waiting`, while other shards are still to come.
-        """
-        moved = not (self.refusal or self.waiting)
-        swap = {"index": self.index, "alias": self.alias, "alias_moved": moved}
-        table = {"questions": asdict(self.table)} if self.table else {}
-        waiting = {"waiting": self.waiting} if self.waiting else {}
-        return {**self.report.to_json(), **(swap if self.alias else {}), **table, **waiting}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,94 +56,6 @@ class Opened:
     meta: IndexMeta
     build: Build | None
     """The version that is built, with an alias."""
-
-
-@dataclass(eq=False, repr=False)
-class Job:
-    """Arguments that both jobs have, and how to stop."""
-
-    client: OpenSearch | Client
-    """Client of opensearch-py or `elasticsearch`."""
-    _: KW_ONLY
-    alias: str | None = None
-    """Alias for which a new version of the index is built."""
-    encoder: LatentEncoder | Callable[[], LatentEncoder] | None = None
-    """The model, or a function that loads it; by default the model that ships."""
-    text_fields: Sequence[str] | None = None
-    """Fields to encode; by default those of the index, or title and text."""
-    spelling: str | None = None
-    """Spelling of counts, "repeat" (the default) or "delimited"."""
-    latent_field: str | None = None
-    """Name of the latent field; by default "latent"."""
-    failures: Path | None = None
-    """Path of the failures file; by default in the current folder, named after the corpus."""
-    concurrency: int = CONCURRENCY
-    """Maximum number of concurrent requests; fewer while the engine is busy."""
-    give_up_after: float = GIVE_UP_AFTER
-    """Seconds of refusals or silence after which the run ends."""
-    restart: bool = False
-    """Start from the beginning instead of resuming; with an alias, build another version."""
-    questions: bool = True
-    """Whether an index that gets latent terms also gets a question table: that of its model, if
-    that has one, and a new index then that of the words of its documents."""
-    question_words: int = INDEX_WORDS
-    """Most words of a question table."""
-    journal: Path | None = None
-    """Path of the journal; by default in the user's state folder."""
-    command: str | None = None
-    """How to resume the run, for `latent-ingest runs`."""
-
-    def __post_init__(self) -> None:
-        self._client = adapted(self.client)
-        self._stopped = threading.Event()
-        self._retry = Retry(self._client, give_up_after=self.give_up_after, ended=self._stopped)
-        self._run: Ingest | Enrich | None = None
-
-    @property
-    def _elsewhere(self) -> bool:
-        """Whether documents pass through other processes than this."""
-        return False
-
-    def stop(self) -> None:
-        """End after the requests in flight; a new job resumes the run. Signal-safe."""
-        self._stopped.set()
-        if self._run is not None:
-            self._run.stop()
-
-    def _start(self, run: Ingest | Enrich) -> None:
-        """From now on, `stop` ends this run."""
-        self._run = run
-        if self._stopped.is_set():
-            run.stop()
-
-    def _wanted(self) -> dict[str, Any]:
-        """Fields of `MappingConfig` that were given."""
-        given = {item.name: getattr(self, item.name, None) for item in fields(MappingConfig)}
-        if given["text_fields"] is not None:
-            given["text_fields"] = tuple(given["text_fields"])
-        return {name: value for name, value in given.items() if value is not None}
-
-    def _load_encoder(self) -> LatentEncoder:
-        if self.encoder is None:
-            from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-            return LatentEncoder.load()
-        return self.encoder() if callable(self.encoder) else self.encoder
-
-    def _question_table(self, encoder: LatentEncoder) -> StoredTable | None:
-        """The question table of a new index."""
-        return StoredTable.of_model(encoder, self.question_words) if self.questions else None
-
-    def _own_table(
-        self, index: Index, meta: IndexMeta, encoder: LatentEncoder, on_words: OnWords
-    ) -> OwnTable | None:
-        """The table of the words of the documents, if the index is to get one."""
-        if not self.questions:
-            if meta.own_words:  # of a run that this one resumes
-                self._retry.ask(lambda: index.update_meta(own_words=None))
-            return None
-        kind = ReadBackTable if self._elsewhere else OwnTable
-        return kind.begin(index, meta, encoder, self._retry, self.question_words, on_words)
 
 
 @dataclass(eq=False, repr=False)
@@ -537,115 +387,3 @@ class IngestJob(Job):
             f"the engine makes the ids of {index.name}, which has documents, so those of "
             f"{self._printed()} might be there twice; {fix}, or delete the index first"
         )
-
-
-@dataclass(eq=False, repr=False)
-class EnrichJob(Job):
-    """Adds latent terms to an existing index, as `latent-ingest enrich` does. A job runs once.
-
-    Documents are read from the index, encoded and updated in place; those that are up to date are
-    skipped, so another job resumes an interrupted run. With an alias the index stays as it is: a
-    copy of it gets the latent terms, and then the alias. Notices and warnings are logged (logger
-    "latent_ingest").
-
-        job = EnrichJob(client, "products", text_fields=["title", "body"])
-        result = job.run(confirm=print)  # the index may be closed for a moment: say so
-
-    Raises:
-        InputError: the failures file cannot be written, or `restart` is given without an alias.
-    """
-
-    index: str = DEFAULT_INDEX
-    """Name of the index, or an alias of one."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.restart and self.alias is None:
-            raise InputError("restart is for an alias; without one, nothing is done twice")
-        check_writable(self.failures or default_path(None, self.index))
-
-    def run(
-        self,
-        on_progress: Callable[[EnrichReport, int], None] = lambda report, documents: None,
-        on_copy: Callable[[int, int], None] = lambda done, of: None,
-        confirm: Callable[[str], None] = lambda warning: None,
-        on_words: OnWords = lambda done, of: None,
-    ) -> JobResult[EnrichReport]:
-        """Enrich the index, or its copy.
-
-        Args:
-            on_progress: called with the counts so far and the number of documents in the index
-                after each request.
-            on_copy: called with the number of documents copied and of all, every half second.
-            confirm: called with a sentence if users of the index will notice the run: an index
-                without latent terms is closed for a moment. Raise an exception to refuse.
-            on_words: as for `IngestJob.run`, for a copy.
-
-        Returns:
-            The counts, the index and the alias. If the engine goes away or `stop` is called, the
-            run ends early, with the reason in `report.stopped`.
-
-        Raises:
-            InputError, MismatchError, ModelError: the index, a text field, the failures file, the
-                journal or the model cannot be used.
-            EngineError: the engine cannot be asked at the start, the index is blocked, or a step
-                of its preparation failed; then the index is as it was.
-        """
-        repair(self._client, self.index, self._retry)
-        existing = ExistingIndex.read(self._client, self.index)
-        encoder = self._load_encoder()
-        table = self._question_table(encoder)
-        copy = None
-        if self.alias is not None:
-            copy = Copy.begin(
-                existing,
-                Alias(self._client, self.alias),
-                encoder,
-                self._wanted(),
-                restart=self.restart,
-                questions=table,
-            )
-            preparation = copy.preparation
-        else:
-            preparation = plan(existing, encoder, self._wanted(), table)
-            preparation.check_blocks()
-            if preparation.warning:
-                confirm(preparation.warning)
-        name = preparation.index.name
-        key = RunKey(
-            corpus=f"index:{existing.name}",
-            index=name,
-            index_uuid=preparation.index.index.uuid(),
-            command=self.command or f"EnrichJob(client, {self.index!r}, ...).run()",
-        )
-        with ExitStack() as stack:
-            journal = stack.enter_context(closing(Journal(self.journal)))
-            # From the start: the state is in the index itself.
-            noted = stack.enter_context(closing(journal.open(key, restart=True)))
-            if copy:
-                stack.enter_context(copy.build.refused_on_error())
-            own = None
-            if copy:
-                target = preparation.index.index
-                own = self._own_table(target, preparation.meta, encoder, on_words)
-            enrich = Enrich(
-                self._client,
-                preparation,
-                encoder,
-                failures=self.failures,
-                concurrency=self.concurrency,
-                give_up_after=self.give_up_after,
-                run=noted,
-                own_table=own,
-            )
-            self._start(enrich)
-            on_progress(enrich.report, enrich.documents)
-            if copy:
-                copy.fill(self._retry, self._stopped, on_copy)
-            else:
-                prepare(preparation, self._retry)
-            report = enrich.run(lambda report: on_progress(report, enrich.documents))
-            refusal = copy.finish(report, self._retry) if copy else None
-            before = copy.build.before.name if copy and copy.build.before else None
-            made = own.report if own else None
-            return JobResult(report, name, preparation.meta, self.alias, before, refusal, made)
