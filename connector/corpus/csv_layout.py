@@ -186,9 +186,16 @@ def dialect(delimiter: str, quotes: bool) -> dict[str, Any]:
 def first_lines(name: str, head: bytes, encoding: str) -> list[str]:
     """The whole lines at the start of a file; the first one also if it is not whole.
 
-    Raises InputError if they do not end as lines do.
+    Raises InputError if they do not end as lines do, or lack the mark that the encoding begins
+    with.
     """
-    text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(head)
+    try:
+        text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(head)
+    except UnicodeError as error:
+        raise InputError(
+            f"{name}: not {encoding.upper()}: {error}; leave --encoding out, or name another such "
+            f"as utf-16-le"
+        ) from error
     text = text.removeprefix("\ufeff")
     if "\r" in text and "\n" not in text and len(text) < PEEK // 4:
         raise InputError(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import RemoteDisconnected
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -207,10 +208,19 @@ def in_words(error: Exception, url: str) -> EngineError:
     if isinstance(error, NoConnection):
         if not isinstance(error.info, (HTTPError, OSError)):
             return EngineError(f"cannot send requests to {url}: {cause(error)}")
-        return EngineError(
-            f"nothing answers at {url} ({cause(error)}); start a local engine with "
-            f"'latent-ingest engine up', or name another with --url or OPENSEARCH_URL"
+        advice = (
+            "start a local engine with 'latent-ingest engine up', or name another with --url or "
+            "OPENSEARCH_URL"
         )
+        # What a server with TLS does when it is asked without.
+        if url.startswith("http:") and any(
+            isinstance(a, RemoteDisconnected) for a in error.info.args
+        ):
+            advice = (
+                f"if it has TLS, as Elasticsearch 8 and later have by themselves, write https://; "
+                f"or {advice}"
+            )
+        return EngineError(f"nothing answers at {url} ({cause(error)}); {advice}")
     if isinstance(error, TransportError):
         login: Login = getattr(error, "login", OF_CLIENT)
         # The engine itself answers with an object; gateways in front of it have other formats.

@@ -11,10 +11,13 @@ from importlib.metadata import version
 from inspect import getdoc
 from typing import Any, TypeVar
 
-from latent_ingest.connector.errors import LatentIngestError
+from latent_ingest.connector.encoding.model_folder import model_path
+from latent_ingest.connector.errors import LatentIngestError, ModelError
 from latent_ingest.connector.frameworks.requirement import require
 from latent_ingest.connector.frameworks.store import LatentStore, Passage
 from latent_ingest.connector.querying.indices.asked_indices import engine_id
+from latent_ingest.connector.questions.question_table import QuestionTable
+from latent_ingest.connector.terms import term
 
 require("mcp", "mcp", "2", "3")
 
@@ -98,14 +101,21 @@ async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
 
 def explained(store: LatentStore, question: str, identifier: str) -> dict[str, Any]:
     """The score of a document and the terms that add most to it."""
-    from latent_ingest.connector.inspection.explain import explain
+    from latent_ingest.connector.inspection.explain import explain, explain_request, find_hit
     from latent_ingest.connector.inspection.labels import read_labels
 
     rewriter = store.searcher.rewriter
-    encoder = rewriter.encoder
-    labels = read_labels(encoder.folder, encoder.fingerprint.autoencoder) if encoder.folder else {}
     made = engine_id(store.client, store.index, identifier)
-    found = explain(store.client, rewriter, question, made, labels=labels, form=store.form)
+    if rewriter.table:  # without the model, which tells what words of the question fire a latent
+        body = rewriter.rewrite(question, form=store.form)
+        hit = find_hit(store.client, str(rewriter.index), made)
+        named = {term(latent): label for latent, label in labels_without_model(store).items()}
+        found = explain_request(store.client, hit, body, latent_field=rewriter.field, labels=named)
+    else:
+        encoder = rewriter.encoder
+        known = encoder.folder is not None
+        labels = read_labels(encoder.folder, encoder.fingerprint.autoencoder) if known else {}
+        found = explain(store.client, rewriter, question, made, labels=labels, form=store.form)
     return {
         "id": identifier,
         "matched": found.matched,
@@ -116,6 +126,19 @@ def explained(store: LatentStore, question: str, identifier: str) -> dict[str, A
         ],
         "further_terms": max(0, len(found.contributions) - MOST_TERMS),
     }
+
+
+def labels_without_model(store: LatentStore) -> dict[int, str]:
+    """The labels in the model folder, if that model made the index; else none."""
+    from latent_ingest.connector.inspection.labels import read_labels
+
+    try:
+        table = QuestionTable.load(store.queries.folder)
+    except ModelError:  # the table of the index serves without a folder
+        return {}
+    if table.fingerprint.digest != store.searcher.rewriter.fingerprint:
+        return {}
+    return read_labels(model_path(store.queries.folder), table.fingerprint.autoencoder)
 
 
 def shown(passage: Passage, most: int | None = None) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch, helpers
@@ -19,8 +18,9 @@ from latent_ingest.connector.engine.client import Connection, default_url, engin
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.frameworks.filters import Clause, Fields
+from latent_ingest.connector.frameworks.spool import DOCUMENTS, FAILURES, spool
 from latent_ingest.connector.index.index import Index
-from latent_ingest.connector.index.meta import IndexMeta
+from latent_ingest.connector.index.meta import IndexMeta, have_own_words
 from latent_ingest.connector.index.opening import open_index
 from latent_ingest.connector.indexing.actions import DeleteAction, Verdict, delete_action
 from latent_ingest.connector.indexing.chunks import parent_of
@@ -41,6 +41,8 @@ GIVE_UP_AFTER = 60.0
 
 # Chunks of a document that are read, some 200,000 words.
 MOST_CHUNKS = 1000
+
+QUESTIONS = ("model", "table", "auto")
 
 Translate = Callable[[Fields], Clause]
 """Makes the clause of a filter, with the fields of the index."""
@@ -72,6 +74,7 @@ class LatentStore:
         model: LatentEncoder | QueryEncoder | str | Path | None = None,
         form: str = AUTO,
         text_field: str | None = None,
+        questions: str = "model",
     ) -> None:
         """Ask nothing yet.
 
@@ -85,15 +88,23 @@ class LatentStore:
             form: as for `QueryRewriter.rewrite`.
             text_field: field that holds the text of a passage; by default the last text field of
                 the index.
+            questions: what encodes questions: "model"; "table", a table of words, without the
+                model; or "auto", the table of the index if that has one of its documents' words,
+                else the model.
 
         Raises:
-            InputError: the URL or the client cannot be used.
+            InputError: the URL or the client cannot be used, `questions` is unknown, or a table
+                is to encode the questions of a loaded model.
         """
+        if questions not in QUESTIONS:
+            raise InputError(f"questions {questions!r}: use one of {', '.join(QUESTIONS)}")
         if client is None or isinstance(client, str):
             client = Connection(client or default_url()).open()
         self.client = adapted(client)
         self.index = index
         self.queries = QueryEncoder.of(model)
+        self._by_table = None if questions == "model" else self.queries.without_model()
+        self._questions = questions
         self._async_client = adapted(async_client, asynchronous=True) if async_client else None
         self.form = form
         self._text_field = text_field
@@ -104,8 +115,16 @@ class LatentStore:
     def searcher(self) -> Searcher:
         """The searcher of the index, opened now if it was not yet; raises as `Searcher`."""
         if self._searcher is None:
-            self._searcher = Searcher(self.client, self.index, [self.queries])
+            self._searcher = Searcher(self.client, self.index, [self._asking()])
         return self._searcher
+
+    def _asking(self) -> QueryEncoder:
+        """What encodes questions to the index."""
+        if self._by_table is None:
+            return self.queries
+        if self._questions == "table" or have_own_words(self.client, self.index):
+            return self._by_table
+        return self.queries
 
     def search(
         self,
@@ -148,7 +167,8 @@ class LatentStore:
         check_size(size)
         loop = asyncio.get_running_loop()
         if self._async_searcher is None or self._async_searcher[0] is not loop:
-            opened = await AsyncSearcher.open(self._async_client, self.index, [self.queries])
+            asking = await asyncio.to_thread(self._asking)
+            opened = await AsyncSearcher.open(self._async_client, self.index, [asking])
             self._async_searcher = loop, opened
         searcher = self._async_searcher[1]
         clauses = list(filters)
@@ -205,7 +225,8 @@ class LatentStore:
         """Index documents: each an id or None, a text, and its other fields.
 
         The index is made if there is none. A document replaces the one of the same id. They are
-        found as soon as this returns.
+        found as soon as this returns. What a killed call left in the index, a guard alias and
+        refreshing that is off, is put right by the next one on the same machine.
 
         Returns:
             Their ids; one that was not given is made of the content.
@@ -230,8 +251,9 @@ class LatentStore:
             rows.append({**fields, "_id": identifier or generated_id(as_json(fields))})
         if not rows:
             return []
-        with TemporaryDirectory(prefix="latent-ingest-") as folder:
-            corpus, failures = Path(folder) / "documents.jsonl", Path(folder) / "failed.jsonl"
+        index = Index.find(self.client, self.index) or Index(self.client, self.index)
+        with spool(index, retry) as folder:
+            corpus, failures = folder / DOCUMENTS, folder / FAILURES
             corpus.write_text("".join(json.dumps(as_json(row)) + "\n" for row in rows))
             report = Ingest(
                 self.client,

@@ -144,16 +144,27 @@ def listed(names: Sequence[str], most: int = 8) -> str:
     return f"{shown}, ..." if len(names) > most else shown
 
 
+def embedded_fields(mapping: dict[str, Any]) -> set[str]:
+    """Paths of the fields that the engine searches with a model of its own, and their aliases."""
+    every = list(fields_of(mapping))
+    found = {one.path for one in every if one.kind in EMBEDDED}
+    return found | {one.path for one in every if one.alias_of in found}
+
+
 def origins_of(mapping: dict[str, Any]) -> dict[str, set[str]]:
-    """Aliases and targets of `copy_to`, each with the fields whose text is searched in it."""
+    """Aliases and targets of `copy_to`, each with the fields whose text is searched in it.
+
+    Without `embedded_fields`, in which no words are searched.
+    """
     found: dict[str, set[str]] = {}
+    embedded = embedded_fields(mapping)
     for one in fields_of(mapping):
         if one.alias_of:
             found[one.path] = {one.alias_of}
         if one.kind in TEXT_TYPES:
             for target in one.copy_to:
                 found.setdefault(target, set()).add(one.path)
-    return found
+    return {name: sources for name, sources in found.items() if name not in embedded}
 
 
 def with_same_text(

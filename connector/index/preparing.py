@@ -46,7 +46,7 @@ WITHOUT_UPDATES = {
 
 # Elasticsearch's, by the value of the setting.
 DERIVED_SOURCES = {
-    "index.mapping.source.mode": ("synthetic", "disabled"),
+    "index.mapping.source.mode": ("synthetic",),
     "index.mode": ("logsdb", "time_series"),
 }
 
@@ -210,7 +210,12 @@ def check_source(index: ExistingIndex, meta: IndexMeta) -> None:
                 f"index {index.name} {effect} ({setting}); ingest its documents into a new index"
             )
     for setting, values in DERIVED_SOURCES.items():
-        if (value := index.settings.get(setting)) in values:
+        if (value := index.settings.get(setting)) == "disabled":
+            raise MismatchError(
+                f"index {index.name} keeps no documents ({setting}: {value}), so they cannot be "
+                f"encoded or updated; ingest them into a new index"
+            )
+        if value in values:
             raise MismatchError(
                 f"index {index.name} derives its documents from their fields ({setting}: {value}), "
                 f"so an update would write them back in another form; ingest its documents into a "

@@ -97,6 +97,7 @@ class QueryEncoder:
             raise InputError(f"questions {questions!r}: use one of {', '.join(QUESTIONS)}")
         lazy = model is None or isinstance(model, (str, Path))
         self._loaded: LatentEncoder | None = None if lazy else model  # type: ignore[assignment]
+        self._lazy = lazy
         self._folder = model if lazy else None
         if questions in BY_TABLE and not lazy:
             raise InputError("questions by table: give the model folder instead of a loaded model")
@@ -114,6 +115,21 @@ class QueryEncoder:
     def of(cls, model: LatentEncoder | QueryEncoder | str | Path | None) -> QueryEncoder:
         """Return `model` if it is a QueryEncoder; else a new one for it, or for the shipped one."""
         return model if isinstance(model, QueryEncoder) else cls(model)
+
+    @property
+    def folder(self) -> str | Path | None:
+        """The model folder; None for the shipped model, and for a loaded one without a folder."""
+        return self._folder if self._loaded is None or self._lazy else self._loaded.folder
+
+    def without_model(self) -> QueryEncoder:
+        """Return what encodes questions as this model does, by the table of the index.
+
+        Raises:
+            InputError: the model is loaded, and not from a folder.
+        """
+        if not self._lazy and self.folder is None:
+            raise InputError("questions by table: give the model folder instead of a loaded model")
+        return QueryEncoder(self.folder, questions="engine", **self._options)  # type: ignore[arg-type]
 
     @property
     def loaded(self) -> bool:

@@ -241,6 +241,11 @@ class QueryRewriter:
         return self._weigh.model()
 
     @property
+    def fingerprint(self) -> str | None:
+        """Digest of the model that made the index; None without an index."""
+        return self._source.fingerprint
+
+    @property
     def statistics(self) -> IndexStatistics | None:
         """Document frequencies of the index; if None, those of the model choose terms."""
         return self._source.statistics

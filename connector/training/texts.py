@@ -12,14 +12,17 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from latent_ingest.connector.corpus.corpus import Corpus
+from latent_ingest.connector.corpus import hub
+from latent_ingest.connector.corpus.corpus import Corpus, open_file
+from latent_ingest.connector.corpus.finding import matched
 from latent_ingest.connector.corpus.formats import COMPRESSED, ENDINGS, ending
 from latent_ingest.connector.corpus.reading import Reading
-from latent_ingest.connector.corpus_file import CorpusFile, Line
+from latent_ingest.connector.corpus_file import Line
 from latent_ingest.connector.document import DEFAULT_TEXT_FIELDS, BadLine, not_utf8, parse_line
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.seen_keys import SeenKeys
@@ -51,7 +54,19 @@ class Source:
         Sources of equal weight thus end together, and the last texts are from all of them.
         """
         packed = COMPRESSION if self.path.lower().endswith(COMPRESSED) else 1
-        return self.weight * packed * max(Path(self.path).stat().st_size, 1)
+        return self.weight * packed * max(self.size, 1)
+
+    @property
+    def size(self) -> int:
+        """Size of the file in bytes, compressed or not."""
+        return hub_size(self.path) if hub.on_hub(self.path) else Path(self.path).stat().st_size
+
+
+@cache
+def hub_size(path: str) -> int:
+    """Size of a file of the hub in bytes; raises InputError."""
+    with open_file(path) as file:
+        return file.size or 0
 
 
 @dataclass(eq=False)
@@ -66,6 +81,8 @@ class TrainingTexts:
     _: KW_ONLY
     text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS
     """Fields of a JSONL line or Parquet row that are joined to one text."""
+    reading: Reading = field(default_factory=Reading)
+    """How files that are not plain text are read; what only CSV has is for CSV files alone."""
     seed: int = 0
     """Seed of the shuffling."""
     skipped: int = field(default=0, init=False)
@@ -76,9 +93,15 @@ class TrainingTexts:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the files' names, sizes and weights, the fields and the seed; 16 hex digits."""
-        files = [(Path(s.path).name, Path(s.path).stat().st_size, s.weight) for s in self.sources]
-        content = json.dumps([files, list(self.text_fields), self.seed])
+        """Hash of the files' names, sizes and weights, the fields and the seed; 16 hex digits.
+
+        Also of how the files are read, unless that is as usual.
+        """
+        files = [(Path(source.path).name, source.size, source.weight) for source in self.sources]
+        reading = self.reading.to_json()
+        content = json.dumps(
+            [files, list(self.text_fields), self.seed, *([reading] if reading else [])]
+        )
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def round(self, number: int = 0) -> Iterator[str]:
@@ -140,15 +163,21 @@ class TrainingTexts:
 
     def _texts(self, path: str) -> Iterator[tuple[str, str | BadLine]]:
         """Pairs of a place in the file, and the text there or what is wrong with it."""
-        if is_plain(path):
-            with CorpusFile(path) as file:
-                for line in file:
+        if is_plain(path, self.reading):
+            with open_file(path) as file:
+                lines = islice(file, self.reading.sample)
+                for line in lines:
                     yield f"line {line.number}", plain_text(line)
             return
-        with Corpus(path, Reading(columns=tuple(self.text_fields))) as corpus:
+        reading = reading_of(path, self.reading)
+        # Fields that are renamed are taken from others, which have to be read.
+        columns = None if reading.map else tuple(self.text_fields)
+        with Corpus(path, replace(reading, columns=columns)) as corpus:
             for line in corpus:
                 if line.problem or line.content.strip():
-                    document = parse_line(line, text_fields=self.text_fields)
+                    document = parse_line(
+                        line, text_fields=self.text_fields, change=reading.changes
+                    )
                     text = document if isinstance(document, BadLine) else document.text
                     yield corpus.place(line.number).short, text
 
@@ -172,61 +201,99 @@ def plain_text(line: Line) -> str | BadLine:
         return BadLine(line.number, not_utf8(error), line.content)
 
 
-def find_sources(arguments: Sequence[str], spool: Path) -> list[Source]:
+def find_sources(
+    arguments: Sequence[str], spool: Path, reading: Reading | None = None
+) -> list[Source]:
     """Sources from arguments: FILE, FOLDER, PATTERN or -, each optionally with =WEIGHT.
 
-    Standard input, which is JSONL and can be read only once, is copied to the folder `spool`.
+    Files, folders and patterns may be of the hub (`hf://datasets/OWNER/NAME/PATH`). Standard input,
+    which is JSONL unless `reading` says otherwise and can be read only once, is copied to the
+    folder `spool`.
 
     Raises:
-        InputError: a path does not exist, a folder has no text files, a format or weight is
-            invalid, or one of several processes asks for standard input.
+        InputError: a path does not exist or cannot be downloaded, a folder has no text files, a
+            format or weight is invalid, an option of CSV is given and no source is CSV, or one of
+            several processes asks for standard input.
     """
+    reading = reading or Reading()
     sources: list[Source] = []
     for argument in arguments:
         path, weight = split_weight(argument)
         if path == "-":
             if int(os.environ.get("WORLD_SIZE", "1")) > 1:
                 raise InputError("-: several processes cannot share standard input; name a file")
-            path = str(spool / "standard-input.jsonl")
+            path = str(spool / f"standard-input.{reading.format or 'jsonl'}")
             with Path(path).open("wb") as copy:
                 shutil.copyfileobj(sys.stdin.buffer, copy)
-        sources += [Source(file, weight) for file in files_of(path)]
+        sources += [Source(file, weight) for file in files_of(path, reading)]
+    if (options := reading.csv_options) and not any(
+        is_csv(source.path, reading) for source in sources
+    ):
+        named = sources[0].path if len(sources) == 1 else f"{sources[0].path} and the others"
+        raise InputError(f"{options[0]} is for CSV, and {named} are not; omit it")
     return sources
 
 
-def files_of(path: str) -> list[str]:
+def files_of(path: str, reading: Reading) -> list[str]:
     """The files that a path stands for: itself, those of a folder or a pattern."""
-    if Path(path).is_dir():
-        inside = sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
-        files = [name for name in inside if is_plain(name) or ending(name)]
-        if not files:
-            raise InputError(f"{path}: has no file that ends in {', '.join([PLAIN, *ENDINGS])}")
-        return files
-    if glob.has_magic(path) and not Path(path).exists():
+    if hub.on_hub(path):
+        found = hub.list_files(path)
+        if found != [path]:
+            found = matched(path, found)
+            return found if glob.has_magic(path) else readable(path, found)
+    elif Path(path).is_dir():
+        return readable(path, sorted(str(file) for file in Path(path).rglob("*") if file.is_file()))
+    elif glob.has_magic(path) and not Path(path).exists():
         found = glob.glob(path, recursive=True)  # noqa: PTH207 - of paths that may be absolute
-        if not (files := sorted(name for name in found if Path(name).is_file())):
-            raise InputError(f"{path}: no file matches; check the pattern and the folder")
-        return files
-    with CorpusFile(path):  # raises InputError if it cannot be read
+        return matched(path, sorted(name for name in found if Path(name).is_file()))
+    with open_file(path):  # raises InputError if it cannot be read
         pass
-    if not is_plain(path):
-        if not ending(path):
-            raise InputError(f"{path}: unknown extension; use {', '.join([PLAIN, *ENDINGS])}")
-        with Corpus(path):  # and if it is not what its name says
+    if not is_plain(path, reading):
+        if not (ending(path) or reading.format):
+            raise InputError(
+                f"{path}: unknown extension; use {', '.join([PLAIN, *ENDINGS])}, or name the "
+                f"format with --input-format"
+            )
+        with Corpus(path, reading_of(path, reading)):  # and if it is not what its name says
             pass
     return [path]
 
 
-def is_plain(path: str) -> bool:
-    """Whether a file has a text per line, by its name, which one of a compression may follow."""
+def readable(folder: str, inside: Sequence[str]) -> list[str]:
+    """The files of a folder that hold texts, by their names; raises InputError if none does."""
+    files = [name for name in inside if is_plain(name) or ending(name)]
+    if not files:
+        raise InputError(f"{folder}: has no file that ends in {', '.join([PLAIN, *ENDINGS])}")
+    return files
+
+
+def is_plain(path: str, reading: Reading | None = None) -> bool:
+    """Whether a file has a text per line, by its name, which one of a compression may follow.
+
+    With a format that is given, no file is read so.
+    """
     name = path.lower()
-    return name.endswith((PLAIN, *(PLAIN + packed for packed in COMPRESSED)))
+    plain = name.endswith((PLAIN, *(PLAIN + packed for packed in COMPRESSED)))
+    return plain and not (reading and reading.format)
+
+
+def is_csv(path: str, reading: Reading) -> bool:
+    """Whether a file is read as CSV, by the format that is given or its name."""
+    return (reading.format or ENDINGS.get(ending(path))) in ("csv", "tsv")
+
+
+def reading_of(path: str, reading: Reading) -> Reading:
+    """How one of several files is read: what only CSV has is left out for others."""
+    if is_csv(path, reading):
+        return reading
+    return replace(reading, delimiter=None, quotes=None, encoding=None, header=None, json_fields=())
 
 
 def split_weight(argument: str) -> tuple[str, float]:
     """Split "a.jsonl=2" into ("a.jsonl", 2.0); the weight is 1 if none is given."""
     path, equals, number = argument.rpartition("=")
-    if not equals or Path(argument).exists():
+    # A slash after it: the name of a folder, such as year=2024/.
+    if not equals or "/" in number or Path(argument).exists():
         return argument, 1.0
     try:
         weight = float(number)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -120,3 +124,19 @@ class Request(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+
+def printed(program: str, endpoint: str, *arguments: str, **variables: str) -> list[str]:
+    """The lines that a process prints: its environment names the hub at its start."""
+    left_out = ("HF_HUB_OFFLINE", "HF_TOKEN")
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(Path("home").resolve()), "NO_PROXY": "*"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env={**kept, **home, **variables},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from .hub_server import Hub
+from .hub_server import Hub, printed
 
 FILES = {
     "README.md": b"# A dataset",
@@ -33,19 +31,8 @@ except InputError as error:
 
 
 def read(source: str, endpoint: str, **variables: str) -> list[str]:
-    """What a process prints that reads the source: its environment names the hub at its start."""
-    left_out = ("HF_HUB_OFFLINE", "HF_TOKEN")
-    kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(Path("home").resolve()), "NO_PROXY": "*"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, source],
-        env={**kept, **home, **variables},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    """The lines of a source, or what is wrong with it, as a process prints them."""
+    return printed(PROGRAM, endpoint, source, **variables)
 
 
 @pytest.mark.parametrize(

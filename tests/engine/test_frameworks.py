@@ -1,16 +1,22 @@
-"""LangChain, LlamaIndex, Haystack and assistants, over one index of a real engine."""
+"""LangChain, LlamaIndex, Haystack and assistants, over one index of each real engine."""
 
 from __future__ import annotations
 
 import datetime
+import importlib
 import json
+import subprocess
 import sys
+import tempfile
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import FaultProxy, Spoiling
 from haystack import Document as HaystackDocument
 from haystack import Pipeline
 from haystack_integrations.document_stores.opensearch import OpenSearchDocumentStore
@@ -18,8 +24,17 @@ from langchain_core.documents import Document
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 from mcp import Client, StdioServerParameters, stdio_client
 from opensearchpy import AsyncOpenSearch, OpenSearch
+from toys import toy_backbone, toy_model
 
-from latent_ingest.connector import EnrichJob, InputError, LatentEncoder, MismatchError
+from latent_ingest.connector import (
+    EnrichJob,
+    IngestJob,
+    InputError,
+    LatentEncoder,
+    MismatchError,
+    ModelError,
+)
+from latent_ingest.connector.engine.client import EngineInfo, url_of
 from latent_ingest.connector.frameworks import haystack, langchain, llama_index
 from latent_ingest.connector.frameworks.filters import Fields, from_dollars, from_llama
 from latent_ingest.connector.frameworks.mcp import server
@@ -40,13 +55,35 @@ ROWS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
+ELSEWHERE = ("opensearch_2", "elasticsearch", "elasticsearch_8", "elasticsearch_9")
+
+
+@pytest.fixture(
+    scope="module",
+    params=["client", *(pytest.param(name, marks=pytest.mark.slow) for name in ELSEWHERE)],
+)
+def engine(request: pytest.FixtureRequest) -> OpenSearch:
+    """Each engine, one after the other."""
+    client: OpenSearch = request.getfixturevalue(request.param)
+    return client
+
+
 @pytest.fixture(scope="module")
-def papers(client: OpenSearch, encoder: LatentEncoder) -> Iterator[str]:
+def papers(engine: OpenSearch, encoder: LatentEncoder) -> Iterator[str]:
     """An index that the store made."""
     index = f"latent-ingest-test-{uuid.uuid4().hex[:12]}"
-    assert LatentStore(index, client, model=encoder).add(ROWS) == [row[0] for row in ROWS]
+    assert LatentStore(index, engine, model=encoder).add(ROWS) == [row[0] for row in ROWS]
     yield index
-    client.indices.delete(index=index)
+    engine.indices.delete(index=index)
+
+
+def asynchronous_client(engine: OpenSearch) -> Any:
+    """The asynchronous client that applications have for an engine."""
+    info = EngineInfo.read(engine)
+    if info.distribution == "opensearch" or info.version < (8,):
+        return AsyncOpenSearch(url_of(engine))
+    package = importlib.import_module(f"elasticsearch{info.version[0]}")
+    return package.AsyncElasticsearch(url_of(engine))
 
 
 @pytest.fixture
@@ -55,9 +92,10 @@ def anyio_backend() -> str:
 
 
 def test_documents_are_added_replaced_and_deleted(
-    client: OpenSearch, index: str, encoder: LatentEncoder
+    engine: OpenSearch, new_index: Any, encoder: LatentEncoder
 ) -> None:
     """By the library's own sender: versions count runs, no guard is left, ids are kept."""
+    client, index = engine, new_index(engine)
     retriever = langchain.LatentTermsRetriever(index=index, client=client, model=encoder)
     with pytest.raises(MismatchError, match="no index or alias"):
         retriever.invoke(QUESTION)
@@ -90,8 +128,9 @@ def test_documents_are_added_replaced_and_deleted(
 
 
 def test_a_document_in_chunks_is_read_whole_and_deleted_whole(
-    client: OpenSearch, index: str, load: Any, encoder: LatentEncoder
+    engine: OpenSearch, new_index: Any, load: Any, encoder: LatentEncoder
 ) -> None:
+    client, index = engine, new_index(engine)
     text = " ".join(f"Paragraph {n} of the report on bones." for n in range(60))
     rows = [
         json.dumps({"_id": "long", "text": text, "year": 2024}),
@@ -127,25 +166,25 @@ def test_a_document_in_chunks_is_read_whole_and_deleted_whole(
     ],
 )  # fmt: skip
 def test_filters_select_what_they_say(
-    client: OpenSearch, papers: str, dollars: Any, llama: Any, wanted: set[str]
+    engine: OpenSearch, papers: str, dollars: Any, llama: Any, wanted: set[str]
 ) -> None:
-    fields = Fields(client.indices.get_mapping(index=papers))
+    fields = Fields(engine.indices.get_mapping(index=papers))
     clauses = [from_dollars(dollars, fields)] if dollars else []
     if llama:
         filters = [MetadataFilter(key=k, operator=o, value=v) for k, o, v in llama]
         clauses.append(from_llama(MetadataFilters(filters=filters), fields))
     for clause in clauses:
-        answer = client.search(index=papers, body={"query": {"bool": {"filter": [clause]}}})
+        answer = engine.search(index=papers, body={"query": {"bool": {"filter": [clause]}}})
         assert {hit["_id"] for hit in answer["hits"]["hits"]} == wanted, clause
 
 
-def test_nested_conditions_of_llama_index(client: OpenSearch, papers: str) -> None:
-    fields = Fields(client.indices.get_mapping(index=papers))
+def test_nested_conditions_of_llama_index(engine: OpenSearch, papers: str) -> None:
+    fields = Fields(engine.indices.get_mapping(index=papers))
     old = MetadataFilter(key="year", operator="<", value=2020)
     german = MetadataFilter(key="lang", value="de")
     either = MetadataFilters(filters=[old, german], condition="or")
     none = MetadataFilters(filters=[either], condition="not")
-    answer = client.search(index=papers, body={"query": from_llama(none, fields)})
+    answer = engine.search(index=papers, body={"query": from_llama(none, fields)})
     assert {hit["_id"] for hit in answer["hits"]["hits"]} == {"42", "bones"}
 
 
@@ -160,21 +199,19 @@ def test_nested_conditions_of_llama_index(client: OpenSearch, papers: str) -> No
     ],
 )
 def test_filters_that_cannot_be_used_give_one_line(
-    client: OpenSearch, papers: str, filter: Any, message: str
+    engine: OpenSearch, papers: str, filter: Any, message: str
 ) -> None:
-    fields = Fields(client.indices.get_mapping(index=papers))
+    fields = Fields(engine.indices.get_mapping(index=papers))
     with pytest.raises(InputError, match=message):
         from_dollars(filter, fields)
 
 
 @pytest.mark.anyio
-async def test_langchain(
-    client: OpenSearch, opensearch_url: str, papers: str, encoder: LatentEncoder
-) -> None:
+async def test_langchain(engine: OpenSearch, papers: str, encoder: LatentEncoder) -> None:
     """Filters at both places, scores of the engine, and the same hits asynchronously."""
-    asynchronous = AsyncOpenSearch(opensearch_url)
+    asynchronous = asynchronous_client(engine)
     retriever = langchain.LatentTermsRetriever(
-        index=papers, client=client, async_client=asynchronous, model=encoder, k=2
+        index=papers, client=engine, async_client=asynchronous, model=encoder, k=2
     )
     found = retriever.invoke(QUESTION)
     assert [document.id for document in found][:1] == ["42"]
@@ -192,13 +229,11 @@ async def test_langchain(
 
 
 @pytest.mark.anyio
-async def test_llama_index(
-    client: OpenSearch, opensearch_url: str, papers: str, encoder: LatentEncoder
-) -> None:
-    asynchronous = AsyncOpenSearch(opensearch_url)
+async def test_llama_index(engine: OpenSearch, papers: str, encoder: LatentEncoder) -> None:
+    asynchronous = asynchronous_client(engine)
     retriever = llama_index.LatentTermsRetriever(
         papers,
-        client,
+        engine,
         async_client=asynchronous,
         model=encoder,
         similarity_top_k=3,
@@ -215,12 +250,15 @@ async def test_llama_index(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("version", [3, pytest.param(2, marks=pytest.mark.slow)])
 async def test_haystack(
-    client: OpenSearch, opensearch_url: str, index: str, encoder: LatentEncoder
+    version: int, request: pytest.FixtureRequest, new_index: Any, encoder: LatentEncoder
 ) -> None:
     """Over the index of its own store, in a pipeline that comes back from YAML."""
+    client = request.getfixturevalue("client" if version == 3 else "opensearch_2")
+    index = new_index(client)
     store = OpenSearchDocumentStore(
-        hosts=opensearch_url,
+        hosts=url_of(client),
         index=index,
         mappings={"properties": {"content": {"type": "text"}}},
         settings={},
@@ -270,9 +308,9 @@ async def test_an_assistant_starts_the_command(opensearch_url: str) -> None:
 
 @pytest.mark.anyio
 async def test_an_assistant_searches_asks_why_and_reads(
-    client: OpenSearch, papers: str, encoder: LatentEncoder
+    engine: OpenSearch, papers: str, encoder: LatentEncoder
 ) -> None:
-    async with Client(server(LatentStore(papers, client, model=encoder))) as assistant:
+    async with Client(server(LatentStore(papers, engine, model=encoder))) as assistant:
         asked = {"question": QUESTION, "filter": {"term": {"year": 2024}}}
         answer = await assistant.call_tool("search", asked)
         assert not answer.is_error
@@ -289,12 +327,59 @@ async def test_an_assistant_searches_asks_why_and_reads(
 
 
 @pytest.mark.anyio
+@pytest.mark.question_tables
+@pytest.mark.parametrize("questions", ["table", "auto"])
+async def test_an_assistant_searches_by_the_table_of_an_index(
+    questions: str, client: OpenSearch, index: str, encoder: LatentEncoder, corpus: Path
+) -> None:
+    """The command does not import torch, not even to say why a document was found."""
+    job = IngestJob(client, corpus, index=index, encoder=encoder, question_words=600)
+    assert job.run().table is not None
+    program = (
+        "import sys\n"
+        "from latent_ingest.cli.main import cli\n"
+        "cli(sys.argv[1:], standalone_mode=False)\n"
+        "print('torch' in sys.modules, file=sys.stderr)\n"
+    )
+    options = ["--index", index, "--url", url_of(client), "--questions", questions]
+    command = StdioServerParameters(command=sys.executable, args=["-c", program, "mcp", *options])
+    with Path("errors").open("w") as errors:
+        async with Client(stdio_client(command, errlog=errors)) as assistant:
+            asked = {"question": "find files whose names look like a pattern"}
+            answer = await assistant.call_tool("search", asked)
+            assert not answer.is_error, answer.content
+            first, *_ = answer.structured_content["hits"]
+            told = await assistant.call_tool("explain", {**asked, "id": first["id"]})
+            assert not told.is_error, told.content
+            told = told.structured_content
+            assert told["score"] == pytest.approx(first["score"], rel=1e-4)
+            latents = [part for part in told["terms"] if part["kind"] == "latent"]
+            assert any(part["means"] != part["term"] for part in latents)
+    assert Path("errors").read_text().splitlines()[-1] == "False"
+
+
+def test_what_encodes_the_questions_of_a_store(
+    client: OpenSearch, new_index: Any, tmp_path: Path
+) -> None:
+    """An index without a table of its own words is asked by the model, unless a table is wanted."""
+    index, model = new_index(client), toy_model(tmp_path / "toy", toy_backbone(tmp_path / "b"))
+    store = LatentStore(index, client, model=model, questions="auto")
+    store.add([("bees", "Insects dance.", {})])
+    assert store.searcher.rewriter.table is None
+    asked_by_table = LatentStore(index, client, model=model, questions="table")
+    with pytest.raises(ModelError, match="question"):
+        asked_by_table.search("bees", 1)
+    with pytest.raises(InputError, match="questions 'none': use one of model, table, auto"):
+        LatentStore(index, client, questions="none")
+
+
+@pytest.mark.anyio
 async def test_what_goes_wrong_is_the_tools_error_in_one_line(
-    client: OpenSearch, papers: str, encoder: LatentEncoder
+    engine: OpenSearch, papers: str, encoder: LatentEncoder
 ) -> None:
     away = LatentStore("papers", "http://localhost:1", model=encoder)
-    none = LatentStore("latent-ingest-test-none", client, model=encoder)
-    here = LatentStore(papers, client, model=encoder)
+    none = LatentStore("latent-ingest-test-none", engine, model=encoder)
+    here = LatentStore(papers, engine, model=encoder)
     for store, tool, arguments, message in (
         (away, "search", {"question": "a"}, "nothing answers at http://localhost:1"),
         (none, "search", {"question": "a"}, "no index or alias latent-ingest-test-none"),
@@ -308,3 +393,89 @@ async def test_what_goes_wrong_is_the_tools_error_in_one_line(
         assert answer.is_error
         assert message in answer.content[0].text
         assert "\n" not in answer.content[0].text
+
+
+ADDING = """
+import sys
+from latent_ingest.connector.frameworks.store import LatentStore
+url, index, model = sys.argv[1:]
+LatentStore(index, url, model=model).add([("never", "It waits for ever.", {})])
+"""
+
+
+class Holding(Spoiling):
+    """Keeps bulk requests to itself until the test ends."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        if "_bulk" in self.path:
+            self.proxy.held.release()
+            self.proxy.ended.wait()
+        self.give(*self.forward(body))
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_next_add_puts_right_what_killed_ones_left(
+    client: OpenSearch,
+    opensearch_url: str,
+    index: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Guard aliases and refreshing; the guard alias of a process that lives stays."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    model = toy_model(tmp_path / "toy", toy_backbone(tmp_path / "backbone"))
+    store = LatentStore(index, client, model=model)
+    store.add([("bees", "Insects dance.", {})])
+
+    def guards() -> list[str]:
+        return IndexInfo.read(client, index).guards
+
+    def interval() -> Any:
+        return client.indices.get_settings(index=index)[index]["settings"]["index"].get(
+            "refresh_interval"
+        )
+
+    proxy: Any = FaultProxy(opensearch_url, seed=0, chance=0, others=0)
+    proxy.held, proxy.ended = threading.Semaphore(0), threading.Event()
+    command = [sys.executable, "-c", ADDING]
+    usual = interval()
+    with proxy.listening(Holding) as url:
+        adding = []
+        try:
+            for number in range(3):  # one after the other, so that each has the next place
+                adding.append(subprocess.Popen([*command, url, index, str(model)]))
+                assert proxy.held.acquire(timeout=300)
+                assert len(guards()) == number + 1
+            first, second, third = adding
+            owner_of_first = min(guards())
+            assert interval() == "-1"
+            second.kill()
+            second.wait()
+            assert len(guards()) == 3
+            assert store.add([("ants", "Ants follow a trail.", {})]) == ["ants"]
+            assert len(guards()) == 2
+            assert owner_of_first in guards()
+            first.kill()
+            third.kill()
+            first.wait()
+            third.wait()
+            store.add([("wasps", "Wasps build with paper.", {})])
+        finally:
+            for process in adding:
+                process.kill()
+                process.wait()
+            proxy.ended.set()
+    assert guards() == []
+    assert interval() == usual
+    assert {store.read(name).id for name in ("bees", "ants", "wasps")} == {"bees", "ants", "wasps"}
+    assert list(tmp_path.glob("latent-ingest-*/*/*")) == []

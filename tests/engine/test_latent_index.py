@@ -79,6 +79,31 @@ def test_scores_and_words_are_those_of_the_engine(
             assert again.search(question, form=form, size=100) == found
 
 
+@pytest.mark.slow
+def test_other_engines_have_these_scores_times_their_factor(
+    other: OpenSearch,
+    new_index: Any,
+    load: Any,
+    encoder: LatentEncoder,
+    corpus: Path,
+    memory: LatentIndex,
+) -> None:
+    """k1 + 1, of latent terms alone or of words; the order is the same."""
+    index = new_index(other)
+    load(other, index, corpus)
+    tokens = other.indices.analyze(index=index, body={"analyzer": "english", "text": HARD})
+    assert words_of(HARD) == [token["token"] for token in tokens["tokens"]]
+    rewriter = QueryRewriter.from_index(other, index, encoder)
+    for question in QUESTIONS:
+        for form, factor in (("latent", 3.0), ("hybrid", 2.2)):
+            body = rewriter.rewrite(question, form=form, size=100)
+            hits = other.search(index=index, body=body)["hits"]["hits"]
+            assert len(hits) > 5
+            wanted = {hit["_id"]: hit["_score"] for hit in hits}
+            found = memory.search(question, form=form, size=100)
+            assert {hit.id: hit.score * factor for hit in found} == pytest.approx(wanted, rel=1e-4)
+
+
 def test_what_cannot_be_used_gives_one_line(
     memory: LatentIndex, encoder: LatentEncoder, tmp_path: Path
 ) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from corpus.hub_server import Hub, printed
 
+from latent_ingest.connector.corpus.reading import Reading
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.seen_keys import SeenKeys
 from latent_ingest.connector.training import texts as texts_module
@@ -227,3 +231,90 @@ def test_the_place_of_a_row_is_said(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert once(texts) == ["T one"]
     (line,) = caplog.messages
     assert line.startswith(f"{path}: line 3: ")
+
+
+def test_csv_is_read_as_ingest_reads_it_beside_other_files(tmp_path: Path) -> None:
+    """What only CSV has is for the CSV files among the sources, what all have for all."""
+    (tmp_path / "a.csv").write_bytes("1;caf\xe9;x\n2;th\xe9;y\n".encode("latin-1"))
+    (tmp_path / "b.jsonl").write_text('{"body": "bees"}\n')
+    (tmp_path / "c.txt").write_text("ants\n")
+    reading = Reading(
+        delimiter=";", encoding="latin-1", header=["id", "body", "rest"], map={"text": "body"}
+    )
+    sources = find_sources([str(tmp_path)], tmp_path, reading)
+    texts = TrainingTexts(sources, reading=reading)
+    assert sorted(once(texts)) == ["ants", "bees", "café", "thé"]
+    assert texts.skipped == 0
+    usual = TrainingTexts(sources)
+    assert texts.fingerprint != usual.fingerprint
+    assert usual.fingerprint == TrainingTexts(sources, reading=Reading()).fingerprint
+    few = Reading(sample=1, delimiter=";", header=["id", "text", "rest"], encoding="latin-1")
+    assert sorted(once(TrainingTexts(sources, reading=few, text_fields=["text", "body"]))) == [
+        "ants", "bees", "café",
+    ]  # fmt: skip
+
+
+def test_standard_input_of_a_named_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"text\tn\nbees\t1\n")))
+    reading = Reading(format="tsv")
+    texts = TrainingTexts(find_sources(["-"], tmp_path, reading), reading=reading)
+    assert once(texts) == ["bees"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "reading", "message"),
+    [
+        ("a.jsonl", Reading(delimiter=";"), "--delimiter is for CSV, and a.jsonl are not; omit it"),
+        ("*.*l*", Reading(header=["a"]), "--header is for CSV, and a.jsonl and the others"),
+        ("a.csv", Reading(encoding="utf-16"), "a.csv: not UTF-16: "),
+        ("a.csv", Reading(header=["a", "a"]), "a.csv: "),
+        ("a.jsonl", Reading(format="parquet"), "a.jsonl: "),
+        ("hf://datasets/me/set/a.jsonl=2", None, "hf://datasets/me/set/a.jsonl: could not be down"),
+        ("hf://datasets/me/set/y=3/a.csv", None, "hf://datasets/me/set/y=3/a.csv: could not be"),
+    ],
+)
+def test_what_cannot_be_read_so_is_said(
+    argument: str, reading: Reading | None, message: str
+) -> None:
+    Path("a.jsonl").write_text('{"text": "bees"}\n')
+    Path("b.jsonl.gz").write_bytes(gzip.compress(b'{"text": "ants"}\n'))
+    Path("a.csv").write_text("text,title\nbees,B\n")
+    with pytest.raises(InputError, match=rf"^{re.escape(message)}") as raised:
+        find_sources([argument], Path(), reading)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_sources_of_the_hub() -> None:
+    """A file, a folder and a pattern, by the hub's library and a server that stands in for it."""
+    program = """
+import sys
+from pathlib import Path
+from latent_ingest.connector.corpus.reading import Reading
+from latent_ingest.connector.training.texts import TrainingTexts, find_sources
+reading = Reading(delimiter=";")
+sources = find_sources(sys.argv[1:], Path(), reading)
+print(*(f"{source.path}={source.weight}:{source.size}" for source in sources))
+print(*sorted(TrainingTexts(sources, reading=reading).round()))
+"""
+    base = "hf://datasets/me/set"
+    files = {
+        "data/a.jsonl": b'{"text": "bees"}\n',
+        "data/b.txt": b"ants\nwasps\n",
+        "data/c.csv": b"title;text\nT;flies\n",
+        "data/README.md": b"# A dataset",
+    }
+    sizes = {name: len(content) for name, content in files.items()}
+    wanted = "T flies ants bees wasps"
+    with Hub("me/set", files).listening() as endpoint:
+        for arguments, weight in (
+            ([f"{base}/data=2"], 2.0),
+            ([f"{base}/data/?.*"], 1.0),
+            ([f"{base}/{name}" for name in sorted(files) if "README" not in name], 1.0),
+        ):
+            found, texts = printed(program, endpoint, *arguments)
+            assert texts == wanted
+            assert found.split() == [
+                f"{base}/{name}={weight}:{sizes[name]}"
+                for name in sorted(files)
+                if ".m" not in name
+            ]

@@ -16,6 +16,7 @@ from latent_ingest.cli.pair_tuning import check_options, shorten, tune_on_pairs
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from latent_ingest.connector.corpus.reading import Reading
     from latent_ingest.connector.encoding.backbone import Backbone
     from latent_ingest.connector.evaluation.probe import Probe
     from latent_ingest.connector.training.config import TrainingConfig
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 Examples:
   latent-ingest train texts.jsonl.gz --out my-model/
   latent-ingest train wiki/ support.jsonl=3 --tokens 20M --probe nfcorpus/ --out my-model/
+  latent-ingest train notes.csv --delimiter ';' --header id,text --out my-model/
+  latent-ingest train 'hf://datasets/OWNER/NAME/*.parquet' --text-fields body --out my-model/
   latent-ingest train wiki/ --cache cache/ --latents 32768 --out larger/
   latent-ingest train wiki/ --out my-model/ --resume
   latent-ingest train --from minilm-32k --pairs titles.jsonl.gz --out my-model/
@@ -69,6 +72,7 @@ Examples:
 )
 @click.option("--seed", default=0, help="Seed of all random numbers.")
 @options.text_fields
+@options.reading
 @click.option(
     "--cache",
     type=values.FOLDER,
@@ -120,6 +124,7 @@ def train(
     out: Path,
     backbone: str | None,
     text_fields: list[str],
+    reading: Reading,
     cache: Path | None,
     probe_folder: Path | None,
     split: str,
@@ -146,11 +151,12 @@ def train(
 ) -> None:
     """Train a sparse autoencoder on the texts of SOURCES, or tune one on pairs.
 
-    A source is a file (JSONL, .txt with one text per line, or Parquet; .gz and .zst are read), a
-    folder of such files, or - for standard input. Texts are shuffled and each is used once per
-    round; long texts are read in all their windows. FILE=3 draws from a file three times as often
-    as its size would give, which matters if --tokens end before the texts do. The backbone stays
-    frozen. OUT then works as --model of every command.
+    A source is a file (.txt with one text per line, or any format that ingest reads: JSONL, CSV,
+    Parquet ...; compressed or not), a folder of such files, a pattern, a path of the hub (hf://),
+    or - for standard input. Options on CSV are for the sources that are CSV. Texts are shuffled and
+    each is used once per round; long texts are read in all their windows. FILE=3 draws from a file
+    three times as often as its size would give, which matters if --tokens end before the texts do.
+    The backbone stays frozen. OUT then works as --model of every command.
 
     Ctrl-C writes a checkpoint, and so does the run every three minutes; --resume continues from it
     with the same settings, except --learning-rate and --dtype, which may change. A run that has no
@@ -189,8 +195,8 @@ def train(
     if not processes.first:
         # All processes read the same files, so one of them reports invalid lines.
         logging.getLogger(TrainingTexts.__module__).setLevel(logging.ERROR)
-    found = find_sources(sources, Path(spool))
-    texts = TrainingTexts(found, text_fields=text_fields, seed=config.seed)
+    found = find_sources(sources, Path(spool), reading)
+    texts = TrainingTexts(found, text_fields=text_fields, reading=reading, seed=config.seed)
     with output.announced("loading the backbone"):
         retriever = Backbone.load(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype)
     shape = {"total": config.tokens, "unit": "tok", "unit_scale": True}

@@ -15,6 +15,7 @@ from latent_ingest.connector.querying.query_encoder import QueryEncoder
     epilog="""\b
 Examples:
   latent-ingest mcp --index papers
+  latent-ingest mcp --index papers --questions table
   latent-ingest mcp --index papers --url https://search:9200 --api-key-file key
 """
 )
@@ -27,18 +28,20 @@ Examples:
 )
 @connection_options
 @options.model
+@options.questions
 def mcp(
     index: str,
     form: str,
     text_field: str | None,
     connection: Connection,
     model: options.ChosenModel,
+    questions: str,
 ) -> None:
     """Serve searches of an index to assistants, by the Model Context Protocol.
 
     An assistant starts this command and asks it by standard input and output. Its tools only read:
     search finds documents by meaning, explain says why a document was found, read gives a whole
-    document. The model is loaded by the first search.
+    document. The model is loaded by the first search that needs it.
     """
     try:
         from latent_ingest.connector.frameworks.mcp import server
@@ -47,5 +50,6 @@ def mcp(
     from latent_ingest.connector.frameworks.store import LatentStore
 
     queries = QueryEncoder(model.folder, device=model.device, dtype=model.dtype)
-    store = LatentStore(index, connection.open(), None, queries, form, text_field)
+    client = connection.open()
+    store = LatentStore(index, client, None, queries, form, text_field, questions=questions)
     server(store).run("stdio")

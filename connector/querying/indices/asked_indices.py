@@ -14,7 +14,7 @@ from opensearchpy.exceptions import AuthorizationException, NotFoundError, Trans
 
 from latent_ingest.connector.engine.client import engine_errors
 from latent_ingest.connector.errors import MismatchError
-from latent_ingest.connector.index.fields import origins_of
+from latent_ingest.connector.index.fields import embedded_fields, origins_of
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.repair import warn_if_left
 from latent_ingest.connector.questions.engine_table import EngineTable
@@ -50,6 +50,8 @@ class AskedIndices:
     """Whether the name is an alias with a filter or routing, which the index itself lacks."""
     origins: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Aliases of fields and targets of `copy_to` → the fields whose text is searched in each."""
+    embedded: Collection[str] = ()
+    """Fields that the engine searches with a model of its own, such as `semantic_text`."""
 
     @classmethod
     def read(cls, client: OpenSearch, name: str) -> AskedIndices:
@@ -76,7 +78,8 @@ class AskedIndices:
         for mapping in mappings.values():
             for target, sources in origins_of(mapping).items():
                 origins.setdefault(target, set()).update(sources)
-        return cls(name, metas, limited, origins)
+        embedded = set().union(*map(embedded_fields, mappings.values()))
+        return cls(name, metas, limited, origins, embedded)
 
     @property
     def target(self) -> str:

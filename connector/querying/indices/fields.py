@@ -59,8 +59,12 @@ def read_fields(
     index: str,
     origins: Mapping[str, Collection[str]] = NO_ORIGINS,
     by_meaning: str | None = None,
+    embedded: Collection[str] = (),
 ) -> IndexFields | None:
-    """Return the fields of an index; None if the engine forbids it. Raises EngineError."""
+    """Return the fields of an index; None if the engine forbids it. Raises EngineError.
+
+    Elasticsearch says that its `embedded` fields are text; no words are searched in them.
+    """
     with engine_errors(client):
         try:
             found = client.field_caps(index=index, fields="*")["fields"]
@@ -68,7 +72,7 @@ def read_fields(
             raise_if_unanswered(error)
             return None
     fields = {
-        name: not ANALYZED_PARTS.isdisjoint(types)
+        name: not ANALYZED_PARTS.isdisjoint(types) and name not in embedded
         for name, types in found.items()
         if name not in METADATA_FIELDS
     }

@@ -71,7 +71,9 @@ class Source:
         return cls(
             index=asked.target,
             indices=indices,
-            fields=read_fields(client, asked.target, asked.origins, asked.by_meaning),
+            fields=read_fields(
+                client, asked.target, asked.origins, asked.by_meaning, asked.embedded
+            ),
             statistics=statistics,
             unchecked=None if ready else asked,
             fingerprint=meta.fingerprint,
