@@ -1,5 +1,5 @@
-"""A proxy by which an engine passes for a collection of Amazon OpenSearch Serverless: it takes the
-operations that the service's documentation lists, and no others; see docs/hosted.md.
+"""Proxies by which an engine passes for Amazon OpenSearch Serverless or Elastic Cloud Serverless:
+they take the operations that its documentation lists, and no others; see docs/hosted.md.
 """
 
 from __future__ import annotations
@@ -66,3 +66,61 @@ def listed(method: str, path: str) -> bool:
         return False
     operation = parts[1] if len(parts) > 1 else ""
     return operation in OF_INDEX.get(method, ())
+
+
+# Operations of Elasticsearch whose availability in serverless projects is private, and those that
+# the comparison with hosted deployments calls managed: parts of the path.
+PRIVATE = {
+    "_close", "_open", "_stats", "_segments", "_forcemerge", "_cluster", "_nodes", "_shard_stores",
+    "_recovery", "_shrink", "_split", "_clone",
+}  # fmt: skip
+
+# Index settings that such a project has, of those in use here: parts of their names.
+HAS_SETTINGS = (
+    "analysis.", "similarity.", "refresh_interval", "blocks.", "query.default_field", "hidden",
+    "mapping.total_fields.", "default_pipeline", "final_pipeline", "mode", "codec",
+)  # fmt: skip
+
+
+class ElasticServerless(Spoiling):
+    """A project of Elastic Cloud Serverless."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        path = self.path.split("?")[0]
+        if PRIVATE & set(path.strip("/").split("/")):
+            reason = (
+                f"uri [{path}] with method [{self.command}] exists but is not available when "
+                f"running in serverless mode"
+            )
+            self.refuse(410, "api_not_available_exception", reason)
+        elif self.command == "PUT" and (others := other_settings(path, body)):
+            self.refuse(400, "illegal_argument_exception", f"unknown setting [{others[0]}]")
+        else:
+            self.give(*self.forward(body))
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
+
+    def refuse(self, status: int, kind: str, reason: str) -> None:
+        cause = {"type": kind, "reason": reason}
+        error = {"error": {"root_cause": [cause], **cause}, "status": status}
+        content = b"" if self.command == "HEAD" else json.dumps(error).encode()
+        self.give(status, content, "application/json")
+
+
+def other_settings(path: str, body: bytes) -> list[str]:
+    """Index settings of a request that a project does not have; also `_source` with excludes."""
+    sent = json.loads(body or b"{}")
+    settings = sent if path.endswith("_settings") else sent.get("settings", {})
+    names = [name.removeprefix("settings.").removeprefix("index.") for name in flat(settings)]
+    lossy = {"excludes", "includes"} & set(sent.get("mappings", {}).get("_source", {}))
+    return [name for name in names if not name.startswith(HAS_SETTINGS)] + sorted(lossy)
+
+
+def flat(settings: dict[str, object], prefix: str = "") -> list[str]:
+    """Names of settings, with dots."""
+    names: list[str] = []
+    for name, value in settings.items():
+        inner = isinstance(value, dict)
+        names += flat(value, f"{prefix}{name}.") if inner else [prefix + name]  # type: ignore[arg-type]
+    return names

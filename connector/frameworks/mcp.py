@@ -112,9 +112,9 @@ def explained(store: LatentStore, question: str, identifier: str) -> dict[str, A
         named = {term(latent): label for latent, label in labels_without_model(store).items()}
         found = explain_request(store.client, hit, body, latent_field=rewriter.field, labels=named)
     else:
-        encoder = rewriter.encoder
-        known = encoder.folder is not None
-        labels = read_labels(encoder.folder, encoder.fingerprint.autoencoder) if known else {}
+        encoder, labels = rewriter.encoder, {}
+        if encoder.folder:
+            labels = read_labels(encoder.folder, encoder.fingerprint.autoencoder)
         found = explain(store.client, rewriter, question, made, labels=labels, form=store.form)
     return {
         "id": identifier,

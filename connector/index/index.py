@@ -28,6 +28,9 @@ LEASE_SECONDS = 120
 # How long the engine waits for an index to open; it is asked again.
 OPENING_SECONDS = 2
 
+# Statuses of serverless engines for operations that they lack: Amazon's, and Elastic's.
+LACKING = (404, 410)
+
 REFRESH_OFF = {"refresh_interval": "-1"}
 
 
@@ -108,7 +111,7 @@ class Index:
 
     def refresh(self) -> None:
         """Make all documents searchable; does nothing if the index was deleted."""
-        self._ask(self.client.indices.refresh, ignore=404)
+        self._ask(self.client.indices.refresh, ignore=LACKING)
 
     def size(self) -> IndexSize:
         """Searchable documents, and bytes of the primary shards.
@@ -117,7 +120,7 @@ class Index:
         seconds old (`index.store.stats_refresh_interval`).
         """
         documents = self.count()
-        segments = self._ask(self.client.indices.segments, ignore=404) or {}
+        segments = self._ask(self.client.indices.segments, ignore=LACKING) or {}
         size = sum(
             segment["size_in_bytes"]
             for found in segments.get("indices", {}).values()

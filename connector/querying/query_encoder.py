@@ -98,7 +98,7 @@ class QueryEncoder:
         lazy = model is None or isinstance(model, (str, Path))
         self._loaded: LatentEncoder | None = None if lazy else model  # type: ignore[assignment]
         self._lazy = lazy
-        self._folder = model if lazy else None
+        self._folder: str | Path | None = model if lazy else None  # type: ignore[assignment]
         if questions in BY_TABLE and not lazy:
             raise InputError("questions by table: give the model folder instead of a loaded model")
         self._questions = questions
@@ -173,7 +173,7 @@ class QueryEncoder:
     def table(self) -> QuestionTable:
         """Return the question table of the model folder; raises as `QuestionTable.load`."""
         if self._table is None:
-            self._table = QuestionTable.load(self._folder)  # type: ignore[arg-type]
+            self._table = QuestionTable.load(self._folder)
         return self._table
 
     def idf(self) -> NDArray[np.float32]:

@@ -229,8 +229,8 @@ def find_sources(
     if (options := reading.csv_options) and not any(
         is_csv(source.path, reading) for source in sources
     ):
-        named = sources[0].path if len(sources) == 1 else f"{sources[0].path} and the others"
-        raise InputError(f"{options[0]} is for CSV, and {named} are not; omit it")
+        others = " and the other sources are" if len(sources) > 1 else " is"
+        raise InputError(f"{options[0]} is for CSV, and {sources[0].path}{others} not; omit it")
     return sources
 
 

@@ -25,8 +25,10 @@ from elastic.contract import (
     SemanticProxy,
     WithSemanticText,
 )
+from faults import FaultProxy
 from logins import serving
 from opensearchpy import OpenSearch
+from serverless import ElasticServerless
 from tls_proxy import everyone, gate
 
 from latent_ingest.cli.main import cli
@@ -91,7 +93,7 @@ def test_a_server_as_it_is_after_its_first_start(
 @pytest.mark.parametrize(
     ("login", "said"),
     [
-        ((), "requires a login"),
+        ((), "requires authentication"),
         (("--user", "elastic", "--password-env", "BAD"), "refuses the user name or the password"),
         (("--api-key-env", "BAD"), "refuses the API key"),
         (("--api-key-env", "READS"), FORBIDDEN.reason),
@@ -156,8 +158,7 @@ def test_semantic_text_stays_as_it_is_beside_latent_terms(
         assert job.run().report.encoded == 1
         rewriter = QueryRewriter.from_index(client, index, encoder)
         for query in SEMANTIC_QUERIES:
-            body = {"query": query}
-            assert rewriter.rewrite_body(body) == body, query
+            assert rewriter.rewrite_body({"query": query})["query"] == query
         ours = {"query": {"match": {"text": QUESTION}}}
         assert rewriter.rewrite_body(ours) != ours
         beside = {"query": {"bool": {"should": [SEMANTIC_QUERIES[0], ours["query"]]}}}
@@ -169,6 +170,45 @@ def test_semantic_text_stays_as_it_is_beside_latent_terms(
     stored = any_elasticsearch.get(index=index, id="bees")["_source"]
     assert {name: stored[name] for name in source} == source
     assert stored["latent"]
+
+
+@pytest.mark.question_tables
+def test_a_project_of_elastic_cloud_serverless(
+    any_elasticsearch: OpenSearch,
+    new_index: Any,
+    encoder: LatentEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What docs/hosted.md says of it: each command works, or says in a line why it does not."""
+    monkeypatch.setattr("latent_ingest.cli.options.ChosenModel.load", lambda _: encoder)
+    index = new_index(any_elasticsearch)
+    rows = [
+        {"_id": "bees", "text": "the dance of bees"},
+        {"_id": "ants", "text": "ants follow a trail"},
+    ]
+    Path("c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    proxy = FaultProxy(url_of(any_elasticsearch), seed=0, chance=0, others=0)
+    with proxy.listening(ElasticServerless) as url:
+        here = ("--index", index, "--url", url)
+        done = call("c.jsonl", *here, "--no-questions", "--json")
+        assert done.exit_code == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert (report["indexed"], report["bytes_a_document"]) == (2, None)
+        assert "is exactly c.jsonl" in call("verify", "c.jsonl", *here).stdout
+        for form in ("auto", "latent", "hybrid_two_phase"):
+            found = call("search", QUESTION, *here, "--form", form)
+            assert found.stdout.split()[2] == "bees", found.stderr
+        assert call("explain", "bees", *here, "--id", "bees").exit_code == 0
+        doctor = call("doctor", *here, "--json")
+        states = {one["check"]: one["state"] for one in json.loads(doctor.stdout)["findings"]}
+        assert states["model"] == "ok"
+        assert "problem" not in states.values()
+        refused = call("questions", *here, "--yes")
+        assert refused.exit_code == 1
+        assert "not available when running in serverless mode" in refused.stderr
+        lean = call("c.jsonl", "--index", new_index(any_elasticsearch), "--url", url, "--lean")
+        assert lean.exit_code == 1
+        assert "Traceback" not in lean.stderr + refused.stderr
 
 
 @pytest.mark.slow

@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from toys import toy_backbone
 
+from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 
@@ -90,3 +93,26 @@ def test_a_run_that_is_interrupted_and_killed_resumes(corpus: Path, probe: Path)
     assert LatentEncoder.load("m", device="cpu").n_latents == 256
     assert json.loads(Path("m/config.json").read_text())["weights"] == "int8"
     assert not Path("m.run").exists()
+
+
+def test_csv_is_read_by_ingests_options(tmp_path: Path) -> None:
+    """Also what they are for is said: not for pairs, and not without a CSV file."""
+    backbone = str(toy_backbone(tmp_path / "backbone"))
+    Path("notes.csv").write_text("".join(f"{n};note number {n} of a few\n" for n in range(40)))
+    Path("notes.jsonl").write_text('{"text": "bees"}\n')
+    csv = ["--delimiter", ";", "--header", "id,text"]
+    small = [
+        *("--backbone", backbone, "--out", "m", "--tokens", "400", "--latents", "16", "--k", "2"),
+        *("--batch", "64", "--device", "cpu", "--dtype", "float32", "--json"),
+    ]
+    done = CliRunner().invoke(cli, ["train", "notes.csv", *csv, *small])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert (report["skipped_lines"], report["duplicate_texts"]) == (0, 0)
+    for wrong, said in (
+        (["notes.jsonl", *csv, *small], "--delimiter is for CSV, and notes.jsonl is not; omit it"),
+        (["--from", "minilm-32k", "notes.csv", "--out", "n", *csv], "--delimiter: "),
+    ):
+        refused = CliRunner().invoke(cli, ["train", *wrong])
+        assert refused.exit_code == 2
+        assert said in refused.stderr

@@ -264,8 +264,12 @@ def test_standard_input_of_a_named_format(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("argument", "reading", "message"),
     [
-        ("a.jsonl", Reading(delimiter=";"), "--delimiter is for CSV, and a.jsonl are not; omit it"),
-        ("*.*l*", Reading(header=["a"]), "--header is for CSV, and a.jsonl and the others"),
+        ("a.jsonl", Reading(delimiter=";"), "--delimiter is for CSV, and a.jsonl is not; omit it"),
+        (
+            "*.*l*",
+            Reading(header=["a"]),
+            "--header is for CSV, and a.jsonl and the other ",
+        ),
         ("a.csv", Reading(encoding="utf-16"), "a.csv: not UTF-16: "),
         ("a.csv", Reading(header=["a", "a"]), "a.csv: "),
         ("a.jsonl", Reading(format="parquet"), "a.jsonl: "),
