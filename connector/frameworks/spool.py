@@ -58,11 +58,12 @@ def taken(place: Path, stack: ExitStack) -> bool:
 
 
 def remove_left(index: Index, places: list[Path], retry: Retry, held: ExitStack) -> None:
-    """Remove the guard aliases that killed processes left, of places that nobody has."""
+    """Remove the guard aliases that killed processes left, and their files, of free places."""
     if not Guard(index, "", retry).numbers():
         return
     for place in places:
         if taken(place, held):
+            emptied(place)
             Guard(index, str((place / DOCUMENTS).resolve()), retry).remove_left()
 
 

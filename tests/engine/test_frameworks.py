@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from faults import FaultProxy, Spoiling
+from filelock import FileLock
 from haystack import Document as HaystackDocument
 from haystack import Pipeline
 from haystack_integrations.document_stores.opensearch import OpenSearchDocumentStore
@@ -35,10 +36,13 @@ from latent_ingest.connector import (
     ModelError,
 )
 from latent_ingest.connector.engine.client import EngineInfo, url_of
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.frameworks import haystack, langchain, llama_index
 from latent_ingest.connector.frameworks.filters import Fields, from_dollars, from_llama
 from latent_ingest.connector.frameworks.mcp import server
 from latent_ingest.connector.frameworks.store import LatentStore
+from latent_ingest.connector.index.guard import Guard
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import IndexInfo
 from latent_ingest.connector.indexing.actions import LINES_PER_RUN
 
@@ -418,12 +422,46 @@ class Holding(Spoiling):
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
+def guards_of(client: OpenSearch, index: str) -> list[str]:
+    return IndexInfo.read(client, index).guards
+
+
+def test_an_add_removes_the_guards_of_places_that_nobody_has(
+    client: OpenSearch,
+    index: str,
+    encoder: LatentEncoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As killed processes leave them; a place whose lock is held belongs to one that lives."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    store = LatentStore(index, client, model=encoder)
+    store.add([("bees", "Insects dance.", {})])
+    (folder,) = tmp_path.glob("latent-ingest-*")
+    for number in (0, 3):
+        documents = folder / str(number) / "documents.jsonl"
+        documents.parent.mkdir(exist_ok=True)
+        documents.write_text("{}")
+        Guard(Index(client, index), str(documents.resolve()), Retry(client)).put(number + 5)
+    assert len(guards_of(client, index)) == 2
+    with FileLock(folder / "3.lock"):
+        store.add([("bees", "Insects dance.", {})])
+        (living,) = guards_of(client, index)
+        assert f"{index}.loading-8-" in living
+        assert documents.exists()
+    store.add([("bees", "Insects dance.", {})])
+    assert guards_of(client, index) == []
+    assert not documents.exists()
+
+
+@pytest.mark.slow
 def test_the_next_add_puts_right_what_killed_ones_left(
     client: OpenSearch,
     opensearch_url: str,
@@ -439,7 +477,7 @@ def test_the_next_add_puts_right_what_killed_ones_left(
     store.add([("bees", "Insects dance.", {})])
 
     def guards() -> list[str]:
-        return IndexInfo.read(client, index).guards
+        return guards_of(client, index)
 
     def interval() -> Any:
         return client.indices.get_settings(index=index)[index]["settings"]["index"].get(
