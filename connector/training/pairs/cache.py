@@ -17,8 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder, strongest
+from latent_ingest.connector.encoding.autoencoder import (
+    TOKENS_AT_ONCE,
+    TOKENS_AT_ONCE_ON_CPU,
+    TokenAutoencoder,
+    padded_tokens,
+    strongest,
+)
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.evaluation.probe import EmbeddedTexts
@@ -189,8 +196,7 @@ class TextCache:
         with model.computing_in(backbone.dtype):
             for batch in backbone.embed(texts, kind=self._kind, long="pool"):
                 sizes = batch.cu_seq_lens.diff().tolist()
-                pre = model.pre_activations(model.normalize(batch.hidden))
-                columns = (batch.hidden, *strongest(pre, self.state.n_candidates))
+                columns = (batch.hidden, *self._candidates(batch.hidden))
                 split = [torch.split(column.float().cpu(), sizes) for column in columns]
                 for position, *rows in zip(batch.positions, *split, strict=True):
                     if not rows[0].isfinite().all():
@@ -202,3 +208,14 @@ class TextCache:
             {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
             for parts in windows
         ]
+
+    def _candidates(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pre-activations and latents of each token's candidates, `[n_tokens, n]` each."""
+        on_cpu = hidden.device.type == "cpu"
+        found = []
+        for chunk in torch.split(hidden, TOKENS_AT_ONCE_ON_CPU if on_cpu else TOKENS_AT_ONCE):
+            padded = nn.functional.pad(chunk, (0, 0, 0, padded_tokens(len(chunk)) - len(chunk)))
+            pre = self._autoencoder.pre_activations(self._autoencoder.normalize(padded))
+            found.append([x[: len(chunk)] for x in strongest(pre, self.state.n_candidates)])
+        values, latents = zip(*found, strict=True)
+        return torch.cat(values), torch.cat(latents)

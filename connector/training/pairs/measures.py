@@ -15,6 +15,7 @@ from latent_ingest.connector.bm25 import MemoryBM25
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.evaluation.probe import latents_of
 from latent_ingest.connector.training.pairs.cache import TextCache
+from latent_ingest.connector.training.pairs.negatives import Vectors, vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +65,16 @@ class PairReport:
     after: HeldOut
 
 
-@torch.no_grad()
 def measure(
-    autoencoder: TokenAutoencoder,
-    questions: TextCache,
-    documents: TextCache,
-    first: int,
-    right: NDArray[np.bool_],
-    dtype: torch.dtype,
+    documents: Vectors, questions: Vectors, n_latents: int, right: NDArray[np.bool_]
 ) -> HeldOut:
-    """Measure an autoencoder on the pairs from `first` on.
+    """Measure held-out pairs by the vectors of their texts, with pooled activations as values.
 
     `right` are the right documents of each question, `[n_held_out, n_held_out]`; the best of them
     counts. Of documents with equal scores the right one comes last.
     """
-    last = documents.state.n_texts
-    n_latents = autoencoder.config.n_latents
-    with autoencoder.computing_in(dtype):
-        rows = latents_of(autoencoder, documents.embedded(first, last))
-        latents, values, offsets = latents_of(autoencoder, questions.embedded(first, last))
-    bm25 = MemoryBM25(rows[0], terms.counts(rows[1]), rows[2], n_latents)
+    bm25 = MemoryBM25(documents[0], terms.counts(documents[1]), documents[2], n_latents)
+    latents, values, offsets = questions
     weights = terms.weights(values)
     reciprocal = []
     for place, (start, end) in enumerate(pairwise(offsets)):
@@ -91,21 +82,30 @@ def measure(
         best = scores[right[place]].max()
         reciprocal.append(1 / (1 + np.count_nonzero(scores[~right[place]] >= best)))
     touched = bm25.document_frequency[latents].sum()
-    n = last - first
+    n = len(right)
     return HeldOut(float(np.mean(reciprocal)), float(touched) / n**2, len(latents) / n)
 
 
+def encoded_before(autoencoder: TokenAutoencoder, texts: TextCache, first: int) -> Vectors:
+    """Vectors of the cached texts from `first` on by the model that they were cached with."""
+    latents, roots, offsets = vectors(autoencoder, texts, range(first, texts.state.n_texts))
+    return latents, roots**2, offsets
+
+
 @torch.no_grad()
-def document_frequency(
-    autoencoder: TokenAutoencoder, documents: TextCache, most: int, dtype: torch.dtype
-) -> tuple[torch.Tensor, int]:
-    """In how many of the last documents, at most `most`, each latent is; and how many they are."""
-    last = documents.state.n_texts
-    first = max(0, last - most)
+def encoded_after(
+    autoencoder: TokenAutoencoder, texts: TextCache, first: int, dtype: torch.dtype
+) -> Vectors:
+    """Vectors of the cached texts from `first` on by a tuned model: of all its latents."""
     with autoencoder.computing_in(dtype):
-        latents, _, _ = latents_of(autoencoder, documents.embedded(first, last))
-    found = np.bincount(latents, minlength=autoencoder.config.n_latents)
-    return torch.from_numpy(found.astype(np.float32)), last - first
+        return latents_of(autoencoder, texts.embedded(first, texts.state.n_texts))
+
+
+def last_of(texts: Vectors, n: int) -> Vectors:
+    """The last n texts."""
+    latents, values, offsets = texts
+    start = offsets[-1 - n]
+    return latents[start:], values[start:], offsets[-1 - n :] - start
 
 
 def better(report: PairReport) -> bool:

@@ -40,7 +40,7 @@ SKIPPED = 1
 SAMPLED = 512
 
 Vectors = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]
-"""Latents and roots of pooled activations, `[nnz]`, and offsets of the texts."""
+"""Latents and pooled activations, or their roots, `[nnz]`, and offsets of the texts."""
 
 
 @dataclass(frozen=True, slots=True)

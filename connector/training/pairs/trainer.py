@@ -30,7 +30,9 @@ from latent_ingest.connector.training.pairs.export import PairRun, write_tuned
 from latent_ingest.connector.training.pairs.measures import (
     PairProgress,
     PairReport,
-    document_frequency,
+    encoded_after,
+    encoded_before,
+    last_of,
     measure,
 )
 from latent_ingest.connector.training.pairs.negatives import SAMPLED, Mined, mine
@@ -112,15 +114,27 @@ class PairTrainer:
         n = self.pairs.n_training
         groups = np.array(self.pairs.groups())[:, n:]
         right = (groups[:, :, None] == groups[:, None, :]).any(axis=0)
+        held_out = len(self.pairs.every) - n
+        before = measure(
+            encoded_before(self._frozen, self._documents, n),
+            encoded_before(self._frozen, self._questions, n),
+            self._frozen.config.n_latents,
+            right,
+        )
         dtype = self.model.backbone.dtype
-        before, after = (
-            measure(each, self._questions, self._documents, n, right, dtype)
-            for each in (self._frozen, self._tuned)
+        # The same documents are measured on and counted, so they are encoded once.
+        first = max(0, min(n, len(self.pairs.every) - COUNTED))
+        self._counted = encoded_after(self._tuned, self._documents, first, dtype)
+        after = measure(
+            last_of(self._counted, held_out),
+            encoded_after(self._tuned, self._questions, n, dtype),
+            self._tuned.config.n_latents,
+            right,
         )
         ends = self._curve[-max(1, len(self._curve) // 10) :]
         return PairReport(
             pairs=n,
-            held_out=len(self.pairs.every) - n,
+            held_out=held_out,
             left_out=self.pairs.counts.left_out,
             steps=self._steps,
             seconds=time.monotonic() - self._began,
@@ -140,15 +154,15 @@ class PairTrainer:
             InputError: the disk is full; --resume continues from the end of the run.
         """
         folder = self.folder / "model"
-        found, n = document_frequency(
-            self._tuned, self._documents, COUNTED, self.model.backbone.dtype
-        )
+        latents, _, offsets = self._counted
+        found = np.bincount(latents, minlength=self._tuned.config.n_latents)
+        frequencies = torch.from_numpy(found.astype(np.float32))
         with disk_errors(folder, if_full=IF_FULL):
             shutil.rmtree(folder, ignore_errors=True)
             report = write_tuned(
                 folder,
                 self._tuned,
-                (found, n),
+                (frequencies, len(offsets) - 1),
                 PairRun(self.model, self.pairs, self.config, report, command, licence),
             )
             folder.rename(self.out)
