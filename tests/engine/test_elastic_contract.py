@@ -207,7 +207,7 @@ def test_a_project_of_elastic_cloud_serverless(
         assert refused.exit_code == 1
         assert "not available when running in serverless mode" in refused.stderr
         lean = call("c.jsonl", "--index", new_index(any_elasticsearch), "--url", url, "--lean")
-        assert lean.exit_code == 1
+        assert lean.exit_code == 2
         assert "Traceback" not in lean.stderr + refused.stderr
 
 

@@ -110,7 +110,10 @@ def test_csv_is_read_by_ingests_options(tmp_path: Path) -> None:
     report = json.loads(done.stdout)
     assert (report["skipped_lines"], report["duplicate_texts"]) == (0, 0)
     for wrong, said in (
-        (["notes.jsonl", *csv, *small], "--delimiter is for CSV, and notes.jsonl is not; omit it"),
+        (
+            ["notes.jsonl", *csv, *small, "--out", "n"],
+            "--delimiter is for CSV, and notes.jsonl is not; omit it",
+        ),
         (["--from", "minilm-32k", "notes.csv", "--out", "n", *csv], "--delimiter: "),
     ):
         refused = CliRunner().invoke(cli, ["train", *wrong])
