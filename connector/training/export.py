@@ -21,6 +21,7 @@ from latent_ingest.connector.encoding.model_folder import write_json, write_modu
 from latent_ingest.connector.encoding.projection import projection_paths
 from latent_ingest.connector.inspection.vocabulary import Frequencies, word_frequencies
 from latent_ingest.connector.training.card import RunSummary, draw, write_card
+from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.embeddings import blocks_of, embedded
 from latent_ingest.connector.training.metrics import TrainingReport
 
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 # .87, words .98. A lower R2 than this is doubtful; a higher one proves nothing, as random
 # directions have .75.
 ZIPF_R2 = 0.6
+
+# With more dead latents than this share of all, the vocabulary is smaller than it seems.
+MANY_DEAD = 0.1
 
 # From this many rounds over the same texts, more texts would help more than more rounds.
 MANY_ROUNDS = 10
@@ -117,9 +121,14 @@ def count_documents(
     return counts
 
 
-def doubts(report: TrainingReport, latents: Frequencies) -> list[str]:
+def doubts(report: TrainingReport, latents: Frequencies, config: TrainingConfig) -> list[str]:
     """Reasons against using the model, a line each."""
     lines = []
+    if report.dead > MANY_DEAD * config.n_latents:
+        lines.append(
+            f"{report.dead:,} of {config.n_latents:,} latents are dead; use a lower "
+            f"--learning-rate than {config.learning_rate:g}, or fewer --latents"
+        )
     if latents.r2 < ZIPF_R2:
         lines.append(
             f"document frequencies are far from Zipfian (R2 {latents.r2:.2f}), as with backbones "

@@ -168,7 +168,7 @@ class Trainer:
             )
             folder.rename(self.out)
             shutil.rmtree(self.folder)
-        for line in doubts(report, latents):
+        for line in doubts(report, latents, self.config):
             log.warning("%s", line)
 
     def _prepare(self) -> None:

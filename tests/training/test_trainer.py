@@ -359,15 +359,17 @@ def test_the_probe_is_asked_about_the_model_that_is_saved(
 
 def test_doubts_about_a_vocabulary_are_said(start: Start) -> None:
     trainer = start("m", dataclasses.replace(SMALL, tokens=500))
-    report = dataclasses.replace(trainer.run(), rounds=12)
+    report = dataclasses.replace(trainer.run(), rounds=12, dead=52)
     flat = Frequencies.of(np.random.default_rng(0).integers(1, 9, 500))
     assert flat.r2 < 0.9
-    lines = doubts(report, dataclasses.replace(flat, r2=0.3))
+    lines = doubts(report, dataclasses.replace(flat, r2=0.3), SMALL)
     assert [line[:31] for line in lines] == [
+        "52 of 512 latents are dead; use",
         "document frequencies are far fr",
         "all texts were trained on 12 ti",
     ]
-    assert doubts(dataclasses.replace(report, rounds=2), dataclasses.replace(flat, r2=0.9)) == []
+    good = dataclasses.replace(report, rounds=2, dead=51), dataclasses.replace(flat, r2=0.9)
+    assert doubts(*good, SMALL) == []
 
 
 def test_texts_that_are_too_few_are_said(backbone: Backbone, tmp_path: Path) -> None:
