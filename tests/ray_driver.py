@@ -1,6 +1,9 @@
 """A driver of Ray for tests: a job over files, with a slow toy model and small batches.
 
-python tests/ray_driver.py URL INDEX MODEL SECONDS FILE...
+python tests/ray_driver.py URL INDEX MODEL SECONDS HOLD BATCHES FILE...
+
+While there is a file HOLD (an absolute path), each process that encodes does only so many BATCHES,
+then waits in the next one. So a test can kill processes that surely have something to do.
 """
 
 from __future__ import annotations
@@ -19,15 +22,22 @@ from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.indexing.on_ray import ingest
 
 
-def slow_model(folder: str, seconds: float, driver: int) -> LatentEncoder:
-    """The model, which takes `seconds` for a batch; a folder that is missing is so in workers."""
+def slow_model(folder: str, seconds: float, hold: str, batches: int, driver: int) -> LatentEncoder:
+    """The model, which takes `seconds` for a batch, and is held after some batches.
+
+    With a negative `seconds`, workers lack the model.
+    """
     if seconds < 0 and os.getpid() != driver:
         raise ModelError(f"{folder}: no such model folder")
     encoder = LatentEncoder.load(folder, device="cpu", dtype="float32")
-    real = encoder.encode
+    real, left = encoder.encode, batches
 
     def encode(*arguments: Any, **named: Any) -> Any:
+        nonlocal left
         time.sleep(max(seconds, 0))
+        while left == 0 and Path(hold).exists():
+            time.sleep(0.05)
+        left = max(0, left - 1)
         return real(*arguments, **named)
 
     encoder.encode = encode  # type: ignore[method-assign]
@@ -35,14 +45,15 @@ def slow_model(folder: str, seconds: float, driver: int) -> LatentEncoder:
 
 
 def main() -> None:
-    url, index, model, seconds, *files = sys.argv[1:]
+    url, index, model, seconds, hold, batches, *files = sys.argv[1:]
+    loading = partial(slow_model, model, float(seconds), hold, int(batches), os.getpid())
     ingest.CHARACTERS_PER_BUDGET_TOKEN = 1  # 4,096 characters a batch
     connection = Connection(url)
     job = IngestJob(
         connection.open(),
         files,
         index=index,
-        encoder=partial(slow_model, model, float(seconds), os.getpid()),
+        encoder=loading,
         on=OnRay(connection, encoders=2),
         questions=False,
     )

@@ -74,13 +74,17 @@ Driver = Callable[..., "subprocess.Popen[str]"]
 def driver(
     cluster: str, opensearch_url: str, index: str, model: Path, files: list[str]
 ) -> Iterator[Driver]:
-    """Start a run in a process of its own, which takes some seconds for each batch."""
+    """Start a run in a process of its own, which takes some seconds for each batch.
+
+    Each process of it that encodes does so many batches, then waits while there is a file "hold".
+    """
     started: list[subprocess.Popen[str]] = []
 
-    def start(seconds: float = 0.3) -> subprocess.Popen[str]:
+    def start(seconds: float = 0.3, batches: int = 0) -> subprocess.Popen[str]:
         command = [sys.executable, str(TESTS / "ray_driver.py"), opensearch_url, index, str(model)]
+        held = [str(Path("hold").absolute()), str(batches)]
         done = subprocess.Popen(
-            [*command, str(seconds), *files],
+            [*command, str(seconds), *held, *files],
             env={**os.environ, "RAY_ADDRESS": cluster, "PYTHONPATH": str(TESTS)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -101,7 +105,7 @@ def lines_done() -> int:
 
 
 def wait_for_lines(process: subprocess.Popen[str], number: int) -> None:
-    ends = time.monotonic() + 120
+    ends = time.monotonic() + 900
     while lines_done() < number:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < ends
@@ -109,7 +113,7 @@ def wait_for_lines(process: subprocess.Popen[str], number: int) -> None:
 
 
 def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
-    output, errors = process.communicate(timeout=240)
+    output, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     report: dict[str, Any] = json.loads(output.splitlines()[-1])
     return report
@@ -130,7 +134,7 @@ def check(client: OpenSearch, index: str, report: dict[str, Any]) -> None:
 
 def kill_worker(name: str) -> None:
     """Kill a process of Ray that does something, by the beginning of what it is called."""
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 300
     while time.monotonic() < ends:
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):  # it has ended meanwhile
@@ -164,12 +168,16 @@ def test_a_run_on_ray_is_as_one_without(
 def test_workers_that_are_killed_change_nothing(
     driver: Driver, client: OpenSearch, index: str
 ) -> None:
-    process = driver()
+    hold = Path("hold")
+    hold.touch()  # so at most 8 of 12 batches are done until the second worker is killed
+    process = driver(batches=2)
     wait_for_lines(process, 100)
     kill_worker("ray::MapWorker")
     wait_for_lines(process, 300)
     kill_worker("ray::Collector")
     kill_worker("ray::MapWorker")
+    assert process.poll() is None
+    hold.unlink()
     check(client, index, ended(process))
 
 
@@ -177,11 +185,15 @@ def test_workers_that_are_killed_change_nothing(
 def test_a_driver_that_is_killed_is_resumed_by_the_same_command(
     driver: Driver, client: OpenSearch, index: str
 ) -> None:
-    for least in (100, 700):
-        process = driver()
+    hold = Path("hold")
+    hold.touch()  # so at most 10 of 12 batches are done until the second driver is killed
+    for least, batches in ((100, 2), (700, 3)):
+        process = driver(batches=batches)
         wait_for_lines(process, least)
+        assert process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate()
+    hold.unlink()
     done = lines_done()
     report = ended(driver(0))  # whose first lines may come before those that are done
     assert 700 <= done <= report["resumed_after"] < report["lines"]
