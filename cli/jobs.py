@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from functools import cache
 from typing import Any
 
@@ -44,6 +45,13 @@ def job_bar(job: Job, **settings: Any) -> Iterator[Callable[..., None]]:
             bar().update(position - bar().n)
 
         yield move
+
+
+@contextmanager
+def quiet(on_ray: bool) -> Iterator[None]:
+    """A context in which Ray's notices go to the standard error: the output is for the result."""
+    with redirect_stdout(sys.stderr) if on_ray else nullcontext():
+        yield
 
 
 @contextmanager

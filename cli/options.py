@@ -14,8 +14,10 @@ import click
 from latent_ingest.cli import values
 from latent_ingest.cli.output import announced
 from latent_ingest.connector.corpus.reading import FORMATS, Reading
-from latent_ingest.connector.engine.client import MAX_CONNECTIONS
+from latent_ingest.connector.engine.client import MAX_CONNECTIONS, Connection
+from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.meta import have_own_words
+from latent_ingest.connector.indexing.on_ray.settings import OnRay
 from latent_ingest.connector.indexing.sender import CONCURRENCY
 from latent_ingest.connector.querying.scoring import AUTO, Form
 from latent_ingest.connector.questions.stored_table import INDEX_WORDS
@@ -27,6 +29,17 @@ if TYPE_CHECKING:
     from latent_ingest.connector.querying.query_encoder import QueryEncoder
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def on_ray(
+    connection: Connection, on: str | None, encoders: int | None, gpus_per_encoder: float | None
+) -> OnRay | None:
+    """How to run on Ray, by the options; None without Ray. Raises InputError."""
+    if on is not None:
+        return OnRay(connection, encoders, gpus_per_encoder)
+    if encoders or gpus_per_encoder is not None:
+        raise InputError("--encoders and --gpus-per-encoder are for --on ray")
+    return None
 
 
 def resuming_command() -> str:
@@ -58,6 +71,24 @@ concurrency = click.option(
     type=click.IntRange(min=1, max=MAX_CONNECTIONS),
     default=CONCURRENCY,
     help="Maximum number of concurrent requests; fewer while the engine is busy.",
+)
+
+on = click.option(
+    "--on",
+    type=click.Choice(["ray"]),
+    help="Run on the cluster of RAY_ADDRESS, on that of this machine, or on Ray started here.",
+)
+
+encoders = click.option(
+    "--encoders",
+    type=click.IntRange(min=1),
+    help="On Ray: processes that encode.  [default: as many as the GPUs hold, or the CPU cores]",
+)
+
+gpus_per_encoder = click.option(
+    "--gpus-per-encoder",
+    type=click.FloatRange(min=0),
+    help="On Ray: GPUs of each, or a share of one.  [default: 1 if the cluster has GPUs, else 0]",
 )
 
 form = click.option(

@@ -2,6 +2,8 @@
 
 python tests/ray_driver.py URL INDEX MODEL SECONDS HOLD BATCHES FILE...
 
+Without a file, the index is enriched.
+
 While there is a file HOLD (an absolute path), each process that encodes does only so many BATCHES,
 then waits in the next one. So a test can kill processes that surely have something to do.
 """
@@ -17,9 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from latent_ingest.connector import Connection, IngestJob, LatentEncoder, OnRay
+from latent_ingest.connector import Connection, EnrichJob, IngestJob, LatentEncoder, OnRay
 from latent_ingest.connector.errors import ModelError
-from latent_ingest.connector.indexing.on_ray import ingest
+from latent_ingest.connector.indexing.on_ray import enrich, settings
 
 
 def slow_model(folder: str, seconds: float, hold: str, batches: int, driver: int) -> LatentEncoder:
@@ -47,8 +49,22 @@ def slow_model(folder: str, seconds: float, hold: str, batches: int, driver: int
 def main() -> None:
     url, index, model, seconds, hold, batches, *files = sys.argv[1:]
     loading = partial(slow_model, model, float(seconds), hold, int(batches), os.getpid())
-    ingest.CHARACTERS_PER_BUDGET_TOKEN = 1  # 4,096 characters a batch
+    settings.CHARACTERS_PER_BUDGET_TOKEN = 1  # 4,096 characters a batch
     connection = Connection(url)
+    progress = Path("progress")
+    if not files:
+        enrich.DOCUMENTS = 200
+        enriching = EnrichJob(
+            connection.open(),
+            index=index,
+            encoder=loading,
+            on=OnRay(connection, encoders=2),
+            text_fields=["text"],
+            questions=False,
+        )
+        ended = enriching.run(lambda report, of: progress.write_text(str(report.encoded)) and None)
+        print(json.dumps(asdict(ended.report)))
+        return
     job = IngestJob(
         connection.open(),
         files,
@@ -57,7 +73,6 @@ def main() -> None:
         on=OnRay(connection, encoders=2),
         questions=False,
     )
-    progress = Path("progress")
     result = job.run(lambda report, position: progress.write_text(str(report.lines)) and None)
     print(json.dumps(asdict(result.report)))
 

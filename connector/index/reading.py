@@ -98,34 +98,45 @@ def point_in_time(
     index: Index, meta: IndexMeta, shard: int, retry: Retry, share: float
 ) -> Generator[list[Stored]]:
     """Read the pages of a shard. Requests that fail are sent again, which changes nothing."""
+    with scan_errors(index), open_point(index, shard, retry) as point:
+        yield from pages_at(index, meta, point, search_body(meta, share), retry)
+
+
+@contextmanager
+def open_point(index: Index, shard: int, retry: Retry) -> Iterator[str]:
+    """A context with the id of a point in time of a shard."""
     client = index.client
     # One shard only: within a shard, `_doc` is a total order.
     params = {"keep_alive": KEEP_ALIVE, "preference": f"_shards:{shard}"}
-    with scan_errors(index):
-        params["allow_partial_pit_creation"] = "false"
-        point = retry(client.create_pit, index=index.name, params=params)["pit_id"]
-        try:
-            body = {
-                **search_body(meta, share),
-                "pit": {"id": point, "keep_alive": KEEP_ALIVE},
-                "track_total_hits": False,
-            }
-            while True:
-                answer = retry(
-                    client.search, body=body, params={"allow_partial_search_results": "false"}
-                )
-                hits = answer["hits"]["hits"]
-                if not hits:
-                    return
-                body["search_after"] = hits[-1]["sort"]
-                page = [Stored.of(hit) for hit in hits]
-                length = sum(len(text_in(one.source, meta.text_fields)) for one in page)
-                fitting = len(page) * PAGE_CHARACTERS // max(length, 1)
-                body["size"] = max(1, min(PAGE, fitting))
-                yield page
-        finally:
-            with suppress(OpenSearchException):
-                client.delete_pit(body={"pit_id": [point]})
+    params["allow_partial_pit_creation"] = "false"
+    point = retry(client.create_pit, index=index.name, params=params)["pit_id"]
+    try:
+        yield point
+    finally:
+        with suppress(OpenSearchException):
+            client.delete_pit(body={"pit_id": [point]})
+
+
+def search_at(index: Index, point: str, body: dict[str, Any], retry: Retry) -> dict[str, Any]:
+    """The `hits` of a search at a point in time, which the engine keeps for longer then."""
+    body = {**body, "pit": {"id": point, "keep_alive": KEEP_ALIVE}}
+    params = {"allow_partial_search_results": "false"}
+    found: dict[str, Any] = retry(index.client.search, body=body, params=params)["hits"]
+    return found
+
+
+def pages_at(
+    index: Index, meta: IndexMeta, point: str, body: dict[str, Any], retry: Retry
+) -> Generator[list[Stored]]:
+    """The pages of a search (`search_body`) at a point in time; each time, they are the same."""
+    body = {**body, "track_total_hits": False}
+    while hits := search_at(index, point, body, retry)["hits"]:
+        body["search_after"] = hits[-1]["sort"]
+        page = [Stored.of(hit) for hit in hits]
+        length = sum(len(text_in(one.source, meta.text_fields)) for one in page)
+        fitting = len(page) * PAGE_CHARACTERS // max(length, 1)
+        body["size"] = max(1, min(PAGE, fitting))
+        yield page
 
 
 def scroll(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from latent_ingest.connector.engine.retry import GIVE_UP_AFTER
 from latent_ingest.connector.errors import EngineError
 from latent_ingest.connector.index.guard import guarded
 from latent_ingest.connector.index.index import Index
+from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.index.preparing import Preparation
 from latent_ingest.connector.index.reading import PAGE, Stored, fetch, scan
 from latent_ingest.connector.indexing.actions import (
@@ -75,8 +76,36 @@ class Batch:
     failed: list[tuple[Stored, str]] = field(default_factory=list)
     """Documents that cannot be encoded, with the reason; filled in by the encoding stage."""
     tokens: int = 0
+    filled: bool = False
+    """Whether the encoding stage is done."""
     reached: dict[int, int] = field(default_factory=dict)
     """If an index is watched: shards → the write up to which they are read with this batch."""
+
+
+class Texts:
+    """The texts of documents, and which of the fields they have."""
+
+    def __init__(self, meta: IndexMeta) -> None:
+        self._fields = meta.text_fields
+        # The target of copy_to is not part of documents.
+        hidden = meta.text_fields if meta.analyzer else meta.words or ()
+        self.unseen = [name for name in meta.text_fields if name not in hidden]
+        """Fields that no document has had so far."""
+        self.found = False
+        """Whether any document has had text."""
+
+    def of(self, stored: Stored) -> str:
+        """The text of a document."""
+        text = text_in(stored.source, self._fields)
+        self.found |= bool(text)
+        if self.unseen:
+            self.unseen = [name for name in self.unseen if not has_field(stored.source, name)]
+        return text
+
+    def add(self, found: bool, unseen: Sequence[str]) -> None:
+        """Add what other documents have."""
+        self.found |= found
+        self.unseen = [name for name in self.unseen if name in unseen]
 
 
 class Enrich(BulkRun):
@@ -108,10 +137,7 @@ class Enrich(BulkRun):
         self._conflicts: list[Stored] = []
         self._on_progress: Callable[[EnrichReport], None] = lambda report: None
         self._started = 0.0
-        self._has_text = False
-        # The target of copy_to is not part of documents.
-        hidden = meta.text_fields if meta.analyzer else meta.words or ()
-        self._unseen = [name for name in meta.text_fields if name not in hidden]
+        self._texts = Texts(meta)
         self.documents = 0
         """Number of documents in the index when the run started."""
         self.report: EnrichReport = EnrichReport()
@@ -143,8 +169,8 @@ class Enrich(BulkRun):
             self._failures.close()
         self._name_failures_file()
         if report.read > report.deleted and not report.stopped:
-            report.no_text = not self._has_text
-            for name in self._unseen if self._has_text else ():
+            report.no_text = not self._texts.found
+            for name in self._texts.unseen if self._texts.found else ():
                 log.warning("no document of index %s has a field %r", index.name, name)
         self._progress()
         if self._own_table and not report.stopped:
@@ -160,8 +186,7 @@ class Enrich(BulkRun):
         """Update all documents, then again those that others have changed meanwhile."""
         sender = Sender[UpdateAction](self._client, target, self._retry, self._concurrency)
         try:
-            pages = scan(self._index, self._meta, self._shards, self._retry)
-            self._update(self._batches(pages), sender)
+            self._update(self._all(), sender)
             for _ in range(ROUNDS):
                 again, self._conflicts = self._conflicts, []
                 if again and not self._stop.is_set():
@@ -192,6 +217,10 @@ class Enrich(BulkRun):
         if self._interrupted:
             self._stop_because("interrupted")
 
+    def _all(self) -> Generator[Batch]:
+        """All documents of the index."""
+        return self._batches(scan(self._index, self._meta, self._shards, self._retry))
+
     def _taken(self, page: Iterable[Stored], batch: Batch) -> None:
         """Called when all documents of a page are in batches, of which this is the last."""
 
@@ -199,36 +228,13 @@ class Enrich(BulkRun):
         """Called when all documents of a batch have their outcomes."""
 
     def _batches(self, pages: Generator[Iterable[Stored]]) -> Generator[Batch]:
-        hash_field = self._meta.hash_field or ""
-        batch, size = Batch(), 0
-        with closing(pages):
-            for page in pages:
-                for stored in page:
-                    batch.read += 1
-                    text = self._text(stored)
-                    if self._own_table:
-                        self._own_table.add(text)
-                    if stored.has_latents and stored.source.get(hash_field) == text_hash(text):
-                        batch.up_to_date += 1
-                        continue
-                    batch.stale.append(stored)
-                    batch.texts.append(text)
-                    size += len(text)
-                    if size >= self._batch_characters:
-                        yield batch
-                        batch, size = Batch(), 0
-                self._taken(page, batch)
-                if batch.read >= MAX_BATCH_DOCUMENTS:
-                    yield batch
-                    batch, size = Batch(), 0
-            yield batch
+        return batches(pages, self._meta, self._batch_characters, self._text, self._taken)
 
     def _text(self, stored: Stored) -> str:
-        """The text of a document; notes which fields have been seen."""
-        text = text_in(stored.source, self._meta.text_fields)
-        self._has_text |= bool(text)
-        if self._unseen:
-            self._unseen = [name for name in self._unseen if not has_field(stored.source, name)]
+        """The text of a document that is read for the first time."""
+        text = self._texts.of(stored)
+        if self._own_table:
+            self._own_table.add(text)
         return text
 
     def _changed(self, documents: list[Stored]) -> Generator[Batch]:
@@ -236,20 +242,12 @@ class Enrich(BulkRun):
         for start in range(0, len(documents), PAGE):
             page = documents[start : start + PAGE]
             found = fetch(self._index, self._meta, page, self._retry)
-            texts = [self._text(stored) for stored in found]
+            texts = [self._texts.of(stored) for stored in found]
             yield Batch(deleted=len(page) - len(found), stale=found, texts=texts)
 
     def _fill(self, batch: Batch) -> None:
-        meta = self._meta
-        vectors = self._encoder.encode(batch.texts, allow_nan=True, long=meta.long)
-        strings = term_strings(vectors, meta)
-        for row, (stored, text) in enumerate(zip(batch.stale, batch.texts, strict=True)):
-            if not vectors.finite[row]:
-                batch.failed.append((stored, self._encoder.nan_message(text)))
-                continue
-            flags = length_flags(vectors, row)
-            batch.actions.append(update_action(stored, meta, strings[row], text, **flags))
-        batch.tokens = int(vectors.n_tokens.sum())
+        if not batch.filled:
+            fill(batch, self._encoder, self._meta)
 
     def _count(self, batch: Batch) -> None:
         """Count the documents that are not sent."""
@@ -306,3 +304,52 @@ class Enrich(BulkRun):
                 seconds=report.seconds,
             )
         )
+
+
+def batches(
+    pages: Generator[Iterable[Stored]],
+    meta: IndexMeta,
+    characters: int,
+    text_of: Callable[[Stored], str],
+    taken: Callable[[Iterable[Stored], Batch], None] = lambda page, batch: None,
+) -> Generator[Batch]:
+    """Batches of about so many characters to encode.
+
+    `taken` is called when all documents of a page are in batches, of which the given one is the
+    last.
+    """
+    batch, size = Batch(), 0
+    with closing(pages):
+        for page in pages:
+            for stored in page:
+                batch.read += 1
+                text = text_of(stored)
+                known = stored.source.get(meta.hash_field or "")
+                if stored.has_latents and known == text_hash(text):
+                    batch.up_to_date += 1
+                    continue
+                batch.stale.append(stored)
+                batch.texts.append(text)
+                size += len(text)
+                if size >= characters:
+                    yield batch
+                    batch, size = Batch(), 0
+            taken(page, batch)
+            if batch.read >= MAX_BATCH_DOCUMENTS:
+                yield batch
+                batch, size = Batch(), 0
+        yield batch
+
+
+def fill(batch: Batch, encoder: LatentEncoder, meta: IndexMeta) -> None:
+    """Encode a batch: add its actions, and the documents that cannot be encoded."""
+    vectors = encoder.encode(batch.texts, allow_nan=True, long=meta.long)
+    strings = term_strings(vectors, meta)
+    for row, (stored, text) in enumerate(zip(batch.stale, batch.texts, strict=True)):
+        if not vectors.finite[row]:
+            batch.failed.append((stored, encoder.nan_message(text)))
+            continue
+        flags = length_flags(vectors, row)
+        batch.actions.append(update_action(stored, meta, strings[row], text, **flags))
+    batch.tokens = int(vectors.n_tokens.sum())
+    batch.filled = True

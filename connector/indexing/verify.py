@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from opensearchpy import helpers
@@ -56,6 +56,11 @@ class Difference:
         if len(self.examples) < EXAMPLES:
             self.examples.append(example)
 
+    def extend(self, other: Difference) -> None:
+        """Add those that were found later."""
+        self.count += other.count
+        self.examples = [*self.examples, *other.examples][:EXAMPLES]
+
 
 @dataclass(slots=True)
 class VerifyReport:
@@ -91,6 +96,15 @@ class VerifyReport:
         """All counts and examples."""
         return {**asdict(self), "ok": self.ok}
 
+    def extend(self, other: VerifyReport) -> None:
+        """Add what was found in later lines."""
+        for item in fields(self):
+            value, more = getattr(self, item.name), getattr(other, item.name)
+            if isinstance(value, Difference):
+                value.extend(more)
+            else:
+                setattr(self, item.name, value + more)
+
 
 class Verification:
     """One comparison of a corpus file with an index."""
@@ -102,21 +116,20 @@ class Verification:
         *,
         reading: Reading | None = None,
         id_fields: Sequence[str] = DEFAULT_ID_FIELDS,
+        first: int = 0,
     ) -> None:
         """Open the files and read the index meta; raises as `Corpus` and `Index.meta`.
+
+        Lines are numbered from `first` + 1.
 
         Also raises InputError if the file is standard input or another pipe, and MismatchError if
         the index does not keep its documents.
         """
         if piped(corpus):
-            first = listed(corpus)[0]
-            name = "standard input" if first == "-" else first
+            path = listed(corpus)[0]
+            name = "standard input" if path == "-" else path
             raise InputError(f"{name} can be read only once; verify needs a file")
-        self._index = index
-        mapping = index.mapping()
-        self._meta = IndexMeta.from_mapping(index.name, mapping)
-        if gap := missing_source(mapping, self._meta):
-            raise MismatchError(f"index {index.name} {gap}, so there is nothing to compare")
+        self._read_index(index)
         self._reading = reading or Reading()
         if self._meta.sample != self._reading.sample:
             log.warning(
@@ -131,9 +144,16 @@ class Verification:
             " lines INTEGER NOT NULL DEFAULT 1);"
             "CREATE TABLE alike (content INTEGER PRIMARY KEY, lines INTEGER NOT NULL);"
         )
-        self._corpus = Corpus(corpus, self._reading)
+        self._corpus = Corpus(corpus, self._reading, first=first)
         self.file_bytes = self._corpus.size
         self.unit, self.name = self._corpus.unit, self._corpus.name
+
+    def _read_index(self, index: Index) -> None:
+        self._index = index
+        mapping = index.mapping()
+        self._meta = IndexMeta.from_mapping(index.name, mapping)
+        if gap := missing_source(mapping, self._meta):
+            raise MismatchError(f"index {index.name} {gap}, so there is nothing to compare")
 
     def run(self, on_progress: Callable[[int], None] = lambda position: None) -> VerifyReport:
         """Compare every line, then look for documents that are not in the file.
@@ -221,6 +241,11 @@ class Verification:
         found = self._last.execute(query, (key_hash(identifier),)).fetchone()
         return found[0] if found else None
 
+    def _note_chunks(self, identifier: str, chunks: int) -> None:
+        """Note how many chunks a document has in the index."""
+        update = "UPDATE last SET chunks = ? WHERE id = ?"
+        self._last.execute(update, (chunks, key_hash(identifier)))
+
     def _compare(self, documents: list[Document]) -> None:
         ids = [document.id for document in documents]
         index, hidden = self._index, self._meta.latent_field if self._meta.lean else None
@@ -279,8 +304,7 @@ class Verification:
     ) -> None:
         for document, chunks in zip(documents, stored, strict=True):
             place = f"{self._place(document.line)}: document {document.id!r}"
-            update = "UPDATE last SET chunks = ? WHERE id = ?"
-            self._last.execute(update, (len(chunks), key_hash(document.id)))
+            self._note_chunks(document.id, len(chunks))
             if chunks == [None]:
                 self.report.missing.add(place)
             elif reason := self._chunks_differ(document, chunks):
@@ -318,13 +342,16 @@ class Verification:
         field = self._meta.hash_field
         return field is not None and stored.get(field) != document.text_hash
 
-    def _scan(self, query: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
-        yield from helpers.scan(self._index.client, index=self._index.name, query=query, size=size)
+    def _scan(self, query: dict[str, Any], size: int, **named: Any) -> Iterator[dict[str, Any]]:
+        client, name = self._index.client, self._index.name
+        yield from helpers.scan(client, index=name, query=query, size=size, **named)
 
-    def _find_extra(self) -> None:
+    def _find_extra(self, shard: int | None = None) -> None:
+        """Look for documents that are not in the file: of one shard, or of all."""
         wanted = self._meta.id_field or False
         query: dict[str, Any] = {"query": {"match_all": {}}, "_source": wanted}
-        for hit in self._scan(query, IDS_AT_ONCE):
+        where = {} if shard is None else {"preference": f"_shards:{shard}"}
+        for hit in self._scan(query, IDS_AT_ONCE, **where):
             identifier = hit["_id"]
             if self._meta.id_field:
                 identifier = hit["_source"].get(self._meta.id_field, identifier)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ import psutil
 import pytest
 from click.testing import Result
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import ConflictError
 from toys import toy_backbone, toy_model
 
+from latent_ingest.connector.document_text import text_hash
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.indexing.jobs.ingest_job import IngestJob
+from latent_ingest.connector.indexing.on_ray import enrich
 from latent_ingest.connector.indexing.on_ray.blocks import Done, FileTask, read_file, room_of
 from latent_ingest.connector.indexing.on_ray.settings import OnRay, Pool, pool_of
 from latent_ingest.connector.indexing.verify import Verification
@@ -71,16 +75,17 @@ Driver = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def driver(
-    cluster: str, opensearch_url: str, index: str, model: Path, files: list[str]
-) -> Iterator[Driver]:
+def driver(cluster: str, opensearch_url: str, index: str, model: Path) -> Iterator[Driver]:
     """Start a run in a process of its own, which takes some seconds for each batch.
 
     Each process of it that encodes does so many batches, then waits while there is a file "hold".
+    Without files, the index is enriched.
     """
     started: list[subprocess.Popen[str]] = []
 
-    def start(seconds: float = 0.3, batches: int = 0) -> subprocess.Popen[str]:
+    def start(
+        seconds: float = 0.3, batches: int = 0, files: Sequence[str] = FILES
+    ) -> subprocess.Popen[str]:
         command = [sys.executable, str(TESTS / "ray_driver.py"), opensearch_url, index, str(model)]
         held = [str(Path("hold").absolute()), str(batches)]
         done = subprocess.Popen(
@@ -166,8 +171,9 @@ def test_a_run_on_ray_is_as_one_without(
 
 @pytest.mark.slow
 def test_workers_that_are_killed_change_nothing(
-    driver: Driver, client: OpenSearch, index: str
+    driver: Driver, client: OpenSearch, index: str, files: list[str]
 ) -> None:
+    assert files
     hold = Path("hold")
     hold.touch()  # so at most 8 of 12 batches are done until the second worker is killed
     process = driver(batches=2)
@@ -183,8 +189,9 @@ def test_workers_that_are_killed_change_nothing(
 
 @pytest.mark.slow
 def test_a_driver_that_is_killed_is_resumed_by_the_same_command(
-    driver: Driver, client: OpenSearch, index: str
+    driver: Driver, client: OpenSearch, index: str, files: list[str]
 ) -> None:
+    assert files
     hold = Path("hold")
     hold.touch()  # so at most 10 of 12 batches are done until the second driver is killed
     for least, batches in ((100, 2), (700, 3)):
@@ -202,7 +209,239 @@ def test_a_driver_that_is_killed_is_resumed_by_the_same_command(
 
 
 @pytest.mark.slow
-def test_a_worker_without_the_model_ends_the_run_with_one_line(driver: Driver) -> None:
+def test_a_run_is_not_resumed_once_another_has_loaded_the_index(
+    driver: Driver, run: Callable[..., Result], index: str, model: Path, files: list[str]
+) -> None:
+    hold = Path("hold")
+    hold.touch()
+    process = driver(batches=2)
+    wait_for_lines(process, 100)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    hold.unlink()
+    Path("other.jsonl").write_text('{"_id": "other", "text": "bees"}\n')
+    assert run("other.jsonl", "--index", index, "--model", model).exit_code == 0
+    again = run(*files, "--index", index, "--model", model, "--on", "ray", "--encoders", "2")
+    assert again.exit_code == 2
+    (line,) = [line for line in again.stderr.splitlines() if line.startswith("Error")]
+    assert f"another run has loaded index {index} since this one was interrupted" in line
+    assert line.endswith("start again with --restart")
+
+
+@pytest.mark.parametrize("long", ["pool", "chunks"])
+def test_a_comparison_on_ray_is_that_without(
+    cluster: str,
+    run: Callable[..., Result],
+    client: OpenSearch,
+    index: str,
+    model: Path,
+    files: list[str],
+    long: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever differs; lines of several files with the same id, and bad lines, too."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    named = ["--index", index, "--no-questions", "--model", model]
+    assert run(*files, *named, "--long", long).exit_code == 1  # three bad lines
+    hits = client.search(index=index, size=2000, sort="_doc")["hits"]["hits"]
+    assert len(hits) == 1680
+    changes: list[dict[str, Any]] = []
+    for number, hit in enumerate(hits[:60]):
+        target = {"_index": index, "_id": hit["_id"]}
+        if number < 15:
+            changes.append({"delete": target})
+        elif number < 30:
+            changes += [{"update": target}, {"doc": {"text": "something else"}}]
+        elif number < 45:
+            changes += [{"update": target}, {"doc": {"latent_hash": "of another text"}}]
+        elif number < 52:
+            changes += [{"index": {**target, "_id": f"more{hit['_id']}"}}, hit["_source"]]
+    assert not client.bulk(body=changes, refresh="true")["errors"]
+    compare = ["verify", *files, "--index", index, "--json"]
+    without, on_ray = run(*compare), run(*compare, "--on", "ray")
+    assert (without.exit_code, on_ray.exit_code) == (1, 1)
+    wanted = json.loads(without.stdout)
+    assert json.loads(on_ray.stdout) == wanted
+    assert (wanted["missing"]["count"], wanted["extra"]["count"]) == (15, 7)
+    assert wanted["different"]["count"] + wanted["stale"]["count"] == (30 if long == "pool" else 15)
+    text = run("verify", *files, "--index", index, "--on", "ray")
+    assert text.stdout == run("verify", *files, "--index", index).stdout
+
+
+def test_a_file_that_breaks_off_ends_a_comparison_on_ray(
+    cluster: str,
+    run: Callable[..., Result],
+    index: str,
+    model: Path,
+    files: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    packed = gzip.compress(Path(files[0]).read_bytes())
+    Path("a.jsonl.gz").write_bytes(packed)
+    assert run("a.jsonl.gz", "--index", index, "--no-questions", "--model", model).exit_code == 1
+    Path("a.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    broken = run("verify", "a.jsonl.gz", "--index", index, "--on", "ray")
+    assert broken.exit_code == 2
+    (line,) = [line for line in broken.stderr.splitlines() if line.startswith("Error")]
+    assert "a.jsonl.gz: broken after line" in line
+
+
+TEXTS = 900
+
+
+@pytest.fixture
+def texts(client: OpenSearch, index: str) -> list[str]:
+    """Documents of an index of two shards that has no latent terms, some written twice."""
+    settings = {"settings": {"number_of_shards": 2, "number_of_replicas": 0}}
+    client.indices.create(index=index, body=settings)
+    for most in (TEXTS, TEXTS // 2):
+        actions: list[dict[str, Any]] = []
+        for number in range(most):
+            actions += [{"index": {"_id": str(number)}}, {"text": f"find trees in leaf {number}"}]
+        assert not client.bulk(body=actions, index=index, refresh="true")["errors"]
+    return [f"find trees in leaf {number}" for number in range(TEXTS)]
+
+
+def terms_of(client: OpenSearch, index: str) -> dict[str, tuple[str, str, str]]:
+    """Text, hash and latent terms of each document."""
+    client.indices.refresh(index=index)
+    hits = client.search(index=index, size=2000)["hits"]["hits"]
+    names = ("text", "latent_hash", "latent")
+    return {hit["_id"]: tuple(hit["_source"].get(name, "") for name in names) for hit in hits}
+
+
+def check_terms(client: OpenSearch, index: str) -> None:
+    """Every document has latent terms of the text that it has."""
+    found = terms_of(client, index)
+    assert len(found) == TEXTS
+    assert all(latent and hashed == text_hash(text) for text, hashed, latent in found.values())
+
+
+def test_an_enrichment_on_ray_is_as_one_without(
+    cluster: str,
+    run: Callable[..., Result],
+    client: OpenSearch,
+    index: str,
+    model: Path,
+    texts: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    monkeypatch.setattr(enrich, "DOCUMENTS", 100)
+    named = ["--text-fields", "text", "--model", model, "--yes", "--no-questions", "--json"]
+    done = run("enrich", "--index", index, *named, "--on", "ray", "--encoders", "1")
+    assert done.exit_code == 0
+    found = terms_of(client, index)
+    check_terms(client, index)
+    client.update_by_query(
+        index=index, body={"script": "ctx._source.remove('latent_hash')"}, refresh=True
+    )
+    again = run("enrich", "--index", index, *named)
+    assert terms_of(client, index) == found
+    counts = [json.loads(result.stdout) for result in (done, again)]
+    for each in counts:
+        each.pop("seconds")
+    assert counts[0] == counts[1]
+    assert (counts[0]["read"], counts[0]["encoded"]) == (len(texts), len(texts))
+    up_to_date = run("enrich", "--index", index, *named, "--on", "ray", "--encoders", "1")
+    assert json.loads(up_to_date.stdout)["up_to_date"] == len(texts)
+
+
+def test_a_copy_is_enriched_on_ray_and_takes_the_alias(
+    cluster: str,
+    run: Callable[..., Result],
+    client: OpenSearch,
+    index: str,
+    model: Path,
+    texts: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    alias = f"{index}-alias"
+    named = ["--text-fields", "text", "--model", model, "--alias", alias, "--json"]
+    done = run("enrich", "--index", index, *named, "--on", "ray", "--encoders", "1")
+    assert done.exit_code == 0, done.stderr
+    counts = json.loads(done.stdout)
+    try:
+        assert (counts["encoded"], counts["alias_moved"]) == (len(texts), True)
+        assert list(client.indices.get_alias(name=alias)) == [counts["index"]]
+        check_terms(client, alias)
+        assert len(without_terms(client, index)) == len(texts)
+    finally:
+        client.indices.delete(index=counts["index"])
+
+
+def without_terms(client: OpenSearch, index: str) -> list[dict[str, Any]]:
+    """Documents that have no latent terms."""
+    client.indices.refresh(index=index)
+    query = {"bool": {"must_not": [{"exists": {"field": "latent"}}]}}
+    body = {"query": query, "seq_no_primary_term": True, "size": 2000}
+    hits: list[dict[str, Any]] = client.search(index=index, body=body)["hits"]["hits"]
+    return hits
+
+
+def write_others(client: OpenSearch, index: str, number: int) -> set[str]:
+    """Change some documents that have no latent terms yet; returns their ids."""
+    written: set[str] = set()
+    for hit in without_terms(client, index):
+        state = {"if_seq_no": hit["_seq_no"], "if_primary_term": hit["_primary_term"]}
+        with suppress(ConflictError):  # it has them meanwhile
+            body = {"doc": {"text": "find other trees"}}
+            client.update(index=index, id=hit["_id"], body=body, params=state)
+            written.add(hit["_id"])
+        if len(written) == number:
+            return written
+    pytest.fail("too few documents are left")
+
+
+@pytest.mark.slow
+def test_enrichments_whose_workers_are_killed_lose_nothing(
+    driver: Driver, client: OpenSearch, index: str, texts: list[str]
+) -> None:
+    """Nor do they overwrite what others write meanwhile."""
+    hold = Path("hold")
+    hold.touch()
+    process = driver(batches=1, files=())
+    wait_for_lines(process, 100)
+    kill_worker("ray::MapWorker")
+    written = write_others(client, index, 5)
+    kill_worker("ray::MapWorker")
+    assert process.poll() is None
+    hold.unlink()
+    report = ended(process)
+    assert (report["read"], report["encoded"], report["left"]) == (TEXTS, TEXTS, 0)
+    assert (report["conflicts"], report["stopped"], report["failed"]) == (5, None, 0)
+    check_terms(client, index)
+    found = terms_of(client, index)
+    assert {one for one, (text, *_) in found.items() if text not in texts} == written
+
+
+@pytest.mark.slow
+def test_an_enrichment_whose_driver_is_killed_is_resumed_by_the_same_command(
+    driver: Driver, client: OpenSearch, index: str, texts: list[str]
+) -> None:
+    hold = Path("hold")
+    hold.touch()
+    process = driver(batches=1, files=())
+    wait_for_lines(process, 100)
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    hold.unlink()
+    done = len(texts) - len(without_terms(client, index))
+    assert 100 <= done < TEXTS
+    report = ended(driver(0, files=()))
+    assert report["up_to_date"] >= done
+    assert report["up_to_date"] + report["encoded"] == report["read"] == TEXTS
+    check_terms(client, index)
+
+
+@pytest.mark.slow
+def test_a_worker_without_the_model_ends_the_run_with_one_line(
+    driver: Driver, files: list[str]
+) -> None:
+    assert files
     report = ended(driver(-1))
     assert report["indexed"] == 0
     assert "a worker of Ray on" in report["stopped"]
@@ -252,6 +491,8 @@ def test_the_encoders_of_a_cluster(
         (["a.jsonl", "--on", "ray", "--sample", "5"], "--sample reads the files in order"),
         (["a.jsonl", "--on", "ray", "--ids", "engine"], "--ids engine might index"),
         (["a.jsonl", "--encoders", "2"], "are for --on ray"),
+        (["enrich", "--gpus-per-encoder", "1"], "are for --on ray"),
+        (["enrich", "--on", "ray", "--watch"], "--watch and --on exclude each other"),
     ],
 )
 def test_what_a_run_on_ray_refuses(

@@ -27,6 +27,9 @@ LINE_SECONDS = 10.0
 WATCHING = ("rate", "poll", "metrics_port", "metrics_host")
 COPYING = ("alias", "restart")
 
+# Options of Ray.
+RAY = ("on", "encoders", "gpus_per_encoder")
+
 
 @click.command(
     epilog="""\b
@@ -36,6 +39,7 @@ Examples:
   latent-ingest enrich --index products --text-fields title --yes --json
   latent-ingest enrich --index products --text-fields title --alias shop
   latent-ingest enrich --index products --watch --metrics-port 9290
+  latent-ingest enrich --index products --text-fields title --on ray --encoders 8
 
 Exit status: 0 if every document has the latent terms of its text, 1 if some do not, 2 for wrong
 usage or input, 130 if interrupted; with --watch, 0 if it was stopped and no document failed.
@@ -68,6 +72,9 @@ usage or input, 130 if interrupted; with --watch, 0 if it was stopped and no doc
     type=values.OUTPUT_FILE,
     help="File for documents that fail.  [default: INDEX.failed.jsonl]",
 )
+@options.on
+@options.encoders
+@options.gpus_per_encoder
 @options.concurrency
 @options.give_up_after
 @options.journal
@@ -120,15 +127,23 @@ def enrich(
     reads only that, and resumes there when it is started again.
     """
     watching = {name: settings.pop(name) for name in WATCHING}
+    on_ray = options.on_ray(connection, *(settings.pop(name) for name in RAY))
     if watch:
+        if on_ray:
+            raise click.UsageError("--watch and --on exclude each other: changes come one by one")
         follow(connection, model, yes=yes, as_json=as_json, **settings, **watching)
         return
     if given := [name for name, value in watching.items() if value is not None]:
         raise click.UsageError(f"--{given[0].replace('_', '-')} needs --watch")
     job = EnrichJob(
-        connection.open(), encoder=model.load, command=options.resuming_command(), **settings
+        connection.open(),
+        encoder=(model.absolute() if on_ray else model).load,
+        on=on_ray,
+        command=options.resuming_command(),
+        **settings,
     )
-    result = run_with_bar(job, yes=yes)
+    with jobs.quiet(on_ray is not None):
+        result = run_with_bar(job, yes=yes)
     jobs.finish(result, summary(result), as_json=as_json)
 
 

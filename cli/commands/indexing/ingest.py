@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
 import click
@@ -28,6 +26,7 @@ from latent_ingest.connector.indexing.actions import IndexAction
 from latent_ingest.connector.indexing.jobs.ingest_job import IngestJob
 from latent_ingest.connector.indexing.jobs.job import JobResult
 from latent_ingest.connector.indexing.on_ray.settings import OnRay
+from latent_ingest.connector.indexing.on_ray.verify import RayVerification
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.indexing.verify import EXAMPLES, Verification, VerifyReport
 from latent_ingest.mappings import IDS, LONG
@@ -114,21 +113,9 @@ interrupted.
     type=click.IntRange(min=0),
     help="End early if more lines than this fail.  [default: 1,000, or 1 % of the lines]",
 )
-@click.option(
-    "--on",
-    type=click.Choice(["ray"]),
-    help="Run on the cluster of RAY_ADDRESS, on that of this machine, or on Ray started here.",
-)
-@click.option(
-    "--encoders",
-    type=click.IntRange(min=1),
-    help="On Ray: processes that encode.  [default: as many as the GPUs hold, or the CPU cores]",
-)
-@click.option(
-    "--gpus-per-encoder",
-    type=click.FloatRange(min=0),
-    help="On Ray: GPUs of each, or a share of one.  [default: 1 if the cluster has GPUs, else 0]",
-)
+@options.on
+@options.encoders
+@options.gpus_per_encoder
 @click.option(
     "--shard",
     metavar="K/N",
@@ -172,21 +159,18 @@ def ingest(
     moved only if the run succeeds and the new index holds every document. --restart builds another
     new index.
     """
-    if on is None and (encoders or gpus_per_encoder is not None):
-        raise InputError("--encoders and --gpus-per-encoder are for --on ray")
     job = IngestJob(
         connection.open(),
         files,
         encoder=(model.absolute() if on else model).load,
-        on=OnRay(connection, encoders, gpus_per_encoder) if on else None,
+        on=options.on_ray(connection, on, encoders, gpus_per_encoder),
         command=options.resuming_command(),
         **settings,
     )
     if dry_run:
         show(job)
         return
-    # Ray prints its notices to the standard output, which is for the result.
-    with redirect_stdout(sys.stderr) if on else nullcontext():
+    with jobs.quiet(on is not None):
         result = jobs.run_with_bar(job)
     jobs.finish(result, summary(result, job.unit, restarted=job.restart), as_json=as_json)
 
@@ -260,6 +244,7 @@ Examples:
   latent-ingest verify corpus.jsonl --index papers
   latent-ingest verify articles.csv --index papers --map title=headline,text=body
   latent-ingest verify corpus.jsonl.gz --index papers --json
+  latent-ingest verify 'corpus/*.jsonl.gz' --index papers --on ray
 
 Exit status: 0 if the index holds exactly the file, 1 if not, 2 for wrong usage or input.
 """
@@ -269,6 +254,7 @@ Exit status: 0 if the index holds exactly the file, 1 if not, 2 for wrong usage 
 @connection_options
 @options.reading
 @options.id_fields
+@options.on
 @options.as_json
 def verify(
     files: tuple[str, ...],
@@ -276,6 +262,7 @@ def verify(
     connection: Connection,
     reading: Reading,
     id_fields: list[str],
+    on: str | None,
     as_json: bool,
 ) -> None:
     """Compare every document of the files with the index: missing, extra, different, stale.
@@ -288,8 +275,13 @@ def verify(
     found = Index.find(client, index)
     if found is None:
         raise InputError(f"no index {index}; ingest {files[0]} first, or name another with --index")
-    job = Verification(found, files, reading=reading, id_fields=id_fields)
-    with progress_bar(total=2 * (job.file_bytes or 0), unit="B", unit_scale=True) as bar:
+    named: dict[str, Any] = {"reading": reading, "id_fields": id_fields}
+    if on:
+        job: Verification = RayVerification(found, files, on=OnRay(connection), **named)
+    else:
+        job = Verification(found, files, **named)
+    bar_of = {"total": 2 * (job.file_bytes or 0), "unit": "B", "unit_scale": True}
+    with jobs.quiet(on is not None), progress_bar(**bar_of) as bar:
 
         def show(position: int) -> None:
             bar.update(position - bar.n)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.alias import Alias
@@ -18,6 +19,8 @@ from latent_ingest.connector.indexing.jobs.copying import Copy
 from latent_ingest.connector.indexing.jobs.job import DEFAULT_INDEX, Job, JobResult
 from latent_ingest.connector.indexing.journal import Journal
 from latent_ingest.connector.indexing.journal_records import RunKey
+from latent_ingest.connector.indexing.on_ray.enrich import RayEnrich, check_readable
+from latent_ingest.connector.indexing.on_ray.settings import OnRay, Pool, joined
 from latent_ingest.connector.indexing.outcomes import (
     EnrichReport,
     check_writable,
@@ -44,6 +47,9 @@ class EnrichJob(Job):
 
     index: str = DEFAULT_INDEX
     """Name of the index, or an alias of one."""
+    _: KW_ONLY
+    on: OnRay | None = None
+    """As for `IngestJob`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,6 +84,30 @@ class EnrichJob(Job):
             EngineError: the engine cannot be asked at the start, the index is blocked, or a step
                 of its preparation failed; then the index is as it was.
         """
+        if self.on is None:
+            return self._enrich(None, on_progress, on_copy, confirm, on_words)
+        with joined(self.on) as pool:
+            check_readable(self._retry, self._client)
+            return self._enrich(pool, on_progress, on_copy, confirm, on_words)
+
+    @property
+    def _elsewhere(self) -> bool:
+        return self.on is not None
+
+    def _enrich(
+        self,
+        pool: Pool | None,
+        on_progress: Callable[[EnrichReport, int], None],
+        on_copy: Callable[[int, int], None],
+        confirm: Callable[[str], None],
+        on_words: OnWords,
+    ) -> JobResult[EnrichReport]:
+        """The run, in this process or on Ray, which has a pool of encoders."""
+        kind: Callable[..., Enrich] = Enrich
+        named: dict[str, Any] = {}
+        if pool:
+            kind = RayEnrich
+            named = {"on": self.on, "pool": pool, "load": self._worker_model()}
         repair(self._client, self.index, self._retry)
         existing = ExistingIndex.read(self._client, self.index)
         encoder = self._load_encoder()
@@ -115,7 +145,7 @@ class EnrichJob(Job):
             if copy:
                 target = preparation.index.index
                 own = self._own_table(target, preparation.meta, encoder, on_words)
-            enrich = Enrich(
+            enrich = kind(
                 self._client,
                 preparation,
                 encoder,
@@ -124,6 +154,7 @@ class EnrichJob(Job):
                 give_up_after=self.give_up_after,
                 run=noted,
                 own_table=own,
+                **named,
             )
             self._start(enrich)
             on_progress(enrich.report, enrich.documents)

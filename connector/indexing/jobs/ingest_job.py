@@ -245,19 +245,6 @@ class IngestJob(Job):
             if given:
                 raise InputError(f"--on ray: {why}")
 
-    def _worker_model(self) -> Callable[[], LatentEncoder]:
-        """What loads the model in a worker of Ray."""
-        if callable(self.encoder):
-            return self.encoder
-        if self.encoder is not None:
-            raise InputError(
-                "on Ray, encoder is a function that loads the model, such as LatentEncoder.load: "
-                "each worker calls it"
-            )
-        from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-        return LatentEncoder.load
-
     @property
     def _elsewhere(self) -> bool:
         return self.on is not None

@@ -12,6 +12,7 @@ from opensearchpy import OpenSearch
 
 from latent_ingest.connector.engine.adapter import Client, adapted
 from latent_ingest.connector.engine.retry import GIVE_UP_AFTER, Retry
+from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing.enrich import Enrich
@@ -153,6 +154,19 @@ class Job:
 
             return LatentEncoder.load()
         return self.encoder() if callable(self.encoder) else self.encoder
+
+    def _worker_model(self) -> Callable[[], LatentEncoder]:
+        """What loads the model in a worker of Ray."""
+        if callable(self.encoder):
+            return self.encoder
+        if self.encoder is not None:
+            raise InputError(
+                "on Ray, encoder is a function that loads the model, such as LatentEncoder.load: "
+                "each worker calls it"
+            )
+        from latent_ingest.connector.encoding.encoder import LatentEncoder
+
+        return LatentEncoder.load
 
     def _question_table(self, encoder: LatentEncoder) -> StoredTable | None:
         """The question table of a new index."""

@@ -80,6 +80,11 @@ class FileBatch:
     problem: str | None = None
     """Why the run must end."""
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to encode."""
+        return not self.batch.documents
+
 
 @dataclass(slots=True)
 class BlockOutcome:

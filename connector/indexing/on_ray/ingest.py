@@ -15,21 +15,24 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.pipelines import say_pipelines
-from latent_ingest.connector.indexing.batches import CHARACTERS_PER_BUDGET_TOKEN
+from latent_ingest.connector.indexing.batches import fill
 from latent_ingest.connector.indexing.ingest import Ingest, OnProgress
 from latent_ingest.connector.indexing.journal import Run
 from latent_ingest.connector.indexing.journal_records import Block
 from latent_ingest.connector.indexing.on_ray.blocks import BlockOutcome, Done, FileTask, room_of
 from latent_ingest.connector.indexing.on_ray.settings import (
-    ENCODER_CPUS,
     IO_CPUS,
+    NOT_INSTALLED,
+    PASSES,
     OnRay,
     Pool,
+    lacks_package,
 )
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.prefetch import in_background
@@ -43,14 +46,8 @@ log = logging.getLogger(__name__)
 # Seconds between two looks at the outcomes.
 POLL_SECONDS = 0.2
 
-# Times that what Ray lost is read again, if nothing was noted meanwhile.
-PASSES = 3
-
 # The collector is started again if its process is killed, wherever there is room.
 ALWAYS_THERE = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
-
-# Tokens of a GPU's batch; see `Backbone`.
-GPU_BUDGET = 65536
 
 
 class RayIngest(Ingest):
@@ -148,8 +145,8 @@ class RayIngest(Ingest):
             reason = " ".join(str(error).split())[:300] if error else "outcomes were lost"
             if self._stop.is_set() or not self._tasks():
                 return
-            if "No module named 'latent_ingest" in reason:
-                self._stop_because("a worker of Ray lacks latent-ingest; install it there, too")
+            if lacks_package(reason):
+                self._stop_because(NOT_INSTALLED)
             elif left <= 0:
                 self._stop_because(f"Ray could not do all: {reason}; the same command resumes")
             else:
@@ -157,8 +154,7 @@ class RayIngest(Ingest):
 
     def _tasks(self) -> list[FileTask]:
         """The files that are not done, without the lines that are."""
-        budget = self._encoder.backbone.token_budget
-        budget = max(budget, GPU_BUDGET) if self._pool.gpus else budget
+        characters = self._pool.characters(self._encoder)
         return [
             FileTask(
                 number=number,
@@ -166,7 +162,7 @@ class RayIngest(Ingest):
                 reading=self._file.reading,
                 id_fields=self._batches.id_fields,
                 meta=self._meta,
-                characters=CHARACTERS_PER_BUDGET_TOKEN * budget,
+                characters=characters,
                 room=self._room,
                 done=sorted(self._done[number].values(), key=lambda done: done.after),
             )
@@ -219,14 +215,12 @@ class RayIngest(Ingest):
 
         from latent_ingest.connector.indexing.on_ray.stages import (
             CorpusSource,
-            Encode,
             EngineSink,
+            encode,
+            prepare_data,
         )
 
-        context = ray.data.DataContext.get_current()
-        context.target_max_block_size = 1  # each row, which is a batch, is a block
-        context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        prepare_data()
         sink = EngineSink(
             self._on.connection,
             target,
@@ -243,17 +237,11 @@ class RayIngest(Ingest):
             concurrency=min(at_once, len(tasks)),
             override_num_blocks=len(tasks),
         )
-        encoded = read.map_batches(
-            Encode,
-            fn_constructor_args=(self._load_model, self._meta, self._number, collector),
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=self._pool.encoders),
-            num_cpus=ENCODER_CPUS,
-            num_gpus=self._pool.gpus,
-        )
-        arguments = {"num_cpus": IO_CPUS}
-        encoded.write_datasink(sink, ray_remote_args=arguments, concurrency=at_once)
+        filling = partial(fill, run=self._number)
+        arguments = (self._load_model, self._meta, filling, collector)
+        encoded = encode(read, self._pool, *arguments)
+        each = {"num_cpus": IO_CPUS}
+        encoded.write_datasink(sink, ray_remote_args=each, concurrency=at_once)
 
     def _settle_block(self, outcome: BlockOutcome, seen: SeenKeys) -> None:
         """Count an outcome and note it, unless that was done before."""

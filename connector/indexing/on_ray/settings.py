@@ -6,22 +6,36 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.indexing.batches import CHARACTERS_PER_BUDGET_TOKEN
+
+if TYPE_CHECKING:
+    from opensearchpy import OpenSearch
+
+    from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 MISSING = "--on ray needs Ray: pip install 'latent-ingest[ray]'"
+NOT_INSTALLED = "a worker of Ray lacks latent-ingest; install it there, too"
 
 # Shares of a CPU core that Ray counts for a task that reads or writes, and for an encoder; so as
 # many encoders as there are cores leave room for the others. Limits of Ray's bookkeeping alone.
 IO_CPUS = 0.05
 ENCODER_CPUS = 0.8
 
+# Times that what Ray lost is done again, if nothing was achieved meanwhile.
+PASSES = 3
+
+# Tokens of a GPU's batch; see `Backbone`.
+GPU_BUDGET = 65536
+
 
 @dataclass(frozen=True)
 class OnRay:
-    """Run an ingest on Ray.
+    """Run an ingest, an enrichment or a comparison on Ray.
 
         from latent_ingest.connector import Connection, IngestJob, LatentEncoder, OnRay
 
@@ -55,6 +69,22 @@ class Pool:
     encoders: int
     gpus: float
     """GPUs of each."""
+
+    def characters(self, encoder: LatentEncoder) -> int:
+        """Characters of text in a batch."""
+        budget = encoder.backbone.token_budget
+        return CHARACTERS_PER_BUDGET_TOKEN * (max(budget, GPU_BUDGET) if self.gpus else budget)
+
+
+@cache
+def client_of(connection: Connection) -> OpenSearch:
+    """The client of a worker's process."""
+    return connection.open()
+
+
+def lacks_package(reason: str) -> bool:
+    """Whether an error of Ray means that a worker does not have this package."""
+    return "No module named 'latent_ingest" in reason
 
 
 @contextmanager
@@ -113,7 +143,7 @@ def join(ray: Any) -> None:
             except ConnectionError:  # no cluster on this machine
                 pass
         ray.init("local", include_dashboard=False, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # Ray's own have no class in common
         reason = " ".join(str(error).split())
         where = f"the cluster of Ray at {address}" if address else "Ray"
         fix = "use the versions of the cluster" if "ersion" in reason else "check RAY_ADDRESS"

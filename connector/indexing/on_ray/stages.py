@@ -6,15 +6,16 @@ batch stays the unit that is encoded, sent, answered for and noted.
 
 from __future__ import annotations
 
+import logging
 import pickle
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import ray
+import ray.data
 from ray.data import Datasink, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
@@ -24,33 +25,35 @@ from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import LatentIngestError
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.indexing.actions import IndexAction, Verdict
-from latent_ingest.connector.indexing.batches import fill
 from latent_ingest.connector.indexing.on_ray.blocks import (
     BlockOutcome,
     FileBatch,
     FileTask,
     read_file,
 )
+from latent_ingest.connector.indexing.on_ray.settings import ENCODER_CPUS, Pool, client_of
+from latent_ingest.connector.indexing.on_ray.slices import Slice, SliceBatch, SliceReading
 from latent_ingest.connector.indexing.sender import Sender, requests
 from latent_ingest.connector.prefetch import give_back_memory
 from latent_ingest.connector.seen_keys import key_hash
 
 if TYPE_CHECKING:
-    from opensearchpy import OpenSearch
-
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 COLUMN = "batch"
 
 
-def table(batch: FileBatch) -> pa.Table:
+Item = TypeVar("Item", FileBatch, SliceBatch)
+
+
+def table(batch: FileBatch | SliceBatch) -> pa.Table:
     """One row."""
     return pa.table({COLUMN: pa.array([pickle.dumps(batch)], pa.large_binary())})
 
 
-def batches_of(block: pa.Table) -> Iterator[FileBatch]:
+def batches_of(block: pa.Table) -> Iterator[Any]:
     """The batches of a block."""
-    for row in block.column(COLUMN):
+    for row in block.column(COLUMN) if block.num_rows else ():
         yield pickle.loads(row.as_py())
 
 
@@ -80,12 +83,11 @@ class Collector:
         return self._stopping
 
 
-class CorpusSource(Datasource):
-    """Files of a corpus, one read task each."""
+class Parts(Datasource):
+    """Parts of the input, one read task each."""
 
-    def __init__(self, tasks: Sequence[FileTask], collector: Any) -> None:
+    def __init__(self, tasks: Sequence[Any]) -> None:
         self._tasks = tasks
-        self._collector = collector
 
     def estimate_inmemory_data_size(self) -> None:
         return None
@@ -99,6 +101,17 @@ class CorpusSource(Datasource):
             for task in self._tasks
         ]
 
+    def _reader(self, task: Any) -> Callable[[], Iterable[pa.Table]]:
+        raise NotImplementedError
+
+
+class CorpusSource(Parts):
+    """Files of a corpus, one read task each."""
+
+    def __init__(self, tasks: Sequence[FileTask], collector: Any) -> None:
+        super().__init__(tasks)
+        self._collector = collector
+
     def _reader(self, task: FileTask) -> Callable[[], Iterable[pa.Table]]:
         collector = self._collector
 
@@ -111,15 +124,55 @@ class CorpusSource(Datasource):
         return read
 
 
+class IndexSource(Parts):
+    """Slices of an index, one read task each."""
+
+    def __init__(self, tasks: Sequence[Slice], reading: SliceReading) -> None:
+        super().__init__(tasks)
+        self._reading = reading
+
+    def _reader(self, task: Slice) -> Callable[[], Iterable[pa.Table]]:
+        reading = self._reading
+        return lambda: (table(batch) for batch in reading.batches(task))
+
+
+def prepare_data() -> None:
+    """Set up Ray Data in the driver."""
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = 1  # each row, which is a batch, is a block
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def encode(data: ray.data.Dataset, pool: Pool, *arguments: Any) -> ray.data.Dataset:
+    """Have actors encode the batches; `arguments` are those of `Encode`."""
+    return data.map_batches(
+        Encode,
+        fn_constructor_args=arguments,
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=pool.encoders),
+        num_cpus=ENCODER_CPUS,
+        num_gpus=pool.gpus,
+    )
+
+
 class Encode:
     """Encodes batches, in an actor that has the model."""
 
     def __init__(
-        self, load: Callable[[], LatentEncoder], meta: IndexMeta, run: int, collector: Any
+        self,
+        load: Callable[[], LatentEncoder],
+        meta: IndexMeta,
+        fill: Callable[[Any, LatentEncoder, IndexMeta], None],
+        collector: Any = None,
     ) -> None:
-        """Load the model; if that fails, each batch says so."""
+        """Load the model; if that fails, each batch says so.
+
+        `fill` encodes a batch; a `Collector`, if any, knows whether the run is to end.
+        """
         self._meta = meta
-        self._run = run
+        self._fill = fill
         self._collector = collector
         self._problem: str | None = None
         try:
@@ -134,13 +187,13 @@ class Encode:
     def __call__(self, block: pa.Table) -> pa.Table:
         return pa.concat_tables([table(self._encoded(one)) for one in batches_of(block)])
 
-    def _encoded(self, found: FileBatch) -> FileBatch:
+    def _encoded(self, found: Item) -> Item:
         if self._problem:
             found.problem = self._problem
-        elif ray.get(self._collector.stopping.remote()):
+        elif self._collector and ray.get(self._collector.stopping.remote()):
             found.left = True
-        elif found.batch.documents:
-            fill(found.batch, self._encoder, self._meta, self._run)
+        elif not found.empty:
+            self._fill(found.batch, self._encoder, self._meta)
             give_back_memory()
         return found
 
@@ -246,9 +299,3 @@ def outcome_of(found: FileBatch) -> BlockOutcome:
         ended=found.ended,
         problem=found.problem,
     )
-
-
-@cache
-def client_of(connection: Connection) -> OpenSearch:
-    """The client of this process."""
-    return connection.open()

@@ -217,11 +217,11 @@ class Follower(Enrich):
         """Once all of a new index is read, say which fields no document has."""
         self._new = False
         report, name = self.report, self._index.name
-        if report.read > report.deleted and not self._has_text:
+        if report.read > report.deleted and not self._texts.found:
             fields = ", ".join(self._meta.text_fields)
             log.warning("no document of index %s has text in %s", name, fields)
-        elif self._has_text:
-            for field in self._unseen:
+        elif self._texts.found:
+            for field in self._texts.unseen:
                 log.warning("no document of index %s has a field %r", name, field)
 
     def _taken(self, page: Iterable[Stored], batch: Batch) -> None:
