@@ -126,8 +126,8 @@ def doubts(report: TrainingReport, latents: Frequencies, config: TrainingConfig)
     lines = []
     if report.dead > MANY_DEAD * config.n_latents:
         lines.append(
-            f"{report.dead:,} of {config.n_latents:,} latents are dead; use a lower "
-            f"--learning-rate than {config.learning_rate:g}, or fewer --latents"
+            f"{report.dead:,} of {config.n_latents:,} latents are dead; use more --tokens or fewer "
+            f"--latents"
         )
     if latents.r2 < ZIPF_R2:
         lines.append(
