@@ -105,7 +105,9 @@ class LatentStore:
         self.queries = QueryEncoder.of(model)
         self._by_table = None if questions == "model" else self.queries.without_model()
         self._questions = questions
-        self._async_client = adapted(async_client, asynchronous=True) if async_client else None
+        if async_client is not None:
+            adapted(async_client, asynchronous=True)  # one that blocks is refused now
+        self._async_client = async_client
         self.form = form
         self._text_field = text_field
         self._searcher: Searcher | None = None
@@ -173,10 +175,9 @@ class LatentStore:
         searcher = self._async_searcher[1]
         clauses = list(filters)
         if translate:
-            with engine_errors(self._async_client):
-                mappings = await self._async_client.indices.get_mapping(
-                    index=searcher.rewriter.index
-                )
+            client: Any = adapted(self._async_client, asynchronous=True)
+            with engine_errors(client):
+                mappings = await client.indices.get_mapping(index=searcher.rewriter.index)
             clauses.append(translate(Fields(mappings)))
         answer = await searcher.search(question, form=self.form, size=size, filter=clauses or None)
         return self._passages(answer, searcher.rewriter)
