@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch, helpers
@@ -18,7 +19,6 @@ from latent_ingest.connector.engine.client import Connection, default_url, engin
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.errors import EngineError, InputError, MismatchError
 from latent_ingest.connector.frameworks.filters import Clause, Fields
-from latent_ingest.connector.frameworks.spool import DOCUMENTS, FAILURES, spool
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.meta import IndexMeta, have_own_words
 from latent_ingest.connector.index.opening import open_index
@@ -226,8 +226,7 @@ class LatentStore:
         """Index documents: each an id or None, a text, and its other fields.
 
         The index is made if there is none. A document replaces the one of the same id. They are
-        found as soon as this returns. What a killed call left in the index, a guard alias and
-        refreshing that is off, is put right by the next one on the same machine.
+        found as soon as this returns.
 
         Returns:
             Their ids; one that was not given is made of the content.
@@ -252,9 +251,8 @@ class LatentStore:
             rows.append({**fields, "_id": identifier or generated_id(as_json(fields))})
         if not rows:
             return []
-        index = Index.find(self.client, self.index) or Index(self.client, self.index)
-        with spool(index, retry) as folder:
-            corpus, failures = folder / DOCUMENTS, folder / FAILURES
+        with TemporaryDirectory(prefix="latent-ingest-") as folder:
+            corpus, failures = Path(folder) / "documents.jsonl", Path(folder) / "failed.jsonl"
             corpus.write_text("".join(json.dumps(as_json(row)) + "\n" for row in rows))
             report = Ingest(
                 self.client,

@@ -5,19 +5,13 @@ from __future__ import annotations
 import datetime
 import importlib
 import json
-import subprocess
 import sys
-import tempfile
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import FaultProxy, Spoiling
-from filelock import FileLock
 from haystack import Document as HaystackDocument
 from haystack import Pipeline
 from haystack_integrations.document_stores.opensearch import OpenSearchDocumentStore
@@ -36,13 +30,10 @@ from latent_ingest.connector import (
     ModelError,
 )
 from latent_ingest.connector.engine.client import EngineInfo, url_of
-from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.frameworks import haystack, langchain, llama_index
 from latent_ingest.connector.frameworks.filters import Fields, from_dollars, from_llama
 from latent_ingest.connector.frameworks.mcp import server
 from latent_ingest.connector.frameworks.store import LatentStore
-from latent_ingest.connector.index.guard import Guard
-from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import IndexInfo
 from latent_ingest.connector.indexing.actions import LINES_PER_RUN
 
@@ -397,120 +388,3 @@ async def test_what_goes_wrong_is_the_tools_error_in_one_line(
         assert answer.is_error
         assert message in answer.content[0].text
         assert "\n" not in answer.content[0].text
-
-
-ADDING = """
-import sys
-from latent_ingest.connector.engine import client
-from latent_ingest.connector.frameworks import store
-client.REQUEST_SECONDS = store.GIVE_UP_AFTER = 600
-url, index, model = sys.argv[1:]
-store.LatentStore(index, url, model=model).add([("never", "It waits for ever.", {})])
-"""
-
-
-class Holding(Spoiling):
-    """Keeps bulk requests to itself until the test ends."""
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        if "_bulk" in self.path:
-            self.proxy.ended.wait()
-        self.give(*self.forward(body))
-
-    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 600
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def guards_of(client: OpenSearch, index: str) -> list[str]:
-    return IndexInfo.read(client, index).guards
-
-
-def test_an_add_removes_the_guards_of_places_that_nobody_has(
-    client: OpenSearch,
-    index: str,
-    encoder: LatentEncoder,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """As killed processes leave them; a place whose lock is held belongs to one that lives."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    store = LatentStore(index, client, model=encoder)
-    store.add([("bees", "Insects dance.", {})])
-    (folder,) = tmp_path.glob("latent-ingest-*")
-    for number in (0, 3):
-        documents = folder / str(number) / "documents.jsonl"
-        documents.parent.mkdir(exist_ok=True)
-        documents.write_text("{}")
-        Guard(Index(client, index), str(documents.resolve()), Retry(client)).put(number + 5)
-    assert len(guards_of(client, index)) == 2
-    with FileLock(folder / "3.lock"):
-        store.add([("bees", "Insects dance.", {})])
-        (living,) = guards_of(client, index)
-        assert f"{index}.loading-8-" in living
-        assert documents.exists()
-    store.add([("bees", "Insects dance.", {})])
-    assert guards_of(client, index) == []
-    assert not documents.exists()
-
-
-@pytest.mark.slow
-def test_the_next_add_puts_right_what_killed_ones_left(
-    client: OpenSearch,
-    opensearch_url: str,
-    index: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Guard aliases and refreshing; the guard alias of a process that lives stays."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    model = toy_model(tmp_path / "toy", toy_backbone(tmp_path / "backbone"))
-    store = LatentStore(index, client, model=model)
-    store.add([("bees", "Insects dance.", {})])
-
-    def guards() -> list[str]:
-        return guards_of(client, index)
-
-    def interval() -> Any:
-        return client.indices.get_settings(index=index)[index]["settings"]["index"].get(
-            "refresh_interval"
-        )
-
-    proxy: Any = FaultProxy(opensearch_url, seed=0, chance=0, others=0)
-    proxy.ended = threading.Event()
-    usual = interval()
-    with proxy.listening(Holding) as url:
-        command = [sys.executable, "-c", ADDING, url, index, str(model)]
-        adding = [subprocess.Popen(command) for _ in range(3)]
-        first, second, third = adding
-        try:
-            wait_until(lambda: len(guards()) == 3)
-            before = guards()
-            wait_until(lambda: interval() == "-1")
-            second.kill()
-            second.wait()
-            assert len(guards()) == 3
-            assert store.add([("ants", "Ants follow a trail.", {})]) == ["ants"]
-            assert len(guards()) == 2
-            assert set(guards()) < set(before)
-            for process in (first, third):
-                process.kill()
-                process.wait()
-            store.add([("wasps", "Wasps build with paper.", {})])
-        finally:
-            for process in adding:
-                process.kill()
-                process.wait()
-            proxy.ended.set()
-    assert guards() == []
-    assert interval() == usual
-    assert {store.read(name).id for name in ("bees", "ants", "wasps")} == {"bees", "ants", "wasps"}
-    assert list(tmp_path.glob("latent-ingest-*/*/*")) == []
