@@ -70,12 +70,8 @@ class Guard:
             )
             return
         self._alias = alias
-        self.remove_left()
-
-    def remove_left(self) -> None:
-        """Delete the aliases that killed runs of this source left; raises EngineError."""
         for other in self.numbers():
-            if other.endswith(self._owner) and other != self._alias:
+            if other.endswith(self._owner) and other != alias:
                 self._delete(other)
 
     def numbers(self) -> dict[str, int]:
