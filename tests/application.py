@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import TransportError
+from opensearchpy.exceptions import NotFoundError, TransportError
 
 from latent_ingest.connector.document_text import text_hash
 from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -76,15 +76,21 @@ class Application:
 
     def _ask(self, call: Any, **arguments: Any) -> None:
         """Repeat until the engine answers: each change is the same if it is made twice."""
+        began = time.monotonic()
         while True:
             try:
                 call(index=self._index, **arguments)
                 return
+            except NotFoundError:
+                # `_update` reads the document from a replica that is just becoming the primary copy
+                # before that has the writes of its translog. A lost document stays missing.
+                if time.monotonic() - began > 30:
+                    raise
             except TransportError as error:
                 # The index is closed for a moment at first.
                 if not passes(error):
                     raise
-                time.sleep(0.2)
+            time.sleep(0.2)
 
     @contextmanager
     def writing(self, pause: float) -> Iterator[None]:
