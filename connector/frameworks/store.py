@@ -226,7 +226,7 @@ class LatentStore:
         """Index documents: each an id or None, a text, and its other fields.
 
         The index is made if there is none. A document replaces the one of the same id. They are
-        found as soon as this returns.
+        found as soon as this returns. Meanwhile the index is refreshed as ever.
 
         Returns:
             Their ids; one that was not given is made of the content.
@@ -263,6 +263,7 @@ class LatentStore:
                 id_fields=["_id"],
                 failures=failures,
                 give_up_after=GIVE_UP_AFTER,
+                refresh_off=False,
             ).run()
             if report.stopped:
                 raise EngineError(report.stopped)

@@ -113,13 +113,20 @@ def guarded(index: Index, source: str, retry: Retry) -> Iterator[dict[str, Any]]
 class Loading:
     """An index while documents are loaded into it: counted as a run, guarded, not refreshed."""
 
-    def __init__(self, index: Index, corpus: str, retry: Retry) -> None:
-        """Change nothing yet; `index` may be an alias, `corpus` is the path of the file."""
+    def __init__(
+        self, index: Index, corpus: str, retry: Retry, *, refresh_off: bool = True
+    ) -> None:
+        """Change nothing yet; `index` may be an alias, `corpus` is the path of the file.
+
+        With `refresh_off=False` the index is refreshed as ever: for a few documents that are added
+        to an index in use.
+        """
         self.index = index
         """The index; under its own name once the run has begun."""
         self._source = str(Path(corpus).resolve())
         self._retry = retry
         self._guard: Guard | None = None
+        self._refresh_off = refresh_off
         self._before: dict[str, Any] = {}
         self.number = 0
         """Number of the run, from 1 once it has begun; later runs have greater numbers."""
@@ -133,13 +140,21 @@ class Loading:
         self.index = self._retry.ask(self._find)
         self._guard = Guard(self.index, self._source, self._retry)
         self.number = self._take_number(self._guard)
-        self._before = self._retry.ask(lambda: self.index.refresh_off(runs=self._runs()))
+        if self._refresh_off:
+            self._before = self._retry.ask(lambda: self.index.refresh_off(runs=self._runs()))
+        else:
+            self._retry.ask(self._note_number)
         return self._guard.target
 
     def end(self) -> None:
         """Restore the refresh interval, remove the guard, and refresh; raises as `begin`."""
         assert self._guard
         index = self.index
+        if not self._refresh_off:
+            self._retry.ask(self._note_number)
+            self._guard.remove()
+            self._retry.ask(index.refresh)
+            return
         try:
             self._retry.ask(lambda: index.refresh_on(self._before, runs=self._runs()))
             self._guard.remove()
@@ -170,6 +185,14 @@ class Loading:
                 return number
             guard.remove()
             time.sleep(random.random() * COLLISION_SECONDS)
+
+    def _note_number(self) -> None:
+        """Note the number in the index, unless a greater one is there.
+
+        At the end once more: a run that began at the same time may have overwritten it.
+        """
+        if self.index.meta().runs < self.number:
+            self.index.update_meta(runs=self.number)
 
     def _runs(self) -> int:
         return max(self.index.meta().runs, self.number)

@@ -92,6 +92,7 @@ class Ingest(BulkRun):
         run: Run | None = None,
         own_table: OwnTable | None = None,
         shards: ShardedLoad | None = None,
+        refresh_off: bool = True,
     ) -> None:
         """Prepare a run into an index that `open_index` made or checked.
 
@@ -108,6 +109,7 @@ class Ingest(BulkRun):
             own_table: gets the words of all documents of the file, and is put into the index once
                 they are in it.
             shards: the load of which this run is one shard.
+            refresh_off: stop refreshing the index meanwhile.
 
         The other arguments are those of `IngestJob`.
 
@@ -129,6 +131,7 @@ class Ingest(BulkRun):
         self._max_rejected = max_rejected
         self._rejected: list[int] = []
         self._own_table = own_table
+        self._refresh_off = refresh_off
         self._number = 0
         self._pipelines: list[str] = []
         self.report: IngestReport = IngestReport()
@@ -184,7 +187,7 @@ class Ingest(BulkRun):
         self._pipelines = self._retry.ask(say_pipelines, self._index)
         alone = self._shards.alone if self._shards else nullcontext
         source = f"{self._file.name} {self._shards.shard}" if self._shards else self._file.name
-        loading = Loading(self._index, source, self._retry)
+        loading = Loading(self._index, source, self._retry, refresh_off=self._refresh_off)
         with alone():
             target = loading.begin()
         self._number = loading.number

@@ -5,9 +5,12 @@ from __future__ import annotations
 import datetime
 import importlib
 import json
+import signal
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +33,13 @@ from latent_ingest.connector import (
     ModelError,
 )
 from latent_ingest.connector.engine.client import EngineInfo, url_of
+from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.frameworks import haystack, langchain, llama_index
 from latent_ingest.connector.frameworks.filters import Fields, from_dollars, from_llama
 from latent_ingest.connector.frameworks.mcp import server
 from latent_ingest.connector.frameworks.store import LatentStore
+from latent_ingest.connector.index.guard import Loading
+from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.listing import IndexInfo
 from latent_ingest.connector.indexing.actions import LINES_PER_RUN
 
@@ -388,3 +394,84 @@ async def test_what_goes_wrong_is_the_tools_error_in_one_line(
         assert answer.is_error
         assert message in answer.content[0].text
         assert "\n" not in answer.content[0].text
+
+
+ADDING_AND_KILLED = """
+import os, signal, sys
+from opensearchpy import OpenSearch
+from latent_ingest.connector.frameworks.store import LatentStore
+send = OpenSearch.bulk
+def killed(*arguments, **named):
+    send(*arguments, **named)
+    os.kill(os.getpid(), signal.SIGKILL)
+OpenSearch.bulk = killed
+url, index, model = sys.argv[1:]
+LatentStore(index, url, model=model).add([("ants", "Ants follow a trail.", {})])
+"""
+
+
+def test_adding_leaves_refreshing_as_it_is(
+    client: OpenSearch, opensearch_url: str, index: str, tmp_path: Path
+) -> None:
+    """Alone, beside a load that has turned it off, and if the process is killed."""
+    model = toy_model(tmp_path / "toy", toy_backbone(tmp_path / "backbone"))
+    store = LatentStore(index, client, model=model)
+    store.add([("bees", "Insects dance.", {})])
+    handle = Index(client, index)
+    handle.put_settings({"index": {"refresh_interval": "7s"}})
+
+    def state() -> tuple[str, int, int]:
+        runs = handle.meta().runs
+        return handle.settings()["index.refresh_interval"], runs, len(guards_of(client, index))
+
+    assert state() == ("7s", 1, 0)
+    command = [sys.executable, "-c", ADDING_AND_KILLED, opensearch_url, index, str(model)]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    assert state() == ("7s", 2, 1)
+    assert store.add([("ants", "Ants follow a longer trail.", {})]) == ["ants"]
+    assert state() == ("7s", 3, 1)
+    assert store.read("ants").text == "Ants follow a longer trail."
+
+    load = Loading(handle, "corpus.jsonl", Retry(client))
+    load.begin()
+    assert state() == ("-1", 4, 2)
+    store.add([("wasps", "Wasps build with paper.", {})])
+    assert state() == ("-1", 5, 2)
+    assert store.read("wasps").id == "wasps"
+    load.end()
+    assert state() == ("7s", 5, 1)
+
+
+def test_several_threads_add_at_the_same_time(
+    client: OpenSearch, index: str, tmp_path: Path
+) -> None:
+    """Each call has a number of its own; of the same document, the later call wins."""
+    model = toy_model(tmp_path / "toy", toy_backbone(tmp_path / "backbone"))
+    store = LatentStore(index, client, model=model)
+    store.add([("shared", "The first.", {})])
+
+    def add(number: int) -> str:
+        """Add two documents; gives the error, of a call whose document a later one has replaced."""
+        try:
+            store.add([(f"own {number}", "Insects dance.", {}), ("shared", f"Call {number}.", {})])
+        except InputError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(4) as pool:
+        errors = [*filter(None, pool.map(add, range(8)))]
+    assert len(errors) < 8
+    for error in errors:
+        assert "1 of 2 documents" in error
+        assert "'shared' rejected: [shared]: version conflict" in error
+    assert Index(client, index).meta().runs == 9
+    assert guards_of(client, index) == []
+    assert {store.read(f"own {number}").id for number in range(8)} == {
+        f"own {number}" for number in range(8)
+    }
+    store.add([("shared", "The last.", {})])
+    assert store.read("shared").text == "The last."
+
+
+def guards_of(client: OpenSearch, index: str) -> list[str]:
+    return IndexInfo.read(client, index).guards
