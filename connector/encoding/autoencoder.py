@@ -24,6 +24,7 @@ from latent_ingest.connector.encoding.model_folder import (
     reading,
     write_json,
 )
+from latent_ingest.connector.encoding.transformer.packing import Product, pack
 from latent_ingest.connector.errors import ModelError
 
 VARIANTS = ("topk", "jumprelu")
@@ -122,6 +123,7 @@ class TokenAutoencoder(nn.Module):
         self.theta = nn.Parameter(torch.zeros(config.n_latents)) if jump else None
         self.register_buffer("data_mean", None)
         self.register_buffer("document_frequency", None)
+        self._product: Product | None = None
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
@@ -147,8 +149,19 @@ class TokenAutoencoder(nn.Module):
         `[n_tokens, d_in]` → `[n_tokens, n_latents]`, in the dtype of `W_enc`.
         """
         x = (normalized - self.b_pre).to(self.W_enc.dtype)
-        pre = torch.addmm(self.b_enc.to(self.W_enc.dtype), x, self.W_enc)
+        if self._product:
+            pre = self._product(x)
+        else:
+            pre = torch.addmm(self.b_enc.to(self.W_enc.dtype), x, self.W_enc)
         return pre if self.theta is None else pre * (pre > self.theta)
+
+    def freeze(self, dtype: torch.dtype) -> None:
+        """Compute pre-activations in `dtype` from now on, faster; no weight may change any more."""
+        self.eval().requires_grad_(False)
+        # Each latent's weights are contiguous: twice as fast for the few tokens of a question.
+        rows = self.W_enc.data.to(dtype).T.contiguous()
+        self.W_enc.data = rows.T
+        self._product = pack(rows, self.b_enc.to(dtype))
 
     @contextmanager
     def computing_in(self, dtype: torch.dtype) -> Iterator[None]:

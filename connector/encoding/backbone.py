@@ -24,6 +24,7 @@ from latent_ingest.connector.encoding.transformer.loading import (
     load_transformer,
     pooling_of,
 )
+from latent_ingest.connector.encoding.transformer.packing import pack_layers
 from latent_ingest.connector.encoding.transformer.trial import (
     hidden_states,
     padding_of,
@@ -126,6 +127,7 @@ class Backbone:
             part.requires_grad_(False).eval().to(device=chosen_device, dtype=chosen_dtype)
         keep_whole(tokenizer, read_marks(folder))
         width = width_of(model, tokenizer, name)
+        pack_layers(model)
         return cls(
             model,
             tokenizer,
