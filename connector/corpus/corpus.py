@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from latent_ingest.connector.corpus import hub
+from latent_ingest.connector.corpus import remote
 from latent_ingest.connector.corpus.finding import Sources, find_files, listed, piped, short_name
 from latent_ingest.connector.corpus.formats import find_format, read
 from latent_ingest.connector.corpus.reading import DOCUMENTS, PLACES, Reading
@@ -111,7 +111,9 @@ class Corpus:
     @property
     def full_paths(self) -> list[str]:
         """The files, each with its folder, so that they are found from other folders, too."""
-        return [path if hub.on_hub(path) else str(Path(path).resolve()) for path in self.files]
+        return [
+            path if remote.is_remote(path) else str(Path(path).resolve()) for path in self.files
+        ]
 
     def number_apart(self, lines: int) -> None:
         """Have `place` take lines as numbered as if each file had so many."""
@@ -184,5 +186,5 @@ class Corpus:
 
 
 def open_file(path: str) -> CorpusFile:
-    """Open a file of this machine or of the hub."""
-    return hub.open_file(path) if hub.on_hub(path) else CorpusFile(path)
+    """Open a file, of this machine or remote."""
+    return remote.open_file(path) if remote.is_remote(path) else CorpusFile(path)

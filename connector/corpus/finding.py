@@ -1,4 +1,4 @@
-"""The files that the user's paths stand for: files, folders, patterns, those of the hub."""
+"""The files that the user's paths stand for: files, folders, patterns, here or remote."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from latent_ingest.connector.corpus import hub
+from latent_ingest.connector.corpus import remote
 from latent_ingest.connector.corpus.formats import COMPRESSED, ENDINGS, ending, stem
 from latent_ingest.connector.corpus_file import is_pipe
 from latent_ingest.connector.errors import InputError
@@ -57,8 +57,8 @@ def find_files(sources: Sources) -> list[str]:
 
 def expanded(path: str) -> list[str]:
     """The files that one path stands for; the path itself if it is a file, or is not there."""
-    if hub.on_hub(path):
-        found = hub.list_files(path)
+    if remote.is_remote(path):
+        found = remote.list_files(path)
         if not found or found == [path] or glob.has_magic(path):
             return matched(path, found)
         names = [name.removeprefix(path).lstrip("/") for name in found]
@@ -75,6 +75,8 @@ def expanded(path: str) -> list[str]:
 
 def matched(pattern: str, found: list[str]) -> list[str]:
     """The files that match a pattern; raises InputError if there are none."""
+    if not found and not glob.has_magic(pattern):
+        raise InputError(f"{pattern}: no such file or folder; check the name")
     if not found:
         raise InputError(f"{pattern}: no file matches; check the pattern and the folder")
     return found
@@ -117,7 +119,9 @@ def identity(sources: Sources) -> str:
     """Name of a corpus in the journal: its absolute paths, or the first of them; "-" for a pipe."""
     if piped(sources):
         return "-"
-    paths = [path if hub.on_hub(path) else str(Path(path).resolve()) for path in listed(sources)]
+    paths = [
+        path if remote.is_remote(path) else str(Path(path).resolve()) for path in listed(sources)
+    ]
     if len(paths) == 1:
         return paths[0]
     digest = hashlib.sha256("\n".join(paths).encode()).hexdigest()[:16]

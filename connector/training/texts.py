@@ -17,7 +17,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from latent_ingest.connector.corpus import hub
+from latent_ingest.connector.corpus import remote
 from latent_ingest.connector.corpus.corpus import Corpus, open_file
 from latent_ingest.connector.corpus.finding import matched
 from latent_ingest.connector.corpus.formats import COMPRESSED, ENDINGS, ending
@@ -59,14 +59,10 @@ class Source:
     @property
     def size(self) -> int:
         """Size of the file in bytes, compressed or not."""
-        return hub_size(self.path) if hub.on_hub(self.path) else Path(self.path).stat().st_size
+        return size_of(self.path) if remote.is_remote(self.path) else Path(self.path).stat().st_size
 
 
-@cache
-def hub_size(path: str) -> int:
-    """Size of a file of the hub in bytes; raises InputError."""
-    with open_file(path) as file:
-        return file.size or 0
+size_of = cache(remote.size)
 
 
 @dataclass(eq=False)
@@ -206,9 +202,9 @@ def find_sources(
 ) -> list[Source]:
     """Sources from arguments: FILE, FOLDER, PATTERN or -, each optionally with =WEIGHT.
 
-    Files, folders and patterns may be of the hub (`hf://datasets/OWNER/NAME/PATH`). Standard input,
-    which is JSONL unless `reading` says otherwise and can be read only once, is copied to the
-    folder `spool`.
+    Files, folders and patterns may be of the hub (`hf://datasets/OWNER/NAME/PATH`) or of a bucket
+    (`s3://BUCKET/PATH`). Standard input, which is JSONL unless `reading` says otherwise and can be
+    read only once, is copied to the folder `spool`.
 
     Raises:
         InputError: a path does not exist or cannot be downloaded, a folder has no text files, a
@@ -236,8 +232,8 @@ def find_sources(
 
 def files_of(path: str, reading: Reading) -> list[str]:
     """The files that a path stands for: itself, those of a folder or a pattern."""
-    if hub.on_hub(path):
-        found = hub.list_files(path)
+    if remote.is_remote(path):
+        found = remote.list_files(path)
         if found != [path]:
             found = matched(path, found)
             return found if glob.has_magic(path) else readable(path, found)

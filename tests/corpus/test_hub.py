@@ -78,7 +78,7 @@ def test_what_cannot_be_had_is_one_line_that_says_what_to_do() -> None:
     assert "'hf auth login'" in gated
     assert "no such dataset or file on the hub; check the name" in nobody
     assert "hf://datasets/me/set/c.jsonl: " in missing
-    assert "no such dataset or file" in missing or "no file matches" in missing
+    assert "no such file or folder; check the name" in missing
     assert "no file matches" in none
     assert "HF_HUB_OFFLINE is set; unset it" in offline
     assert f"{endpoint} cannot be reached" in away
