@@ -8,9 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from s3_server import S3, s3_server
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -80,6 +83,20 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LATENT_INGEST_JOURNAL", str(tmp_path / "journal" / "journal.sqlite"))
     monkeypatch.setenv("LATENT_INGEST_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a bucket that nothing else uses, not made yet; this process can read it."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"b-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ PART = 1 << 20
 # Kinds of errors of the connection, of the libraries that may be below the hub's.
 NO_CONNECTION = {"TransportError", "ConnectionError", "TimeoutError", "gaierror"}
 
-# What pyarrow's errors say if a server of S3 refuses, and if none answers.
+# What pyarrow's errors say if a server of S3 refuses, has no such file, or is silent.
 REFUSED = re.compile("ACCESS_DENIED|ACCESS_KEY|SIGNATURE|TOKEN|CREDENTIALS|HTTP status 40[13]")
+GONE = re.compile("NO_SUCH_KEY|RESOURCE_NOT_FOUND|HTTP status 404")
 SILENT = re.compile("NETWORK_CONNECTION|REQUEST_TIMEOUT|curlCode")
 
 
@@ -93,6 +94,13 @@ class InBucket:
 
     def __init__(self, name: str) -> None:
         """Take a path without its scheme; raises InputError if it names no bucket."""
+        try:
+            import pyarrow.fs
+        except ImportError:
+            raise InputError(
+                f"s3://{name}: needs pyarrow: pip install 'latent-ingest[files]'"
+            ) from None
+        self._pyarrow = pyarrow.fs
         self._name = name
         self._bucket = name.partition("/")[0]
         if not re.fullmatch("[A-Za-z0-9._-]+", self._bucket):
@@ -104,7 +112,6 @@ class InBucket:
 
     def files(self) -> list[str]:
         from fsspec.utils import glob_translate
-        from pyarrow.fs import FileSelector, FileType
 
         magic = re.search(r"[*?[]", self._name)
         if magic is None and self._is_file():
@@ -112,13 +119,13 @@ class InBucket:
         before = self._name[: magic.start()].rpartition("/")[0] if magic else self._name
         # One listing of all that is below, not one a folder, unless only names in it are matched.
         deep = magic is None or "/" in self._name[magic.start() :]
-        selector = FileSelector(before.rstrip("/"), recursive=deep)
+        selector = self._pyarrow.FileSelector(before.rstrip("/"), recursive=deep)
         try:
             found = self._system.get_file_info(selector)
         except FileNotFoundError:
             return []
         wanted = re.compile(glob_translate(self._name) if magic else "")
-        return [one.path for one in found if one.type == FileType.File and wanted.match(one.path)]
+        return [one.path for one in found if one.is_file and wanted.match(one.path)]
 
     def _is_file(self) -> bool:
         try:
@@ -132,10 +139,8 @@ class InBucket:
         return True
 
     def state(self) -> tuple[int, Any]:
-        from pyarrow.fs import FileType
-
         (found,) = self._system.get_file_info([self._name])
-        if found.type != FileType.File:
+        if not found.is_file:
             raise FileNotFoundError(self._name)
         return found.size, found.mtime
 
@@ -146,7 +151,7 @@ class InBucket:
         reason = re.sub(r"^.*AWS Error | \(Request ID: \w*\)", "", one_line(error))
         if "NO_SUCH_BUCKET" in reason:
             return f"no bucket {self._bucket}; check its name and AWS_ENDPOINT_URL"
-        if isinstance(error, FileNotFoundError) or "NO_SUCH_KEY" in reason:
+        if isinstance(error, FileNotFoundError) or GONE.search(reason):
             return "no such file; check the name"
         if REFUSED.search(reason):
             return (
@@ -166,12 +171,8 @@ class InBucket:
 @cache
 def system_of(bucket: str) -> Any:
     """pyarrow's file system of a bucket, in its region."""
-    try:
-        from pyarrow.fs import FileSystem
-    except ImportError:
-        raise InputError(
-            f"s3://{bucket}: needs pyarrow: pip install 'latent-ingest[files]'"
-        ) from None
+    from pyarrow.fs import FileSystem
+
     return FileSystem.from_uri(f"s3://{bucket}")[0]
 
 
