@@ -19,6 +19,7 @@ import pytest
 from click.testing import Result
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConflictError
+from s3_server import S3
 from toys import toy_backbone, toy_model
 
 from latent_ingest.connector.document_text import text_hash
@@ -39,9 +40,11 @@ LINES = 600
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Ray that outlives its drivers."""
+def cluster(tmp_path_factory: pytest.TempPathFactory, s3: S3) -> Iterator[str]:
+    """The address of a Ray that outlives its drivers, and whose workers can read buckets."""
     with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.environment.items():
+            patch.setenv(name, value)
         patch.setenv("PYTHONPATH", str(TESTS))
         patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
         patch.chdir(tmp_path_factory.mktemp("ray"))
@@ -69,6 +72,13 @@ def files() -> list[str]:
         lines = [json.dumps(row) for row in rows]
         Path(name).write_text("\n".join([*lines[:100], "", "no json", *lines[100:]]) + "\n")
     return FILES
+
+
+@pytest.fixture
+def in_bucket(files: list[str], s3: S3, bucket: str) -> list[str]:
+    """The same three files in a bucket."""
+    s3.fill(bucket, {f"corpus/{name}": Path(name).read_bytes() for name in files})
+    return [f"s3://{bucket}/corpus/{name}" for name in files]
 
 
 Driver = Callable[..., "subprocess.Popen[str]"]
@@ -124,15 +134,17 @@ def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
     return report
 
 
-def check(client: OpenSearch, index: str, report: dict[str, Any]) -> None:
+def check(
+    client: OpenSearch, index: str, report: dict[str, Any], files: Sequence[str] = FILES
+) -> None:
     """All counts are those of a run that nothing happens to, and the index is the files."""
     wanted = {"indexed": 3 * 540 + 60, "replaced": 120, "failed": 3, "blank": 3, "not_sent": 0}
     assert {name: report[name] for name in wanted} == wanted
     assert (report["lines"], report["stopped"]) == (3 * (LINES + 2), None)
     failed = [json.loads(line) for line in Path(report["failures_file"]).read_text().splitlines()]
     places = [(line["_failure"]["file"], line["_failure"]["line"]) for line in failed]
-    assert sorted(places) == [(name, 102) for name in FILES]
-    compared = Verification(Index(client, index), FILES).run()
+    assert sorted(places) == [(name, 102) for name in files]
+    compared = Verification(Index(client, index), files).run()
     assert [compared.same, compared.missing.count, compared.different.count] == [1680, 0, 0]
     assert [compared.extra.count, compared.stale.count] == [0, 0]
 
@@ -167,6 +179,45 @@ def test_a_run_on_ray_is_as_one_without(
     assert "no json" in Path(f"{index}.failed.jsonl").read_text()
     meta = Index(client, index).meta()
     assert (meta.runs, meta.loading) == (1, None)
+
+
+def test_files_of_a_bucket_are_read_by_the_workers(
+    cluster: str,
+    run: Callable[..., Result],
+    client: OpenSearch,
+    index: str,
+    model: Path,
+    in_bucket: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    pattern = f"{in_bucket[0].rpartition('/')[0]}/*.jsonl"
+    named = [pattern, "--index", index, "--model", model, "--json"]
+    done = run(*named, "--on", "ray", "--encoders", "1")
+    assert done.exit_code == 1  # three bad lines
+    check(client, index, json.loads(done.stdout), in_bucket)
+    compare = ["verify", pattern, "--index", index, "--json"]
+    wanted, on_ray = run(*compare), run(*compare, "--on", "ray")
+    assert json.loads(on_ray.stdout) == json.loads(wanted.stdout)
+    assert json.loads(on_ray.stdout)["same"] == 1680
+
+
+@pytest.mark.slow
+def test_workers_and_a_driver_that_are_killed_change_nothing_in_files_of_a_bucket(
+    driver: Driver, client: OpenSearch, index: str, in_bucket: list[str]
+) -> None:
+    hold = Path("hold")
+    hold.touch()  # so at most 6 of 12 batches are done until the driver is killed
+    process = driver(batches=2, files=in_bucket)
+    wait_for_lines(process, 100)
+    kill_worker("ray::MapWorker")
+    wait_for_lines(process, 300)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    hold.unlink()
+    report = ended(driver(0, files=in_bucket))
+    assert report["resumed_after"] >= 300
+    check(client, index, report, in_bucket)
 
 
 @pytest.mark.slow
