@@ -89,11 +89,15 @@ class S3:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def fill(self, bucket: str, files: Mapping[str, bytes]) -> None:
-        """Make a bucket with files."""
+    def fill(self, bucket: str, files: Mapping[str, bytes], *, public: bool = False) -> None:
+        """Make a bucket with files, which anybody may read if it is public."""
         self._client.create_bucket(Bucket=bucket)
         for key, content in files.items():
             self.put(bucket, key, content)
+        if public:
+            self._client.put_bucket_acl(Bucket=bucket, ACL="public-read")
+            for key in files:
+                self._client.put_object_acl(Bucket=bucket, Key=key, ACL="public-read")
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
         """Write a file, or replace it."""

@@ -108,8 +108,9 @@ def opened(
     """
     total = None
     if kind == "parquet":
-        # Without a buffer size, a column of a row group is read as a whole.
-        source = pyarrow.parquet.ParquetFile(file.seekable(), buffer_size=BUFFER)
+        # Without a buffer size, a column of a row group is read as a whole; with `pre_buffer`,
+        # a default of pyarrow 26, all row groups are.
+        source = pyarrow.parquet.ParquetFile(file.seekable(), buffer_size=BUFFER, pre_buffer=False)
         total, schema = source.metadata.num_rows, source.schema_arrow
     elif file.peek().startswith(ARROW_FILE):
         source = pyarrow.ipc.open_file(file.seekable())

@@ -253,7 +253,8 @@ class Stream(io.RawIOBase):
             number = int(self._file.readinto(buffer))
             if number == 0 and self._state[1] is not None and self._remote.state() != self._state:
                 raise InputError(
-                    f"{self._path}: replaced while it was read; start again with --restart"
+                    f"{self._path}: replaced while it was read; start again, an ingest with "
+                    f"--restart"
                 )
         return number
 

@@ -105,34 +105,47 @@ def test_the_layout_of_beir_is_known(s3: S3, bucket: str) -> None:
     assert find_files(f"s3://{bucket}/scifact") == [f"s3://{bucket}/scifact/corpus.jsonl.gz"]
 
 
-def test_large_files_are_read_by_few_requests(
-    s3: S3, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And columns that are dropped are not read."""
-    rows = [{"text": "bees", "more": os.urandom(2000).hex()} for _ in range(1000)]
-    output = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), output)
-    lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-    s3.fill(bucket, {"a.parquet": bytes(output.getvalue()), "a.jsonl": lines})
-    parts: list[int] = []
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of each request for a part of a file."""
+    found: list[int] = []
     real = remote.Stream.readinto
 
     def readinto(stream: remote.Stream, buffer: bytearray) -> int:
-        parts.append(real(stream, buffer))
-        return parts[-1]
+        found.append(real(stream, buffer))
+        return found[-1]
 
     monkeypatch.setattr(remote.Stream, "readinto", readinto)
-    assert len(lines) > 4_000_000
-    for name, reading, most, requests in (
-        ("a.jsonl", Reading(), len(lines) + 2_100_000, 8),
-        ("a.parquet", Reading(), len(output.getvalue()) + 4_200_000, 20),
-        ("a.parquet", Reading(drop=["more"]), 4_200_000, 10),
-    ):
-        parts.clear()
-        with Corpus(f"s3://{bucket}/{name}", reading) as corpus:
-            assert len(list(corpus)) == 1000
-        assert sum(parts) <= most
-        assert len(parts) <= requests
+    return found
+
+
+def test_large_files_are_read_by_few_requests(s3: S3, bucket: str, parts: list[int]) -> None:
+    lines = LINES * 300
+    s3.fill(bucket, {"a.jsonl": lines})
+    with Corpus(f"s3://{bucket}/a.jsonl") as corpus:
+        assert len(list(corpus)) == 300 * len(ROWS)
+    assert len(lines) > 4 * remote.PART
+    assert sum(parts) <= len(lines) + remote.PART  # the start is looked at before
+    assert len(parts) <= len(lines) / remote.PART + 4
+
+
+def test_only_what_is_needed_of_parquet_is_read(s3: S3, bucket: str, parts: list[int]) -> None:
+    """One row group after the other, and no columns that are dropped."""
+    rows = [{"text": "bees", "more": os.urandom(2000).hex()} for _ in range(2500)]
+    output = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), output, row_group_size=250)
+    s3.fill(bucket, {"a.parquet": bytes(output.getvalue())})
+    whole = len(output.getvalue())
+    with Corpus(f"s3://{bucket}/a.parquet") as corpus:
+        lines = iter(corpus)
+        assert json.loads(next(lines).content) == rows[0]
+        assert sum(parts) < 0.9 * whole
+        assert len(list(lines)) == 2499
+    assert whole <= sum(parts) < 2 * whole
+    parts.clear()
+    with Corpus(f"s3://{bucket}/a.parquet", Reading(drop=["more"], sample=1000)) as corpus:
+        assert len(list(corpus)) == 1000
+    assert sum(parts) < 0.9 * whole
 
 
 def refused(path: str, read: bool = False) -> str:
@@ -202,6 +215,17 @@ with Corpus(sys.argv[1]) as corpus:
     assert printed(program, "", f"s3://{bucket}", **login) == ["500"]
 
 
+def test_a_public_bucket_needs_no_credentials(
+    s3: S3, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.fill(bucket, {"data/a.jsonl": LINES}, public=True)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    for name in ("data/a.jsonl", "*/*.jsonl"):
+        with Corpus(f"s3://{bucket}/{name}") as corpus:
+            assert len(list(corpus)) == len(ROWS)
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "data/*.jsonl"])
 def test_a_server_that_does_not_answer_is_given_up(
     bucket: str, monkeypatch: pytest.MonkeyPatch, name: str
@@ -228,18 +252,24 @@ def test_a_file_that_is_replaced_while_it_is_read_is_noticed(
         s3.put(bucket, f"a.jsonl{ending}", contents[1])
         with pytest.raises(InputError) as raised:
             list(lines)
-    assert str(raised.value) == f"{path}: replaced while it was read; start again with --restart"
+    wanted = f"{path}: replaced while it was read; start again, an ingest with --restart"
+    assert str(raised.value) == wanted
 
 
-def test_a_file_that_is_deleted_while_it_is_read_is_named(s3: S3, bucket: str) -> None:
-    s3.fill(bucket, {"a.jsonl": LINES * 300})
-    with Corpus(f"s3://{bucket}/a.jsonl") as corpus:
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_a_file_that_is_deleted_while_it_is_read_is_named(s3: S3, bucket: str, name: str) -> None:
+    table = pyarrow.table({"text": [os.urandom(2000).hex() for _ in range(2000)]})
+    output = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, output, row_group_size=500)
+    content = LINES * 300 if name == "a.jsonl" else bytes(output.getvalue())
+    s3.fill(bucket, {name: content})
+    with Corpus(f"s3://{bucket}/{name}") as corpus:
         lines = iter(corpus)
         next(lines)
-        s3.delete(bucket, "a.jsonl")
+        s3.delete(bucket, name)
         with pytest.raises(InputError) as raised:
             list(lines)
-    wanted = f"s3://{bucket}/a.jsonl: could not be downloaded: no such file; check the name"
+    wanted = f"s3://{bucket}/{name}: could not be downloaded: no such file; check the name"
     assert str(raised.value) == wanted
 
 

@@ -7,14 +7,22 @@ import re
 import shlex
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
+import pytest
 from click.testing import CliRunner
+from s3_server import S3
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 
-def test_every_example_reads_its_files(root: Path, encoder: LatentEncoder) -> None:
+def test_every_example_reads_its_files(
+    root: Path, encoder: LatentEncoder, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert encoder
+    for variable, value in s3.environment.items():
+        monkeypatch.setenv(variable, value)
     page = (root / "docs" / "files.md").read_text()
     for name, content in re.findall(r"^`([\w.]+)`[^\n]*:\n\n```\w+\n(.*?)```", page, re.M | re.S):
         Path(name).write_text(content)
@@ -24,6 +32,10 @@ def test_every_example_reads_its_files(root: Path, encoder: LatentEncoder) -> No
     Path("data").mkdir()
     Path("data/corpus.jsonl").write_text(Path("corpus.jsonl").read_text())
     Path("more.jsonl").write_text('{"_id": "3", "text": "Wasps sting."}\n')
+    rows = [json.loads(line) for line in Path("corpus.jsonl").read_text().splitlines()]
+    output = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), output)
+    s3.fill("bucket", {"corpus/part-1.parquet": bytes(output.getvalue())})
     blocks = re.findall(r"```sh\n(.*?)```", page, re.S)
     lines = [line for block in blocks for line in block.splitlines() if "hf://" not in line]
     assert len(lines) > 10

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from corpus.hub_server import Hub, printed
+from s3_server import S3
 
 from latent_ingest.connector.corpus.reading import Reading
 from latent_ingest.connector.errors import InputError
@@ -322,3 +323,24 @@ print(*sorted(TrainingTexts(sources, reading=reading).round()))
                 for name in sorted(files)
                 if ".m" not in name
             ]
+
+
+def test_sources_of_a_bucket(s3: S3, bucket: str) -> None:
+    files = {
+        "data/a.jsonl": b'{"text": "bees"}\n',
+        "data/b.txt": b"ants\nwasps\n",
+        "data/c.csv": b"title;text\nT;flies\n",
+        "data/README.md": b"# A dataset",
+    }
+    s3.fill(bucket, files)
+    base = f"s3://{bucket}"
+    named = [f"{base}/{name}" for name in sorted(files) if "README" not in name]
+    reading = Reading(delimiter=";")
+    for arguments, weight in (([f"{base}/data=2"], 2.0), ([f"{base}/data/?.*"], 1.0), (named, 1.0)):
+        sources = find_sources(arguments, Path(), reading)
+        sizes = [len(files[name.removeprefix(f"{base}/")]) for name in named]
+        assert [(one.path, one.weight, one.size) for one in sources] == [
+            (name, weight, size) for name, size in zip(named, sizes, strict=True)
+        ]
+        texts = list(TrainingTexts(sources, reading=reading).round())
+        assert sorted(texts) == ["T flies", "ants", "bees", "wasps"]

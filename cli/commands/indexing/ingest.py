@@ -43,6 +43,7 @@ Examples:
   latent-ingest corpus.jsonl --alias papers
   latent-ingest articles.csv --index papers --map title=headline,text=body
   latent-ingest 'data/*.parquet' --index papers --sample 1000
+  latent-ingest 's3://bucket/corpus/*.parquet' --index papers
   latent-ingest articles.csv --dry-run
   latent-ingest 'corpus/*.jsonl.gz' --alias papers --shard 2/8
   latent-ingest 'corpus/*.jsonl.gz' --alias papers --on ray --encoders 8 --gpus-per-encoder 1
@@ -148,7 +149,8 @@ def ingest(
     """Encode the documents of files into latent terms and index them.
 
     FILE is a file, a folder, a pattern or - for standard input: JSONL, a JSON array, CSV, Parquet,
-    Arrow or a bulk request, plain or compressed.
+    Arrow or a bulk request, plain or compressed. s3:// names files of a bucket, hf:// those of the
+    Hugging Face hub.
 
     The index is created if it does not exist. Documents keep their fields and are also searchable
     by words. A document replaces the one with the same id.

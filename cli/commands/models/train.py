@@ -152,11 +152,11 @@ def train(
     """Train a sparse autoencoder on the texts of SOURCES, or tune one on pairs.
 
     A source is a file (.txt with one text per line, or any format that ingest reads: JSONL, CSV,
-    Parquet ...; compressed or not), a folder of such files, a pattern, a path of the hub (hf://),
-    or - for standard input. Options on CSV are for the sources that are CSV. Texts are shuffled and
-    each is used once per round; long texts are read in all their windows. FILE=3 draws from a file
-    three times as often as its size would give, which matters if --tokens end before the texts do.
-    The backbone stays frozen. OUT then works as --model of every command.
+    Parquet ...; compressed or not), a folder of such files, a pattern, a path of the hub (hf://) or
+    of a bucket (s3://), or - for standard input. Options on CSV are for the sources that are CSV.
+    Texts are shuffled and each is used once per round; long texts are read in all their windows.
+    FILE=3 draws from a file three times as often as its size would give, which matters if --tokens
+    end before the texts do. The backbone stays frozen. OUT then works as --model of every command.
 
     Ctrl-C writes a checkpoint, and so does the run every three minutes; --resume continues from it
     with the same settings, except --learning-rate and --dtype, which may change. A run that has no
