@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +296,20 @@ def test_a_comparison_on_ray_is_that_without(
     monkeypatch.setenv("RAY_ADDRESS", cluster)
     named = ["--index", index, "--no-questions", "--model", model]
     assert run(*files, *named, "--long", long).exit_code == 1  # three bad lines
+    change_some(client, index)
+    compare = ["verify", *files, "--index", index, "--json"]
+    without, on_ray = run(*compare), run(*compare, "--on", "ray")
+    assert (without.exit_code, on_ray.exit_code) == (1, 1)
+    wanted = json.loads(without.stdout)
+    assert json.loads(on_ray.stdout) == wanted
+    assert (wanted["missing"]["count"], wanted["extra"]["count"]) == (15, 7)
+    assert wanted["different"]["count"] + wanted["stale"]["count"] == (30 if long == "pool" else 15)
+    text = run("verify", *files, "--index", index, "--on", "ray")
+    assert text.stdout == run("verify", *files, "--index", index).stdout
+
+
+def change_some(client: OpenSearch, index: str) -> None:
+    """Delete documents, change them and add some, behind the back of the ingest."""
     hits = client.search(index=index, size=2000, sort="_doc")["hits"]["hits"]
     assert len(hits) == 1680
     changes: list[dict[str, Any]] = []
@@ -308,15 +324,61 @@ def test_a_comparison_on_ray_is_that_without(
         elif number < 52:
             changes += [{"index": {**target, "_id": f"more{hit['_id']}"}}, hit["_source"]]
     assert not client.bulk(body=changes, refresh="true")["errors"]
-    compare = ["verify", *files, "--index", index, "--json"]
-    without, on_ray = run(*compare), run(*compare, "--on", "ray")
-    assert (without.exit_code, on_ray.exit_code) == (1, 1)
-    wanted = json.loads(without.stdout)
-    assert json.loads(on_ray.stdout) == wanted
-    assert (wanted["missing"]["count"], wanted["extra"]["count"]) == (15, 7)
-    assert wanted["different"]["count"] + wanted["stale"]["count"] == (30 if long == "pool" else 15)
-    text = run("verify", *files, "--index", index, "--on", "ray")
-    assert text.stdout == run("verify", *files, "--index", index).stdout
+
+
+def held(folder: Path, without: set[str]) -> set[str]:
+    """The processes that wait in a task, once there are some besides others."""
+    ends = time.monotonic() + 300
+    while time.monotonic() < ends:
+        if found := {file.name for file in folder.iterdir()} - without:
+            return found
+        time.sleep(0.05)
+    pytest.fail(f"nothing waits in {folder.name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("long", ["pool", "chunks"])
+def test_a_comparison_whose_workers_are_killed_is_that_without(
+    cluster: str,
+    run: Callable[..., Result],
+    opensearch_url: str,
+    client: OpenSearch,
+    index: str,
+    model: Path,
+    files: list[str],
+    long: str,
+) -> None:
+    """In each of its three stages, twice; what killed tasks have found is not counted."""
+    named = ["--index", index, "--no-questions", "--model", model, "--long", long]
+    assert run(*files, *named).exit_code == 1  # three bad lines
+    change_some(client, index)
+    tasks = [Path("hold", task).absolute() for task in ("last_lines", "compared", "extra")]
+    for folder in tasks:
+        folder.mkdir(parents=True)
+    command = [sys.executable, str(TESTS / "ray_verify.py"), opensearch_url, index]
+    process = subprocess.Popen(
+        [*command, str(tasks[0].parent), *files],
+        env={**os.environ, "RAY_ADDRESS": cluster, "PYTHONPATH": str(TESTS)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for folder in tasks:
+            killed: set[str] = set()
+            for _ in range(2):
+                found = held(folder, killed)
+                killed |= found
+                for number in found:
+                    os.kill(int(number), signal.SIGKILL)
+            shutil.rmtree(folder)
+        report = ended(process)
+    finally:
+        process.kill()
+        process.communicate()
+    wanted = Verification(Index(client, index), files).run()
+    assert report == json.loads(json.dumps(asdict(wanted)))
+    assert (wanted.lines, wanted.missing.count, wanted.extra.count) == (3 * (LINES + 2), 15, 7)
 
 
 def test_a_file_that_breaks_off_ends_a_comparison_on_ray(
