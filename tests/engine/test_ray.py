@@ -326,10 +326,11 @@ def change_some(client: OpenSearch, index: str) -> None:
     assert not client.bulk(body=changes, refresh="true")["errors"]
 
 
-def held(folder: Path, without: set[str]) -> set[str]:
-    """The processes that wait in a task, once there are some besides others."""
+def held(process: subprocess.Popen[str], folder: Path, without: set[str]) -> set[str]:
+    """The workers that wait in a task, once there are some besides others."""
     ends = time.monotonic() + 300
     while time.monotonic() < ends:
+        assert process.poll() is None, process.communicate()
         if found := {file.name for file in folder.iterdir()} - without:
             return found
         time.sleep(0.05)
@@ -367,7 +368,7 @@ def test_a_comparison_whose_workers_are_killed_is_that_without(
         for folder in tasks:
             killed: set[str] = set()
             for _ in range(2):
-                found = held(folder, killed)
+                found = held(process, folder, killed)
                 killed |= found
                 for number in found:
                     os.kill(int(number), signal.SIGKILL)
