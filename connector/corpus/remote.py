@@ -180,9 +180,17 @@ SYSTEMS: dict[str, type[OnHub] | type[InBucket]] = {"hf": OnHub, "s3": InBucket}
 
 
 def is_remote(path: str) -> bool:
-    """Whether the path names a file, folder or pattern that is read over the network."""
-    scheme, separator, _ = path.partition("://")
-    return bool(separator) and scheme in SYSTEMS
+    """Whether the path names a file, folder or pattern that is read over the network.
+
+    Raises InputError if it has the form of one of a system that is not known.
+    """
+    scheme = re.match("([a-z][a-z0-9]*)://", path)
+    if scheme and scheme[1] not in SYSTEMS:
+        raise InputError(
+            f"{path}: {scheme[0]} is not read; use {', '.join(f'{one}://' for one in SYSTEMS)} or "
+            f"a path of this machine"
+        )
+    return scheme is not None
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from latent_ingest.connector.corpus.corpus import Corpus
 from latent_ingest.connector.corpus.finding import find_files, identity, short_name
 from latent_ingest.connector.corpus.reading import Reading
 from latent_ingest.connector.errors import InputError
+from latent_ingest.connector.training.texts import find_sources
 
 from .hub_server import printed
 
@@ -271,6 +272,14 @@ def test_a_file_that_is_deleted_while_it_is_read_is_named(s3: S3, bucket: str, n
             list(lines)
     wanted = f"s3://{bucket}/{name}: could not be downloaded: no such file; check the name"
     assert str(raised.value) == wanted
+
+
+@pytest.mark.parametrize("path", ["gs://bucket/a.jsonl", "https://host/*.jsonl", "file:///a"])
+def test_other_schemes_are_named(path: str) -> None:
+    wanted = f"{path}: {path.partition('//')[0]}// is not read; use hf://, s3:// or a path of this"
+    assert refused(path).startswith(wanted)
+    with pytest.raises(InputError, match="is not read"):
+        find_sources([path], Path())
 
 
 def test_a_missing_pyarrow_is_named_with_its_extra(
