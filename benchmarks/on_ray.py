@@ -1,11 +1,11 @@
 """Ingest on Ray against the plain command, and two encoders against one, in the same run.
 
-    OMP_NUM_THREADS=1 python benchmarks/on_ray.py scifact/corpus.jsonl.gz --documents 480
+    OMP_NUM_THREADS=1 python benchmarks/on_ray.py scifact/corpus.jsonl.gz --documents 720
 
-Each way indexes the same documents, one after the other, in rounds; each encoder has one thread.
-Speed is in tokens between the first batch that is done and the last, so that it does not count the
-start of Ray and of its encoders, which `start` is. Batches are small, so that there are many. Needs
-an engine.
+Each way indexes the same documents, one after the other, in rounds; each encoder has one thread. It
+indexes a third of them, then all, and speed is the further tokens by the further time, so that it
+does not count the start of Ray, of its encoders and of its writers. `start` is the time until the
+first batch of all documents is done. Batches are small, so that there are many. Needs an engine.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ WAYS = (0, 1, 2)
 
 
 def measure(files: list[str], encoders: int) -> dict[str, float]:
-    """Index the files in this process; returns seconds until the first batch, and tokens/s."""
+    """Index the files in this process; tokens, and seconds until the first batch and until all."""
     ingest.CHARACTERS_PER_BUDGET_TOKEN = ray_ingest.CHARACTERS_PER_BUDGET_TOKEN = CHARACTERS
     connection = Connection(default_url())
     client = connection.open()
     client.indices.delete(index=INDEX, ignore_unavailable=True)
-    done: list[tuple[float, int]] = []
+    done: list[float] = []
+    started = time.monotonic()
 
     def note(report: ingest.IngestReport, _: int) -> None:
-        if not done or report.tokens != done[-1][1]:
-            done.append((time.monotonic(), report.tokens))
+        if report.tokens:
+            done.append(time.monotonic() - started)
 
-    started = time.monotonic()
     load = partial(LatentEncoder.load, device="cpu", dtype="float32")
     job = IngestJob(
         client,
@@ -64,40 +64,46 @@ def measure(files: list[str], encoders: int) -> dict[str, float]:
     report = job.run(note).report
     assert report.ok, report.stopped
     client.indices.delete(index=INDEX)
-    (first, tokens), (last, total) = done[1], done[-1]
-    return {"start": first - started, "speed": (total - tokens) / (last - first)}
+    return {"tokens": report.tokens, "start": done[0], "all": done[-1]}
+
+
+def measured(files: list[list[bytes]], encoders: int) -> dict[str, float]:
+    """Index some files in a process of its own; see `measure`."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = [f"{number}.jsonl" for number in range(len(files))]
+        for name, lines in zip(names, files, strict=True):
+            Path(folder, name).write_bytes(b"".join(lines))
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__).resolve()), "measure", str(encoders), *names],
+            cwd=folder,
+            env={**os.environ, "RAY_ADDRESS": "local"},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    click.echo(f"{encoders or 'no'} encoders of Ray: {found}", err=True)
+    return found
 
 
 @click.command()
 @click.argument("corpus", type=click.Path(exists=True, path_type=Path))
-@click.option("--documents", default=480)
+@click.option("--documents", default=720)
 @click.option("--rounds", default=1)
 def main(corpus: Path, documents: int, rounds: int) -> None:
     found: dict[int, list[dict[str, float]]] = {way: [] for way in WAYS}
-    with tempfile.TemporaryDirectory() as folder, CorpusFile(corpus) as file:
+    with CorpusFile(corpus) as file:
         lines = [line.content + b"\n" for line in islice(file, documents)]
-        names = [f"{number}.jsonl" for number in range(4)]
-        for number, name in enumerate(names):
-            Path(folder, name).write_bytes(b"".join(lines[number::4]))
-        for way in [way for _ in range(rounds) for way in WAYS]:
-            command = [sys.executable, str(Path(__file__).resolve()), "measure", str(way), *names]
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                env={**os.environ, "RAY_ADDRESS": "local"},
-                stdout=subprocess.PIPE,
-                check=True,
-            )
-            found[way].append(json.loads(done.stdout.splitlines()[-1]))
-            Path(folder, "journal.sqlite").unlink()
+    for way in [way for _ in range(rounds) for way in WAYS]:
+        few, every = (measured([part[n::4] for n in range(4)], way) for part in (lines[::3], lines))
+        speed = (every["tokens"] - few["tokens"]) / (every["all"] - few["all"])
+        found[way].append({"start": every["start"], "speed": speed})
     speeds = {way: statistics.median(one["speed"] for one in found[way]) for way in WAYS}
-    click.echo("| | start | tokens/s | x plain | x one encoder |\n|---|---|---|---|---|")
+    starts = {way: statistics.median(one["start"] for one in found[way]) for way in WAYS}
+    click.echo("| | speed, x plain | speed, x one encoder | start, x plain |\n|---|---|---|---|")
     for way in WAYS:
         name = f"Ray, {way} encoder{'s' if way > 1 else ''}" if way else "plain command"
-        start = statistics.median(one["start"] for one in found[way])
-        ratios = [f"{speeds[way] / speeds[0]:.2f}", f"{speeds[way] / speeds[1]:.2f}"]
-        cells = [name, f"{start:,.0f} s", f"{speeds[way]:,.0f}", *ratios]
-        click.echo(f"| {' | '.join(cells)} |")
+        ratios = speeds[way] / speeds[0], speeds[way] / speeds[1], starts[way] / starts[0]
+        click.echo(f"| {name} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
 
 
 if __name__ == "__main__":
