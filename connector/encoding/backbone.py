@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from latent_ingest.connector.encoding.transformer.packing import pack_layers
 from latent_ingest.connector.encoding.transformer.trial import (
     hidden_states,
     padding_of,
+    trial_states,
     width_of,
     window,
 )
@@ -127,7 +129,7 @@ class Backbone:
             part.requires_grad_(False).eval().to(device=chosen_device, dtype=chosen_dtype)
         keep_whole(tokenizer, read_marks(folder))
         width = width_of(model, tokenizer, name)
-        pack_layers(model)
+        pack_layers(model, partial(trial_states, model, tokenizer))
         return cls(
             model,
             tokenizer,

@@ -88,11 +88,36 @@ def test_the_layers_of_a_model_are_packed_in_place() -> None:
     model = nn.Sequential(nn.Linear(4, 8), inner, nn.Linear(8, 2)).requires_grad_(False).eval()
     x = torch.randn(5, 4)
     plain = model(x)
-    pack_layers(model)
+    pack_layers(model, lambda: model(x))
     packed = [name for name, part in model.named_modules() if isinstance(part, PackedLinear)]
     assert packed == ["0", "1.0", "2"]
     assert sum(parameter.numel() for parameter in model[2].parameters()) == 2  # the bias
     torch.testing.assert_close(model(x), plain)
+
+
+class Reading(nn.Module):
+    """Reads the weights of a layer, which have no values once it is packed."""
+
+    def __init__(self, fails: bool) -> None:
+        super().__init__()
+        self.fails = fails
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.fails:
+            return x @ self.layer.weight
+        return self.layer(x) + (x.sum() if self.layer.weight.numel() else 0)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_model_that_reads_the_weights_of_a_layer_keeps_plain_ones(fails: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), Reading(fails)).requires_grad_(False).eval()
+    x = torch.randn(5, 4)
+    plain, layers = model(x), [model[0], model[1].layer]
+    pack_layers(model, lambda: model(x))
+    assert [model[0], model[1].layer] == layers
+    assert torch.equal(model(x), plain)
 
 
 @pytest.fixture
@@ -101,7 +126,7 @@ def unpacked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def leave() -> None:
         monkeypatch.setattr(autoencoder, "pack", lambda weight, bias: None)
-        monkeypatch.setattr(backbone, "pack_layers", lambda model: None)
+        monkeypatch.setattr(backbone, "pack_layers", lambda model, embed: None)
 
     return leave
 

@@ -61,6 +61,12 @@ def width_of(model: Any, tokenizer: Any, name: str) -> int:
     return int(states.shape[-1])
 
 
+def trial_states(model: Any, tokenizer: Any) -> torch.Tensor:
+    """The embeddings of the trial's tokens alone, `[n_tokens, width]`."""
+    ids = torch.tensor([tokenizer.backend_tokenizer.encode(TRIAL).ids])
+    return hidden_states(model, ids, torch.ones_like(ids))[0]
+
+
 def hidden_states(model: Any, ids: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
     """The last layer's states, `[n_rows, n_tokens, width]`, on the model's device."""
     with torch.inference_mode():
