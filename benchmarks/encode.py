@@ -6,9 +6,9 @@
 The first prints the speed of batches of similar length within a token budget, over batches of 32 in
 file order, with the same backbone; that of packed weights over PyTorch's plain layers; and the
 share of the time of encoding that the products take: linear layers, attention, and that of the
-autoencoder. The second encodes while other processes
-compute, with PyTorch's own threads, with threads that soon sleep while they wait, as
-`latent-ingest` sets them, and with one thread. The texts are docstrings of the standard library.
+autoencoder. The second encodes while other processes compute, with PyTorch's own threads, with
+threads that soon sleep while they wait, as `latent-ingest` sets them, and with one thread. The
+texts are docstrings of the standard library.
 """
 
 from __future__ import annotations

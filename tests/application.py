@@ -82,8 +82,8 @@ class Application:
                 call(index=self._index, **arguments)
                 return
             except NotFoundError:
-                # `_update` reads the document from a replica that is just becoming the primary copy
-                # before that has the writes of its translog. A lost document stays missing.
+                # While a replica becomes the primary copy, `_update` may miss a document that is
+                # there; updates by `_bulk` do not. A lost document stays missing.
                 if time.monotonic() - began > 30:
                     raise
             except TransportError as error:

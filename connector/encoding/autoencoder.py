@@ -165,13 +165,13 @@ class TokenAutoencoder(nn.Module):
 
     @contextmanager
     def computing_in(self, dtype: torch.dtype) -> Iterator[None]:
-        """Inside the block, pre-activations are computed in `dtype`; then `W_enc` is restored."""
-        W_enc = self.W_enc.data
-        self.W_enc.data = W_enc.to(dtype)
+        """Inside the block, pre-activations are computed in `dtype`; then as before."""
+        W_enc, product = self.W_enc.data, self._product
+        self.W_enc.data, self._product = W_enc.to(dtype), None
         try:
             yield
         finally:
-            self.W_enc.data = W_enc
+            self.W_enc.data, self._product = W_enc, product
 
     def encode(
         self,

@@ -150,16 +150,16 @@ class Loading:
         """Restore the refresh interval, remove the guard, and refresh; raises as `begin`."""
         assert self._guard
         index = self.index
-        if not self._refresh_off:
-            self._retry.ask(self._note_number)
-            self._guard.remove()
-            self._retry.ask(index.refresh)
-            return
         try:
-            self._retry.ask(lambda: index.refresh_on(self._before, runs=self._runs()))
+            if self._refresh_off:
+                self._retry.ask(lambda: index.refresh_on(self._before, runs=self._runs()))
+            else:
+                self._retry.ask(self._note_number)
             self._guard.remove()
             self._retry.ask(index.refresh)
         except EngineError as error:
+            if not self._refresh_off:
+                raise
             raise EngineError(
                 f"{error}; the index {index.name} is left with refresh_interval -1: the next "
                 f"ingest restores it"

@@ -12,6 +12,7 @@ from toys import toy_backbone
 
 from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.encoding import autoencoder, backbone
+from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.transformer import packing
@@ -20,6 +21,13 @@ from latent_ingest.connector.encoding.vectors import LatentVectors
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.02}
 
+pytestmark = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN"
+)
+BFLOAT16 = pytest.mark.skipif(
+    not torch.cpu._is_avx512_bf16_supported(), reason="this CPU does not compute in bfloat16"
+)
+
 
 def weights(dtype: torch.dtype, n_out: int = 48, n_in: int = 40) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(1)
@@ -27,7 +35,7 @@ def weights(dtype: torch.dtype, n_out: int = 48, n_in: int = 40) -> tuple[torch.
     return tuple(torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=BFLOAT16)])
 def test_a_packed_product_is_that_of_the_plain_layer(dtype: torch.dtype) -> None:
     weight, bias, x = weights(dtype)
     for used in (bias, None):
@@ -131,7 +139,7 @@ def unpacked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return leave
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=BFLOAT16)])
 def test_texts_have_the_same_latents(dtype: str, unpacked: Callable[[], None]) -> None:
     """Rounding differs: little weight moves, at the edge of the k latents of a token."""
     texts = [document["text"] for document in standard_library()][:24]
@@ -156,6 +164,24 @@ def row_of(vectors: LatentVectors, row: int) -> dict[int, float]:
     start, end = vectors.offsets[row : row + 2]
     values = vectors.values[start:end].tolist()
     return dict(zip(vectors.indices[start:end].tolist(), values, strict=True))
+
+
+def test_an_autoencoder_that_is_frozen_for_a_while_computes_as_before() -> None:
+    """As training does to count documents: afterwards its weights change again."""
+    model = TokenAutoencoder(AutoencoderConfig(d_in=16, n_latents=64, k=4))
+    model.initialize(torch.Generator().manual_seed(0))
+    x = model.normalize(torch.randn(5, 16, generator=torch.Generator().manual_seed(1)))
+    with torch.no_grad():
+        before = model.pre_activations(x)
+        with model.computing_in(torch.bfloat16):
+            model.freeze(torch.bfloat16)
+            inside = model.pre_activations(x)
+        assert inside.dtype == torch.bfloat16
+        assert torch.equal(model.pre_activations(x), before)
+        model.freeze(torch.float32)
+        with model.computing_in(torch.bfloat16):
+            assert torch.equal(model.pre_activations(x).topk(2).indices, inside.topk(2).indices)
+        torch.testing.assert_close(model.pre_activations(x), before)
 
 
 def test_a_backbone_keeps_no_second_copy_of_its_weights(tmp_path: Path) -> None:
