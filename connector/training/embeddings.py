@@ -264,6 +264,12 @@ class TokenBatches:
         self._buffer = buffer[self.batch_tokens :]
         return buffer[: self.batch_tokens]
 
+    def first(self) -> torch.Tensor:
+        """The tokens that the first batches are taken from, `[buffer_tokens or more, d_in]`."""
+        if self._buffer is None:
+            self._buffer = self._filled()
+        return self._buffer
+
     def _filled(self) -> torch.Tensor:
         """The buffer with further blocks, shuffled."""
         parts = [] if self._buffer is None else [self._buffer]

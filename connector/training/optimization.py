@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone, out_of_memory
@@ -19,6 +20,10 @@ from latent_ingest.connector.training.objective import Loss, Objective
 
 log = logging.getLogger(__name__)
 
+# Largest cosine of two tokens at which latents begin, and tokens that are compared at once.
+DISTANT = 0.7
+COMPARED_AT_ONCE = 2048
+
 
 class Optimization:
     """AdamW with linear warm-up and cosine decay; decoder rows keep unit norm."""
@@ -26,7 +31,7 @@ class Optimization:
     def __init__(
         self, backbone: Backbone, config: TrainingConfig, processes: ProcessGroup = ALONE
     ) -> None:
-        """Initialize the weights from the seed.
+        """Make an autoencoder with random weights from the seed; see `initialize`.
 
         The backbone gives the width, the device and the dtype of the matrix products.
         """
@@ -55,17 +60,37 @@ class Optimization:
             self.objective.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True
         )
 
+    @torch.no_grad()
+    def initialize(self, hidden: torch.Tensor) -> None:
+        """Before the first step: center on tokens, and place a latent at each distant one.
+
+        `hidden` is `[n_tokens, d_in]`, in random order. Latents for which there is no distant
+        token keep their random weights.
+        """
+        model = self.autoencoder
+        model.data_mean = hidden.mean(dim=0, dtype=torch.float32)
+        self._processes.average([model.data_mean])
+        assert model.W_dec is not None
+        distant = distant_rows(hidden, model, self.objective.matmul_dtype)
+        model.W_dec[: len(distant)] = distant
+        model.W_enc.copy_(model.W_dec.T)
+        # Latents that resemble each other are active together: scaled, they add up to the token.
+        x = model.normalize(hidden[: self._config.batch_tokens])
+        acts, indices = (x @ model.W_enc).topk(self._config.k, dim=-1)
+        sums = model.reconstruct(acts.relu(), indices)
+        model.W_enc.mul_((x * sums).sum() / sums.square().sum())
+
     def step(self, number: int, hidden: torch.Tensor) -> Loss:
         """Take step `number`, counted from 1; returns the loss, averaged over the processes.
 
-        `hidden` is this process's part of the batch, `[n_tokens, d_in]`.
+        `hidden` is this process's part of the batch, `[n_tokens, d_in]`. Without `initialize`, the
+        first batch initializes the weights.
 
         Raises:
             ModelError: the loss or its gradient is not finite; nothing was changed.
         """
         if self.autoencoder.data_mean is None:
-            self.autoencoder.data_mean = hidden.float().mean(dim=0)
-            self._processes.average([self.autoencoder.data_mean])
+            self.initialize(hidden)
         config = self._config
         for group in self._adam.param_groups:
             group["lr"] = config.learning_rate * rate(number - 1, config.steps, config.warmup)
@@ -135,6 +160,26 @@ class Optimization:
                     raise
                 self._micro_tokens //= 2
                 log.warning("out of memory: continuing with %d tokens per pass", self._micro_tokens)
+
+
+def distant_rows(
+    hidden: torch.Tensor, autoencoder: TokenAutoencoder, dtype: torch.dtype
+) -> torch.Tensor:
+    """Unit vectors of tokens of which no two have a cosine above `DISTANT`, `[n, d_in]`.
+
+    Tokens are taken in their order, at most as many as there are latents. Cosines are computed in
+    `dtype`.
+    """
+    found = hidden.new_empty(0, hidden.shape[1], dtype=torch.float32)
+    for part in torch.split(hidden, COMPARED_AT_ONCE):
+        rows = nn.functional.normalize(autoencoder.normalize(part), dim=-1).to(dtype)
+        rows = rows[~((rows @ found.to(dtype).T) > DISTANT).any(dim=1)]
+        close = (rows @ rows.T > DISTANT).tril(diagonal=-1).any(dim=1)
+        found = torch.cat([found, rows[~close].float()])
+        if len(found) >= autoencoder.config.n_latents:
+            break
+    found = nn.functional.normalize(found, dim=-1)
+    return found[: autoencoder.config.n_latents]
 
 
 def rate(step: int, steps: int, warmup: float) -> float:

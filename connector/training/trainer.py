@@ -207,6 +207,8 @@ class Trainer:
             self._batches.restore(state["batches"][rank])
             self._step = self._saved = state["step"]
             self._curve = [tuple(point) for point in state["curve"]]
+        else:
+            self._optimization.initialize(self._batches.first())
         first = self.processes.first
         self._metrics = Metrics(self.folder, after_step=self._step) if first else None
         self._embedding, self._stepping = Speed(), Speed()

@@ -1,0 +1,71 @@
+"""Where latents begin: at token embeddings that lie apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from latent_ingest.connector.encoding.backbone import Backbone
+from latent_ingest.connector.training.config import TrainingConfig
+from latent_ingest.connector.training.embeddings import embedded
+from latent_ingest.connector.training.optimization import DISTANT, Optimization
+from latent_ingest.connector.training.texts import Source, TrainingTexts
+
+CONFIG = TrainingConfig(n_latents=512, k=8, tokens=8000, batch_tokens=500)
+
+
+@pytest.fixture(scope="module")
+def hidden(backbone: Backbone, corpus: Path) -> torch.Tensor:
+    texts = list(TrainingTexts([Source(str(corpus))]).round())[:60]
+    tokens = embedded(backbone, texts)
+    assert len(tokens) > 2000
+    return tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))]
+
+
+def test_latents_begin_at_distant_tokens(backbone: Backbone, hidden: torch.Tensor) -> None:
+    optimization = Optimization(backbone, CONFIG)
+    optimization.initialize(hidden)
+    model = optimization.autoencoder
+    assert model.data_mean is not None
+    assert model.W_dec is not None
+    torch.testing.assert_close(model.data_mean, hidden.float().mean(dim=0))
+    rows = model.W_dec.detach()
+    cosines = rows @ normalize(model.normalize(hidden), dim=-1).T
+    at_token = cosines.max(dim=1).values > 0.999
+    assert at_token.sum() > 100
+    apart = (rows[at_token] @ rows[at_token].T).fill_diagonal_(0)
+    assert apart.max() <= DISTANT + 1e-3
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(512))
+    if not at_token.all():  # There was no further distant token.
+        assert cosines[at_token].max(dim=0).values.min() > DISTANT - 1e-3
+
+
+def test_a_run_ends_with_a_smaller_error_than_from_random_weights(
+    backbone: Backbone, hidden: torch.Tensor
+) -> None:
+    errors = {}
+    for name in ("random", "tokens"):
+        optimization = Optimization(backbone, CONFIG)
+        if name == "tokens":
+            optimization.initialize(hidden)
+        else:
+            optimization.autoencoder.data_mean = hidden.float().mean(dim=0)
+        for number in range(1, 17):
+            batch = hidden.roll(-500 * number, dims=0)[:500]
+            errors[name] = optimization.step(number, batch).normalized_mse.item()
+    assert errors["tokens"] < 0.9 * errors["random"], errors
+
+
+def test_more_latents_than_distant_tokens(backbone: Backbone, hidden: torch.Tensor) -> None:
+    """The others are random directions."""
+    optimization = Optimization(backbone, CONFIG)
+    random = optimization.autoencoder.W_dec
+    assert random is not None
+    before = random.detach().clone()
+    optimization.initialize(hidden[:100])
+    kept = (random == before).all(dim=1)
+    assert kept[100:].all()
+    assert not kept[:10].any()
