@@ -64,8 +64,8 @@ class Optimization:
     def initialize(self, hidden: torch.Tensor) -> None:
         """Before the first step: center on tokens, and place a latent at each distant one.
 
-        `hidden` is `[n_tokens, d_in]`, in random order. Latents for which there is no distant
-        token keep their random weights.
+        `hidden` is `[n_tokens, d_in]`, in random order; of several processes, the first one's
+        tokens are used. Latents for which there is no distant token keep random directions.
         """
         model = self.autoencoder
         model.data_mean = hidden.mean(dim=0, dtype=torch.float32)
@@ -79,6 +79,7 @@ class Optimization:
         acts, indices = (x @ model.W_enc).topk(self._config.k, dim=-1)
         sums = model.reconstruct(acts.relu(), indices)
         model.W_enc.mul_((x * sums).sum() / sums.square().sum())
+        self._processes.copy_first([model.W_dec.data, model.W_enc.data])
 
     def step(self, number: int, hidden: torch.Tensor) -> Loss:
         """Take step `number`, counted from 1; returns the loss, averaged over the processes.

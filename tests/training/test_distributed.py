@@ -30,6 +30,7 @@ def test_two_processes_train_one_model(corpus: Path, tmp_path: Path, backbone: B
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     first, second = (torch.load(tmp_path / f"process-{rank}.pt") for rank in (0, 1))
+    assert all(map(torch.equal, first["began"], second["began"]))
     ours, resumed = first["weights"]
     for other in (resumed, *second["weights"]):
         assert ours.keys() == other.keys()

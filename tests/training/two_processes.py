@@ -15,6 +15,7 @@ from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.training import embeddings
 from latent_ingest.connector.training.distributed import ProcessGroup
 from latent_ingest.connector.training.metrics import TrainingProgress
+from latent_ingest.connector.training.optimization import Optimization
 from latent_ingest.connector.training.texts import Source, TrainingTexts
 from latent_ingest.connector.training.trainer import Trainer
 
@@ -41,6 +42,10 @@ def main(corpus: str, folder: Path) -> None:
         )
         return trainer
 
+    optimization = Optimization(backbone, SMALL, processes)
+    texts = list(TrainingTexts([Source(corpus)]).round())[processes.rank :: 2]
+    optimization.initialize(embeddings.embedded(backbone, texts[:20]))
+    began = [each.detach().clone() for each in optimization.objective.parameters()]
     whole = start("whole")
     report = whole.run()
     try:
@@ -51,7 +56,7 @@ def main(corpus: str, folder: Path) -> None:
     weights = [trainer._optimization.objective.state_dict() for trainer in (whole, resumed)]
     data = next(resumed._batches)
     torch.save(
-        {"weights": weights, "data": data, "mse": report.normalized_mse},
+        {"weights": weights, "data": data, "mse": report.normalized_mse, "began": began},
         folder / f"process-{processes.rank}.pt",
     )
     processes.leave()
