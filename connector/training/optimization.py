@@ -168,8 +168,8 @@ def distant_rows(
 ) -> torch.Tensor:
     """Unit vectors of tokens of which no two have a cosine above `DISTANT`, `[n, d_in]`.
 
-    Tokens are taken in their order, at most as many as there are latents. Cosines are computed in
-    `dtype`.
+    A token is left out if it is close to one that was taken, or to an earlier one of the same
+    `COMPARED_AT_ONCE`. At most as many are taken as there are latents. Cosines are in `dtype`.
     """
     found = hidden.new_empty(0, hidden.shape[1], dtype=torch.float32)
     for part in torch.split(hidden, COMPARED_AT_ONCE):

@@ -86,7 +86,7 @@ def test_a_run_learns_and_its_folder_is_a_model(start: Start, tmp_path: Path) ->
     assert (report.tokens, report.steps) == (8000, 16)
     assert [step.step for step in steps] == list(range(1, 17))
     one_step = start("one-step", dataclasses.replace(SMALL, tokens=500)).run()
-    assert report.normalized_mse < 0.95 * one_step.normalized_mse, one_step
+    assert report.normalized_mse < 0.9 * one_step.normalized_mse, one_step
     assert report.held_out_tokens > 50
     out = tmp_path / "model"
     assert not (tmp_path / "model.run").exists()
