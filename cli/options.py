@@ -182,7 +182,7 @@ class ChosenModel:
     """The model that the options of a command choose; it is not loaded yet."""
 
     folder: Path | None = None
-    """Model folder; the model in this package if None."""
+    """Model folder, or the name of a model in this package; minilm-32k if None."""
     device: str = "auto"
     dtype: str = "auto"
 
@@ -232,7 +232,9 @@ def model_of(explained: str) -> Callable[[Command], Command]:
     return add
 
 
-model = model_of("Model folder.  [default: the model in this package]")
+model = model_of(
+    "Model folder, or the name of one that ships: minilm-32k, mpnet-32k.  [default: minilm-32k]"
+)
 
 READING_OPTIONS = (
     click.option(

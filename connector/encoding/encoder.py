@@ -94,7 +94,7 @@ class LatentEncoder:
 
         Args:
             folder: with config.json and model.safetensors, as `latent-ingest train` writes them;
-                or the name of a model in this package, "minilm-32k".
+                or the name of a model in this package, "minilm-32k" or "mpnet-32k".
             device: "auto", "cuda", "mps" or "cpu".
             dtype: "auto" (bfloat16 if the device computes in it), "float32" or "bfloat16".
             k: latents per token; defaults to the model's k.

@@ -107,6 +107,13 @@ def test_an_explanation_is_that_of_the_library(
     assert any(item["label"] != item["term"] for item in named)
 
 
+def test_a_model_may_be_given_by_its_name(serve: Any, papers: str) -> None:
+    with serve(models=("minilm-32k",)) as proxy:
+        card = found(proxy, f"latent?index={papers}&latent=8600")
+    assert card["label"] == "patterns, pattern"
+    assert card["words"]
+
+
 def test_a_card_has_label_words_neighbours_and_documents(
     proxy: Running, client: OpenSearch, papers: str
 ) -> None:

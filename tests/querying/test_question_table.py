@@ -345,11 +345,12 @@ def test_the_command_writes_the_table_into_the_model_folder(
     assert QueryEncoder(folder, questions="table").load().fingerprint == table.fingerprint
 
 
-def test_the_command_leaves_the_shipped_table_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [[], ["--model", "minilm-32k"], ["--model", str(SHIPPED_MODEL)]])
+def test_the_command_leaves_the_shipped_table_alone(tmp_path: Path, named: list[str]) -> None:
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text('{"_id": "1", "text": "wumpus wumpus"}\n')
     before = (SHIPPED_MODEL / FILE).read_bytes()
-    done = CliRunner().invoke(cli, ["questions", str(corpus)])
+    done = CliRunner().invoke(cli, ["questions", str(corpus), *named])
     assert done.exit_code == 2
-    assert "name a model folder with --model" in done.stderr
+    assert f"for another table of a model that ships, copy {SHIPPED_MODEL} and" in done.stderr
     assert (SHIPPED_MODEL / FILE).read_bytes() == before

@@ -38,7 +38,7 @@ MOST = 30
 @click.command(
     epilog="""\b
 Examples:
-  latent-ingest inspect                                     the model in this package
+  latent-ingest inspect                                     minilm-32k, which ships
   latent-ingest inspect my-model/ --sample texts.jsonl.gz --tokens 1M --write-labels
   latent-ingest inspect --latent 1234 --latent 1235
   latent-ingest inspect --text "does vitamin D prevent falls"

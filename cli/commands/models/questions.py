@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from latent_ingest.cli import jobs, options, output
 from latent_ingest.cli.connection import connection_options, open_client
-from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODELS, model_path
 from latent_ingest.connector.engine.client import Connection, EngineInfo
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.files import disk_errors
@@ -78,7 +78,7 @@ Examples:
 @connection_options
 @options.model_of(
     "Model folder. The table of SOURCES is written into it; with --index, the model of the index, "
-    "by default the model in this package."
+    "by default minilm-32k."
 )
 @options.give_up_after
 @options.as_json
@@ -123,10 +123,10 @@ def questions(
     if index is not None:
         make_for_index(index, question_words, connection, model, give_up_after, yes, as_json)
         return
-    if model.folder is None:
+    if (folder := model_path(model.folder)).parent == SHIPPED_MODELS:
         raise InputError(
-            "name a model folder with --model; for another table of the shipped model, copy "
-            f"{SHIPPED_MODEL} and name the copy"
+            "name a model folder with --model; for another table of a model that ships, copy "
+            f"{folder} and name the copy"
         )
     from latent_ingest.connector.questions.building import frequent_words, read_word_list
     from latent_ingest.connector.training.texts import TrainingTexts, find_sources
@@ -140,7 +140,7 @@ def questions(
     listed = read_word_list(word_list, list_words) if word_list else ()
     with output.announced("counting words"):
         found = frequent_words(texts, words, listed=listed)
-    make_for_model(found, model, model.folder, latents, as_json)
+    make_for_model(found, model, folder, latents, as_json)
 
 
 def make_for_index(

@@ -51,8 +51,8 @@ Examples:
     "models",
     multiple=True,
     type=values.FOLDER,
-    help="Model folder; repeatable, for indices of several models.  [default: the model in this "
-    "package]",
+    help="Model folder, or the name of one that ships (minilm-32k, mpnet-32k); repeatable, for "
+    "indices of several models.  [default: minilm-32k]",
 )
 @options.compute
 @options.questions

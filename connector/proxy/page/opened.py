@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from opensearchpy import OpenSearch
 
-from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
+from latent_ingest.connector.encoding.model_folder import model_path
 from latent_ingest.connector.errors import LatentIngestError
 from latent_ingest.connector.index.meta import IndexMeta
 from latent_ingest.connector.inspection.labels import read_labels
@@ -70,7 +70,7 @@ class OpenedIndices:
             folders: model folders with labels and question tables; None is the shipped model.
         """
         self._queries = queries
-        self._folders = [Path(folder or SHIPPED_MODEL) for folder in folders]
+        self._folders = [model_path(folder) for folder in folders]
         self._tables: dict[Path, QuestionTable | None] = {}
         self._opened: OrderedDict[tuple[str, str], Opened] = OrderedDict()
         self._words: OrderedDict[int, tuple[object, WordLatents]] = OrderedDict()
