@@ -36,6 +36,8 @@ def test_latents_begin_at_distant_tokens(backbone: Backbone, hidden: torch.Tenso
     cosines = rows @ normalize(model.normalize(hidden), dim=-1).T
     at_token = cosines.max(dim=1).values > 0.999
     assert at_token.sum() > 100
+    directions = normalize(model.W_enc.detach(), dim=0).T
+    torch.testing.assert_close(directions, rows)
     apart = (rows[at_token] @ rows[at_token].T).fill_diagonal_(0)
     assert apart.max() <= DISTANT + 1e-3
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(512))
