@@ -5,7 +5,7 @@ WORKERS ?= $(if $(OPENSEARCH_URL),0,2)
 
 BIN := .venv/bin
 DEMO_EXTRAS := backbone,engine
-ALL_EXTRAS := async,aws,backbone,docs,engine,evaluate,files,haystack,ir-datasets,langchain,llama-index,mcp,ray,scikit-learn,sentence-transformers,serve,train,dev
+ALL_EXTRAS := async,aws,backbone,backbone-mpnet,docs,engine,evaluate,files,haystack,ir-datasets,langchain,llama-index,mcp,ray,scikit-learn,sentence-transformers,serve,train,dev
 # Stamps of the two installations; the second contains the first.
 DEMO := .venv/.installed-demo
 ALL := .venv/.installed

@@ -74,9 +74,9 @@ class Optimization:
         distant = distant_rows(hidden, model, self.objective.matmul_dtype)
         model.W_dec[: len(distant)] = distant
         model.W_enc.copy_(model.W_dec.T)
-        # Latents that resemble each other are active together: scaled by least squares, they add up
-        # to the token. But Adam's steps are then large for weights so small, and latents die: half
-        # the way, in logarithms, keeps most of them alive (docs/training.md).
+        # Similar latents are active together; scaled by least squares, they add up to the token.
+        # But each of Adam's steps then changes the encoder by a large part, and latents die. Its
+        # square root keeps more of them alive (docs/training.md).
         x = model.normalize(hidden[: self._config.batch_tokens])
         acts, indices = (x @ model.W_enc).topk(self._config.k, dim=-1)
         sums = model.reconstruct(acts.relu(), indices)

@@ -13,7 +13,7 @@ from toys import toy_backbone, toy_model
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.diagnosis.models import summaries
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
-from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL, SHIPPED_MODELS
+from latent_ingest.connector.encoding.model_folder import SHIPPED_MODELS
 from latent_ingest.connector.errors import ModelError
 
 
@@ -23,20 +23,29 @@ def said(*arguments: str) -> str:
     return done.stdout
 
 
-def test_what_ships_is_listed_with_what_its_folder_states() -> None:
+@pytest.mark.parametrize(
+    ("name", "backbone", "dimensions", "weights"),
+    [
+        ("minilm-32k", "sentence-transformers/all-MiniLM-L6-v2", 384, "float16"),
+        ("mpnet-32k", "sentence-transformers/all-mpnet-base-v2", 768, "int8"),
+    ],
+)
+def test_what_ships_is_listed_with_what_its_folder_states(
+    name: str, backbone: str, dimensions: int, weights: str
+) -> None:
     found = json.loads(said("--json"))["models"]
-    assert [each["name"] for each in found] == sorted(
-        path.parent.name for path in SHIPPED_MODELS.glob("*/config.json")
-    )
-    (shipped,) = [each for each in found if each["name"] == "minilm-32k"]
-    about = json.loads((SHIPPED_MODEL / "about.json").read_text())
+    assert [each["name"] for each in found] == ["minilm-32k", "mpnet-32k"]
+    (shipped,) = [each for each in found if each["name"] == name]
+    folder = SHIPPED_MODELS / name
+    about = json.loads((folder / "about.json").read_text())
     assert shipped["quality"] == about["quality"]
     assert shipped["licence"] == about["licence"]
-    assert (shipped["dimensions"], shipped["latents"], shipped["k"]) == (384, 32768, 16)
-    assert shipped["bytes"] > (SHIPPED_MODEL / "model.safetensors").stat().st_size
-    assert shipped["question_words"] > 90_000
+    assert (shipped["backbone"], shipped["dimensions"]) == (backbone, dimensions)
+    assert (shipped["latents"], shipped["k"], shipped["weights"]) == (32768, 16, weights)
+    assert shipped["bytes"] > (folder / "model.safetensors").stat().st_size
+    assert shipped["question_words"] > 50_000
     shown = said()
-    assert "sentence-transformers/all-MiniLM-L6-v2" in shown
+    assert backbone in shown
     for row in about["quality"]:
         assert f"{row['measure']} {row['collection']}: latent {row['latent']:.4f}" in shown
 

@@ -43,6 +43,22 @@ def test_latents_begin_at_distant_tokens(backbone: Backbone, hidden: torch.Tenso
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(512))
 
 
+def test_the_encoder_is_scaled_by_the_root_of_the_least_squares_factor(
+    backbone: Backbone, hidden: torch.Tensor
+) -> None:
+    optimization = Optimization(backbone, CONFIG)
+    optimization.initialize(hidden)
+    model = optimization.autoencoder
+    with torch.no_grad():
+        x = model.normalize(hidden[: CONFIG.batch_tokens])
+        acts, indices = (x @ model.W_enc).topk(CONFIG.k, dim=-1)
+        sums = model.reconstruct(acts.relu(), indices)
+        still_missing = (x * sums).sum() / sums.square().sum()
+        lengths = model.W_enc.norm(dim=0)
+    assert 0.1 < still_missing < 0.9
+    torch.testing.assert_close(lengths, still_missing.expand(CONFIG.n_latents))
+
+
 def test_a_run_ends_with_a_smaller_error_than_from_random_weights(
     backbone: Backbone, hidden: torch.Tensor
 ) -> None:
