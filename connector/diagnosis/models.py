@@ -60,7 +60,7 @@ def summaries(folder: Path | None = None) -> list[ModelSummary]:
         return [summary(path) for path in folders_in(SHIPPED_MODELS)]
     path = model_path(folder)
     if not path.is_dir():
-        raise ModelError(f"{path}: no such model folder; see 'latent-ingest train --help'")
+        raise ModelError(f"{path}: no such model folder; see 'latent-ingest models'")
     inside = [] if is_model(path) else [each for each in folders_in(path) if is_model(each)]
     return [summary(each) for each in inside] or [summary(path)]
 

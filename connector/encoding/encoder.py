@@ -104,7 +104,7 @@ class LatentEncoder:
         """
         path = model_path(folder)
         if not path.is_dir():
-            raise ModelError(f"{path}: no such model folder; see 'latent-ingest train --help'")
+            raise ModelError(f"{path}: no such model folder; see 'latent-ingest models'")
         autoencoder = TokenAutoencoder.load(path)
         backbone = Backbone.load(autoencoder.config.backbone, device=device, dtype=dtype)
         check_settings(path, backbone.prompts)

@@ -53,7 +53,7 @@ def load_sparse_encoder(folder: str | Path | None = None, **kwargs: Any) -> Spar
     """
     path = model_path(folder)
     if not path.is_dir():
-        raise ModelError(f"{path}: no such model folder; see 'latent-ingest train --help'")
+        raise ModelError(f"{path}: no such model folder; see 'latent-ingest models'")
     routed = read_settings(path / Router.config_file_name).get("types", {}).values()
     if not any(kind_of(name) == TOKEN_ENCODER for name in routed):
         read_config(path)
