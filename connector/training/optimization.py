@@ -76,11 +76,13 @@ class Optimization:
         model.W_enc.copy_(model.W_dec.T)
         # Similar latents are active together; scaled by least squares, they add up to the token.
         # But each of Adam's steps then changes the encoder by a large part, and latents die. Its
-        # square root keeps more of them alive (docs/training.md).
+        # square root keeps more of them alive (docs/training.md), except where thresholds are
+        # learned: these begin at the activations of the first batches.
         x = model.normalize(hidden[: self._config.batch_tokens])
         acts, indices = (x @ model.W_enc).topk(self._config.k, dim=-1)
         sums = model.reconstruct(acts.relu(), indices)
-        model.W_enc.mul_(((x * sums).sum() / sums.square().sum()).sqrt())
+        factor = (x * sums).sum() / sums.square().sum()
+        model.W_enc.mul_(factor.sqrt() if self._config.activation == "topk" else factor)
         self._processes.copy_first([model.W_dec.data, model.W_enc.data])
 
     def step(self, number: int, hidden: torch.Tensor) -> Loss:
