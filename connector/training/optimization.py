@@ -82,7 +82,8 @@ class Optimization:
         acts, indices = (x @ model.W_enc).topk(self._config.k, dim=-1)
         sums = model.reconstruct(acts.relu(), indices)
         factor = (x * sums).sum() / sums.square().sum()
-        model.W_enc.mul_(factor.sqrt() if self._config.activation == "topk" else factor)
+        learned = self.objective.activation.thresholds(model.config.n_latents) is not None
+        model.W_enc.mul_(factor if learned else factor.sqrt())
         self._processes.copy_first([model.W_dec.data, model.W_enc.data])
 
     def step(self, number: int, hidden: torch.Tensor) -> Loss:

@@ -41,7 +41,9 @@ def test_the_question_table_has_what_the_model_encodes(shipped: LatentEncoder) -
     table = QuestionTable.load(shipped.folder)
     assert len(table.words) > 30_000
     stored = {word: (latents, weights) for word, latents, weights in table.entries()}
-    for word, latents, weights in build_table(shipped, ["vitamin", "bicycle"]).entries():
+    again = build_table(shipped, ["vitamin", "bicycle"])
+    assert again.words == ["vitamin", "bicycle"]
+    for word, latents, weights in again.entries():
         kept = dict(zip(*(each.tolist() for each in stored[word]), strict=True))
         made = dict(zip(latents.tolist(), weights.tolist(), strict=True))
         shared = sum(min(made[latent], kept.get(latent, 0)) for latent in made)

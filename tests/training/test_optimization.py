@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,12 @@ def test_latents_begin_at_distant_tokens(backbone: Backbone, hidden: torch.Tenso
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(512))
 
 
-def test_the_encoder_is_scaled_by_the_root_of_the_least_squares_factor(
-    backbone: Backbone, hidden: torch.Tensor
+@pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu"])
+def test_the_encoder_is_scaled_by_least_squares_or_by_the_root_of_that(
+    backbone: Backbone, hidden: torch.Tensor, activation: str
 ) -> None:
-    optimization = Optimization(backbone, CONFIG)
+    """By the root without learned thresholds: what is missing then is as much again."""
+    optimization = Optimization(backbone, replace(CONFIG, activation=activation))
     optimization.initialize(hidden)
     model = optimization.autoencoder
     with torch.no_grad():
@@ -55,8 +58,10 @@ def test_the_encoder_is_scaled_by_the_root_of_the_least_squares_factor(
         sums = model.reconstruct(acts.relu(), indices)
         still_missing = (x * sums).sum() / sums.square().sum()
         lengths = model.W_enc.norm(dim=0)
-    assert 0.1 < still_missing < 0.9
-    torch.testing.assert_close(lengths, still_missing.expand(CONFIG.n_latents))
+    assert lengths[0] < 0.9
+    torch.testing.assert_close(lengths, lengths[:1].expand(CONFIG.n_latents))
+    expected = lengths[0] if activation == "topk" else torch.tensor(1.0)
+    torch.testing.assert_close(still_missing, expected)
 
 
 def test_a_run_ends_with_a_smaller_error_than_from_random_weights(
