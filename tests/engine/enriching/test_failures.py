@@ -253,6 +253,7 @@ def test_too_many_failures_end_the_run_early(
     run: Run, client: OpenSearch, index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outcomes, "MAX_FAILED", 2)
+    counted = threading.Event()
 
     class Spoiling(Between):
         def bulk(self, **options: Any) -> Any:
@@ -260,10 +261,19 @@ def test_too_many_failures_end_the_run_early(
                 options["body"] = options["body"].replace(b'"latent": "', b'"latent": {}, "_": "')
             return super().bulk(**options)
 
-    report = run(on=Spoiling(client, lambda call: None), concurrency=1)
+    def third_is_in_flight(call: int) -> None:
+        assert call < 3 or counted.wait(30)
+
+    def stopped(job: Enrich) -> None:
+        if job.report.stopped:
+            counted.set()
+
+    between = Spoiling(client, third_is_in_flight)
+    report = run(on=between, concurrency=1, on_progress=stopped)
     counts(report)
     assert report.encoded == 3
-    assert 3 <= report.failed < 29, "requests in flight end"
+    assert between.calls <= 3, "a request in flight ends, no other is sent"
+    assert 3 <= report.failed <= 6
     assert len(Path(f"{index}.failed.jsonl").read_text().splitlines()) == report.failed
     assert "3 documents failed, more than 2" in (report.stopped or "")
 
@@ -272,17 +282,23 @@ def test_too_many_failures_end_the_run_early(
 def test_an_engine_that_forgets_where_we_are_ends_the_run(
     run: Run, client: OpenSearch, index: str, encoder: LatentEncoder
 ) -> None:
+    points: list[str] = []
+    searches: list[int] = []
+
     class Forgetting(Between):
+        def create_pit(self, **options: Any) -> Any:
+            answer = self._client.create_pit(**options)
+            points.append(answer["pit_id"])
+            return answer
+
         def search(self, **options: Any) -> Any:
             self._happen(0)
             return self._client.search(**options)
 
-    searches: list[int] = []
-
     def forget(_call: int) -> None:
         searches.append(1)
         if len(searches) >= 4:  # two shards are read at the same time
-            client.delete_all_pits()
+            client.delete_pit(body={"pit_id": points})
 
     report = run(on=Forgetting(client, forget))
     assert f"has lost the reading position in index {index}" in (report.stopped or "")
