@@ -35,15 +35,18 @@ def real_texts(
 
 
 def encoded_vectors(
-    folder: Path, texts: Sequence[str]
+    folder: Path, texts: Sequence[str], model: str | None = None
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]]:
-    """Yield latents, activations and offsets of some texts each, encoding what is not stored."""
+    """Yield latents, activations and offsets of some texts each, encoding what is not stored.
+
+    `model` is a folder or the name of a shipped model, by default minilm-32k.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(texts), ENCODED_AT_ONCE):
         some = texts[start : start + ENCODED_AT_ONCE]
         file = folder / f"{start:07d}.npz"
         if not file.exists():
-            vectors = LatentEncoder.shared().encode(some)
+            vectors = LatentEncoder.shared(model).encode(some)
             part = file.with_suffix(".part")
             with part.open("wb") as out:
                 np.savez(out, latents=vectors.indices, values=vectors.values, at=vectors.offsets)
@@ -57,11 +60,11 @@ def encoded_vectors(
             yield stored["latents"], stored["values"], stored["at"]
 
 
-def encoded(folder: Path, texts: Sequence[tuple[str, str]]) -> list[Row]:
+def encoded(folder: Path, texts: Sequence[tuple[str, str]], model: str | None = None) -> list[Row]:
     """Return the texts with their latents, those of earlier runs from the folder."""
     documents = (
         (latents[first:last], terms.counts(values[first:last]))
-        for latents, values, at in encoded_vectors(folder, [text for _, text in texts])
+        for latents, values, at in encoded_vectors(folder, [text for _, text in texts], model)
         for first, last in pairwise(at)
     )
     return [

@@ -56,7 +56,7 @@ MAPPING: dict[str, Any] = {"lean": True, "text_fields": ("text",), "spelling": "
 FROM_THE_FIRST = 0.75
 SENT_AT_ONCE = 500
 CONCURRENT = "index.search.concurrent_segment_search.mode"
-KEY = ("engine", "documents", "shards", "segments", "clients", "concurrent", "questions")
+KEY = ("model", "engine", "documents", "shards", "segments", "clients", "concurrent", "questions")
 PROFILED = 10
 AGGREGATION = {"parts": {"terms": {"field": "part"}}}
 
@@ -101,9 +101,10 @@ def build(
     n: int,
     options: dict[str, Any] = MAPPING,
     shards: int = 1,
+    encoder: LatentEncoder | None = None,
 ) -> None:
     """Create the index, or add what it lacks."""
-    encoder = LatentEncoder.shared()
+    encoder = encoder or LatentEncoder.shared()
     mapping = MappingConfig(**options)
     if not client.indices.exists(index=index):
         body = index_body(mapping, IndexMeta.of(encoder, mapping).to_json())
@@ -260,9 +261,10 @@ def measured(
     phases: Sequence[tuple[int, int]],
     steps: Sequence[str],
     without: str,
+    encoder: LatentEncoder,
 ) -> dict[str, dict[str, float]]:
     """Ask the questions in all forms; return figures of each form."""
-    rewriter = QueryRewriter.from_index(client, index, QueryEncoder(cache_size=10_000))
+    rewriter = QueryRewriter.from_index(client, index, QueryEncoder(encoder, cache_size=10_000))
     rewriter.rewrite_many([judged.queries[query] for query in asked])
     times: dict[str, list[float]] = defaultdict(list)
     found: dict[str, Ranking] = defaultdict(dict)
@@ -344,7 +346,8 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
     for result in results:
         if [result[key] for key in ("shards", "segments", "clients", "concurrent")] == PLOTTED:
             for name, row in result["forms"].items():
-                lines[name].append((result["documents"], row["p50_ratio"]))
+                label = f"{name}, {result['model']}"
+                lines[label].append((result["documents"], row["p50_ratio"]))
     figure, axes = pyplot.subplots(figsize=(8, 5))
     for name, points in lines.items():
         axes.plot(*zip(*sorted(points), strict=True), marker="o", label=name)
@@ -357,6 +360,7 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option("--texts", multiple=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--model", help="Model folder, or the name of a shipped one.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("scale"))
 @click.option("--documents", multiple=True, type=int, default=(10_000, 100_000))
 @click.option("--real", type=int, default=20_000, help="Real texts to encode.")
@@ -383,6 +387,7 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
 def main(
     folder: Path,
     texts: tuple[Path, ...],
+    model: str | None,
     out: Path,
     documents: tuple[int, ...],
     real: int,
@@ -400,7 +405,9 @@ def main(
     """Measure indices with the judged collection in FOLDER among their documents."""
     judged = Collection.load(folder, split)
     n_judged, every = real_texts(judged, texts, real)
-    rows = encoded(out / "encoded", every)
+    encoder = LatentEncoder.shared(model)
+    of_model = f"-{encoder.name}".lower() if model else ""
+    rows = encoded(out / f"encoded{of_model}", every, model)
     client = Connection(default_url()).open()
     told = EngineInfo.read(client)
     mapping = MAPPING
@@ -411,10 +418,10 @@ def main(
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     asked = list(judged.queries)[:questions]
     for n, n_shards in product(sorted(documents), shards):
-        index = f"benchmark-scale-{n}" + (f"-{n_shards}-shards" if n_shards > 1 else "")
-        build(client, index, rows, n_judged, n, mapping, n_shards)
+        index = f"benchmark-scale{of_model}-{n}" + (f"-{n_shards}-shards" if n_shards > 1 else "")
+        build(client, index, rows, n_judged, n, mapping, n_shards, encoder)
         for some, mode, at_once in product(sorted(segments, reverse=True), concurrent, clients):
-            setting = (engine, n, n_shards, some, at_once, mode, len(asked))
+            setting = (encoder.name, engine, n, n_shards, some, at_once, mode, len(asked))
             result = dict(zip(KEY, setting, strict=True))
             if any(result.items() <= known.items() for known in results):
                 continue
@@ -423,12 +430,12 @@ def main(
             n_bytes = size["indices"][index]["primaries"]["store"]["size_in_bytes"]
             if told.distribution == "opensearch" and told.version >= (3,):
                 client.indices.put_settings(index=index, body={CONCURRENT: mode})
-            forms = measured(client, index, judged, asked, at_once, phases, steps, without)
+            forms = measured(client, index, judged, asked, at_once, phases, steps, without, encoder)
             results.append({**result, "bytes_per_document": n_bytes / n, "forms": forms})
             title = (
-                f"{engine}: {n:,} documents, {n_shards} shards of {some} segments, {at_once} "
-                f"clients, concurrent search {mode}, {n_bytes / n:,.0f} B each, {len(asked)} "
-                f"questions"
+                f"{encoder.name}, {engine}: {n:,} documents, {n_shards} shards of {some} segments, "
+                f"{at_once} clients, concurrent search {mode}, {n_bytes / n:,.0f} B each, "
+                f"{len(asked)} questions"
             )
             click.echo(table(title, forms))
             file.write_text(json.dumps(results, indent=1), encoding="utf-8")
