@@ -8,7 +8,6 @@ meanwhile are few; the driver reads and encodes them again itself.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -25,14 +24,8 @@ from latent_ingest.connector.index.reading import (
     search_at,
 )
 from latent_ingest.connector.indexing.enrich import Batch, Enrich
-from latent_ingest.connector.indexing.on_ray.settings import (
-    IO_CPUS,
-    NOT_INSTALLED,
-    PASSES,
-    OnRay,
-    Pool,
-    lacks_package,
-)
+from latent_ingest.connector.indexing.on_ray.passes import Passes
+from latent_ingest.connector.indexing.on_ray.settings import IO_CPUS, OnRay, Pool
 from latent_ingest.connector.indexing.on_ray.slices import (
     Slice,
     SliceBatch,
@@ -43,8 +36,6 @@ from latent_ingest.connector.indexing.on_ray.slices import (
 
 if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
-
-log = logging.getLogger(__name__)
 
 # Documents of a slice. What Ray loses, it reads again from the start of a slice.
 DOCUMENTS = 20_000
@@ -92,9 +83,9 @@ class RayEnrich(Enrich):
 
     def _passes(self, slices: Sequence[Slice]) -> Iterator[Batch]:
         """Have Ray read and encode slices, again if it lost some of them."""
-        left = PASSES
+        passes = Passes()
         while slices and not self._stop.is_set():
-            before, reason = sum(map(len, self._received.values())), "batches were lost"
+            ended_with: Exception | None = None
             try:
                 for found in self._encoded(slices):
                     if found.problem:
@@ -105,22 +96,15 @@ class RayEnrich(Enrich):
                         self._texts.add(found.has_text, found.unseen)
                         yield found.batch
             except Exception as error:
-                reason = " ".join(str(error).split())[:300]
+                ended_with = error
             slices = [
                 replace(one, done=frozenset(self._received[one.number]))
                 for one in slices
                 if len(self._received[one.number]) != self._ends.get(one.number)
             ]
-            if not slices:
-                return
-            received = sum(map(len, self._received.values()))
-            left = left - 1 if received == before else PASSES - 1
-            if lacks_package(reason):
-                self._stop_because(NOT_INSTALLED)
-            elif left <= 0:
-                self._stop_because(f"Ray could not do all: {reason}; the same command resumes")
-            else:
-                log.warning("Ray lost a part of the work, which is done again: %s", reason)
+            if slices:
+                received = sum(map(len, self._received.values()))
+                self._stop_because(passes.why_end(ended_with, received))
 
     def _is_new(self, found: SliceBatch) -> bool:
         """Whether a batch is received for the first time; notes the end of a slice."""

@@ -26,14 +26,8 @@ from latent_ingest.connector.indexing.ingest import Ingest, OnProgress
 from latent_ingest.connector.indexing.journal import Run
 from latent_ingest.connector.indexing.journal_records import Block
 from latent_ingest.connector.indexing.on_ray.blocks import BlockOutcome, Done, FileTask, room_of
-from latent_ingest.connector.indexing.on_ray.settings import (
-    IO_CPUS,
-    NOT_INSTALLED,
-    PASSES,
-    OnRay,
-    Pool,
-    lacks_package,
-)
+from latent_ingest.connector.indexing.on_ray.passes import Passes
+from latent_ingest.connector.indexing.on_ray.settings import IO_CPUS, OnRay, Pool
 from latent_ingest.connector.indexing.outcomes import IngestReport
 from latent_ingest.connector.prefetch import in_background
 from latent_ingest.connector.seen_keys import SeenKeys
@@ -137,20 +131,12 @@ class RayIngest(Ingest):
         on_progress: OnProgress,
     ) -> None:
         """Have Ray read what is not done, again if it lost some of it."""
-        left, noted = PASSES, -1
+        passes = Passes(self.report.lines)
         while not self._stop.is_set() and (tasks := self._tasks()):
-            left = left - 1 if noted == self.report.lines else PASSES - 1
-            noted = self.report.lines
             error = self._pass(tasks, target, index, seen, started, on_progress)
-            reason = " ".join(str(error).split())[:300] if error else "outcomes were lost"
             if self._stop.is_set() or not self._tasks():
                 return
-            if lacks_package(reason):
-                self._stop_because(NOT_INSTALLED)
-            elif left <= 0:
-                self._stop_because(f"Ray could not do all: {reason}; the same command resumes")
-            else:
-                log.warning("Ray lost a part of the work, which is done again: %s", reason)
+            self._stop_because(passes.why_end(error, self.report.lines))
 
     def _tasks(self) -> list[FileTask]:
         """The files that are not done, without the lines that are."""

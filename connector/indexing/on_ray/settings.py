@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from latent_ingest.connector.engine.client import Connection
 from latent_ingest.connector.errors import InputError
 from latent_ingest.connector.indexing.batches import CHARACTERS_PER_BUDGET_TOKEN
+from latent_ingest.connector.indexing.on_ray.passes import reason_of
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
@@ -19,15 +20,11 @@ if TYPE_CHECKING:
     from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 MISSING = "--on ray needs Ray: pip install 'latent-ingest[ray]'"
-NOT_INSTALLED = "a worker of Ray lacks latent-ingest; install it there, too"
 
 # Shares of a CPU core that Ray counts for a task that reads or writes, and for an encoder; so as
 # many encoders as there are cores leave room for the others. Limits of Ray's bookkeeping alone.
 IO_CPUS = 0.05
 ENCODER_CPUS = 0.8
-
-# Times that what Ray lost is done again, if nothing was achieved meanwhile.
-PASSES = 3
 
 # Tokens of a GPU's batch; see `Backbone`.
 GPU_BUDGET = 65536
@@ -80,11 +77,6 @@ class Pool:
 def client_of(connection: Connection) -> OpenSearch:
     """The client of a worker's process."""
     return connection.open()
-
-
-def lacks_package(reason: str) -> bool:
-    """Whether an error of Ray means that a worker does not have this package."""
-    return "No module named 'latent_ingest" in reason
 
 
 @contextmanager
@@ -144,7 +136,6 @@ def join(ray: Any) -> None:
                 pass
         ray.init("local", include_dashboard=False, **quiet)
     except Exception as error:  # Ray's own have no class in common
-        reason = " ".join(str(error).split())
         where = f"the cluster of Ray at {address}" if address else "Ray"
-        fix = "use the versions of the cluster" if "ersion" in reason else "check RAY_ADDRESS"
-        raise InputError(f"{where} cannot be used: {reason[:300]}; {fix}") from error
+        fix = "use the versions of the cluster" if "ersion" in str(error) else "check RAY_ADDRESS"
+        raise InputError(f"{where} cannot be used: {reason_of(error)}; {fix}") from error

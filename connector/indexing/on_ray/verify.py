@@ -22,13 +22,8 @@ from latent_ingest.connector.errors import InputError, LatentIngestError
 from latent_ingest.connector.index.index import Index
 from latent_ingest.connector.index.preparing import ExistingIndex
 from latent_ingest.connector.indexing.on_ray.blocks import room_of
-from latent_ingest.connector.indexing.on_ray.settings import (
-    NOT_INSTALLED,
-    OnRay,
-    client_of,
-    joined,
-    lacks_package,
-)
+from latent_ingest.connector.indexing.on_ray.passes import failure, reason_of
+from latent_ingest.connector.indexing.on_ray.settings import OnRay, client_of, joined
 from latent_ingest.connector.indexing.verify import Verification, VerifyReport
 from latent_ingest.connector.seen_keys import key_hash
 
@@ -192,9 +187,7 @@ class RayVerification(Verification):
             try:
                 answer: Answer = ray.get(started[number])
             except ray.exceptions.RayError as error:
-                reason = " ".join(str(error).split())[:300]
-                why = NOT_INSTALLED if lacks_package(reason) else f"Ray could not do all: {reason}"
-                raise LatentIngestError(why) from error
+                raise LatentIngestError(failure(reason_of(error))) from error
             started[number] = None  # so Ray may forget the answer
             if answer.problem:
                 raise answer.problem
