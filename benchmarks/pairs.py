@@ -7,8 +7,8 @@ All models have the same backbone, which embeds each collection once; `--cache` 
 token) and what each model encodes, for further models and splits. `--near` computes only the
 latents that tuning itself looks at, the 2k of a token that are strongest in the first model: ten
 times as fast, for choosing. With `--documents N`, so many are drawn from those that are judged:
-nDCG is then higher than on the whole collection. `±` is the standard error of the mean difference
-from the first model.
+nDCG is then higher than on the whole collection. With `--k`, each model is measured with so many
+latents a token. `±` is the standard error of the mean difference from the first row.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import hashlib
 import random
 import sys
 import tempfile
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
 from pathlib import Path
 
 import click
@@ -138,10 +138,10 @@ class Cache:
     @torch.no_grad()
     def latents(self, tokens: TextCache, autoencoder: TokenAutoencoder) -> Rows:
         """`indices`, `values` and `offsets` of texts."""
-        fingerprint = autoencoder_fingerprint(autoencoder)
-        is_first = fingerprint == self.first_fingerprint
+        fingerprint, k = autoencoder_fingerprint(autoencoder), autoencoder.config.k
+        is_first = fingerprint == self.first_fingerprint and k <= tokens.state.n_candidates
         made = "near" if self.near or is_first else "all"
-        saved = tokens.folder / f"{made}-{fingerprint[:12]}.npz"
+        saved = tokens.folder / f"{made}-{fingerprint[:12]}-k{k}.npz"
         if not saved.is_file():
             if made == "near":
                 rows = near_latents(tokens, autoencoder, is_first=is_first)
@@ -198,18 +198,23 @@ def only(grades: dict[str, int], chosen: set[str]) -> dict[str, int]:
 @click.option("--documents", type=int, help="Documents of each collection; all without it.")
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Kept for reuse.")
 @click.option("--near", is_flag=True, help="Only latents that are near the first model's.")
+@click.option("--k", "ks", multiple=True, type=int, help="Latents a token; the model's k without.")
 @click.argument("models", nargs=-1, required=True)
 def main(
     collections: tuple[str, ...],
     documents: int | None,
     cache: Path | None,
     near: bool,
+    ks: tuple[int, ...],
     models: tuple[str, ...],
 ) -> None:
-    """Print a table: a row per collection and model."""
-    autoencoders = {
-        name: TokenAutoencoder.load(model_path(name)).requires_grad_(False) for name in models
-    }
+    """Print a table: a row per collection, model and k."""
+    autoencoders = []
+    for name, k in product(models, ks or (None,)):
+        autoencoder = TokenAutoencoder.load(model_path(name)).requires_grad_(False)
+        if k is not None:
+            autoencoder.config = replace(autoencoder.config, k=k)
+        autoencoders.append((Path(name).name + (f", k {k}" if k else ""), autoencoder))
     encoder = LatentEncoder.load(models[0])
     click.echo("| collection | questions | model | latent | hybrid | terms | postings |")
     click.echo("|---|---|---|---|---|---|---|")
@@ -218,7 +223,7 @@ def main(
         for named in collections:
             part = Part(named, documents, kept)
             first = None
-            for name, autoencoder in autoencoders.items():
+            for name, autoencoder in autoencoders:
                 judged = part.judge(autoencoder)
                 first = judged if first is None else first
                 errors = (judged.ndcg - first.ndcg).std(axis=1) / len(part.queries) ** 0.5
@@ -227,7 +232,7 @@ def main(
                     for mean, error in zip(judged.ndcg.mean(axis=1), errors, strict=True)
                 ]
                 click.echo(
-                    f"| {part.name} | {len(part.queries)} | {Path(name).name} | "
+                    f"| {part.name} | {len(part.queries)} | {name} | "
                     f"{' | '.join(cells)} | {judged.terms:.1f} | {judged.postings:.2f} |"
                 )
 
