@@ -17,7 +17,7 @@ from latent_ingest.connector.sentence_transformers import LatentBM25Evaluator, l
 
 @click.command()
 @click.argument("collections", nargs=-1, required=True)
-@click.option("--model", help="Model folder; by default the shipped model.")
+@click.option("--model", help="Model folder; by default minilm-32k.")
 @click.option("--split", default="test")
 def main(collections: tuple[str, ...], model: str | None, split: str) -> None:
     """Print a line per collection."""

@@ -2,7 +2,7 @@
 
     python benchmarks/precision.py scifact:train texts.jsonl.gz
 
-For each dtype, the collection is embedded once; then the shipped model, and a model trained on the
+For each dtype, the collection is embedded once; then minilm-32k, and a model trained on the
 texts in that dtype, are measured by latent BM25 in memory.
 """
 

@@ -1,4 +1,4 @@
-"""Make the question table of the shipped model again, in part, and compare.
+"""Make the question table of minilm-32k again, in part, and compare.
 
     python benchmarks/shipped_table.py train/*.jsonl.gz \\
         --word-list symspellpy/frequency_dictionary_en_82_765.txt --list-words 60000

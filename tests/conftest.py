@@ -1,4 +1,4 @@
-"""Fixtures of tests with and without an engine: the shipped model, and real text."""
+"""Fixtures of tests with and without an engine: minilm-32k, and real text."""
 
 from __future__ import annotations
 

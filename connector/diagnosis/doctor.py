@@ -21,7 +21,7 @@ def examine(
     Args:
         client: what asks the engine.
         index: name or alias of one index.
-        model: folder or name of the model that asks that index; by default the shipped model.
+        model: folder or name of the model that asks that index; by default minilm-32k.
         write: also try what the login may do, in an index that is made for it and deleted.
 
     Raises:

@@ -90,7 +90,7 @@ class LatentEncoder:
         dtype: str = "auto",
         k: int | None = None,
     ) -> LatentEncoder:
-        """Load a model folder, by default the shipped model, and the backbone it names.
+        """Load a model folder, by default minilm-32k, and the backbone it names.
 
         Args:
             folder: with config.json and model.safetensors, as `latent-ingest train` writes them;

@@ -60,7 +60,7 @@ def kind_of(type_: str) -> str:
 def model_path(model: str | Path | None) -> Path:
     """Folder of a model that is given by its folder, or by the name of one in this package.
 
-    By default that of the shipped model. A folder of that name comes first.
+    By default that of minilm-32k. A folder of that name comes first.
     """
     if model is None:
         return SHIPPED_MODEL

@@ -51,7 +51,7 @@ class LatentTermsRetriever:
             filters: what documents must match, in Haystack's form.
             top_k: number of documents.
             form: what scores, as for `QueryRewriter.rewrite`.
-            model: the folder of the model that made the latent terms; by default the shipped model.
+            model: the folder of the model that made the latent terms; by default minilm-32k.
             filter_policy: "replace" or "merge": what filters given to `run` do with those above.
 
         Raises:

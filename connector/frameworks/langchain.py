@@ -45,7 +45,7 @@ class LatentTermsRetriever(BaseRetriever):  # type: ignore[misc]
     async_client: Any = None
     """An asynchronous client for `ainvoke`; without one it asks by `client`, in a thread."""
     model: Any = None
-    """The model that made the index, or its folder; by default the shipped model."""
+    """The model that made the index, or its folder; by default minilm-32k."""
     k: int = 10
     """Number of documents."""
     form: str = AUTO

@@ -73,7 +73,7 @@ class LatentIndex:
         Args:
             texts: the documents.
             ids: one per text; by default their positions, "0", "1" and so on.
-            model: a model, or its folder; by default the shipped model.
+            model: a model, or its folder; by default minilm-32k.
             latent_boost: factor on latent scores beside words.
             max_query_terms: most latent terms of a question, the heaviest by `w * idf`.
 
@@ -228,7 +228,7 @@ class LatentIndex:
 
         Args:
             path: the file.
-            model: the model that made it, or its folder; by default the shipped model.
+            model: the model that made it, or its folder; by default minilm-32k.
 
         Raises:
             InputError: the file cannot be read, or is not such a file.

@@ -55,7 +55,7 @@ class LatentTermsVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[mi
         """Store the parameters; they are checked, and the model is loaded, by `fit`.
 
         Args:
-            model: a model folder; by default the shipped model.
+            model: a model folder; by default minilm-32k.
             weighting: "sqrt", square roots of pooled activations; "counts", these rounded, as they
                 are indexed; or "bm25", the score that each latent of a document adds where it has
                 weight 1 in the question, by statistics of the texts given to `fit`.

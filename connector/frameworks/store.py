@@ -84,7 +84,7 @@ class LatentStore:
                 the engine of OPENSEARCH_URL, else the local one.
             async_client: an asynchronous client, for the methods that wait for an event loop;
                 without one they ask by `client`, in a thread.
-            model: the model that made the index, or its folder; by default the shipped model.
+            model: the model that made the index, or its folder; by default minilm-32k.
             form: as for `QueryRewriter.rewrite`.
             text_field: field that holds the text of a passage; by default the last text field of
                 the index.

@@ -24,7 +24,7 @@ LABEL_WORDS = 3
 MANY_WORDS = 15
 
 # A word of a label has at least this lift and this share of the latent's activation. With a lift
-# of 3, a fifth of the shipped model's labels were "the, a" and the like.
+# of 3, a fifth of minilm-32k's labels were "the, a" and the like.
 LEAST_LIFT = 10.0
 LEAST_SHARE = 0.05
 

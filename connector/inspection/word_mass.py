@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from latent_ingest.connector.encoding.pooling import KeyedValues
 from latent_ingest.connector.inspection.firings import Firings
 
-# Most pairs of a latent and a word, 12 bytes each. With the shipped model, 1.5 million tokens have
+# Most pairs of a latent and a word, 12 bytes each. With minilm-32k, 1.5 million tokens have
 # some 7 million pairs.
 MOST_PAIRS = 16_777_216
 

@@ -80,7 +80,7 @@ class QueryEncoder:
         """Name a model; it is loaded on first use, once per process.
 
         Args:
-            model: a model folder, or a loaded model; by default the shipped model.
+            model: a model folder, or a loaded model; by default minilm-32k.
             device: as for `LatentEncoder.load`.
             dtype: as for `LatentEncoder.load`.
             k: as for `LatentEncoder.load`.
@@ -118,7 +118,7 @@ class QueryEncoder:
 
     @property
     def folder(self) -> str | Path | None:
-        """The model folder; None for the shipped model, and for a loaded one without a folder."""
+        """The model folder; None for minilm-32k, and for a loaded one without a folder."""
         return self._folder if self._loaded is None or self._lazy else self._loaded.folder
 
     def without_model(self) -> QueryEncoder:

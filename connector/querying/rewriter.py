@@ -172,7 +172,7 @@ class QueryRewriter:
             index: an index, an alias, a pattern, or several of these with commas, which must
                 agree. Search the `index` of the rewriter, since an alias may move to an index of
                 another model.
-            encoder: the model that made the index, or its folder; defaults to the shipped model.
+            encoder: the model that made the index, or its folder; defaults to minilm-32k.
                 One that is not loaded yet is checked when it is loaded.
             questions: as for `QueryEncoder`, whose own is the default. By "table", questions are
                 encoded by the question table of the index, which needs no model folder; by that of

@@ -116,7 +116,7 @@ class QuestionTable:
 
     @classmethod
     def load(cls, folder: str | Path | None = None) -> QuestionTable:
-        """Load the table of a model folder, by default of the shipped model.
+        """Load the table of a model folder, by default of minilm-32k.
 
         Raises:
             ModelError: there is none, it cannot be read, or it is of a newer format or of another

@@ -37,7 +37,7 @@ HUB_OPTIONS = ("token", "cache_folder", "revision", "local_files_only")
 
 
 def load_sparse_encoder(folder: str | Path | None = None, **kwargs: Any) -> SparseEncoder:
-    """Load a model folder, by default the shipped model, as a SparseEncoder.
+    """Load a model folder, by default minilm-32k, as a SparseEncoder.
 
     The folder may be written by `latent-ingest train`, by `SparseEncoder.save_pretrained`, or with
     the pull request's modules, in whose place this package's modules are loaded. The modules may be

@@ -36,7 +36,7 @@ OF_MODULES = {"join"}
 
 @pytest.fixture(autouse=True, scope="module")
 def remembered_encodings(encoder: LatentEncoder) -> Iterator[None]:
-    """Tests of the engine do not test the encoder: the shipped model answers from memory."""
+    """Tests of the engine do not test the encoder: minilm-32k answers from memory."""
     with REMEMBERED.used(encoder, LatentEncoder.shared(device="cpu")):
         yield
 

@@ -41,7 +41,7 @@ QUESTION = "Write a list of strings to the file"
 
 @pytest.fixture(scope="module")
 def table() -> StoredTable:
-    """The first words of the shipped model's table, so that indices are made quickly."""
+    """The first words of minilm-32k's table, so that indices are made quickly."""
     made = StoredTable.of(QuestionTable.load(), WORDS)
     assert made is not None
     return made

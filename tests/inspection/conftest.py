@@ -1,4 +1,4 @@
-"""A survey of real text by the shipped model, and a small, fast model."""
+"""A survey of real text by minilm-32k, and a small, fast model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The question table of the shipped model is what its command makes."""
+"""The question table of minilm-32k is what its command makes."""
 
 from __future__ import annotations
 

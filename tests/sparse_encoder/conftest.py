@@ -1,4 +1,4 @@
-"""A SparseEncoder of the shipped model, and a small, untrained one."""
+"""A SparseEncoder of minilm-32k, and a small, untrained one."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ Examples:
     "--words/--no-words", default=True, help="--from: score with words, as hybrid queries do."
 )
 @click.option("--negatives", default=2, help="--from: mined documents for each question.")
-@click.option("--rounds", default=2, help="--from: rounds over all pairs.")
+@click.option("--rounds", default=1, help="--from: rounds over all pairs.")
 @click.option("--rank", default=16, help="--from: rank of the change of the encoder.")
 @click.option("--anchor", default=1.0, help="--from: weight that keeps latents what they were.")
 @click.option("--cost", default=1.0, help="--from: weight of a question's expected postings.")

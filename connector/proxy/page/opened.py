@@ -67,7 +67,7 @@ class OpenedIndices:
 
         Args:
             queries: gives what encodes questions to indices.
-            folders: model folders with labels and question tables; None is the shipped model.
+            folders: model folders with labels and question tables; None is minilm-32k.
         """
         self._queries = queries
         self._folders = [model_path(folder) for folder in folders]

@@ -91,7 +91,7 @@ def page_routes(
         caller_of: gives the client that asks the engine with the login of a request. It is kept for
             some seconds, for callers with the same key.
         queries: gives what encodes questions to indices.
-        folders: model folders with labels and question tables; None is the shipped model.
+        folders: model folders with labels and question tables; None is minilm-32k.
         allowed: says whether names of indices may be asked, with a filter that may name others.
     """
     opened = OpenedIndices(queries, folders)

@@ -15,7 +15,7 @@ class PairConfig:
     """Pairs per step; each document is a negative for all other questions of its batch."""
     negatives: int = 2
     """Further documents for each question, from those that the model ranks highest."""
-    rounds: int = 2
+    rounds: int = 1
     """Rounds over all pairs."""
     learning_rate: float = 5e-3
     rank: int = 16
