@@ -55,7 +55,7 @@ def write_card(
         "texts": sources,
         "licence of the texts": run.licence or "not stated",
         "tokens seen": f"{report.tokens:,} in {report.steps:,} steps"
-        + (f", all texts {report.rounds:,} times" if report.rounds else ""),
+        + {0: "", 1: ", all texts once"}.get(report.rounds, f", all texts {report.rounds:,} times"),
         "left out": f"{report.skipped_lines:,} lines without text, "
         f"{report.duplicate_texts:,} duplicate texts",
         "normalized MSE": f"{report.normalized_mse:.4f} on {report.held_out_tokens:,} held-out "

@@ -71,15 +71,18 @@ class CachedTokens:
         """Read the first `n_tokens` of the cache; another run may have added more."""
         self._tokens = cache.tokens()[:n_tokens]
         self._seed = seed
+        self._every_text = cache.state.whole_round and n_tokens >= cache.state.tokens
         self.n_blocks = -(-len(self._tokens) // TOKENS_PER_BLOCK)
         self.rounds = 0
+        """Completed rounds over all texts; 0 if the cache has a part of them."""
 
     def blocks(self, start: int, step: int = 1) -> Iterator[torch.Tensor]:
         """Like `TextTokens.blocks`."""
         number = start
         while True:
-            self.rounds = number // self.n_blocks
-            shuffling = np.random.default_rng([self._seed, self.rounds])
+            completed = number // self.n_blocks
+            self.rounds = completed if self._every_text else 0
+            shuffling = np.random.default_rng([self._seed, completed])
             for block in shuffling.permutation(self.n_blocks)[number % self.n_blocks :: step]:
                 first = int(block) * TOKENS_PER_BLOCK
                 yield torch.from_numpy(self._tokens[first : first + TOKENS_PER_BLOCK].copy())

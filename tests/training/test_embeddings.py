@@ -138,11 +138,23 @@ def test_the_cache_holds_the_tokens_of_the_texts(
     source = CachedTokens(cache, cache.state.tokens, seed=0)
     whole = torch.cat(list(islice(source.blocks(0), source.n_blocks)))
     again = torch.cat(list(islice(source.blocks(source.n_blocks), source.n_blocks)))
+    assert source.rounds == 1
     assert len(whole) == len(again) == cache.state.tokens
     assert rows(whole) == rows(again)
     assert not torch.equal(whole, again)
     late = next(source.blocks(5))
     assert torch.equal(late, list(islice(source.blocks(0), 6))[5])
+
+
+def test_a_round_over_a_part_of_the_texts_is_not_one_over_all(
+    backbone: Backbone, texts: TrainingTexts, tmp_path: Path
+) -> None:
+    cache = EmbeddingCache(tmp_path / "c", backbone, texts, NONE)
+    cache.fill(3000)
+    assert not cache.state.whole_round
+    source = CachedTokens(cache, cache.state.tokens, seed=0)
+    assert len(list(islice(source.blocks(0), 2 * source.n_blocks + 1))) > 2
+    assert source.rounds == 0
 
 
 def test_filling_resumes_where_it_was(
