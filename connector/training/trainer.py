@@ -19,6 +19,7 @@ import torch
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.files import disk_errors
+from latent_ingest.connector.prefetch import give_back_memory
 from latent_ingest.connector.training.card import RunSummary
 from latent_ingest.connector.training.checkpoint import load_checkpoint, save_checkpoint
 from latent_ingest.connector.training.config import TrainingConfig, check_memory
@@ -45,6 +46,9 @@ log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 180
 IF_FULL = "make room and resume with --resume"
+
+# Steps after which freed memory is given back; see `give_back_memory`.
+GIVE_BACK_STEPS = 16
 
 # Times that the probe is evaluated in a run, evenly spaced, the last step included.
 PROBES = 8
@@ -271,6 +275,8 @@ class Trainer:
         loss = self._optimization.step(step, hidden)
         self._step = step
         self._embedding.add(embedded - began)
+        if step % GIVE_BACK_STEPS == 0:
+            give_back_memory()
         self._stepping.add(time.monotonic() - embedded)
         if not self._metrics:
             return

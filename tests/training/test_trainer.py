@@ -22,6 +22,7 @@ from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.errors import InputError, ModelError
 from latent_ingest.connector.inspection.vocabulary import Frequencies
 from latent_ingest.connector.training import optimization
+from latent_ingest.connector.training import trainer as trainer_module
 from latent_ingest.connector.training.config import TrainingConfig
 from latent_ingest.connector.training.embeddings import embedded
 from latent_ingest.connector.training.export import doubts
@@ -76,6 +77,19 @@ def optimised(trainer: Trainer) -> dict[str, torch.Tensor]:
     }
     assert len(moments) >= 12
     return {**state["objective"], **moments}
+
+
+def test_freed_memory_is_given_back_now_and_then(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back_after: list[int] = []
+    steps: list[TrainingProgress] = []
+    monkeypatch.setattr(
+        trainer_module, "give_back_memory", lambda: given_back_after.append(len(steps) + 1)
+    )
+    start("model", dataclasses.replace(SMALL, tokens=17_500), on_step=steps.append).run()
+    assert len(steps) == 35
+    assert given_back_after == [16, 32]
 
 
 def test_a_run_learns_and_its_folder_is_a_model(start: Start, tmp_path: Path) -> None:
