@@ -13,10 +13,9 @@ def test_a_run_ends_after_passes_in_a_row_without_progress(
     passes = Passes(done=10)
     lost = RuntimeError("a worker\n  died")
     assert [passes.why_end(lost, done) for done in (10, 10, 11, 11, 11)] == [None] * 5
-    assert caplog.messages == [
-        "Ray lost a part of the work, which is done again: a worker died"
-    ] * len(caplog.messages)
-    assert len(caplog.messages) == 5
+    assert (
+        caplog.messages == ["Ray lost a part of the work, which is done again: a worker died"] * 5
+    )
     assert passes.why_end(None, 11) == (
         "Ray could not do all: results were lost; the same command resumes"
     )
