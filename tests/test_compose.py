@@ -18,7 +18,7 @@ import yaml
 from click.testing import CliRunner
 
 from latent_ingest.cli.main import cli
-from latent_ingest.connector.engine.local import DISTRIBUTIONS
+from latent_ingest.connector.engine.local import DISTRIBUTIONS, WATERMARKS
 
 Instruction = tuple[str, str]
 
@@ -32,9 +32,12 @@ def services(root: Path) -> dict[str, Any]:
     return found
 
 
-def test_it_is_the_version_of_the_local_engine(services: dict[str, Any]) -> None:
-    image = services["opensearch"]["image"]
-    assert image == f"opensearchproject/opensearch:{DISTRIBUTIONS['opensearch'].versions[0]}"
+def test_it_is_the_local_engine(services: dict[str, Any]) -> None:
+    service = services["opensearch"]
+    assert service["image"] == (
+        f"opensearchproject/opensearch:{DISTRIBUTIONS['opensearch'].versions[0]}"
+    )
+    assert service["environment"].items() >= WATERMARKS.items()
 
 
 def test_it_is_one_node_on_the_loopback_interface_without_security(

