@@ -23,6 +23,7 @@ import click
 import numpy as np
 import scipy.sparse
 from cached_encodings import Row, encoded, real_texts
+from command import Benchmark
 from numpy.typing import NDArray
 from opensearchpy import OpenSearch, helpers
 from scale import MAPPING, hits, merge, visited
@@ -108,7 +109,7 @@ def ratio(pairs: Sequence[tuple[float, float]]) -> str:
     return f"{median(some) / median(every):.2f}"
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option("--texts", multiple=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("scale"))

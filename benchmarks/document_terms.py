@@ -24,6 +24,7 @@ from pathlib import Path
 import click
 import numpy as np
 from cached_encodings import encoded_vectors
+from command import Benchmark, load_judged
 from numpy.typing import NDArray
 
 from latent_ingest.connector import terms
@@ -97,8 +98,7 @@ class Judged:
 
     @classmethod
     def load(cls, name: str, out: Path, encoder: LatentEncoder) -> Judged:
-        folder, _, split = name.rpartition(":")
-        collection = Collection.load(Path(folder), split)
+        collection = load_judged(name)
         documents = list(collection.documents())
         texts = [document.text for document in documents]
         parts = list(encoded_vectors(out / collection.name, texts))
@@ -224,7 +224,7 @@ def choices(
         yield f"the same, in questions alone: {share:.0%}", judged.every(), share
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("collections", nargs=-1, required=True, metavar="FOLDER:SPLIT...")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("encoded"))
 def main(collections: tuple[str, ...], out: Path) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from command import Benchmark
 
 from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.sentence_transformers import LatentBM25Evaluator, load_sparse_encoder
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("collections", nargs=-1, required=True)
 @click.option("--model", help="Model folder; by default minilm-32k.")
 @click.option("--split", default="test")

@@ -25,6 +25,7 @@ from typing import Any
 
 import click
 import torch
+from command import Benchmark
 from torch.overrides import TorchFunctionMode
 
 from latent_ingest.cli.main import SPINS
@@ -192,7 +193,7 @@ def beside_others(n_others: int, n_texts: int) -> None:
         click.echo(f"| {name} | {ratio:.2f} |")
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.option("--texts", "n_texts", type=int, default=1500)
 @click.option("--busy", "n_others", type=int, help="Other processes that compute.")
 def main(n_texts: int, n_others: int | None) -> None:

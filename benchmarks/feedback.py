@@ -23,6 +23,7 @@ from pathlib import Path
 import click
 import numpy as np
 from cached_encodings import Row, encoded
+from command import Benchmark, load_judged
 from numpy.typing import NDArray
 
 from latent_ingest.connector import terms
@@ -256,7 +257,7 @@ def cells_of(kind_and_setting: tuple[str, str], parts: Sequence[NDArray[np.float
     return [*cells, *(f"{mean:+.4f} (p = {p:.4f})" for mean, p in overall)]
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("collections", nargs=-1, required=True, metavar="FOLDER:SPLIT...")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("encoded"))
 @click.option("--curve", is_flag=True, help="Change each setting by itself.")
@@ -264,12 +265,11 @@ def main(collections: tuple[str, ...], out: Path, curve: bool) -> None:
     found = []
     titles = []
     for name in collections:
-        folder, _, split = name.rpartition(":")
-        collection = Collection.load(Path(folder), split)
+        collection = load_judged(name)
         texts = [(document.id, document.text) for document in collection.documents()]
         rows = encoded(out / collection.name, texts)
         judged = Judged(collection, rows, LatentEncoder.shared().n_latents)
-        titles += [f"{collection.name} {split} {measure}" for measure in MEASURES]
+        titles += [f"{collection.name} {collection.split} {measure}" for measure in MEASURES]
         table = index_table([text for _, text in texts], collection.queries.values())
         found.append(changes_of(judged, table, curve))
     titles += [f"mean {measure}" for measure in MEASURES]

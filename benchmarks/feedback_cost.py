@@ -21,6 +21,7 @@ from typing import Any
 
 import click
 from cached_encodings import encoded
+from command import Benchmark
 from opensearchpy import OpenSearch
 from scale import build, merge
 
@@ -35,7 +36,7 @@ FIRST_WORDS = 4
 PLAIN = {"lean": False, "text_fields": ("text",)}
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option("--encoded", "cache", type=click.Path(path_type=Path))
 @click.option("--documents", multiple=True, type=int, default=(10_000,))

@@ -15,9 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
+from command import Benchmark
 
 from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.corpus.corpus import Corpus
@@ -63,7 +65,9 @@ def seconds(opened: Corpus | CorpusFile, number: int) -> float:
     return time.process_time() - started
 
 
+@click.command(cls=Benchmark)
 def main() -> None:
+    """Print the CPU time of reading each format, JSON lines = 1."""
     documents = [
         {**document, "_id": f"{document['_id']}-{copy}"}
         for copy in range(COPIES)

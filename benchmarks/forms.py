@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 import click
+from command import Benchmark
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.collections.collection import Collection
@@ -45,7 +46,7 @@ def shared(one: dict[str, float], other: dict[str, float]) -> float:
     return len({*first} & {*second}) / most if most else 1.0
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option("--index", required=True)
 @click.option("--split", default="test")

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
+from command import Benchmark
 from document_terms import Judged, ways
 from numpy.typing import NDArray
 from opensearchpy import OpenSearch, helpers
@@ -74,7 +75,7 @@ def sizes(client: OpenSearch, index: str) -> Counter[str]:
     return found
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("name", metavar="FOLDER:SPLIT")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("encoded"))
 def main(name: str, out: Path) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections import deque
@@ -25,7 +24,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
+from command import Benchmark
 from opensearchpy import OpenSearch, helpers
 
 from latent_ingest.connector.collections.docstrings import standard_library
@@ -33,7 +34,7 @@ from latent_ingest.connector.corpus.corpus import Corpus
 from latent_ingest.connector.document import DEFAULT_ID_FIELDS, Document
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.vectors import LatentVectors
-from latent_ingest.connector.engine.client import Connection, default_url
+from latent_ingest.connector.engine.client import Connection, EngineInfo, default_url
 from latent_ingest.connector.engine.retry import Retry
 from latent_ingest.connector.index.guard import Loading
 from latent_ingest.connector.index.index import Index
@@ -272,12 +273,16 @@ def compare_enriching(client: OpenSearch, encoder: LatentEncoder) -> None:
     )
 
 
-def main() -> None:
+@click.command(cls=Benchmark)
+@click.argument("part", required=False, type=click.Choice(["enrich"]))
+def main(part: str | None) -> None:
+    """Print the throughput of sending and of updates as ratios; `enrich` measures only updates."""
     client = Connection(default_url()).open()
+    EngineInfo.read(client)
     encoder = LatentEncoder.load()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            if sys.argv[1:] != ["enrich"]:
+            if part is None:
                 compare_sending(client, encoder, Journal(Path(folder) / "journal.sqlite"))
                 compare_overlap(client, encoder, Path(folder))
             compare_enriching(client, encoder)
@@ -286,4 +291,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,8 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import click
+from command import Benchmark
+
 from latent_ingest.connector.collections.docstrings import standard_library
-from latent_ingest.connector.engine.client import Connection, default_url
+from latent_ingest.connector.engine.client import Connection, EngineInfo, default_url
 
 INDEX = "benchmark-ingest-memory"
 COPIES = 10
@@ -46,7 +49,10 @@ def peak_megabytes(corpus: Path) -> float:
     return usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
 
 
+@click.command(cls=Benchmark)
 def main() -> None:
+    """Print peak memory of ingest for a corpus and for larger ones."""
+    EngineInfo.read(Connection(default_url()).open())
     peaks = []
     with tempfile.TemporaryDirectory() as folder:
         for copies, padding in ((1, 0), (COPIES, 0), (1, PADDING)):

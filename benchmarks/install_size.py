@@ -17,6 +17,9 @@ import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import click
+from command import Benchmark
+
 from latent_ingest.cli.main import MODEL_PACKAGES
 
 ENCODE = (
@@ -69,7 +72,9 @@ def peak_megabytes(questions: str) -> float:
     return usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
 
 
+@click.command(cls=Benchmark)
 def main() -> None:
+    """Print disk and memory of an install that asks by table, and of the whole."""
     needed, serve, backbone = requirements(), requirements("serve"), requirements("backbone")
     model = {first_name(name) for name in MODEL_PACKAGES}
     whole, table = megabytes(closure(set(needed))), megabytes(closure(needed - model))

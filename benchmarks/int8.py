@@ -15,6 +15,7 @@ import warnings
 import click
 import numpy as np
 import torch
+from command import Benchmark
 from torch.ao.quantization import (
     default_dynamic_qconfig,
     per_channel_dynamic_qconfig,
@@ -46,7 +47,7 @@ def overlaps(ones: LatentVectors, others: LatentVectors) -> list[float]:
     return found
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.option("--texts", "n_texts", type=int, default=200)
 def main(n_texts: int) -> None:
     """Print a row for each precision."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from command import Benchmark
 from numpy.typing import NDArray
 
 from latent_ingest.connector import terms
@@ -100,7 +101,7 @@ def summed(chunks: LatentChunks, n_documents: int) -> LatentVectors:
     )
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--documents", "n_documents", default=1500, show_default=True)
 @click.option("--windows", default=2, show_default=True, help="Fewest windows per document.")

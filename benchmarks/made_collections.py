@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from command import Benchmark
 
 DOCUMENTS = 3000
 QUESTIONS = {"titles": 400, "answers": 300}
@@ -79,7 +80,7 @@ def of_answers(rows: Rows) -> Made:
     return documents, questions, relevant
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("kind", type=click.Choice(["titles", "answers"]))
 @click.argument("texts", type=click.Path(exists=True, path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from statistics import median
 
 import click
+from command import Benchmark
 
 from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("models", nargs=-1, required=True)
 @click.option("--texts", "n_texts", type=int, default=200, show_default=True)
 @click.option("--rounds", type=int, default=3, show_default=True)

@@ -11,14 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from command import Benchmark, load_judged
 
-from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.evaluation.probe import Probe
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.option("--on", "collections", multiple=True, required=True, help="FOLDER:SPLIT")
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 def main(collections: tuple[str, ...], models: tuple[Path, ...]) -> None:
@@ -30,8 +30,7 @@ def main(collections: tuple[str, ...], models: tuple[Path, ...]) -> None:
     backbone = Backbone.load(names.pop())
     table: dict[Path, list[float]] = {model: [] for model in models}
     for named in collections:
-        folder, _, split = named.rpartition(":")
-        probe = Probe(Collection.load(Path(folder), split), backbone)
+        probe = Probe(load_judged(named), backbone)
         click.echo(f"{named}: words (not stemmed) {probe.words:.4f}", err=True)
         for model, autoencoder in autoencoders.items():
             table[model].append(probe.ndcg(autoencoder))

@@ -22,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 import click
+from command import Benchmark
 
 from latent_ingest.connector import Connection, IngestJob, LatentEncoder, OnRay
 from latent_ingest.connector.corpus_file import CorpusFile
@@ -85,7 +86,7 @@ def measured(files: list[list[bytes]], encoders: int) -> dict[str, float]:
     return found
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("corpus", type=click.Path(exists=True, path_type=Path))
 @click.option("--documents", default=720)
 @click.option("--rounds", default=1)

@@ -14,9 +14,9 @@ import time
 from collections import Counter
 from collections.abc import Container
 from itertools import islice
-from pathlib import Path
 
 import click
+from command import Benchmark, load_judged
 
 from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -32,15 +32,14 @@ DOCUMENTS = 256
 WORDS = 1024
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("collections", nargs=-1, required=True)
 @click.option("--question-words", default=INDEX_WORDS, show_default=True)
 def main(collections: tuple[str, ...], question_words: int) -> None:
     """Print the shares and times of each collection, given as FOLDER:SPLIT."""
     encoder, general = LatentEncoder.load(), QuestionTable.load()
     for given in collections:
-        folder, _, split = given.rpartition(":")
-        measure(Collection.load(Path(folder), split), encoder, general, question_words)
+        measure(load_judged(given), encoder, general, question_words)
 
 
 def measure(

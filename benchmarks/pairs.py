@@ -24,10 +24,10 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from command import Benchmark, load_judged
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.bm25 import MemoryBM25, best
-from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder, TokenLatents, boundaries
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.encoding.fingerprint import autoencoder_fingerprint
@@ -48,16 +48,15 @@ class Part:
     """A collection, or documents of it, and the questions that one of them answers."""
 
     def __init__(self, named: str, n_documents: int | None, cache: Cache) -> None:
-        place, _, split = named.rpartition(":")
-        collection = Collection.load(Path(place), split)
+        collection = load_judged(named)
         documents = list(collection.documents())
         self.drawn = ""
         if n_documents is not None:
             judged = sorted(collection.judged)
             chosen = set(random.Random(0).sample(judged, min(n_documents, len(judged))))
             documents = [each for each in documents if each.id in chosen]
-            self.drawn = f"-{split}-{n_documents}"
-        self.name = f"{collection.name} {split}"
+            self.drawn = f"-{collection.split}-{n_documents}"
+        self.name = f"{collection.name} {collection.split}"
         self.ids = [document.id for document in documents]
         kept = {query: only(grades, set(self.ids)) for query, grades in collection.qrels.items()}
         self.qrels = {
@@ -69,7 +68,7 @@ class Part:
         self.cache = cache
         self.documents = cache.tokens(f"{collection.name}{self.drawn}-documents", texts, "document")
         self.questions = cache.tokens(
-            f"{collection.name}-{split}{self.drawn}-queries", asked, "query"
+            f"{collection.name}-{collection.split}{self.drawn}-queries", asked, "query"
         )
         index = WordIndex(texts)
         self.words = [index.bm25.scores(*index.query(text)) for text in asked]
@@ -193,7 +192,7 @@ def only(grades: dict[str, int], chosen: set[str]) -> dict[str, int]:
     return {document: grade for document, grade in grades.items() if document in chosen}
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.option("--on", "collections", multiple=True, required=True, help="FOLDER:SPLIT")
 @click.option("--documents", type=int, help="Documents of each collection; all without it.")
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Kept for reuse.")

@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 import click
+from command import Benchmark, load_judged
 
-from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.backbone import Backbone
 from latent_ingest.connector.encoding.model_folder import SHIPPED_MODEL
@@ -23,18 +23,18 @@ from latent_ingest.connector.training.texts import TrainingTexts, find_sources
 from latent_ingest.connector.training.trainer import Trainer
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("collection")
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--tokens", default=1_000_000)
 @click.option("--latents", default=8192)
 def main(collection: str, sources: tuple[str, ...], tokens: int, latents: int) -> None:
     """Print a line per dtype; COLLECTION is FOLDER:SPLIT."""
-    folder, _, split = collection.rpartition(":")
+    judged = load_judged(collection)
     config = TrainingConfig(n_latents=latents, tokens=tokens)
     for dtype in ("float32", "bfloat16"):
         backbone = Backbone.load(dtype=dtype)
-        probe = Probe(Collection.load(Path(folder), split), backbone)
+        probe = Probe(judged, backbone)
         shipped = probe.ndcg(TokenAutoencoder.load(SHIPPED_MODEL))
         with tempfile.TemporaryDirectory() as work:
             texts = TrainingTexts(find_sources(sources, Path(work)))

@@ -28,6 +28,7 @@ import aiohttp
 import click
 import psutil
 import urllib3
+from command import Benchmark
 from opensearchpy import OpenSearch
 
 from latent_ingest.connector.collections.docstrings import standard_library
@@ -50,7 +51,7 @@ QUESTIONS = (
 )
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.option("--url", default=default_url, help="URL of the engine.")
 @click.option("--documents", default=1500, show_default=True, help="Docstrings in the index.")
 @click.option("--rounds", default=9, show_default=True, help="Rounds of each comparison.")

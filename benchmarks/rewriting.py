@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 import click
 import torch
+from command import Benchmark
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
@@ -33,7 +34,7 @@ QUESTIONS = {
 }
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.option("--dtype", default="auto", help="Precision of the backbone, as for latent-ingest.")
 @click.option("--rounds", default=100, show_default=True, help="Number of timed rounds.")
 @click.option("--threads", default=torch.get_num_threads(), help="Number of threads of torch.")

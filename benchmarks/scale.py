@@ -34,6 +34,7 @@ import click
 import matplotlib
 import numpy as np
 from cached_encodings import Row, encoded, real_texts
+from command import Benchmark
 from opensearchpy import OpenSearch, helpers
 
 from latent_ingest.connector import terms
@@ -357,7 +358,7 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option("--texts", multiple=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--model", help="Model folder, or the name of a shipped one.")

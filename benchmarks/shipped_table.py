@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import click
+from command import Benchmark
 
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.questions.building import (
@@ -26,7 +27,7 @@ from latent_ingest.connector.questions.question_table import QuestionTable
 from latent_ingest.connector.training.texts import TrainingTexts, find_sources
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--word-list", required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--list-words", type=int)

@@ -18,12 +18,12 @@ from pathlib import Path
 import click
 import numpy as np
 from cached_encodings import Row, encoded
+from command import Benchmark, load_judged
 from feedback import Judged
 from numpy.typing import NDArray
 
 from latent_ingest.connector import terms
 from latent_ingest.connector.bm25 import MemoryBM25, best
-from latent_ingest.connector.collections.collection import Collection
 from latent_ingest.connector.encoding.encoder import LatentEncoder
 from latent_ingest.connector.evaluation.rankings import HITS, measured
 from latent_ingest.connector.querying.query_encoder import QueryEncoder
@@ -90,7 +90,7 @@ def variants(
             yield f"{name} x {weight}", {q: base[q] + weight * title[q] for q in base}
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.argument("collections", nargs=-1, required=True, metavar="FOLDER:SPLIT...")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("encoded"))
 def main(collections: tuple[str, ...], out: Path) -> None:
@@ -98,14 +98,16 @@ def main(collections: tuple[str, ...], out: Path) -> None:
     heads = []
     n_latents = LatentEncoder.shared().n_latents
     for name in collections:
-        folder, _, split = name.rpartition(":")
-        collection = Collection.load(Path(folder), split)
+        collection = load_judged(name)
         documents = list(collection.documents())
         rows = encoded(out / collection.name, [(one.id, one.text) for one in documents])
         named = [(one.id, str(one.fields.get("title") or "")) for one in documents]
         titles = counts_of(encoded(out / f"{collection.name}-title", named))
         judged = Judged(collection, rows, n_latents)
-        heads += [f"{collection.name} {split} latent", f"{collection.name} {split} hybrid"]
+        heads += [
+            f"{collection.name} {collection.split} latent",
+            f"{collection.name} {collection.split} hybrid",
+        ]
         before: dict[bool, NDArray[np.float64]] = {}
         for variant, scores in variants(judged, counts_of(rows), titles, n_latents):
             for words in (False, True):

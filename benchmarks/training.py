@@ -23,7 +23,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import click
 import torch
+from command import Benchmark
 
 from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.encoding.autoencoder import AutoencoderConfig, TokenAutoencoder
@@ -128,7 +130,9 @@ def compare_runs() -> None:
     print(f"embedding and steps, a thread ahead: {ratio:.2f} times as fast as in turn")
 
 
+@click.command(cls=Benchmark)
 def main() -> None:
+    """Print the time of training steps as ratios."""
     device = pick_device("auto")
     chosen = pick_dtype("auto", device)
     model = TokenAutoencoder(AutoencoderConfig(D_IN, N_LATENTS, K))

@@ -10,7 +10,6 @@ Needs an engine: OPENSEARCH_URL, the local one, or http://localhost:9200.
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -20,13 +19,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import click
+from command import Benchmark
 from indexing import COPIES, ENCODED, Precomputed
 from opensearchpy import OpenSearch, helpers
 
 from latent_ingest.connector.collections.docstrings import standard_library
 from latent_ingest.connector.document_text import text_hash
 from latent_ingest.connector.encoding.encoder import LatentEncoder
-from latent_ingest.connector.engine.client import Connection, default_url
+from latent_ingest.connector.engine.client import Connection, EngineInfo, default_url
 from latent_ingest.connector.indexing.jobs.enrich_job import EnrichJob
 from latent_ingest.connector.indexing.watching.job import WatchJob
 
@@ -161,8 +162,11 @@ def done(client: OpenSearch, written: dict[str, tuple[float, str]]) -> list[floa
     return waits
 
 
+@click.command(cls=Benchmark)
 def main() -> None:
+    """Print the cost of catching up and of following."""
     client = Connection(default_url()).open()
+    EngineInfo.read(client)
     texts = [text["text"] for text in islice(standard_library(), ENCODED)]
     loaded = LatentEncoder.load()
     encoder: Any = Precomputed(loaded, texts)
@@ -178,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
