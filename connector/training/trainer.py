@@ -192,8 +192,8 @@ class Trainer:
             held = f"what {self.cache} holds is used" if self.cache else "there is no --cache"
             log.info("%s: no checkpoint yet; training begins at the first step; %s", path, held)
         self._held_out = self.texts.held_out(config.held_out_texts)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._source = self._open_source(state)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._batches = TokenBatches(
             self._source,
             batch_tokens=config.batch_tokens // size,

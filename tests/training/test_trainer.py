@@ -239,7 +239,6 @@ def test_a_run_that_was_cut_before_its_first_checkpoint_begins_again(
         cut = start(name, config, cache=cache, on_step=die, on_cache=die if cached else held.append)
         with pytest.raises(RuntimeError, match="killed"):
             cut.run()
-        assert (tmp_path / f"{name}.run").is_dir()
         assert not (tmp_path / f"{name}.run" / "checkpoint.pt").exists()
     if cached:
         held.append(json.loads((tmp_path / "cache" / "cache.json").read_text())["tokens"])
@@ -395,6 +394,15 @@ def test_texts_that_are_too_few_are_said(backbone: Backbone, tmp_path: Path) -> 
         trainer = Trainer(backbone, texts, tmp_path / "m", SMALL, cache=cache)
         with pytest.raises(InputError, match="the only text is held out to measure on; name more"):
             trainer.run()
+
+
+def test_a_run_that_its_cache_refuses_leaves_no_folder(start: Start, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"has other files but no cache\.json"):
+        start("m", cache=cache).run()
+    assert [path.name for path in tmp_path.glob("m*")] == []
 
 
 def test_more_latents_than_memory_are_refused_beforehand(start: Start) -> None:
