@@ -228,6 +228,7 @@ def choices(
 @click.argument("collections", nargs=-1, required=True, metavar="FOLDER:SPLIT...")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("encoded"))
 def main(collections: tuple[str, ...], out: Path) -> None:
+    """Print quality and postings of each way to keep fewer latents."""
     encoder = LatentEncoder.shared()
     click.echo(
         "| collection | kept | nDCG@10 latent | hybrid | difference | R@100 latent | hybrid | "

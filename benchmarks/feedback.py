@@ -262,6 +262,7 @@ def cells_of(kind_and_setting: tuple[str, str], parts: Sequence[NDArray[np.float
 @click.option("--out", type=click.Path(path_type=Path), default=Path("encoded"))
 @click.option("--curve", is_flag=True, help="Change each setting by itself.")
 def main(collections: tuple[str, ...], out: Path, curve: bool) -> None:
+    """Print what each setting of feedback changes, on each collection and in the mean."""
     found = []
     titles = []
     for name in collections:

@@ -79,6 +79,7 @@ def sizes(client: OpenSearch, index: str) -> Counter[str]:
 @click.argument("name", metavar="FOLDER:SPLIT")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("encoded"))
 def main(name: str, out: Path) -> None:
+    """Print the bytes of each part of an index, a document."""
     encoder = LatentEncoder.shared()
     client = Connection(default_url()).open()
     judged = Judged.load(name, out, encoder)

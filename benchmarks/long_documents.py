@@ -107,6 +107,7 @@ def summed(chunks: LatentChunks, n_documents: int) -> LatentVectors:
 @click.option("--windows", default=2, show_default=True, help="Fewest windows per document.")
 @click.option("--seed", default=0, show_default=True)
 def main(file: Path, n_documents: int, windows: int, seed: int) -> None:
+    """Print the quality of pooled, chunked and truncated documents, and of words."""
     encoder = LatentEncoder.load()
     answers = read_answers(file)
     random.Random(seed).shuffle(answers)

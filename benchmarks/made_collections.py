@@ -85,6 +85,7 @@ def of_answers(rows: Rows) -> Made:
 @click.argument("texts", type=click.Path(exists=True, path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
 def main(kind: str, texts: Path, folder: Path) -> None:
+    """Make a judged collection of TEXTS in FOLDER: of titles or of answers."""
     random.seed({"titles": 0, "answers": 1}[kind])
     with gzip.open(texts, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]

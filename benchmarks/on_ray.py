@@ -91,6 +91,7 @@ def measured(files: list[list[bytes]], encoders: int) -> dict[str, float]:
 @click.option("--documents", default=720)
 @click.option("--rounds", default=1)
 def main(corpus: Path, documents: int, rounds: int) -> None:
+    """Print the speed of ingest on Ray as ratios."""
     found: dict[int, list[dict[str, float]]] = {way: [] for way in WAYS}
     with CorpusFile(corpus) as file:
         lines = [line.content + b"\n" for line in islice(file, documents)]

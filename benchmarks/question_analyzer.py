@@ -158,6 +158,7 @@ def documents(table: StoredTable) -> Iterator[dict[str, Any]]:
 @click.command(cls=Benchmark)
 @click.option("--words", "sizes", type=int, multiple=True, default=SIZES, show_default=True)
 def main(sizes: tuple[int, ...]) -> None:
+    """Print what a question table costs an index, by its number of words."""
     with tempfile.TemporaryDirectory() as home:
         engine = LocalEngine(home=Path(home))
         url = engine.up(port=free_port(), heap=HEAP, bound_to_us=True).url

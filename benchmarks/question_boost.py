@@ -106,6 +106,7 @@ def measure(judged: Judged, texts: Sequence[str], table: QuestionTable, kind: st
 @click.argument("collections", nargs=-1, required=True, metavar="FOLDER:SPLIT...")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("encoded"))
 def main(collections: tuple[str, ...], out: Path) -> None:
+    """Print what a boost of its own gains each question."""
     names = []
     judged = []
     for given in collections:

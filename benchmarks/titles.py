@@ -94,6 +94,7 @@ def variants(
 @click.argument("collections", nargs=-1, required=True, metavar="FOLDER:SPLIT...")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("encoded"))
 def main(collections: tuple[str, ...], out: Path) -> None:
+    """Print the quality of titles and bodies in one latent field or two."""
     cells: dict[str, list[str]] = {}
     heads = []
     n_latents = LatentEncoder.shared().n_latents
