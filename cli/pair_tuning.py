@@ -48,6 +48,7 @@ OF_PAIRS = {
     "anchor": "--anchor",
     "cost": "--cost",
     "distil": "--distil",
+    "teacher": "--teacher",
 }
 
 
@@ -111,8 +112,9 @@ def tune_on_pairs(
                 bar.unit, bar.initial = " steps", progress.step - 1
                 bar.n = progress.step - 1
                 bar.set_description_str("tuning", refresh=False)
+            taught = f", teacher {progress.taught:.3f}" if config.distil else ""
             bar.set_postfix_str(
-                f"contrast {progress.contrast:.3f}, cost {progress.cost:.2f}", refresh=False
+                f"contrast {progress.contrast:.3f}, cost {progress.cost:.2f}{taught}", refresh=False
             )
             bar.update(progress.step - bar.n)
 

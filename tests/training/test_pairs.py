@@ -14,6 +14,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+)
 
 from latent_ingest.cli.main import cli
 from latent_ingest.connector.bm25 import MemoryBM25
@@ -27,10 +34,11 @@ from latent_ingest.connector.training.pairs.config import PairConfig
 from latent_ingest.connector.training.pairs.making import pairs_of
 from latent_ingest.connector.training.pairs.measures import PairProgress
 from latent_ingest.connector.training.pairs.objective import PairObjective
-from latent_ingest.connector.training.pairs.reading import MOST_ANSWERS, Pairs
+from latent_ingest.connector.training.pairs.reading import MOST_ANSWERS, Pair, Pairs
 from latent_ingest.connector.training.pairs.score import CollectionStatistics, counts, scores
+from latent_ingest.connector.training.pairs.teacher import READ_AT_ONCE, CrossEncoder
 from latent_ingest.connector.training.pairs.trainer import PairTrainer
-from tests.toys import toy_backbone, toy_model
+from tests.toys import toy_backbone, toy_model, toy_tokenizer
 
 # Words of questions and, in the same order, the words of the documents that answer them.
 ASKED = ["a", "find", "files", "that", "match", "the", "trees", "query"]
@@ -172,8 +180,12 @@ def test_a_weight_on_cost_touches_fewer_postings(start: Start) -> None:
     assert cheap.postings < 0.95 * plain.postings
 
 
-def test_a_run_that_was_cut_ends_as_one_that_was_not(start: Start, tmp_path: Path) -> None:
-    config = dataclasses.replace(SMALL, rounds=2, distil=0.5, cost=0.1)
+@pytest.mark.parametrize("cross", [False, True], ids=["cosine", "cross-encoder"])
+def test_a_run_that_was_cut_ends_as_one_that_was_not(
+    start: Start, tmp_path: Path, cross: bool
+) -> None:
+    teacher = str(cross_encoder(tmp_path / "teacher")) if cross else None
+    config = dataclasses.replace(SMALL, rounds=2, distil=0.5, teacher=teacher, cost=0.1)
     whole = start("whole", config)
     whole.write(whole.run())
     cut = start("cut", config)
@@ -200,6 +212,109 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(start: Start, tmp_path: Pat
     ours, theirs = weights(tmp_path / "cut"), weights(tmp_path / "whole")
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def cross_encoder(folder: Path, outputs: int = 1, seed: int = 3) -> Path:
+    """Write a random cross-encoder for the toy backbone's words."""
+    torch.manual_seed(seed)
+    tokenizer = toy_tokenizer("words")
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=64, num_labels=outputs,
+        initializer_range=2.0,
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_cross_encoder_reads_a_question_with_its_document(tmp_path: Path) -> None:
+    """As transformers scores each alone: more than are read at once, of different lengths."""
+    folder = cross_encoder(tmp_path / "teacher")
+    pairs = [
+        Pair(" ".join(ASKED[: 1 + i % 7]), " ".join(FOUND[i % 5 :]))
+        for i in range(READ_AT_ONCE + 3)
+    ]
+    ours = CrossEncoder.load(str(folder), torch.device("cpu")).scores(pairs)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        theirs = [
+            model(**tokenizer(pair.question, pair.document, return_tensors="pt")).logits.item()
+            for pair in pairs
+        ]
+    assert np.std(theirs) > 0.01
+    np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-4)
+    swapped = [Pair(pair.document, pair.question) for pair in pairs]
+    again = CrossEncoder.load(str(folder), torch.device("cpu")).scores(swapped)
+    assert not torch.allclose(ours, again, atol=1e-3)
+    long = Pair("a " * 100, "words " * 100)
+    assert CrossEncoder.load(str(folder), torch.device("cpu")).scores([long]).isfinite().all()
+
+
+def test_a_teacher_is_asked_for_each_documents_own_and_drawn_ones(
+    start: Start, tmp_path: Path
+) -> None:
+    teacher = str(cross_encoder(tmp_path / "teacher"))
+    trainer = start("m", dataclasses.replace(SMALL, distil=1.0, teacher=teacher))
+    trainer._prepare()
+    batch = trainer._batch(1)
+    assert batch.teacher is not None
+    asked = ~batch.teacher.isnan()
+    assert asked.diagonal().all()
+    assert asked.sum(dim=1).tolist() == [1 + SMALL.negatives] * SMALL.batch
+    assert not (asked & batch.left_out).any()
+    # As numbers of pairs: the chosen ones, in the order of the batch, then those drawn further.
+    order = np.random.default_rng([SMALL.seed, 0]).permutation(trainer.pairs.n_training)
+    chosen = order[: SMALL.batch]
+    mined = trainer._mined.negatives
+    every, row = trainer.pairs.every, 5
+    own = Pair(every[chosen[row]].question, every[chosen[row]].document)
+    assert trainer._teacher is not None
+    assert torch.allclose(trainer._teacher.scores([own])[0], batch.teacher[row, row])
+    wrong = [Pair(own.question, every[number].document) for number in mined[chosen[row]]]
+    known = trainer._teacher.scores(wrong)
+    others = batch.teacher[row][asked[row]].tolist()
+    others.remove(batch.teacher[row, row].item())
+    assert all(torch.isclose(known, torch.tensor(other)).any() for other in others)
+
+
+def test_a_teacher_is_followed(start: Start, tmp_path: Path) -> None:
+    """Its ranking of the same documents is nearer afterwards, and only with its weight."""
+    teacher = str(cross_encoder(tmp_path / "teacher"))
+    ends = {}
+    for distil in (1e-6, 3.0):
+        steps: list[PairProgress] = []
+        config = dataclasses.replace(SMALL, distil=distil, teacher=teacher)
+        start(f"m{distil}", config, on_step=steps.append).run()
+        first, last = (np.mean([s.taught for s in some]) for some in (steps[:6], steps[-6:]))
+        assert first > 0
+        ends[distil] = last / first
+    assert ends[3.0] < 0.8
+    assert ends[3.0] < 0.7 * ends[1e-6]
+
+
+def test_what_is_no_teacher_is_one_line(start: Start, model: Path, tmp_path: Path) -> None:
+    two = cross_encoder(tmp_path / "two", outputs=2)
+    broken = cross_encoder(tmp_path / "nan")
+    weights_file = broken / "model.safetensors"
+    tensors = load_file(weights_file)
+    tensors["classifier.bias"].fill_(float("nan"))
+    save_file(tensors, weights_file, {"format": "pt"})
+    backbone = toy_backbone(tmp_path / "backbone")
+    with pytest.raises(InputError, match="teacher t: its weight, distil, is 0; set it to 1 or so"):
+        PairConfig(teacher="t")
+    for name, line in (
+        (str(two), "two: gives 2 values for a question and a document; name a cross-encoder"),
+        (str(backbone), r"backbone: classifier\.\w+ is not in its files, so it gives no score"),
+        (str(model), "model: cannot be loaded as a cross-encoder: "),
+        ("./nowhere", "nowhere: no such folder, and not the name of a hub model"),
+    ):
+        with pytest.raises(ModelError, match=line):
+            start("m", dataclasses.replace(SMALL, distil=1.0, teacher=name))
+    spoilt = start("m", dataclasses.replace(SMALL, distil=1.0, teacher=str(broken)))
+    with pytest.raises(ModelError, match="nan: gives NaN or infinity as a score; check"):
+        spoilt.run()
 
 
 def test_a_full_disk_is_one_line_and_resumes(
@@ -298,6 +413,13 @@ def test_fewer_pairs_than_a_batch(tmp_path: Path, rows: list[Any], message: str)
         (["--from", "nowhere/", "PAIRS"], 1, "no such model folder"),
         (["--from", "OTHER", "--pairs", "PAIRS"], 1, "use the backbone it was trained on"),
         (["--from", "MODEL", "PAIRS", "--rank", "0"], 2, "rank 0: must be at least 1"),
+        (["--from", "MODEL", "PAIRS", "--teacher", "t/"], 2, "teacher t/: its weight, distil, is"),
+        (
+            ["--from", "MODEL", "PAIRS", "--teacher", "./t", "--distil", "1"],
+            1,
+            "./t: no such folder",
+        ),
+        (["--teacher", "t/", "PAIRS"], 2, "--teacher needs a model to start from"),
         ([], 2, "Missing argument 'SOURCES...'"),
     ],
 )
@@ -336,7 +458,8 @@ def test_the_command_generates_pairs_and_tunes(model: Path, tmp_path: Path) -> N
     done = CliRunner().invoke(
         cli,
         [*("train", "--from", str(model), "--pairs", "p.jsonl", "--out", "m", "--batch", "12"),
-         *("--rounds", "1", "--dtype", "float32", "--json")],
+         *("--rounds", "1", "--dtype", "float32", "--json"),
+         *("--teacher", str(cross_encoder(tmp_path / "teacher")), "--distil", "1")],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
@@ -345,6 +468,8 @@ def test_the_command_generates_pairs_and_tunes(model: Path, tmp_path: Path) -> N
     assert "encode documents again" in done.stderr
     card = Path("m/README.md").read_text()
     assert "`latent-ingest train --from" in card
+    assert "teacher teacher, " in card
+    assert str(tmp_path) not in card
     assert LatentEncoder.load("m", device="cpu").fingerprint.digest == report["fingerprint"]
 
 

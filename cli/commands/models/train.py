@@ -113,7 +113,16 @@ Examples:
 @click.option("--rank", default=16, help="--from: rank of the change of the encoder.")
 @click.option("--anchor", default=1.0, help="--from: weight that keeps latents what they were.")
 @click.option("--cost", default=1.0, help="--from: weight of a question's expected postings.")
-@click.option("--distil", default=0.0, help="--from: weight of the backbone's cosine as a teacher.")
+@click.option(
+    "--distil",
+    default=0.0,
+    help="--from: weight of a teacher's ranking: of the backbone's cosine, or of --teacher.",
+)
+@click.option(
+    "--teacher",
+    metavar="MODEL",
+    help="--from: a cross-encoder, as a folder or by its name on the Hugging Face hub.",
+)
 @options.compute
 @options.as_json
 @click.pass_context
@@ -144,6 +153,7 @@ def train(
     anchor: float,
     cost: float,
     distil: float,
+    teacher: str | None,
     device: str,
     dtype: str,
     as_json: bool,
@@ -178,7 +188,7 @@ def train(
     if from_model is not None:
         of_pairs = {
             "batch": batch, "words": words, "negatives": negatives, "rounds": rounds, "rank": rank,
-            "anchor": anchor, "cost": cost, "distil": distil,
+            "anchor": anchor, "cost": cost, "distil": distil, "teacher": teacher,
         }  # fmt: skip
         tune_on_pairs(
             ctx, (*pairs, *sources), out, from_model, cache=cache, resume=resume, licence=licence,

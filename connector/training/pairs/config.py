@@ -26,7 +26,11 @@ class PairConfig:
     """Weight of the postings that a question is expected to touch. On 4,000 pairs, 0 left them as
     they were, .5 took 10 % on two other collections, 1 took 21 %, at no loss (docs/pairs.md)."""
     distil: float = 0.0
-    """Weight of the difference from how the backbone's cosine ranks the documents."""
+    """Weight of the difference from how a teacher ranks the documents: the backbone's cosine, or
+    `teacher`."""
+    teacher: str | None = None
+    """Folder or hub name of a cross-encoder. It reads each question with its document and with its
+    `negatives`, not with all documents of a batch."""
     words: bool = True
     """Whether the score has that of words, as in a hybrid query."""
     sharpness: float = 15.0
@@ -44,6 +48,8 @@ class PairConfig:
         for name in ("anchor", "cost", "distil"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} {getattr(self, name)}: must be 0 or above")
+        if self.teacher is not None and not self.distil:
+            raise InputError(f"teacher {self.teacher}: its weight, distil, is 0; set it to 1 or so")
         if not 0 < self.learning_rate < float("inf"):
             raise InputError(f"learning rate {self.learning_rate}: must be above 0")
 

@@ -70,6 +70,9 @@ def card(run: PairRun) -> str:
     report, model = run.report, run.model
     # Only names: a card shows no paths of the user's machine.
     name = Path(model.backbone.name).name if Path(model.backbone.name).is_absolute() else ""
+    settings = asdict(run.config)
+    if run.config.teacher and Path(run.config.teacher).exists():
+        settings["teacher"] = Path(run.config.teacher).name
     left_out = ", ".join(f"{number:,} {reason}" for reason, number in report.left_out.items())
     rows = {
         "tuned from": f"{model.name}, fingerprint {model.fingerprint.digest}",
@@ -80,7 +83,7 @@ def card(run: PairRun) -> str:
         "left out": left_out or "none",
         "licence of the pairs": run.licence or "not stated",
         "steps": f"{report.steps:,} in {report.seconds:,.0f} s on {model.backbone.device.type}",
-        "settings": ", ".join(f"{name} {value}" for name, value in asdict(run.config).items()),
+        "settings": ", ".join(f"{name} {value}" for name, value in settings.items()),
         "command": f"`{run.command}`" if run.command else "not stated",
         "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
     }

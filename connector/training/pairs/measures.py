@@ -42,6 +42,8 @@ class PairProgress:
     """Squared change of pre-activations relative to their square, of the last batch."""
     cost: float
     """Expected postings of the last batch, relative to those before tuning."""
+    taught: float
+    """Difference from the teacher's ranking of the last batch; 0 without a teacher."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ class PairLoss(NamedTuple):
     """Squared change of pre-activations relative to their square."""
     cost: torch.Tensor
     """Expected postings of a question per document, relative to those before tuning."""
+    taught: torch.Tensor
+    """Difference from the teacher's ranking (Kullback-Leibler divergence); 0 without a teacher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Batch:
     """Word scores of the documents, `[n_questions, n_documents]`; None if words do not count."""
     left_out: torch.Tensor
     """Documents that are no negatives of a question, bool `[n_questions, n_documents]`."""
+    teacher: torch.Tensor | None = None
+    """Scores of a cross-encoder, `[n_questions, n_documents]`, NaN where it was not asked."""
 
 
 class PairObjective(nn.Module):
@@ -102,15 +106,12 @@ class PairObjective(nn.Module):
         anchor = (questions_moved + documents_moved) / 2
         cost = expected_postings(asked, found) / self._expected
         total = contrast + config.anchor * anchor + config.cost * cost
+        taught = torch.zeros_like(total)
         if config.distil:
-            teacher = self._teacher(batch).masked_fill(batch.left_out, LEFT_OUT)
-            total = total + config.distil * nn.functional.kl_div(
-                logits.log_softmax(dim=1),
-                teacher.log_softmax(dim=1),
-                reduction="batchmean",
-                log_target=True,
-            )
-        return PairLoss(total, contrast.detach(), anchor.detach(), cost.detach())
+            teacher = cosines(batch) if batch.teacher is None else batch.teacher
+            taught = divergence(logits, teacher, batch.left_out | teacher.isnan())
+            total = total + config.distil * taught
+        return PairLoss(total, *(part.detach() for part in (contrast, anchor, cost, taught)))
 
     def roots(self, texts: Candidates) -> tuple[torch.Tensor, torch.Tensor]:
         """Roots of pooled activations, `[n_texts, n_latents]`, and the anchor's term, `[]`."""
@@ -129,15 +130,27 @@ class PairObjective(nn.Module):
         squares = texts.pre.square().mean().clamp(min=1e-9)
         return roots, (pre - texts.pre).square().mean() / squares
 
-    def _teacher(self, batch: Batch) -> torch.Tensor:
-        """Cosines of mean token embeddings, over their temperature."""
-        asked, found = (mean_vectors(texts) for texts in (batch.questions, batch.documents))
-        return asked @ found.T / TEACHER_TEMPERATURE
-
 
 def hybrid(latent: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
     """Scores of a hybrid query."""
     return words + LATENT_BOOST * latent
+
+
+def divergence(logits: torch.Tensor, teacher: torch.Tensor, left_out: torch.Tensor) -> torch.Tensor:
+    """Kullback-Leibler divergence of two rankings of the documents that are not left out, `[]`.
+
+    All are `[n_questions, n_documents]`; the mean over questions.
+    """
+    ours, theirs = (
+        some.masked_fill(left_out, LEFT_OUT).log_softmax(dim=1) for some in (logits, teacher)
+    )
+    return nn.functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+
+
+def cosines(batch: Batch) -> torch.Tensor:
+    """Cosines of mean token embeddings, over their temperature, `[n_questions, n_documents]`."""
+    asked, found = (mean_vectors(texts) for texts in (batch.questions, batch.documents))
+    return asked @ found.T / TEACHER_TEMPERATURE
 
 
 def mean_vectors(texts: Candidates) -> torch.Tensor:

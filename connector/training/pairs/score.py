@@ -1,4 +1,4 @@
-"""The engine's BM25 score of latent terms, in a form that has a gradient.
+"""The engine's BM25 scores: of latent terms, in a form that has a gradient, and of words.
 
 active latents of tokens → pooled per text → counts or weights → scores of all pairs of texts
 
@@ -7,10 +7,17 @@ A count is rounded as it is indexed; its gradient is that of the number before r
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from latent_ingest.connector.bm25 import inverse_document_frequency
+from latent_ingest.connector.evaluation.probe import WORDS_B, WORDS_K1
+from latent_ingest.connector.inspection.vocabulary import every_word
+from latent_ingest.connector.training.pairs.reading import Pair
 from latent_ingest.mappings import DEFAULT_B, DEFAULT_K1
 
 # Keeps the gradient of the square root finite where a latent is not active at all.
@@ -82,3 +89,34 @@ def postings(weights: torch.Tensor, tf: torch.Tensor) -> float:
     """Postings that a question touches per document, counted: its latents that a document has."""
     touched = (weights > 0).float().mean(dim=0) * (tf > 0).float().mean(dim=0)
     return float(touched.sum())
+
+
+class WordScores:
+    """BM25 of words between the texts of pairs, which stands beside latent terms in hybrid queries.
+
+    With it in the score, latents learn what words do not find. Words are lower-cased, not stemmed.
+    """
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._questions = [list(every_word(pair.question)) for pair in pairs]
+        self._documents = [Counter(every_word(pair.document)) for pair in pairs]
+        df = Counter(word for document in self._documents for word in document)
+        idf = inverse_document_frequency(len(pairs), np.array(list(df.values())))
+        self._idf = dict(zip(df, idf.tolist(), strict=True))
+        lengths = np.array([document.total() for document in self._documents])
+        average = max(float(lengths.mean()), 1.0) if len(lengths) else 1.0
+        self._norms = WORDS_K1 * (1 - WORDS_B + WORDS_B * lengths / average)
+
+    def of(self, questions: Sequence[int], documents: Sequence[int]) -> torch.Tensor:
+        """Scores of the documents of some pairs for the questions of some, by their numbers.
+
+        float32 `[n_questions, n_documents]`.
+        """
+        return torch.tensor(
+            [[self._score(asked, found) for found in documents] for asked in questions]
+        )
+
+    def _score(self, asked: int, found: int) -> float:
+        document, norm = self._documents[found], self._norms[found]
+        counted = ((word, document[word]) for word in self._questions[asked] if word in document)
+        return float(sum(self._idf[word] * tf / (tf + norm) for word, tf in counted))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from latent_ingest.connector.encoding.autoencoder import TokenAutoencoder
 from latent_ingest.connector.encoding.encoder import LatentEncoder
@@ -42,8 +43,9 @@ from latent_ingest.connector.training.pairs.objective import (
     PairObjective,
     hybrid,
 )
-from latent_ingest.connector.training.pairs.reading import Pairs
-from latent_ingest.connector.training.pairs.words import WordScores
+from latent_ingest.connector.training.pairs.reading import Pair, Pairs
+from latent_ingest.connector.training.pairs.score import WordScores
+from latent_ingest.connector.training.pairs.teacher import CrossEncoder
 from latent_ingest.connector.training.trainer import (
     CHECKPOINT,
     CHECKPOINT_SECONDS,
@@ -63,6 +65,7 @@ class PairTrainer:
 
     Raises:
         InputError: `out` exists, or a run was interrupted and `resume` is not set.
+        ModelError: the teacher cannot be loaded, or is no cross-encoder.
     """
 
     model: LatentEncoder
@@ -88,6 +91,8 @@ class PairTrainer:
             raise InputError("the model has no folder to start from; load one")
         self._frozen = TokenAutoencoder.load(self.model.folder).requires_grad_(False)
         self._frozen.to(self.model.backbone.device)
+        name = self.config.teacher
+        self._teacher = CrossEncoder.load(name, self.model.backbone.device) if name else None
         self._steps = self.config.steps(self.pairs.n_training)
 
     @property
@@ -104,7 +109,7 @@ class PairTrainer:
 
         Raises:
             InputError: the checkpoint is broken or of another run, or the disk is full.
-            ModelError: the backbone gives NaN, or the loss is not finite.
+            ModelError: the backbone or the teacher gives NaN, or the loss is not finite.
             KeyboardInterrupt: `stop` was called.
         """
         with disk_errors(self.folder, if_full=IF_FULL):
@@ -257,8 +262,8 @@ class PairTrainer:
             if self._stopped or due or step == self._steps:
                 self._save()
                 saved, kept = time.monotonic(), step
-            values = (loss.contrast.item(), loss.anchor.item(), loss.cost.item())
-            self.on_step(PairProgress(step, self._steps, *values))
+            values = (loss.contrast, loss.anchor, loss.cost, loss.taught)
+            self.on_step(PairProgress(step, self._steps, *(value.item() for value in values)))
             if self._stopped:
                 raise KeyboardInterrupt
 
@@ -283,8 +288,8 @@ class PairTrainer:
         chosen = order[place * config.batch : (place + 1) * config.batch].tolist()
         drawing = np.random.default_rng([config.seed, round_, place + 1])
         mined = self._mined.negatives[chosen].numpy()
-        drawn = drawing.permuted(mined, axis=1)[:, : config.negatives].flatten()
-        further = dict.fromkeys(int(i) for i in drawn if i >= 0 and i not in set(chosen))
+        drawn = drawing.permuted(mined, axis=1)[:, : config.negatives]
+        further = dict.fromkeys(int(i) for i in drawn.flat if i >= 0 and i not in set(chosen))
         documents = [*chosen, *further]
         asked_as, found_as = (np.array(numbers) for numbers in self._groups)
         related = (asked_as[chosen][:, None] == asked_as[documents]) | (
@@ -297,7 +302,29 @@ class PairTrainer:
             self._documents.take(documents, device),
             self._words.of(chosen, documents).to(device) if self._words else None,
             torch.from_numpy(related).to(device),
+            self._taught(chosen, documents, drawn) if self._teacher else None,
         )
+
+    def _taught(
+        self, questions: list[int], documents: list[int], drawn: NDArray[np.int64]
+    ) -> torch.Tensor:
+        """The teacher's scores of each question's document and of those drawn for it.
+
+        `[n_questions, n_documents]`, NaN elsewhere; texts are given by the numbers of their pairs.
+        """
+        assert self._teacher
+        every, column = self.pairs.every, {number: i for i, number in enumerate(documents)}
+        asked = [
+            (row, column[number])
+            for row, (own, negatives) in enumerate(zip(questions, drawn.tolist(), strict=True))
+            for number in dict.fromkeys((own, *negatives))
+            if number >= 0
+        ]
+        read = [Pair(every[questions[r]].question, every[documents[c]].document) for r, c in asked]
+        given = self._teacher.scores(read)
+        taught = given.new_full((len(questions), len(documents)), float("nan"))
+        taught[tuple(torch.tensor(asked).T)] = given
+        return taught
 
     def _save(self) -> None:
         state = {
