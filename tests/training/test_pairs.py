@@ -20,6 +20,8 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
+    Qwen3Config,
+    Qwen3ForSequenceClassification,
 )
 
 from latent_ingest.cli.main import cli
@@ -38,6 +40,7 @@ from latent_ingest.connector.training.pairs.reading import MOST_ANSWERS, Pair, P
 from latent_ingest.connector.training.pairs.score import CollectionStatistics, counts, scores
 from latent_ingest.connector.training.pairs.teacher import READ_AT_ONCE, CrossEncoder
 from latent_ingest.connector.training.pairs.trainer import PairTrainer
+from tests.architectures import bytes_of
 from tests.toys import toy_backbone, toy_model, toy_tokenizer
 
 # Words of questions and, in the same order, the words of the documents that answer them.
@@ -228,9 +231,26 @@ def cross_encoder(folder: Path, outputs: int = 1, seed: int = 3) -> Path:
     return folder
 
 
-def test_a_cross_encoder_reads_a_question_with_its_document(tmp_path: Path) -> None:
+def causal_cross_encoder(folder: Path) -> Path:
+    """The same of a causal model, whose config has no padding."""
+    torch.manual_seed(3)
+    tokenizer = bytes_of("qwen")
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, intermediate_size=32, num_labels=1, pad_token_id=None,
+        initializer_range=0.5,
+    )  # fmt: skip
+    Qwen3ForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("made", [cross_encoder, causal_cross_encoder])
+def test_a_cross_encoder_reads_a_question_with_its_document(
+    made: Callable[[Path], Path], tmp_path: Path
+) -> None:
     """As transformers scores each alone: more than are read at once, of different lengths."""
-    folder = cross_encoder(tmp_path / "teacher")
+    folder = made(tmp_path / "teacher")
     pairs = [
         Pair(" ".join(ASKED[: 1 + i % 7]), " ".join(FOUND[i % 5 :]))
         for i in range(READ_AT_ONCE + 3)
@@ -238,6 +258,7 @@ def test_a_cross_encoder_reads_a_question_with_its_document(tmp_path: Path) -> N
     ours = CrossEncoder.load(str(folder), torch.device("cpu")).scores(pairs)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model.config.pad_token_id = tokenizer.pad_token_id
     with torch.no_grad():
         theirs = [
             model(**tokenizer(pair.question, pair.document, return_tensors="pt")).logits.item()

@@ -59,6 +59,8 @@ class CrossEncoder:
                 f"{name}: gives {model.config.num_labels} values for a question and a document; "
                 f"name a cross-encoder that gives one score"
             )
+        # Causal models find a text's last token by it.
+        model.config.pad_token_id = tokenizer.pad_token_id
         return cls(model.to(device).eval().requires_grad_(False), tokenizer, name)
 
     @torch.no_grad()

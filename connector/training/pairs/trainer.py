@@ -302,17 +302,20 @@ class PairTrainer:
             self._documents.take(documents, device),
             self._words.of(chosen, documents).to(device) if self._words else None,
             torch.from_numpy(related).to(device),
-            self._taught(chosen, documents, drawn) if self._teacher else None,
+            self._taught(self._teacher, chosen, documents, drawn) if self._teacher else None,
         )
 
     def _taught(
-        self, questions: list[int], documents: list[int], drawn: NDArray[np.int64]
+        self,
+        teacher: CrossEncoder,
+        questions: list[int],
+        documents: list[int],
+        drawn: NDArray[np.int64],
     ) -> torch.Tensor:
         """The teacher's scores of each question's document and of those drawn for it.
 
         `[n_questions, n_documents]`, NaN elsewhere; texts are given by the numbers of their pairs.
         """
-        assert self._teacher
         every, column = self.pairs.every, {number: i for i, number in enumerate(documents)}
         asked = [
             (row, column[number])
@@ -321,7 +324,7 @@ class PairTrainer:
             if number >= 0
         ]
         read = [Pair(every[questions[r]].question, every[documents[c]].document) for r, c in asked]
-        given = self._teacher.scores(read)
+        given = teacher.scores(read)
         taught = given.new_full((len(questions), len(documents)), float("nan"))
         taught[tuple(torch.tensor(asked).T)] = given
         return taught
