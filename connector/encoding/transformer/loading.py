@@ -57,7 +57,7 @@ def load_transformer(folder: Path, name: str) -> tuple[Any, Any]:
     except ModelError:
         raise
     except Exception as error:  # transformers raises many kinds of errors
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         if "trust_remote_code" in str(error):
             reason = (
                 "it needs code of its own, which is never run; use a backbone of an architecture "
@@ -77,6 +77,11 @@ def load_transformer(folder: Path, name: str) -> tuple[Any, Any]:
             f"{name}: has no fast tokenizer, which character offsets need; use another backbone"
         )
     return model, tokenizer
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what transformers says, or the kind of the error."""
+    return str(error).strip().splitlines()[0] if str(error) else type(error).__name__
 
 
 @contextmanager

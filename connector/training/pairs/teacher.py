@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from latent_ingest.connector.encoding.hub import find_folder
-from latent_ingest.connector.encoding.transformer.loading import quiet
+from latent_ingest.connector.encoding.transformer.loading import first_line, quiet
 from latent_ingest.connector.errors import ModelError
 from latent_ingest.connector.training.pairs.reading import Pair
 
@@ -45,7 +45,7 @@ class CrossEncoder:
                     folder, dtype=torch.float32, output_loading_info=True, **options
                 )
         except Exception as error:  # transformers raises many kinds of errors
-            reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise ModelError(f"{name}: cannot be loaded as a cross-encoder: {reason}") from error
         if missing := sorted(told["missing_keys"]):
             raise ModelError(
